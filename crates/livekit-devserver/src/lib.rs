@@ -1,0 +1,1 @@
+//! A LiveKit server in one process, for demos and tests. Never for production.

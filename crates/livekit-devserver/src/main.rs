@@ -1,0 +1,2 @@
+//! The dev server as a program.
+fn main() {}
