@@ -1,1 +1,2 @@
-fn main(){}
+mod call;
+fn main() {}

@@ -1,0 +1,92 @@
+//! When a call is over, and when it ended (contract §1.1).
+//!
+//! Over and ended are different moments: the call *ended* when the last caller left, it is *over*
+//! when nobody can come back any more and the last words have arrived.
+
+use super::{
+    event::{LeaveReason, Moment},
+    parties::{Parties, Party},
+};
+
+/// The caller's last words and the agent's last items arrive up to 2 s after the leave
+/// (live-lab §1.1).
+const LAST_WORDS_MS: i64 = 2_500;
+/// After a time-out the same identity was seen back 12 s later (live-lab-node §1.5).
+const TIMEOUT_GRACE_MS: i64 = 20_000;
+/// Connection quality turns LOST 7.2 to 13.8 s after a participant died, mostly at 7.5 s.
+pub(crate) const LOST_AFTER_MS: i64 = 7_500;
+/// A participant that is LOST is reported as gone at most this much later.
+const LOST_TO_TIMEOUT_MS: i64 = 15_000;
+
+/// How the call ended for its last caller.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct End {
+    /// Our clock.
+    pub(crate) at: Moment,
+    pub(crate) basis: Basis,
+    pub(crate) cause: Cause,
+}
+
+/// How `end_time` is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    Observed,
+    /// Backdated from connection quality and the last sign of life.
+    Estimated,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cause {
+    CallerLeft { identity: String, reason: LeaveReason },
+    /// The room ended, or we lost it, with a caller in it.
+    RoomEnded(LeaveReason),
+}
+
+/// When the call ended, as far as it has.
+pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
+    if parties.caller_present() {
+        let (at, reason) = room_ended?;
+        return Some(End { at, basis: Basis::Observed, cause: Cause::RoomEnded(reason) });
+    }
+    let last = last_to_leave(parties)?;
+    let left = last.left.as_ref()?;
+    let (at, basis) = match (left.reason, last.lost_at) {
+        (LeaveReason::ConnectionTimeout, Some(lost)) => {
+            let died = last.last_sign.max(lost.plus(-LOST_AFTER_MS)).min(left.at);
+            (died, Basis::Estimated)
+        }
+        _ => (left.at, Basis::Observed),
+    };
+    let cause = Cause::CallerLeft { identity: last.identity.clone(), reason: left.reason };
+    Some(End { at, basis, cause })
+}
+
+/// When the call will be over if nobody comes back; `None` while a caller is there, or before
+/// there was one.
+pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
+    if parties.caller_present() {
+        return None;
+    }
+    let last = last_to_leave(parties)?;
+    let left = last.left.as_ref()?;
+    let grace = if cannot_return(last) {
+        LAST_WORDS_MS
+    } else if left.reason == LeaveReason::ConnectionTimeout {
+        end_grace_ms.max(TIMEOUT_GRACE_MS)
+    } else {
+        end_grace_ms.max(LAST_WORDS_MS)
+    };
+    // An agent that fell silent before: wait for the server's word on it.
+    let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
+    let due = left.at.plus(grace);
+    Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
+}
+
+fn last_to_leave(parties: &Parties) -> Option<&Party> {
+    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.at))
+}
+
+/// A SIP leg that hung up, or was never answered, does not come back under the same identity.
+fn cannot_return(p: &Party) -> bool {
+    p.is_sip() && (p.call_status() == Some("hangup") || !p.connected())
+}

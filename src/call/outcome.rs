@@ -1,0 +1,170 @@
+//! Agent configuration and outcomes, merged by authority (contract §3): what an agent says in a
+//! message outranks its attributes, those outrank metadata, and the usage it reports comes last.
+
+use super::{
+    feed::AgentView,
+    history::{AgentConfig, Outcomes, Status},
+    published::{ConfigPatch, FromMetadata, OutcomesPatch},
+};
+
+/// Where something published came from, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Message,
+    Attribute,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Told {
+    config: Option<ConfigPatch>,
+    outcomes: OutcomesPatch,
+    end: Option<(Option<Status>, Option<String>)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    message: Told,
+    attribute: Told,
+}
+
+impl Outcome {
+    fn of(&mut self, source: Source) -> &mut Told {
+        match source {
+            Source::Message => &mut self.message,
+            Source::Attribute => &mut self.attribute,
+        }
+    }
+
+    /// Within one source a later word replaces an earlier one, key by key.
+    pub(crate) fn config(&mut self, source: Source, mut new: ConfigPatch) {
+        let told = self.of(source);
+        if let Some(old) = &told.config {
+            new.fill_from(old);
+        }
+        told.config = Some(new);
+    }
+
+    pub(crate) fn outcomes(&mut self, source: Source, mut new: OutcomesPatch) {
+        let told = self.of(source);
+        new.fill_from(&told.outcomes);
+        told.outcomes = new;
+    }
+
+    pub(crate) fn end(&mut self, source: Source, status: Option<Status>, reason: Option<String>) {
+        let told = &mut self.of(source).end;
+        let (s, r) = told.take().unwrap_or_default();
+        *told = Some((status.or(s), reason.or(r)));
+    }
+
+    /// What the agent says of how the call ended, if it says anything.
+    pub(crate) fn published_end(&self) -> Option<(Status, Option<String>)> {
+        let first = self.message.end.clone();
+        let second = self.attribute.end.clone();
+        if first.is_none() && second.is_none() {
+            return None;
+        }
+        let (s1, r1) = first.unwrap_or_default();
+        let (s2, r2) = second.unwrap_or_default();
+        Some((s1.or(s2).unwrap_or(Status::Completed), r1.or(r2)))
+    }
+
+    pub(crate) fn agent_config(&self, metadata: &[FromMetadata], view: &AgentView) -> AgentConfig {
+        let mut given: Option<ConfigPatch> = None;
+        let told = [&self.message.config, &self.attribute.config];
+        let meta = metadata.iter().map(|m| &m.config);
+        for c in told.into_iter().chain(meta).filter_map(Option::as_ref) {
+            given.get_or_insert_default().fill_from(c);
+        }
+        let model = |task| view.models.get(task).cloned();
+        let Some(c) = given else {
+            // Never given: nulls, except what the usage names.
+            return AgentConfig {
+                stt_config_key: model("stt"),
+                llm_config_key: model("llm"),
+                tts_config_key: model("tts"),
+                ..Default::default()
+            };
+        };
+        let or_unknown = |v: Option<String>| Some(v.unwrap_or_else(|| "unknown".into()));
+        AgentConfig {
+            stt_config_key: or_unknown(c.stt.or_else(|| model("stt"))),
+            llm_config_key: or_unknown(c.llm.or_else(|| model("llm"))),
+            tts_config_key: or_unknown(c.tts.or_else(|| model("tts"))),
+            business_type: or_unknown(c.business_type),
+            language: Some(c.language.unwrap_or_else(|| "english".into())),
+        }
+    }
+
+    /// `notes`: what the worker has to add because the record is incomplete.
+    pub(crate) fn build(
+        &self,
+        metadata: &[FromMetadata],
+        last_stage: Option<String>,
+        notes: &[String],
+    ) -> Outcomes {
+        let mut o = self.message.outcomes.clone();
+        o.fill_from(&self.attribute.outcomes);
+        for m in metadata.iter().filter_map(|m| m.outcomes.as_ref()) {
+            o.fill_from(m);
+        }
+        let all: Vec<String> = o.notes.into_iter().chain(notes.iter().cloned()).collect();
+        Outcomes {
+            completion_rate: o.completion_rate.unwrap_or(0.0),
+            fields_collected: o.fields_collected.unwrap_or_default(),
+            final_stage: o.final_stage.or(last_stage),
+            successful: o.successful,
+            notes: (!all.is_empty()).then(|| all.join(" ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(stt: &str) -> ConfigPatch {
+        ConfigPatch { stt: Some(stt.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn a_later_source_only_fills_what_an_earlier_one_left_open() {
+        let mut o = Outcome::default();
+        o.config(Source::Attribute, ConfigPatch { llm: Some("l2".into()), ..config("s2") });
+        o.config(Source::Message, config("s1"));
+        let metadata = [FromMetadata {
+            config: Some(ConfigPatch { business_type: Some("clinic".into()), ..config("s3") }),
+            ..Default::default()
+        }];
+        let mut view = AgentView::default();
+        view.models.insert("tts", "p/m".into());
+        let c = o.agent_config(&metadata, &view);
+        assert_eq!(c.stt_config_key.as_deref(), Some("s1"));
+        assert_eq!(c.llm_config_key.as_deref(), Some("l2"));
+        assert_eq!(c.tts_config_key.as_deref(), Some("p/m"));
+        assert_eq!(c.business_type.as_deref(), Some("clinic"));
+        assert_eq!(c.language.as_deref(), Some("english"));
+    }
+
+    #[test]
+    fn a_configuration_never_given_is_null_but_for_the_models_in_use() {
+        let mut view = AgentView::default();
+        view.models.insert("llm", "openai/gpt".into());
+        let c = Outcome::default().agent_config(&[], &view);
+        assert_eq!(c.llm_config_key.as_deref(), Some("openai/gpt"));
+        assert_eq!((c.stt_config_key, c.language, c.business_type), (None, None, None));
+    }
+
+    #[test]
+    fn outcomes_are_merged_key_by_key() {
+        let mut o = Outcome::default();
+        let rate = |r| OutcomesPatch { completion_rate: Some(r), ..Default::default() };
+        o.outcomes(Source::Message, OutcomesPatch { successful: Some(true), ..rate(0.5) });
+        o.outcomes(Source::Message, rate(0.75));
+        let b = o.build(&[], Some("bye".into()), &[]);
+        assert_eq!((b.completion_rate, b.successful), (0.75, Some(true)));
+        assert_eq!(b.final_stage.as_deref(), Some("bye"));
+        assert_eq!(b.notes, None);
+        let b = o.build(&[], None, &["We were away.".into()]);
+        assert_eq!(b.notes.as_deref(), Some("We were away."));
+    }
+}

@@ -1,0 +1,332 @@
+//! Who is in the room, and in what part: caller, voice agent, avatar, other (CS §2.5).
+//!
+//! Parts are decided when they are asked for, never on arrival: words and feed messages can come
+//! before the participant they belong to is announced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::event::{AgentState, Joined, Kind, LeaveReason, Moment};
+
+/// Participants kept per call; a call has a handful, so more is an attack or a mistake.
+const MAX_PARTIES: usize = 128;
+/// Attributes kept per participant: the server allows 64 KiB in all.
+const MAX_ATTRIBUTES: usize = 128;
+const MAX_TRACKS: usize = 64;
+
+const STATE: &str = "lk.agent.state";
+const ON_BEHALF: &str = "lk.publish_on_behalf";
+const CALL_STATUS: &str = "sip.callStatus";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Caller,
+    Agent,
+    /// Shows a face and gives a voice to the agent with this part's `lk.publish_on_behalf`.
+    Avatar,
+    Other,
+}
+
+/// The two sides of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    User,
+    Agent,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Left {
+    /// Our clock.
+    pub(crate) at: Moment,
+    pub(crate) reason: LeaveReason,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Party {
+    pub(crate) identity: String,
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) metadata: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    /// Server's clock; the first join, if it came back.
+    pub(crate) joined_at: Moment,
+    /// Our clock: when we first saw it.
+    pub(crate) seen_at: Moment,
+    /// `None` while it is there.
+    pub(crate) left: Option<Left>,
+    /// SIP: when the leg was first seen `active`, by our clock, and whether it already was when
+    /// we first saw it.
+    pub(crate) active: Option<(Moment, bool)>,
+    /// Our clock: the last thing heard of it that only a living client does.
+    pub(crate) last_sign: Moment,
+    /// Our clock: since when its connection quality is LOST.
+    pub(crate) lost_at: Option<Moment>,
+    pub(crate) tracks: BTreeSet<String>,
+    /// It has done what only a voice agent does: told a state, a track, words or its session.
+    pub(crate) performed: bool,
+    /// Changes of `lk.agent.state`, by our clock.
+    pub(crate) states: Vec<(Moment, AgentState)>,
+    /// Changes of `is_speaking`, by our clock.
+    pub(crate) speaking: Vec<(Moment, bool)>,
+}
+
+impl Party {
+    fn new(j: &Joined, at: Moment) -> Self {
+        Self {
+            identity: j.identity.clone(),
+            kind: j.kind,
+            name: j.name.clone(),
+            metadata: j.metadata.clone(),
+            attributes: BTreeMap::new(),
+            joined_at: j.joined_at,
+            seen_at: at,
+            left: None,
+            active: None,
+            last_sign: at,
+            lost_at: None,
+            tracks: BTreeSet::new(),
+            performed: false,
+            states: vec![],
+            speaking: vec![],
+        }
+    }
+
+    pub(crate) fn present(&self) -> bool {
+        self.left.is_none()
+    }
+
+    pub(crate) fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.get(key).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    pub(crate) fn call_status(&self) -> Option<&str> {
+        self.attribute(CALL_STATUS)
+    }
+
+    pub(crate) fn is_sip(&self) -> bool {
+        self.kind == Kind::Sip
+    }
+
+    /// Whether the caller could speak with an agent: a SIP leg was answered, others just joined.
+    pub(crate) fn connected(&self) -> bool {
+        !self.is_sip() || self.active.is_some() || self.call_status().is_none()
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        if self.attributes.contains_key(ON_BEHALF) {
+            return Part::Avatar;
+        }
+        match self.kind {
+            Kind::Agent => Part::Agent,
+            // Agents of old versions joined as standard participants.
+            Kind::Standard
+                if self.attributes.contains_key(STATE) || self.identity.starts_with("agent-") =>
+            {
+                Part::Agent
+            }
+            Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
+            Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
+        }
+    }
+
+    fn take_attributes(&mut self, changed: &BTreeMap<String, String>, at: Moment, first: bool) {
+        for (key, value) in changed {
+            if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
+                continue;
+            }
+            if value.is_empty() {
+                self.attributes.remove(key);
+            } else {
+                self.attributes.insert(key.clone(), value.clone());
+            }
+            match key.as_str() {
+                STATE => {
+                    if let Some(state) = AgentState::from_attribute(value) {
+                        self.performed = true;
+                        self.states.push((at, state));
+                    }
+                }
+                CALL_STATUS if value == "active" && self.active.is_none() => {
+                    self.active = Some((at, first));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parties {
+    by_identity: BTreeMap<String, Party>,
+    /// Order of first appearance.
+    order: Vec<String>,
+}
+
+impl Parties {
+    pub(crate) fn joined(&mut self, j: &Joined, at: Moment) {
+        if let Some(p) = self.by_identity.get_mut(&j.identity) {
+            // The same identity again is the same participant, come back.
+            p.left = None;
+            p.lost_at = None;
+            p.last_sign = at;
+            p.metadata = j.metadata.clone();
+            let changed: BTreeMap<_, _> = (j.attributes.iter())
+                .filter(|(k, v)| p.attributes.get(*k) != Some(v))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
+            p.take_attributes(&changed, at, false);
+            return;
+        }
+        if self.order.len() >= MAX_PARTIES {
+            return;
+        }
+        let mut p = Party::new(j, at);
+        p.take_attributes(&j.attributes, at, true);
+        self.order.push(j.identity.clone());
+        self.by_identity.insert(j.identity.clone(), p);
+    }
+
+    pub(crate) fn left(
+        &mut self,
+        identity: &str,
+        reason: LeaveReason,
+        attributes: &BTreeMap<String, String>,
+        at: Moment,
+    ) {
+        let Some(p) = self.by_identity.get_mut(identity) else { return };
+        // `hangup` is often only seen on the participant that has left (live-lab §5.3).
+        if let Some(status) = attributes.get(CALL_STATUS) {
+            p.attributes.insert(CALL_STATUS.into(), status.clone());
+        }
+        if p.left.is_none() {
+            p.left = Some(Left { at, reason });
+            p.speaking.push((at, false));
+        }
+    }
+
+    pub(crate) fn attributes(
+        &mut self,
+        identity: &str,
+        changed: &BTreeMap<String, String>,
+        at: Moment,
+    ) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            p.last_sign = at;
+            p.take_attributes(changed, at, false);
+        }
+    }
+
+    pub(crate) fn metadata(&mut self, identity: &str, metadata: &str) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            p.metadata = metadata.to_owned();
+        }
+    }
+
+    pub(crate) fn track(&mut self, identity: &str, sid: &str, at: Moment) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            p.last_sign = at;
+            p.performed = true;
+            if p.tracks.len() < MAX_TRACKS {
+                p.tracks.insert(sid.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn speaking(&mut self, identity: &str, speaking: bool, at: Moment) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            if speaking {
+                p.last_sign = at;
+            }
+            if p.speaking.last().is_none_or(|(_, s)| *s != speaking) {
+                p.speaking.push((at, speaking));
+            }
+        }
+    }
+
+    pub(crate) fn quality(&mut self, identity: &str, lost: bool, at: Moment) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            match (lost, p.lost_at) {
+                (true, None) => p.lost_at = Some(at),
+                (false, _) => {
+                    p.lost_at = None;
+                    p.last_sign = at;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Something was said or sent by it.
+    pub(crate) fn sign_of_life(&mut self, identity: &str, at: Moment) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            p.last_sign = p.last_sign.max(at);
+        }
+    }
+
+    pub(crate) fn performed(&mut self, identity: &str) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            p.performed = true;
+        }
+    }
+
+    pub(crate) fn get(&self, identity: &str) -> Option<&Party> {
+        self.by_identity.get(identity)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// In order of first appearance.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Party> {
+        self.order.iter().filter_map(|i| self.by_identity.get(i))
+    }
+
+    pub(crate) fn callers(&self) -> impl Iterator<Item = &Party> {
+        self.iter().filter(|p| p.part() == Part::Caller)
+    }
+
+    pub(crate) fn caller_present(&self) -> bool {
+        self.callers().any(Party::present)
+    }
+
+    /// *The* caller: SIP before others, then the first to join.
+    pub(crate) fn caller(&self) -> Option<&Party> {
+        self.callers().min_by_key(|p| (!p.is_sip(), p.joined_at))
+    }
+
+    /// Participants that were a voice agent, not a recorder or a silent helper.
+    pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
+        self.iter().filter(|p| p.part() == Part::Agent && p.performed)
+    }
+
+    /// Whether that participant is known and of kind agent: the only one that is believed when
+    /// it speaks about the call. `None` while it is unknown.
+    pub(crate) fn is_agent(&self, identity: &str) -> Option<bool> {
+        self.get(identity).map(|p| p.kind == Kind::Agent)
+    }
+
+    /// The side that a participant speaks for.
+    pub(crate) fn side(&self, identity: &str) -> Option<Side> {
+        match self.get(identity)?.part() {
+            Part::Caller => Some(Side::User),
+            Part::Agent | Part::Avatar => Some(Side::Agent),
+            Part::Other => None,
+        }
+    }
+
+    pub(crate) fn owner_of_track(&self, sid: &str) -> Option<&Party> {
+        self.by_identity.values().find(|p| p.tracks.contains(sid))
+    }
+
+    /// Forgets those that are gone: the next call in the same room starts with who is there.
+    pub(crate) fn next_call(mut self) -> Self {
+        self.by_identity.retain(|_, p| p.present());
+        let there = &self.by_identity;
+        self.order.retain(|i| there.contains_key(i));
+        for p in self.by_identity.values_mut() {
+            p.states.drain(..p.states.len().saturating_sub(1));
+            p.speaking.drain(..p.speaking.len().saturating_sub(1));
+        }
+        self
+    }
+}

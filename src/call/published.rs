@@ -1,0 +1,441 @@
+//! What a voice agent tells us on purpose (contract §3): messages on `call-history`, `call.*`
+//! attributes, metadata. Reading only; what it means for the record is in [`super::outcome`] and
+//! [`super::stages`].
+//!
+//! All of it is untrusted JSON. Whatever does not fit is left out and named, never an error that
+//! reaches further than the message it came in.
+
+use serde_json::{Map, Value};
+
+use super::{event::Moment, history::Status};
+
+pub(crate) const ATTRIBUTE_STAGE: &str = "call.stage";
+pub(crate) const ATTRIBUTE_CONFIG: &str = "call.agent_config";
+pub(crate) const ATTRIBUTE_OUTCOMES: &str = "call.outcomes";
+pub(crate) const ATTRIBUTE_REASON: &str = "call.termination_reason";
+
+/// Bytes of a stage's name, a field's name, a configuration key, a reason.
+const MAX_NAME: usize = 128;
+/// Bytes of `notes`.
+const MAX_NOTES: usize = 4096;
+const MAX_FIELDS: usize = 64;
+/// Bytes of one message or attribute value that are read at all.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Published {
+    Stage { stage: String, at: Option<Moment> },
+    Config(ConfigPatch),
+    Outcomes(OutcomesPatch),
+    End { status: Option<Status>, reason: Option<String> },
+}
+
+/// Parts of `agent_config`; later messages overwrite key by key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ConfigPatch {
+    pub(crate) stt: Option<String>,
+    pub(crate) llm: Option<String>,
+    pub(crate) tts: Option<String>,
+    pub(crate) business_type: Option<String>,
+    pub(crate) language: Option<String>,
+}
+
+/// Parts of `outcomes`; later messages overwrite key by key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct OutcomesPatch {
+    pub(crate) completion_rate: Option<f64>,
+    pub(crate) fields_collected: Option<Vec<String>>,
+    pub(crate) final_stage: Option<String>,
+    pub(crate) successful: Option<bool>,
+    pub(crate) notes: Option<String>,
+}
+
+/// Why something published was not taken as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Problem {
+    TooLarge,
+    NotJson,
+    NotAnObject,
+    UnknownType,
+    /// A key has a value of the wrong type or range.
+    WrongValue,
+    /// A text or list was longer than allowed, and cut.
+    Truncated,
+    /// The sender is not of kind agent.
+    NotAnAgent,
+    /// A packet without a sender, or a stream whose sender did not appear in time.
+    UnknownSender,
+    TooMany,
+}
+
+impl Problem {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too large",
+            Self::NotJson => "not JSON",
+            Self::NotAnObject => "not a JSON object",
+            Self::UnknownType => "unknown or missing \"type\"",
+            Self::WrongValue => "a value of the wrong type or range",
+            Self::Truncated => "longer than allowed, cut",
+            Self::NotAnAgent => "the sender is not an agent",
+            Self::UnknownSender => "the sender is unknown",
+            Self::TooMany => "too many",
+        }
+    }
+}
+
+/// Reads values out of JSON and notes what did not fit.
+pub(crate) struct Reader<'a> {
+    pub(crate) problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn object(&mut self, text: &str) -> Option<Map<String, Value>> {
+        if text.len() > MAX_MESSAGE {
+            self.problems.push(Problem::TooLarge);
+            return None;
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Object(o)) => Some(o),
+            Ok(_) => {
+                self.problems.push(Problem::NotAnObject);
+                None
+            }
+            Err(_) => {
+                self.problems.push(Problem::NotJson);
+                None
+            }
+        }
+    }
+
+    /// One message on the topic `call-history`.
+    pub(crate) fn message(&mut self, text: &str) -> Option<Published> {
+        let o = self.object(text)?;
+        match o.get("type").and_then(Value::as_str) {
+            Some("stage") => {
+                let Some(stage) = self.name(&o, "stage") else {
+                    self.problems.push(Problem::WrongValue);
+                    return None;
+                };
+                let at = match o.get("timestamp") {
+                    None | Some(Value::Null) => None,
+                    Some(t) => {
+                        let at = t.as_str().and_then(Moment::parse_rfc3339);
+                        if at.is_none() {
+                            self.problems.push(Problem::WrongValue);
+                        }
+                        at
+                    }
+                };
+                Some(Published::Stage { stage, at })
+            }
+            Some("agent_config") => Some(Published::Config(self.config(&o))),
+            Some("outcomes") => Some(Published::Outcomes(self.outcomes(&o))),
+            Some("end") => {
+                let status = match o.get("status") {
+                    None | Some(Value::Null) => None,
+                    Some(s) => {
+                        let status = s.as_str().and_then(Status::parse);
+                        if status.is_none() {
+                            self.problems.push(Problem::WrongValue);
+                        }
+                        status
+                    }
+                };
+                Some(Published::End { status, reason: self.name(&o, "termination_reason") })
+            }
+            _ => {
+                self.problems.push(Problem::UnknownType);
+                None
+            }
+        }
+    }
+
+    /// One attribute of the voice agent; `None` also for attributes that are not ours.
+    pub(crate) fn attribute(&mut self, key: &str, value: &str) -> Option<Published> {
+        match key {
+            ATTRIBUTE_STAGE => {
+                let stage = self.cut(value, MAX_NAME);
+                (!stage.is_empty()).then_some(Published::Stage { stage, at: None })
+            }
+            ATTRIBUTE_CONFIG => {
+                let o = self.object(value)?;
+                Some(Published::Config(self.config(&o)))
+            }
+            ATTRIBUTE_OUTCOMES => {
+                let o = self.object(value)?;
+                Some(Published::Outcomes(self.outcomes(&o)))
+            }
+            ATTRIBUTE_REASON => {
+                let reason = self.cut(value, MAX_NAME);
+                (!reason.is_empty()).then_some(Published::End { status: None, reason: Some(reason) })
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn config(&mut self, o: &Map<String, Value>) -> ConfigPatch {
+        ConfigPatch {
+            stt: self.name(o, "stt_config_key"),
+            llm: self.name(o, "llm_config_key"),
+            tts: self.name(o, "tts_config_key"),
+            business_type: self.name(o, "business_type"),
+            language: self.name(o, "language"),
+        }
+    }
+
+    pub(crate) fn outcomes(&mut self, o: &Map<String, Value>) -> OutcomesPatch {
+        let completion_rate = match o.get("completion_rate") {
+            None | Some(Value::Null) => None,
+            Some(v) => match v.as_f64() {
+                Some(rate) if (0.0..=1.0).contains(&rate) => Some(rate),
+                _ => {
+                    self.problems.push(Problem::WrongValue);
+                    None
+                }
+            },
+        };
+        let successful = match o.get("successful") {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(b)) => Some(*b),
+            Some(_) => {
+                self.problems.push(Problem::WrongValue);
+                None
+            }
+        };
+        OutcomesPatch {
+            completion_rate,
+            fields_collected: o.get("fields_collected").and_then(|v| self.fields(v)),
+            final_stage: self.name(o, "final_stage"),
+            successful,
+            notes: self.text(o, "notes", MAX_NOTES),
+        }
+    }
+
+    fn fields(&mut self, v: &Value) -> Option<Vec<String>> {
+        let Value::Array(list) = v else {
+            if !v.is_null() {
+                self.problems.push(Problem::WrongValue);
+            }
+            return None;
+        };
+        let mut fields: Vec<String> = vec![];
+        for f in list {
+            let Some(f) = f.as_str() else {
+                self.problems.push(Problem::WrongValue);
+                continue;
+            };
+            if fields.len() >= MAX_FIELDS {
+                self.problems.push(Problem::Truncated);
+                break;
+            }
+            let f = self.cut(f, MAX_NAME);
+            if !f.is_empty() && !fields.contains(&f) {
+                fields.push(f);
+            }
+        }
+        Some(fields)
+    }
+
+    fn name(&mut self, o: &Map<String, Value>, key: &str) -> Option<String> {
+        self.text(o, key, MAX_NAME)
+    }
+
+    fn text(&mut self, o: &Map<String, Value>, key: &str, max: usize) -> Option<String> {
+        match o.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(s)) if s.is_empty() => None,
+            Some(Value::String(s)) => Some(self.cut(s, max)),
+            Some(_) => {
+                self.problems.push(Problem::WrongValue);
+                None
+            }
+        }
+    }
+
+    fn cut(&mut self, s: &str, max: usize) -> String {
+        if s.len() <= max {
+            return s.to_owned();
+        }
+        self.problems.push(Problem::Truncated);
+        let mut end = max;
+        while !s.is_char_boundary(end) {
+            end -= 1;
+        }
+        s[..end].to_owned()
+    }
+}
+
+/// What metadata (of the room, of our job, of the caller) may tell. Metadata belongs to the
+/// operator's application: what is not JSON or not for us is not a problem.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct FromMetadata {
+    pub(crate) config: Option<ConfigPatch>,
+    pub(crate) outcomes: Option<OutcomesPatch>,
+    pub(crate) outbound: Option<bool>,
+    pub(crate) phone_number: Option<String>,
+    /// The caller does not want to be recorded: nothing is stored and nothing is posted.
+    pub(crate) opt_out: bool,
+}
+
+impl FromMetadata {
+    pub(crate) fn read(text: &str) -> Self {
+        let mut problems = vec![];
+        let mut r = Reader { problems: &mut problems };
+        let Some(o) = r.object(text) else { return Self::default() };
+        let mut config = o.get("agent_config").and_then(Value::as_object).map(|c| r.config(c));
+        let flat = r.config(&o);
+        if flat != ConfigPatch::default() {
+            config.get_or_insert_default().fill_from(&flat);
+        }
+        if let Some(b) = o.get("business_config").and_then(Value::as_object) {
+            let nested = ConfigPatch {
+                business_type: r.name(b, "business_type"),
+                language: r.name(b, "language"),
+                ..Default::default()
+            };
+            if nested != ConfigPatch::default() {
+                config.get_or_insert_default().fill_from(&nested);
+            }
+        }
+        let direction = ["direction", "call_type"].iter().find_map(|k| o.get(*k)?.as_str());
+        Self {
+            config,
+            outcomes: o.get("outcomes").and_then(Value::as_object).map(|c| r.outcomes(c)),
+            outbound: match direction {
+                Some("outbound") => Some(true),
+                Some("inbound") => Some(false),
+                _ => None,
+            },
+            phone_number: r.name(&o, "phone_number"),
+            opt_out: o.get("opt_out_sensitive_data") == Some(&Value::Bool(true)),
+        }
+    }
+}
+
+impl ConfigPatch {
+    /// Takes from `other` what is still open here.
+    pub(crate) fn fill_from(&mut self, other: &Self) {
+        fill(&mut self.stt, &other.stt);
+        fill(&mut self.llm, &other.llm);
+        fill(&mut self.tts, &other.tts);
+        fill(&mut self.business_type, &other.business_type);
+        fill(&mut self.language, &other.language);
+    }
+}
+
+impl OutcomesPatch {
+    /// Takes from `other` what is still open here.
+    pub(crate) fn fill_from(&mut self, other: &Self) {
+        fill(&mut self.completion_rate, &other.completion_rate);
+        fill(&mut self.fields_collected, &other.fields_collected);
+        fill(&mut self.final_stage, &other.final_stage);
+        fill(&mut self.successful, &other.successful);
+        fill(&mut self.notes, &other.notes);
+    }
+}
+
+fn fill<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
+    if to.is_none() {
+        to.clone_from(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> (Option<Published>, Vec<Problem>) {
+        let mut problems = vec![];
+        let p = Reader { problems: &mut problems }.message(text);
+        (p, problems)
+    }
+
+    #[test]
+    fn messages_are_read_and_what_does_not_fit_is_named() {
+        let stage = |s: &str, at| Published::Stage { stage: s.into(), at };
+        for (text, expected, problem) in [
+            (r#"{"type":"stage","stage":"greeting"}"#, Some(stage("greeting", None)), None),
+            (
+                r#"{"type":"stage","stage":"a","timestamp":"2023-09-20T14:30:10.500Z"}"#,
+                Some(stage("a", Some(Moment::from_millis(1_695_220_210_500)))),
+                None,
+            ),
+            (
+                r#"{"type":"stage","stage":"a","timestamp":"yesterday"}"#,
+                Some(stage("a", None)),
+                Some(Problem::WrongValue),
+            ),
+            (r#"{"type":"stage"}"#, None, Some(Problem::WrongValue)),
+            (r#"{"type":"stage","stage":7}"#, None, Some(Problem::WrongValue)),
+            (r#"{"type":"dance"}"#, None, Some(Problem::UnknownType)),
+            (r#"{"stage":"x"}"#, None, Some(Problem::UnknownType)),
+            ("[1]", None, Some(Problem::NotAnObject)),
+            ("{", None, Some(Problem::NotJson)),
+            ("", None, Some(Problem::NotJson)),
+            (
+                r#"{"type":"end","status":"completed","termination_reason":"transferred"}"#,
+                Some(Published::End {
+                    status: Some(Status::Completed),
+                    reason: Some("transferred".into()),
+                }),
+                None,
+            ),
+            (
+                r#"{"type":"end","status":"splendid"}"#,
+                Some(Published::End { status: None, reason: None }),
+                Some(Problem::WrongValue),
+            ),
+        ] {
+            let (p, problems) = message(text);
+            assert_eq!(p, expected, "{text}");
+            assert!(problem.iter().all(|x| problems.contains(x)), "{text}: {problems:?}");
+            assert_eq!(problems.is_empty(), problem.is_none(), "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_does_not_spoil_the_others() {
+        let (p, problems) = message(
+            r#"{"type":"outcomes","completion_rate":1.5,"successful":"yes","final_stage":"done",
+               "fields_collected":["name",3,"name","phone"],"notes":null}"#,
+        );
+        assert_eq!(
+            p,
+            Some(Published::Outcomes(OutcomesPatch {
+                final_stage: Some("done".into()),
+                fields_collected: Some(vec!["name".into(), "phone".into()]),
+                ..Default::default()
+            }))
+        );
+        assert_eq!(problems, [Problem::WrongValue; 3]);
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let (p, problems) = message(&format!(
+            r#"{{"type":"stage","stage":"{}"}}"#,
+            "ä".repeat(MAX_NAME)
+        ));
+        let Some(Published::Stage { stage, .. }) = p else { panic!("no stage") };
+        assert_eq!(stage, "ä".repeat(MAX_NAME / 2));
+        assert_eq!(problems, [Problem::Truncated]);
+    }
+
+    #[test]
+    fn metadata_is_read_flat_and_nested() {
+        let m = FromMetadata::read(
+            r#"{"agent_config":{"stt_config_key":"a"},"llm_config_key":"b",
+               "business_config":{"business_type":"restaurant","language":"german"},
+               "call_type":"outbound","opt_out_sensitive_data":true}"#,
+        );
+        let c = m.config.unwrap();
+        assert_eq!((c.stt.as_deref(), c.llm.as_deref()), (Some("a"), Some("b")));
+        assert_eq!(c.language.as_deref(), Some("german"));
+        assert_eq!(m.outbound, Some(true));
+        assert!(m.opt_out);
+        assert_eq!(FromMetadata::read("hello"), FromMetadata::default());
+        assert_eq!(FromMetadata::read(""), FromMetadata::default());
+        assert!(!FromMetadata::read(r#"{"opt_out_sensitive_data":"true"}"#).opt_out);
+    }
+}

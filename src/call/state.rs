@@ -1,0 +1,448 @@
+//! One call as it goes: takes events, knows when it is over, makes the record.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::{
+    ending::{self, End},
+    event::{Event, Fact, Kind, LeaveReason, Moment},
+    evidence,
+    feed::Feeds,
+    history::{CallHistory, CallType},
+    metrics,
+    outcome::{Outcome, Source},
+    parties::{Parties, Party, Side},
+    published::{FromMetadata, Problem, Published, Reader},
+    speech::Speech,
+    stages::Stages,
+    status, subject, turns, words,
+};
+
+/// A message whose sender is not announced yet is kept this long.
+const HOLD_MS: i64 = 5_000;
+const MAX_HELD: usize = 64;
+const MAX_SIGNS: usize = 10_000;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Milliseconds of quiet on both sides that count as a silence.
+    pub(crate) silence_threshold_ms: i64,
+    /// Milliseconds that a caller has to come back.
+    pub(crate) end_grace_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { silence_threshold_ms: 5_000, end_grace_ms: 10_000 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RoomFacts {
+    pub(crate) sid: String,
+    pub(crate) name: String,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No caller yet.
+    Waiting,
+    Live,
+    /// The last caller has left; over at that moment unless one comes back.
+    Ending(Moment),
+    Over,
+}
+
+pub(crate) struct Call {
+    settings: Settings,
+    room: RoomFacts,
+    /// Position of this call in its room, from 0.
+    ordinal: u32,
+    parties: Parties,
+    speech: Speech,
+    feeds: Feeds,
+    outcome: Outcome,
+    stages: Stages,
+    /// Messages on `call-history` whose sender is not known yet.
+    held: Vec<(Moment, String, String)>,
+    room_metadata: FromMetadata,
+    job_metadata: FromMetadata,
+    opted_out: bool,
+    /// Typed text of callers: when, and how many words.
+    typed: Vec<(Moment, u32)>,
+    dtmf: Vec<Moment>,
+    room_ended: Option<(Moment, LeaveReason)>,
+    /// First and last time the room was watched, and what was missed between.
+    watching_since: Option<Moment>,
+    blind_since: Option<Moment>,
+    blind: Vec<(Moment, Moment)>,
+    problems: BTreeMap<Problem, u32>,
+}
+
+impl Call {
+    pub(crate) fn new(room: RoomFacts, settings: Settings) -> Self {
+        Self {
+            settings,
+            room,
+            ordinal: 0,
+            parties: Parties::default(),
+            speech: Speech::default(),
+            feeds: Feeds::default(),
+            outcome: Outcome::default(),
+            stages: Stages::default(),
+            held: vec![],
+            room_metadata: FromMetadata::default(),
+            job_metadata: FromMetadata::default(),
+            opted_out: false,
+            typed: vec![],
+            dtmf: vec![],
+            room_ended: None,
+            watching_since: None,
+            blind_since: None,
+            blind: vec![],
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// The next call in the same room, with those who are still there.
+    pub(crate) fn next(self, now: Moment) -> Self {
+        Self {
+            ordinal: self.ordinal + 1,
+            parties: self.parties.next_call(),
+            room_metadata: self.room_metadata,
+            job_metadata: self.job_metadata,
+            watching_since: Some(now),
+            ..Self::new(self.room, self.settings)
+        }
+    }
+
+    /// UUIDv5 over the room's sid and the ordinal: the same from any worker, after any crash.
+    pub(crate) fn id(&self) -> String {
+        let name = format!("{}/{}", self.room.sid, self.ordinal);
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    }
+
+    pub(crate) fn apply(&mut self, event: &Event) {
+        let at = event.at;
+        match &event.fact {
+            Fact::Watching => {
+                self.watching_since.get_or_insert(at);
+                if let Some(since) = self.blind_since.take() {
+                    self.blind.push((since, at));
+                }
+            }
+            Fact::Blind => {
+                self.blind_since.get_or_insert(at);
+            }
+            Fact::RoomEnded { reason } => self.room_ended = Some((at, *reason)),
+            Fact::RoomMetadata { metadata } => {
+                self.room_metadata = FromMetadata::read(metadata);
+                self.opted_out |= self.room_metadata.opt_out;
+            }
+            Fact::JobMetadata { metadata } => {
+                self.job_metadata = FromMetadata::read(metadata);
+                self.opted_out |= self.job_metadata.opt_out;
+            }
+            Fact::Joined(j) => {
+                self.parties.joined(j, at);
+                self.published_attributes(&j.identity, &j.attributes, at);
+                self.release_held(&j.identity, at);
+            }
+            Fact::Left { identity, reason, attributes } => {
+                self.parties.left(identity, *reason, attributes, at);
+            }
+            Fact::Attributes { identity, changed } => {
+                self.parties.attributes(identity, changed, at);
+                self.published_attributes(identity, changed, at);
+            }
+            Fact::Metadata { identity, metadata } => self.parties.metadata(identity, metadata),
+            Fact::Track { identity, sid } => self.parties.track(identity, sid, at),
+            Fact::Speaking { identity, speaking } => {
+                self.parties.speaking(identity, *speaking, at);
+            }
+            Fact::Quality { identity, lost } => self.parties.quality(identity, *lost, at),
+            Fact::StreamOpened(o) => {
+                if !self.believed(o) {
+                    self.problem(Problem::NotAnAgent);
+                } else if self.speech.opened(o, at) {
+                    self.parties.performed(&o.identity);
+                } else {
+                    self.problem(Problem::TooMany);
+                }
+            }
+            Fact::StreamChunk { stream, text } => {
+                if let Some(speaker) = self.speech.chunk(stream, text, at) {
+                    self.parties.sign_of_life(speaker, at);
+                }
+            }
+            Fact::StreamClosed { stream, is_final, .. } => {
+                self.speech.closed(stream, *is_final, at);
+            }
+            Fact::Legacy { identity, segment, text, is_final } => {
+                self.parties.performed(identity);
+                self.parties.sign_of_life(identity, at);
+                self.speech.legacy(identity, segment, text, *is_final, at);
+            }
+            Fact::Chat { identity, text } => {
+                self.parties.sign_of_life(identity, at);
+                let by_caller = self.parties.side(identity) == Some(Side::User);
+                if by_caller && !text.trim().is_empty() && self.typed.len() < MAX_SIGNS {
+                    self.typed.push((at, words::count(text)));
+                }
+            }
+            Fact::Dtmf { identity } => {
+                self.parties.sign_of_life(identity, at);
+                if self.dtmf.len() < MAX_SIGNS {
+                    self.dtmf.push(at);
+                }
+            }
+            Fact::Feed { identity, message } => {
+                if self.parties.is_agent(identity) == Some(false) {
+                    self.problem(Problem::NotAnAgent);
+                    return;
+                }
+                self.parties.performed(identity);
+                self.feeds.take(identity, message, at);
+            }
+            Fact::Published { identity, text } => self.published(identity.as_deref(), text, at),
+        }
+        if let Some(p) = self.parties.caller() {
+            self.opted_out |= FromMetadata::read(&p.metadata).opt_out;
+        }
+    }
+
+    pub(crate) fn phase(&self, now: Moment) -> Phase {
+        if self.parties.callers().next().is_none() {
+            return if self.room_ended.is_some() { Phase::Over } else { Phase::Waiting };
+        }
+        if self.room_ended.is_some() {
+            return Phase::Over;
+        }
+        match ending::due(&self.parties, self.settings.end_grace_ms) {
+            None => Phase::Live,
+            Some(due) if now >= due => Phase::Over,
+            Some(due) => Phase::Ending(due),
+        }
+    }
+
+    /// There is nothing to tell: no caller ever came.
+    pub(crate) fn without_caller(&self) -> bool {
+        self.parties.callers().next().is_none()
+    }
+
+    /// Somebody does not want this call to be recorded.
+    pub(crate) fn opted_out(&self) -> bool {
+        self.opted_out
+    }
+
+    /// A caller is in the room.
+    pub(crate) fn caller_present(&self) -> bool {
+        self.parties.caller_present()
+    }
+
+    /// Identities of the agents that can be asked for their history.
+    pub(crate) fn agents(&self) -> Vec<String> {
+        let there = |p: &&Party| p.kind == Kind::Agent && p.present();
+        self.parties.voice_agents().filter(there).map(|p| p.identity.clone()).collect()
+    }
+
+    /// What was published but not taken as it came, since the last call of this.
+    pub(crate) fn take_problems(&mut self) -> BTreeMap<Problem, u32> {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// The record; `None` if no caller ever came, or the call has not ended.
+    pub(crate) fn record(&self) -> Option<CallHistory> {
+        let caller = self.parties.caller()?;
+        let end = ending::end(&self.parties, self.room_ended)?;
+        let own = FromMetadata::read(&caller.metadata);
+        let call_type = subject::call_type(caller, &own);
+        let start = start(caller);
+        let ended = end.at.max(start);
+        let (status, reason) = self.status(caller, call_type, &end);
+        let view = self.feeds.merged(&self.parties);
+        let phone_number = subject::phone_number(caller, &own, &self.room.name);
+        let metadata = [self.room_metadata.clone(), self.job_metadata.clone(), own];
+        let stage_timeline = self.stages.timeline();
+        let last_stage = stage_timeline.last().map(|s| s.stage.clone());
+        Some(CallHistory {
+            call_id: self.id(),
+            phone_number,
+            room_name: self.room.name.clone(),
+            call_type,
+            start_time: start.to_rfc3339(),
+            end_time: ended.to_rfc3339(),
+            duration_seconds: ended.since(start) as f64 / 1000.0,
+            status,
+            termination_reason: reason,
+            agent_config: self.outcome.agent_config(&metadata, &view),
+            metrics: self.metrics(&view, start, ended),
+            outcomes: self.outcome.build(&metadata, last_stage, &self.notes(caller, ended)),
+            stage_timeline,
+        })
+    }
+
+    /// How `end_time` is known, for the log.
+    pub(crate) fn end_basis(&self) -> Option<ending::Basis> {
+        Some(ending::end(&self.parties, self.room_ended)?.basis)
+    }
+
+    fn status(
+        &self,
+        caller: &Party,
+        call_type: CallType,
+        end: &End,
+    ) -> (super::history::Status, Option<String>) {
+        if let Some(published) = self.outcome.published_end() {
+            return published;
+        }
+        let (status, reason) = status::judge(&self.parties, caller, call_type, end);
+        (status, reason.map(|r| r.as_str().to_owned()))
+    }
+
+    fn metrics(
+        &self,
+        view: &super::feed::AgentView,
+        start: Moment,
+        end: Moment,
+    ) -> super::history::Metrics {
+        let user_segments = self.speech.of(Side::User, &self.parties);
+        let agent_segments = self.speech.of(Side::Agent, &self.parties);
+        let user = evidence::user(&self.parties, view, &user_segments, end);
+        let agent = evidence::agent(&self.parties, view, &agent_segments, end);
+        let transcribed = self.speech.any() || !view.items.is_empty();
+        let user_utterances =
+            turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
+        let agent_utterances = turns::agent(view, &agent_segments, &agent);
+        let mut signs = self.dtmf.clone();
+        signs.extend(self.typed.iter().map(|(at, _)| *at));
+        metrics::metrics(&metrics::Conversation {
+            parties: &self.parties,
+            view,
+            agent_segments: &agent_segments,
+            user: &user,
+            agent: &agent,
+            user_utterances: &user_utterances,
+            agent_utterances: &agent_utterances,
+            other_signs: &signs,
+            start,
+            end,
+            silence_threshold_ms: self.settings.silence_threshold_ms,
+        })
+    }
+
+    /// What is missing from the record, in sentences (contract §1.3).
+    fn notes(&self, caller: &Party, ended: Moment) -> Vec<String> {
+        let mut notes = vec![];
+        if let Some(since) = self.watching_since {
+            let late = since.since(caller.joined_at);
+            if self.ordinal == 0 && late >= 5_000 {
+                notes.push(format!(
+                    "The observer joined {:.1} s after the caller.",
+                    late as f64 / 1000.0
+                ));
+            }
+        }
+        let open = self.blind_since.map(|since| (since, ended.max(since)));
+        let gaps: Vec<_> =
+            self.blind.iter().copied().chain(open).filter(|(since, _)| *since < ended).collect();
+        let missed: i64 = gaps.iter().map(|(from, to)| to.since(*from)).sum();
+        if missed > 0 {
+            notes.push(format!(
+                "The observer was disconnected from the room for {:.1} s.",
+                missed as f64 / 1000.0
+            ));
+        }
+        notes
+    }
+
+    /// A transcript counts if an agent sent it: for itself, or for somebody else, which the
+    /// server marks. One without a name comes from a hidden agent.
+    fn believed(&self, o: &super::event::StreamOpened) -> bool {
+        o.generated
+            || o.identity.is_empty()
+            || self.parties.side(&o.identity) != Some(Side::User)
+    }
+
+    fn published_attributes(
+        &mut self,
+        identity: &str,
+        attributes: &BTreeMap<String, String>,
+        at: Moment,
+    ) {
+        if self.parties.side(identity) != Some(Side::Agent) {
+            return;
+        }
+        let mut problems = vec![];
+        for (key, value) in attributes.iter().filter(|(k, _)| k.starts_with("call.")) {
+            let read = Reader { problems: &mut problems }.attribute(key, value);
+            if let Some(p) = read {
+                self.take(Source::Attribute, p, at);
+            }
+        }
+        problems.into_iter().for_each(|p| self.problem(p));
+    }
+
+    fn published(&mut self, identity: Option<&str>, text: &str, at: Moment) {
+        let Some(identity) = identity.filter(|i| !i.is_empty()) else {
+            return self.problem(Problem::UnknownSender);
+        };
+        match self.parties.is_agent(identity) {
+            Some(true) => self.read_message(text, at),
+            Some(false) => self.problem(Problem::NotAnAgent),
+            None if self.held.len() < MAX_HELD => {
+                self.held.push((at, identity.to_owned(), text.to_owned()));
+            }
+            None => self.problem(Problem::TooMany),
+        }
+    }
+
+    fn release_held(&mut self, joined: &str, now: Moment) {
+        for (at, identity, text) in std::mem::take(&mut self.held) {
+            if now.since(at) > HOLD_MS {
+                self.problem(Problem::UnknownSender);
+            } else if identity == joined {
+                self.published(Some(&identity), &text, at);
+            } else {
+                self.held.push((at, identity, text));
+            }
+        }
+    }
+
+    fn read_message(&mut self, text: &str, at: Moment) {
+        let mut problems = vec![];
+        let read = Reader { problems: &mut problems }.message(text);
+        problems.into_iter().for_each(|p| self.problem(p));
+        if let Some(p) = read {
+            self.take(Source::Message, p, at);
+        }
+    }
+
+    fn take(&mut self, source: Source, published: Published, at: Moment) {
+        match published {
+            Published::Stage { stage, at: told } => {
+                if !self.stages.enter(stage, told.unwrap_or(at)) {
+                    self.problem(Problem::TooMany);
+                }
+            }
+            Published::Config(c) => self.outcome.config(source, c),
+            Published::Outcomes(o) => self.outcome.outcomes(source, o),
+            Published::End { status, reason } => self.outcome.end(source, status, reason),
+        }
+    }
+
+    fn problem(&mut self, p: Problem) {
+        *self.problems.entry(p).or_default() += 1;
+    }
+}
+
+/// When the caller was connected: an answered leg from its answer on, everybody else from the
+/// join (contract §1).
+fn start(caller: &Party) -> Moment {
+    match caller.active {
+        Some((at, false)) if caller.is_sip() => at,
+        _ => caller.joined_at,
+    }
+}

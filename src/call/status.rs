@@ -1,0 +1,173 @@
+//! How a call ended, in the contract's words (§2): the first rule that applies, from the top.
+
+use super::{
+    ending::{Cause, End, LOST_AFTER_MS},
+    event::{LeaveReason, Moment},
+    history::{CallType, Status},
+    parties::{Parties, Party},
+};
+
+/// An agent counts as vanished if it went at least this long before the caller.
+const VANISHED_BEFORE_MS: i64 = 2_000;
+/// Without a better sign: from a participant's death to CONNECTION_TIMEOUT (live-lab §1.3).
+const TIMEOUT_AFTER_MS: i64 = 21_000;
+
+/// Every `termination_reason` that the worker itself gives. An agent may publish others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Outbound: busy, declined.
+    Rejected,
+    /// Outbound: rang, nobody answered.
+    NoAnswer,
+    /// Outbound: the trunk or the network failed before an answer.
+    NotConnected,
+    /// Inbound: the caller gave up while it rang.
+    Abandoned,
+    /// No voice agent ever took the call.
+    NoAgent,
+    /// The agent reported an error and left before the caller.
+    AgentError,
+    /// The agent vanished before the caller left and none took over.
+    AgentLost,
+    /// The caller's connection broke.
+    ConnectionLost,
+    /// The LiveKit server shut down.
+    ServerShutdown,
+    /// The caller could not join.
+    JoinFailure,
+    /// The SIP trunk failed.
+    SipTrunkFailure,
+    /// The caller's media connection failed.
+    MediaFailure,
+    /// The worker lost the room while a caller was in it.
+    ObserverDisconnected,
+    /// The caller was gone and nothing said why.
+    Unknown,
+}
+
+impl Reason {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::NoAnswer => "no_answer",
+            Self::NotConnected => "not_connected",
+            Self::Abandoned => "abandoned",
+            Self::NoAgent => "no_agent",
+            Self::AgentError => "agent_error",
+            Self::AgentLost => "agent_lost",
+            Self::ConnectionLost => "connection_lost",
+            Self::ServerShutdown => "server_shutdown",
+            Self::JoinFailure => "join_failure",
+            Self::SipTrunkFailure => "sip_trunk_failure",
+            Self::MediaFailure => "media_failure",
+            Self::ObserverDisconnected => "observer_disconnected",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+type Verdict = (Status, Option<Reason>);
+
+/// Rules 2 to 6; rule 1 (the agent published an end) is the caller's to check first.
+pub(crate) fn judge(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
+    if !parties.callers().any(Party::connected) {
+        return never_connected(parties, caller, call_type, end);
+    }
+    if parties.voice_agents().next().is_none() {
+        return (Status::Failed, Some(Reason::NoAgent));
+    }
+    if let Some(verdict) = agent_vanished(parties, end.at) {
+        return verdict;
+    }
+    match &end.cause {
+        Cause::CallerLeft { identity, reason } => {
+            let left = parties.get(identity).unwrap_or(caller);
+            caller_left(left, *reason)
+        }
+        // The room was closed around the caller: that is how many agents hang up.
+        Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
+            (Status::Completed, None)
+        }
+        Cause::RoomEnded(_) => (Status::Dropped, Some(Reason::ObserverDisconnected)),
+    }
+}
+
+/// CS §4.4, the rows without an answer.
+fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
+    let reason = match &end.cause {
+        Cause::CallerLeft { reason, .. } | Cause::RoomEnded(reason) => *reason,
+    };
+    let why = match (call_type, reason) {
+        (_, LeaveReason::UserRejected) => Reason::Rejected,
+        (_, LeaveReason::UserUnavailable) => Reason::NoAnswer,
+        (CallType::Outbound, _) => Reason::NotConnected,
+        (CallType::Inbound, _) if caller.call_status() == Some("hangup") => Reason::Abandoned,
+        (CallType::Inbound, _) if parties.voice_agents().next().is_none() => Reason::NoAgent,
+        (CallType::Inbound, _) => Reason::NotConnected,
+    };
+    (Status::Failed, Some(why))
+}
+
+fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
+    let gone = |p: &Party| -> Option<(Moment, Reason)> {
+        match (&p.left, p.lost_at) {
+            (Some(l), lost) => match l.reason {
+                LeaveReason::AgentError => Some((l.at, Reason::AgentError)),
+                LeaveReason::ConnectionTimeout => {
+                    let died = lost.map_or(l.at.plus(-TIMEOUT_AFTER_MS), |t| t.plus(-LOST_AFTER_MS));
+                    Some((died, Reason::AgentLost))
+                }
+                LeaveReason::SignalClose | LeaveReason::StateMismatch => {
+                    Some((l.at, Reason::AgentLost))
+                }
+                _ => None,
+            },
+            // Not yet given up by the server, but nothing has been heard of it since.
+            (None, Some(lost)) => Some((lost.plus(-LOST_AFTER_MS), Reason::AgentLost)),
+            (None, None) => None,
+        }
+    };
+    let before = |at: Moment| ended.since(at) >= VANISHED_BEFORE_MS;
+    let mut found = None;
+    for agent in parties.voice_agents() {
+        match gone(agent) {
+            Some((at, reason)) if before(at) => found = Some(reason),
+            // Another one was there to the end, or said goodbye after it.
+            None if agent.left.as_ref().is_none_or(|l| !before(l.at)) => return None,
+            _ => {}
+        }
+    }
+    let status = |r| if r == Reason::AgentError { Status::Failed } else { Status::Dropped };
+    found.map(|r| (status(r), Some(r)))
+}
+
+/// CS §4.4 for answered SIP legs, §4.6 for everybody.
+fn caller_left(p: &Party, reason: LeaveReason) -> Verdict {
+    use LeaveReason as L;
+    let hung_up = p.is_sip() && p.call_status() == Some("hangup");
+    let dropped = |r| (Status::Dropped, Some(r));
+    let failed = |r| (Status::Failed, Some(r));
+    match reason {
+        // A bridge that leaves without having seen a hang-up has lost its caller.
+        L::ClientInitiated if p.is_sip() && p.call_status().is_some() && !hung_up => {
+            dropped(Reason::ConnectionLost)
+        }
+        L::ClientInitiated | L::ParticipantRemoved | L::RoomDeleted | L::RoomClosed => {
+            (Status::Completed, None)
+        }
+        L::ServerShutdown => dropped(Reason::ServerShutdown),
+        L::StateMismatch
+        | L::SignalClose
+        | L::ConnectionTimeout
+        | L::DuplicateIdentity
+        | L::Migration => dropped(Reason::ConnectionLost),
+        L::MediaFailure => dropped(Reason::MediaFailure),
+        L::JoinFailure => failed(Reason::JoinFailure),
+        L::UserUnavailable => failed(Reason::NoAnswer),
+        L::UserRejected => failed(Reason::Rejected),
+        L::SipTrunkFailure => failed(Reason::SipTrunkFailure),
+        L::AgentError => failed(Reason::AgentError),
+        L::UnknownReason if hung_up => (Status::Completed, None),
+        L::UnknownReason => dropped(Reason::Unknown),
+    }
+}
