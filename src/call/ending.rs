@@ -37,7 +37,10 @@ pub(crate) enum Basis {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cause {
-    CallerLeft { identity: String, reason: LeaveReason },
+    CallerLeft {
+        identity: String,
+        reason: LeaveReason,
+    },
     /// The room ended, or we lost it, with a caller in it.
     RoomEnded(LeaveReason),
 }

@@ -9,17 +9,15 @@ use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch. Whose clock it is, is said where it is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub(crate) struct Moment(i64);
 
 impl Moment {
     pub(crate) const fn from_millis(ms: i64) -> Self {
         Self(ms)
-    }
-
-    pub(crate) const fn millis(self) -> i64 {
-        self.0
     }
 
     /// Milliseconds from `earlier` to `self`; negative if it is the other way round.
@@ -66,33 +64,81 @@ pub(crate) enum Fact {
     /// We lost the room and try to come back.
     Blind,
     /// The room is over for us. Nothing follows.
-    RoomEnded { reason: LeaveReason },
-    RoomMetadata { metadata: String },
+    RoomEnded {
+        reason: LeaveReason,
+    },
+    RoomMetadata {
+        metadata: String,
+    },
     /// Metadata of the job (or dispatch) that sent us here.
-    JobMetadata { metadata: String },
+    JobMetadata {
+        metadata: String,
+    },
     Joined(Joined),
-    Left { identity: String, reason: LeaveReason, attributes: BTreeMap<String, String> },
+    Left {
+        identity: String,
+        reason: LeaveReason,
+        attributes: BTreeMap<String, String>,
+    },
     /// Changed keys only; a removed key has the value "".
-    Attributes { identity: String, changed: BTreeMap<String, String> },
-    Metadata { identity: String, metadata: String },
-    Track { identity: String, sid: String },
-    Speaking { identity: String, speaking: bool },
+    Attributes {
+        identity: String,
+        changed: BTreeMap<String, String>,
+    },
+    Metadata {
+        identity: String,
+        metadata: String,
+    },
+    Track {
+        identity: String,
+        sid: String,
+    },
+    Speaking {
+        identity: String,
+        speaking: bool,
+    },
     /// Connection quality, reduced to what matters here: LOST or anything better.
-    Quality { identity: String, lost: bool },
+    Quality {
+        identity: String,
+        lost: bool,
+    },
     /// A text stream on `lk.transcription` began.
     StreamOpened(StreamOpened),
-    StreamChunk { stream: String, text: String },
+    StreamChunk {
+        stream: String,
+        text: String,
+    },
     /// `aborted`: it ended in an error; what came before still counts.
-    StreamClosed { stream: String, is_final: bool, aborted: bool },
+    StreamClosed {
+        stream: String,
+        is_final: bool,
+        aborted: bool,
+    },
     /// A legacy transcription packet. `text` is the whole segment so far.
-    Legacy { identity: String, segment: String, text: String, is_final: bool },
+    Legacy {
+        identity: String,
+        segment: String,
+        text: String,
+        is_final: bool,
+    },
     /// Typed text of a participant (`lk.chat`).
-    Chat { identity: String, text: String },
-    Dtmf { identity: String },
+    Chat {
+        identity: String,
+        text: String,
+    },
+    Dtmf {
+        identity: String,
+    },
     /// One message of the agent's session feed, `lk.agent.session`.
-    Feed { identity: String, message: FeedMessage },
+    Feed {
+        identity: String,
+        message: FeedMessage,
+    },
     /// A message on `call-history`; without an identity it cannot be trusted.
-    Published { identity: Option<String>, text: String },
+    Published {
+        identity: Option<String>,
+        text: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,13 +205,29 @@ pub(crate) enum LeaveReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum FeedMessage {
-    AgentState { at: Option<Moment>, state: AgentState },
-    UserState { at: Option<Moment>, state: UserState },
-    Item { at: Option<Moment>, item: Item },
+    AgentState {
+        at: Option<Moment>,
+        state: AgentState,
+    },
+    UserState {
+        at: Option<Moment>,
+        state: UserState,
+    },
+    Item {
+        at: Option<Moment>,
+        item: Item,
+    },
     /// The whole conversation so far, as an answer to our request.
-    History { items: Vec<Item> },
-    FalseInterruption { at: Option<Moment>, resumed: bool },
-    Usage { models: Vec<Model> },
+    History {
+        items: Vec<Item>,
+    },
+    FalseInterruption {
+        at: Option<Moment>,
+        resumed: bool,
+    },
+    Usage {
+        models: Vec<Model>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,7 +46,12 @@ pub(crate) struct Heard {
     pub(crate) intervals: Vec<Interval>,
 }
 
-pub(crate) fn agent(parties: &Parties, view: &AgentView, segments: &[Segment], until: Moment) -> Heard {
+pub(crate) fn agent(
+    parties: &Parties,
+    view: &AgentView,
+    segments: &[Segment],
+    until: Moment,
+) -> Heard {
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
     if view.agent_states.iter().any(|(_, s)| speaking(s)) {
         let marks = view.agent_states.iter().map(|(t, s)| (*t, speaking(s)));
@@ -66,7 +71,12 @@ pub(crate) fn agent(parties: &Parties, view: &AgentView, segments: &[Segment], u
     heard(Tier::Speakers, by_speakers(parties, Side::Agent, until))
 }
 
-pub(crate) fn user(parties: &Parties, view: &AgentView, segments: &[Segment], until: Moment) -> Heard {
+pub(crate) fn user(
+    parties: &Parties,
+    view: &AgentView,
+    segments: &[Segment],
+    until: Moment,
+) -> Heard {
     let speaking = |s: &UserState| *s == UserState::Speaking;
     if view.user_states.iter().any(|(_, s)| speaking(s)) {
         let marks = view.user_states.iter().map(|(t, s)| (*t, speaking(s)));
@@ -77,7 +87,9 @@ pub(crate) fn user(parties: &Parties, view: &AgentView, segments: &[Segment], un
         .filter_map(|i| Some(Interval { start: i.started_at?, end: i.stopped_at? }))
         .collect();
     // The last turn often has no times; one missing does not spoil the tier.
-    if !items.is_empty() && items.len() + 1 >= view.items.iter().filter(|i| i.by == By::User).count() {
+    if !items.is_empty()
+        && items.len() + 1 >= view.items.iter().filter(|i| i.by == By::User).count()
+    {
         return heard(Tier::Items, items);
     }
     let speakers = by_speakers(parties, Side::User, until);

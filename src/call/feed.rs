@@ -30,8 +30,6 @@ pub(crate) struct Said {
     pub(crate) stopped_at: Option<Moment>,
     /// Seconds.
     pub(crate) e2e_latency: Option<f64>,
-    /// Only known from the history asked for at the end.
-    pub(crate) from_history: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,9 +68,9 @@ impl Feed {
                 if let Some(created) = created {
                     self.learn_offset(*created, at);
                 }
-                self.item(item, at, false);
+                self.item(item, at);
             }
-            FeedMessage::History { items } => items.iter().for_each(|i| self.item(i, at, true)),
+            FeedMessage::History { items } => items.iter().for_each(|i| self.item(i, at)),
             FeedMessage::FalseInterruption { at: created, resumed } => {
                 if *resumed {
                     self.resumed.push(created.unwrap_or(at));
@@ -103,7 +101,7 @@ impl Feed {
     }
 
     /// A later report of the same item fills what an earlier one left open.
-    fn item(&mut self, item: &Item, at: Moment, from_history: bool) {
+    fn item(&mut self, item: &Item, at: Moment) {
         if let Some(i) = self.by_id.get(&item.id) {
             let known = &mut self.items[*i];
             known.interrupted |= item.interrupted;
@@ -127,7 +125,6 @@ impl Feed {
             started_at: item.started_at,
             stopped_at: item.stopped_at,
             e2e_latency: item.e2e_latency.filter(|l| l.is_finite() && *l >= 0.0),
-            from_history,
         });
     }
 }

@@ -164,9 +164,8 @@ fn by_states(c: &Conversation) -> usize {
                 .any(|i| i.overlaps(agent.states[k - 1].0, stopped.plus(INTERIM_WITHIN_MS)));
             let cut = c.agent_segments.iter().any(|s| {
                 s.first_at <= *stopped
-                    && s.closed_at.is_some_and(|t| {
-                        t.since(*stopped) > TEXT_ENDS_WITH_SOUND_MS && t <= next
-                    })
+                    && s.closed_at
+                        .is_some_and(|t| t.since(*stopped) > TEXT_ENDS_WITH_SOUND_MS && t <= next)
             });
             n += usize::from(caller_spoke && cut);
         }

@@ -44,13 +44,10 @@ pub(crate) struct Left {
 pub(crate) struct Party {
     pub(crate) identity: String,
     pub(crate) kind: Kind,
-    pub(crate) name: String,
     pub(crate) metadata: String,
     pub(crate) attributes: BTreeMap<String, String>,
     /// Server's clock; the first join, if it came back.
     pub(crate) joined_at: Moment,
-    /// Our clock: when we first saw it.
-    pub(crate) seen_at: Moment,
     /// `None` while it is there.
     pub(crate) left: Option<Left>,
     /// SIP: when the leg was first seen `active`, by our clock, and whether it already was when
@@ -74,11 +71,9 @@ impl Party {
         Self {
             identity: j.identity.clone(),
             kind: j.kind,
-            name: j.name.clone(),
             metadata: j.metadata.clone(),
             attributes: BTreeMap::new(),
             joined_at: j.joined_at,
-            seen_at: at,
             left: None,
             active: None,
             last_sign: at,
@@ -270,10 +265,6 @@ impl Parties {
 
     pub(crate) fn get(&self, identity: &str) -> Option<&Party> {
         self.by_identity.get(identity)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.order.len()
     }
 
     /// In order of first appearance.

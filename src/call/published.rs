@@ -168,7 +168,8 @@ impl Reader<'_> {
             }
             ATTRIBUTE_REASON => {
                 let reason = self.cut(value, MAX_NAME);
-                (!reason.is_empty()).then_some(Published::End { status: None, reason: Some(reason) })
+                (!reason.is_empty())
+                    .then_some(Published::End { status: None, reason: Some(reason) })
             }
             _ => None,
         }
@@ -413,10 +414,8 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_at_a_character() {
-        let (p, problems) = message(&format!(
-            r#"{{"type":"stage","stage":"{}"}}"#,
-            "ä".repeat(MAX_NAME)
-        ));
+        let (p, problems) =
+            message(&format!(r#"{{"type":"stage","stage":"{}"}}"#, "ä".repeat(MAX_NAME)));
         let Some(Published::Stage { stage, .. }) = p else { panic!("no stage") };
         assert_eq!(stage, "ä".repeat(MAX_NAME / 2));
         assert_eq!(problems, [Problem::Truncated]);

@@ -149,6 +149,7 @@ impl Call {
                 self.parties.joined(j, at);
                 self.published_attributes(&j.identity, &j.attributes, at);
                 self.release_held(&j.identity, at);
+                self.opt_out_of(&j.identity, &j.metadata);
             }
             Fact::Left { identity, reason, attributes } => {
                 self.parties.left(identity, *reason, attributes, at);
@@ -157,7 +158,10 @@ impl Call {
                 self.parties.attributes(identity, changed, at);
                 self.published_attributes(identity, changed, at);
             }
-            Fact::Metadata { identity, metadata } => self.parties.metadata(identity, metadata),
+            Fact::Metadata { identity, metadata } => {
+                self.parties.metadata(identity, metadata);
+                self.opt_out_of(identity, metadata);
+            }
             Fact::Track { identity, sid } => self.parties.track(identity, sid, at),
             Fact::Speaking { identity, speaking } => {
                 self.parties.speaking(identity, *speaking, at);
@@ -208,9 +212,6 @@ impl Call {
             }
             Fact::Published { identity, text } => self.published(identity.as_deref(), text, at),
         }
-        if let Some(p) = self.parties.caller() {
-            self.opted_out |= FromMetadata::read(&p.metadata).opt_out;
-        }
     }
 
     pub(crate) fn phase(&self, now: Moment) -> Phase {
@@ -227,11 +228,6 @@ impl Call {
         }
     }
 
-    /// There is nothing to tell: no caller ever came.
-    pub(crate) fn without_caller(&self) -> bool {
-        self.parties.callers().next().is_none()
-    }
-
     /// Somebody does not want this call to be recorded.
     pub(crate) fn opted_out(&self) -> bool {
         self.opted_out
@@ -240,6 +236,12 @@ impl Call {
     /// A caller is in the room.
     pub(crate) fn caller_present(&self) -> bool {
         self.parties.caller_present()
+    }
+
+    /// We came more than `late_ms` after the caller.
+    pub(crate) fn watched_late(&self, late_ms: i64) -> bool {
+        let since = self.watching_since.zip(self.parties.caller());
+        since.is_some_and(|(since, c)| since.since(c.joined_at) > late_ms)
     }
 
     /// Identities of the agents that can be asked for their history.
@@ -358,12 +360,16 @@ impl Call {
         notes
     }
 
+    fn opt_out_of(&mut self, identity: &str, metadata: &str) {
+        if self.parties.side(identity) == Some(Side::User) {
+            self.opted_out |= FromMetadata::read(metadata).opt_out;
+        }
+    }
+
     /// A transcript counts if an agent sent it: for itself, or for somebody else, which the
     /// server marks. One without a name comes from a hidden agent.
     fn believed(&self, o: &super::event::StreamOpened) -> bool {
-        o.generated
-            || o.identity.is_empty()
-            || self.parties.side(&o.identity) != Some(Side::User)
+        o.generated || o.identity.is_empty() || self.parties.side(&o.identity) != Some(Side::User)
     }
 
     fn published_attributes(

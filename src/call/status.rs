@@ -114,7 +114,8 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
             (Some(l), lost) => match l.reason {
                 LeaveReason::AgentError => Some((l.at, Reason::AgentError)),
                 LeaveReason::ConnectionTimeout => {
-                    let died = lost.map_or(l.at.plus(-TIMEOUT_AFTER_MS), |t| t.plus(-LOST_AFTER_MS));
+                    let died =
+                        lost.map_or(l.at.plus(-TIMEOUT_AFTER_MS), |t| t.plus(-LOST_AFTER_MS));
                     Some((died, Reason::AgentLost))
                 }
                 LeaveReason::SignalClose | LeaveReason::StateMismatch => {

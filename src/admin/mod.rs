@@ -1,0 +1,76 @@
+//! The health page: `GET /` for probes, `GET /worker` for people, as other LiveKit agents have
+//! them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::worker::WorkerState;
+
+/// A short loss of the connection to LiveKit is not an illness.
+const AWAY_FOR: Duration = Duration::from_secs(15);
+
+#[derive(Clone)]
+struct Admin {
+    agent_name: String,
+    worker: watch::Receiver<WorkerState>,
+}
+
+/// The fields of LiveKit's `WorkerInfo`.
+#[derive(Serialize)]
+struct WorkerInfo {
+    worker_type: &'static str,
+    agent_name: String,
+    active_jobs: usize,
+    worker_load: f32,
+    sdk_version: &'static str,
+    protocol_version: u32,
+    registered: bool,
+}
+
+/// Binds and serves until the process ends.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub(crate) async fn start(
+    addr: SocketAddr,
+    agent_name: String,
+    worker: watch::Receiver<WorkerState>,
+) -> std::io::Result<()> {
+    let listener = TcpListener::bind(addr).await?;
+    tracing::info!(addr = %listener.local_addr()?, "health page");
+    let app = Router::new()
+        .route("/", get(health))
+        .route("/worker", get(info))
+        .with_state(Admin { agent_name, worker });
+    tokio::spawn(async move {
+        if let Err(e) = axum::serve(listener, app).await {
+            tracing::error!(error = %e, "health page ended");
+        }
+    });
+    Ok(())
+}
+
+async fn health(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    match admin.worker.borrow().away_since {
+        Some(since) if since.elapsed() >= AWAY_FOR => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not connected to LiveKit")
+        }
+        _ => (StatusCode::OK, "OK"),
+    }
+}
+
+async fn info(State(admin): State<Admin>) -> Json<WorkerInfo> {
+    let worker = *admin.worker.borrow();
+    Json(WorkerInfo {
+        worker_type: "JT_ROOM",
+        agent_name: admin.agent_name,
+        active_jobs: worker.active_jobs,
+        worker_load: worker.load,
+        sdk_version: env!("CARGO_PKG_VERSION"),
+        protocol_version: 1,
+        registered: worker.away_since.is_none(),
+    })
+}

@@ -1,0 +1,33 @@
+//! The command line. Settings come from the environment and files, not from flags: see
+//! [`crate::config`].
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "call-history",
+    version,
+    about = "One true history record per LiveKit call, posted to your endpoint.",
+    long_about = "Joins every call of a LiveKit server as a hidden participant, watches what the \
+        room shows, and when the call ends posts its history record to CALL_HISTORY_ENDPOINT.",
+    after_help = "Settings are read from the environment, .env and config/*.toml.\n\
+        Required: LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, CALL_HISTORY_ENDPOINT.\n\
+        All settings with their defaults: .env.example.\n\n\
+        Exit status: 0 done, 1 failed, 78 wrong settings (all named at once)."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Register as a worker and observe every call that is dispatched to it (the default)
+    Start,
+    /// Observe one room now, without registering; ends when the room does
+    Connect {
+        /// Name of the room; it must exist
+        #[arg(long)]
+        room: String,
+    },
+}

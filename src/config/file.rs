@@ -1,0 +1,51 @@
+//! Reading a settings file: flat TOML, one setting a line, each with its line number so that a
+//! mistake can be pointed at.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) value: String,
+    /// From 1.
+    pub(super) line: usize,
+}
+
+/// The setting that a key in a file stands for.
+pub(super) fn setting(key: &str) -> String {
+    let upper = key.to_ascii_uppercase();
+    if upper.starts_with("LIVEKIT_") || upper == "JWT_SECRET" {
+        upper
+    } else {
+        format!("{}{upper}", super::PREFIX)
+    }
+}
+
+/// # Errors
+/// With line and reason, if the text is not TOML or a value is not a text, number or truth value.
+pub(super) fn read(text: &str) -> Result<Vec<Entry>, String> {
+    let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
+        toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(1, |s| line_of(text, s.start));
+            format!("line {line}: {}", e.message())
+        })?;
+    let mut entries = vec![];
+    for (key, value) in table {
+        let line = line_of(text, key.span().start);
+        let key = key.into_inner();
+        let value = match value.into_inner() {
+            toml::Value::String(s) => s,
+            toml::Value::Integer(n) => n.to_string(),
+            toml::Value::Float(n) => n.to_string(),
+            toml::Value::Boolean(b) => b.to_string(),
+            _ => return Err(format!("line {line}: {key} must be a text or a number")),
+        };
+        entries.push(Entry { key, value, line });
+    }
+    Ok(entries)
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+}

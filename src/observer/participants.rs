@@ -1,0 +1,68 @@
+//! LiveKit's words for participants, in ours.
+
+use std::collections::BTreeMap;
+
+use livekit::{
+    participant::{ConnectionQuality, ParticipantKind},
+    prelude::{DisconnectReason, RemoteParticipant},
+};
+
+use crate::call::{
+    Moment,
+    event::{Joined, Kind, LeaveReason},
+};
+
+pub(super) fn joined(p: &RemoteParticipant) -> Joined {
+    Joined {
+        identity: p.identity().to_string(),
+        sid: p.sid().to_string(),
+        kind: kind(p.kind()),
+        name: p.name(),
+        metadata: p.metadata(),
+        attributes: attributes(p),
+        joined_at: Moment::from_millis(p.joined_at()),
+    }
+}
+
+pub(super) fn attributes(p: &RemoteParticipant) -> BTreeMap<String, String> {
+    p.attributes().into_iter().collect()
+}
+
+fn kind(k: ParticipantKind) -> Kind {
+    match k {
+        ParticipantKind::Standard => Kind::Standard,
+        ParticipantKind::Sip => Kind::Sip,
+        ParticipantKind::Connector => Kind::Connector,
+        ParticipantKind::Agent => Kind::Agent,
+        ParticipantKind::Ingress => Kind::Ingress,
+        ParticipantKind::Egress => Kind::Egress,
+        ParticipantKind::Bridge => Kind::Bridge,
+    }
+}
+
+pub(super) fn lost(q: ConnectionQuality) -> bool {
+    q == ConnectionQuality::Lost
+}
+
+pub(super) fn reason(r: DisconnectReason) -> LeaveReason {
+    use LeaveReason as L;
+    match r {
+        DisconnectReason::UnknownReason => L::UnknownReason,
+        DisconnectReason::ClientInitiated => L::ClientInitiated,
+        DisconnectReason::DuplicateIdentity => L::DuplicateIdentity,
+        DisconnectReason::ServerShutdown => L::ServerShutdown,
+        DisconnectReason::ParticipantRemoved => L::ParticipantRemoved,
+        DisconnectReason::RoomDeleted => L::RoomDeleted,
+        DisconnectReason::StateMismatch => L::StateMismatch,
+        DisconnectReason::JoinFailure => L::JoinFailure,
+        DisconnectReason::Migration => L::Migration,
+        DisconnectReason::SignalClose => L::SignalClose,
+        DisconnectReason::RoomClosed => L::RoomClosed,
+        DisconnectReason::UserUnavailable => L::UserUnavailable,
+        DisconnectReason::UserRejected => L::UserRejected,
+        DisconnectReason::SipTrunkFailure => L::SipTrunkFailure,
+        DisconnectReason::ConnectionTimeout => L::ConnectionTimeout,
+        DisconnectReason::MediaFailure => L::MediaFailure,
+        DisconnectReason::AgentError => L::AgentError,
+    }
+}

@@ -1,0 +1,116 @@
+//! Who is really gone, and who only seems so.
+//!
+//! On a full restart of our own connection the SDK reports every participant as gone *before* it
+//! says that it reconnects, and a participant who joins again under a new sid is reported as gone
+//! in the same moment (CS §5.3). Such leaves carry no word of the server; they are held back until
+//! it is clear that the participant does not appear again.
+
+use std::collections::BTreeMap;
+
+use crate::call::{Fact, Moment, event::LeaveReason};
+
+/// The server announces participants without a track in batches of 3 s, so somebody who is still
+/// there is heard of within this time after a reconnect.
+const SETTLED_AFTER_MS: i64 = 4_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    /// Seemingly gone, and since when.
+    missing: BTreeMap<String, (Moment, BTreeMap<String, String>)>,
+    reconnecting: bool,
+    /// Nothing is settled before this.
+    not_before: Option<Moment>,
+}
+
+impl Presence {
+    /// A leave without the server's word.
+    pub(super) fn seems_gone(
+        &mut self,
+        identity: String,
+        attributes: BTreeMap<String, String>,
+        at: Moment,
+    ) {
+        self.missing.entry(identity).or_insert((at, attributes));
+    }
+
+    pub(super) fn is_back(&mut self, identity: &str) {
+        self.missing.remove(identity);
+    }
+
+    pub(super) fn reconnecting(&mut self) {
+        self.reconnecting = true;
+    }
+
+    pub(super) fn reconnected(&mut self, at: Moment) {
+        self.reconnecting = false;
+        self.not_before = Some(at.plus(SETTLED_AFTER_MS));
+    }
+
+    /// When there will be something to settle.
+    pub(super) fn due(&self) -> Option<Moment> {
+        if self.reconnecting {
+            return None;
+        }
+        let first = self.missing.values().map(|(at, _)| at.plus(SETTLED_AFTER_MS)).min()?;
+        Some(self.not_before.map_or(first, |t| t.max(first)))
+    }
+
+    /// Those who did not come back: gone since they were missed, and nobody knows why.
+    pub(super) fn settle(&mut self, now: Moment) -> Vec<(Moment, Fact)> {
+        if self.due().is_none_or(|due| now < due) {
+            return vec![];
+        }
+        let over = |at: Moment| now.since(at) >= SETTLED_AFTER_MS;
+        let gone: Vec<String> = (self.missing.iter())
+            .filter(|(_, (at, _))| over(*at))
+            .map(|(identity, _)| identity.clone())
+            .collect();
+        gone.into_iter()
+            .filter_map(|identity| {
+                let (at, attributes) = self.missing.remove(&identity)?;
+                let reason = LeaveReason::UnknownReason;
+                Some((at, Fact::Left { identity, reason, attributes }))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(ms: i64) -> Moment {
+        Moment::from_millis(ms)
+    }
+
+    #[test]
+    fn a_participant_that_comes_back_never_left() {
+        let mut p = Presence::default();
+        p.seems_gone("caller".into(), BTreeMap::new(), t(0));
+        p.is_back("caller");
+        assert_eq!(p.due(), None);
+        assert!(p.settle(t(60_000)).is_empty());
+    }
+
+    #[test]
+    fn a_reconnect_is_awaited_before_anybody_is_called_gone() {
+        let mut p = Presence::default();
+        p.seems_gone("caller".into(), BTreeMap::new(), t(1_000));
+        p.reconnecting();
+        assert!(p.settle(t(30_000)).is_empty());
+        p.reconnected(t(31_000));
+        assert_eq!(p.due(), Some(t(35_000)));
+        assert!(p.settle(t(34_999)).is_empty());
+        let gone = p.settle(t(35_000));
+        assert!(matches!(&gone[..], [(at, Fact::Left { identity, .. })]
+            if *at == t(1_000) && identity == "caller"));
+    }
+
+    #[test]
+    fn without_a_reconnect_the_leave_counts_after_a_while() {
+        let mut p = Presence::default();
+        p.seems_gone("caller".into(), BTreeMap::new(), t(1_000));
+        assert_eq!(p.due(), Some(t(5_000)));
+        assert_eq!(p.settle(t(5_000)).len(), 1);
+    }
+}

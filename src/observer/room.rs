@@ -1,0 +1,306 @@
+//! One connection to a room, and what its events mean.
+//!
+//! In: `RoomEvent`s of the SDK and the streams they open. Out: [`Notice`]s, with the time they
+//! reached us. It subscribes to audio and disables the subscription at once: speaker and quality
+//! events come all the same, without any RTP, and the publisher does not notice (live-lab-node §5).
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::SelectAll};
+use livekit::{
+    participant::ParticipantState,
+    prelude::{
+        LocalParticipant, Participant, RemoteParticipant, RemoteTrackPublication, Room, RoomEvent,
+        RoomOptions, TrackKind,
+    },
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    liveness::PROBE_TOPIC,
+    participants,
+    streams::{self, Facts},
+};
+use crate::{
+    call::{Fact, Moment, event::LeaveReason},
+    clock::Clock,
+};
+
+/// Streams that are read at the same time.
+const MAX_STREAMS: usize = 128;
+/// Bytes of a data packet that are looked at.
+const MAX_PACKET: usize = 64 * 1024 + 1;
+/// The SDK's own attempts within one join; we try again ourselves.
+const JOIN_RETRIES: u32 = 1;
+const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a connection notices.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Fact(Fact),
+    /// Gone without the server's word for it.
+    SeemsGone {
+        identity: String,
+        attributes: BTreeMap<String, String>,
+    },
+    Reconnecting,
+    Reconnected,
+    /// Our own packet came: the room is not deaf.
+    Echo,
+    Disconnected(LeaveReason),
+}
+
+pub(super) struct Connection {
+    room: Option<Room>,
+    events: mpsc::UnboundedReceiver<RoomEvent>,
+    streams: SelectAll<Facts>,
+    ready: VecDeque<Notice>,
+    /// Who was last told to be speaking.
+    speaking: HashMap<String, bool>,
+    clock: Clock,
+}
+
+impl Connection {
+    /// Joins. Everybody who is there is noticed first.
+    ///
+    /// # Errors
+    /// The SDK's words, without the token.
+    pub(super) async fn open(url: &str, token: &str, clock: Clock) -> Result<Self, String> {
+        let mut options = RoomOptions::default();
+        options.auto_subscribe = false;
+        options.join_retries = JOIN_RETRIES;
+        options.connect_timeout = SIGNAL_WITHIN;
+        options.data_stream = options.data_stream.with_max_payload_byte_length(streams::MAX_FEED);
+        let (room, events) =
+            Room::connect(url, token, options).await.map_err(|e| without(&e.to_string(), token))?;
+        let metadata = room.metadata();
+        let mut ready = VecDeque::from([Notice::Fact(Fact::Watching)]);
+        if !metadata.is_empty() {
+            ready.push_back(Notice::Fact(Fact::RoomMetadata { metadata }));
+        }
+        let speaking = HashMap::new();
+        let streams = SelectAll::new();
+        Ok(Self { room: Some(room), events, streams, ready, speaking, clock })
+    }
+
+    pub(super) async fn sid(&mut self) -> String {
+        match &self.room {
+            // The server sends it with the join; the SDK only makes it awaitable.
+            Some(room) => match timeout(Duration::from_secs(2), room.sid()).await {
+                Ok(sid) => sid.to_string(),
+                Err(_) => String::new(),
+            },
+            None => String::new(),
+        }
+    }
+
+    pub(super) fn us(&self) -> Option<LocalParticipant> {
+        self.room.as_ref().map(Room::local_participant)
+    }
+
+    /// Identities of those the server says are there.
+    pub(super) fn present(&self) -> Vec<String> {
+        let all = self.room.as_ref().map(Room::remote_participants).unwrap_or_default();
+        all.keys().map(ToString::to_string).collect()
+    }
+
+    /// The next thing noticed, and when. Safe to cancel.
+    pub(super) async fn next(&mut self) -> (Moment, Notice) {
+        loop {
+            if let Some(n) = self.ready.pop_front() {
+                return (self.clock.now(), n);
+            }
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.read(event),
+                    None => self.ready.push_back(Notice::Disconnected(LeaveReason::UnknownReason)),
+                },
+                Some(fact) = self.streams.next(), if !self.streams.is_empty() => {
+                    self.ready.push_back(Notice::Fact(fact));
+                }
+            }
+        }
+    }
+
+    /// What is still in the streams of a room that has ended, for at most `within`.
+    pub(super) async fn rest(&mut self, within: Duration) -> Vec<(Moment, Fact)> {
+        let mut rest = vec![];
+        let read = async {
+            while let Some(fact) = self.streams.next().await {
+                rest.push((self.clock.now(), fact));
+            }
+        };
+        // Streams that do not end by now never will.
+        let _ = timeout(within, read).await;
+        rest
+    }
+
+    /// Leaves, without waiting for it.
+    pub(super) fn close(&mut self) {
+        if let Some(room) = self.room.take() {
+            tokio::spawn(async move {
+                // A room whose task has panicked never says that it closed.
+                let _ = timeout(LEAVE_WITHIN, room.close()).await;
+            });
+        }
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.ready.push_back(Notice::Fact(fact));
+    }
+
+    fn read(&mut self, event: RoomEvent) {
+        match event {
+            RoomEvent::Connected { participants_with_tracks } => {
+                for (p, tracks) in participants_with_tracks {
+                    self.joined(&p);
+                    tracks.iter().for_each(|t| self.track(&p, t));
+                }
+            }
+            RoomEvent::ParticipantConnected(p) => self.joined(&p),
+            RoomEvent::ParticipantDisconnected(p) => self.left(&p),
+            RoomEvent::ParticipantAttributesChanged {
+                participant: Participant::Remote(p),
+                changed_attributes,
+            } => {
+                let changed = changed_attributes.into_iter().collect();
+                self.fact(Fact::Attributes { identity: p.identity().to_string(), changed });
+            }
+            RoomEvent::ParticipantMetadataChanged {
+                participant: Participant::Remote(p),
+                metadata,
+                ..
+            } => self.fact(Fact::Metadata { identity: p.identity().to_string(), metadata }),
+            RoomEvent::RoomMetadataChanged { metadata, .. } => {
+                self.fact(Fact::RoomMetadata { metadata });
+            }
+            RoomEvent::TrackPublished { publication, participant } => {
+                self.track(&participant, &publication);
+            }
+            RoomEvent::TrackSubscribed { publication, .. } => publication.set_enabled(false),
+            RoomEvent::ActiveSpeakersChanged { .. } => self.speakers(),
+            RoomEvent::ConnectionQualityChanged {
+                quality,
+                participant: Participant::Remote(p),
+            } => {
+                let lost = participants::lost(quality);
+                self.fact(Fact::Quality { identity: p.identity().to_string(), lost });
+            }
+            RoomEvent::DataReceived { payload, topic, participant, .. } => {
+                self.packet(topic.as_deref(), participant.as_ref(), &payload);
+            }
+            RoomEvent::TranscriptionReceived { participant: Some(p), segments, .. } => {
+                let identity = p.identity().to_string();
+                for s in segments {
+                    self.fact(Fact::Legacy {
+                        identity: identity.clone(),
+                        segment: s.id,
+                        text: s.text,
+                        is_final: s.r#final,
+                    });
+                }
+            }
+            RoomEvent::SipDTMFReceived { participant: Some(p), .. } => {
+                self.fact(Fact::Dtmf { identity: p.identity().to_string() });
+            }
+            RoomEvent::ChatMessage { message, participant: Some(p) } => {
+                let identity = p.identity().to_string();
+                self.fact(Fact::Chat { identity, text: message.message });
+            }
+            RoomEvent::TextStreamOpened { reader, topic, participant_identity } => {
+                if let Some(reader) = reader.take() {
+                    let identity = participant_identity.to_string();
+                    self.stream(streams::text(&topic, identity, reader));
+                }
+            }
+            RoomEvent::ByteStreamOpened { reader, topic, participant_identity } => {
+                if let Some(reader) = reader.take() {
+                    let identity = participant_identity.to_string();
+                    self.stream(streams::bytes(&topic, identity, reader));
+                }
+            }
+            RoomEvent::Reconnecting => self.ready.push_back(Notice::Reconnecting),
+            RoomEvent::Reconnected => self.ready.push_back(Notice::Reconnected),
+            RoomEvent::Disconnected { reason } => {
+                let reason = participants::reason(reason.into());
+                self.ready.push_back(Notice::Disconnected(reason));
+            }
+            _ => {}
+        }
+    }
+
+    fn stream(&mut self, facts: Option<Facts>) {
+        // Beyond the bound a stream is dropped, which closes it.
+        if let Some(facts) = facts.filter(|_| self.streams.len() < MAX_STREAMS) {
+            self.streams.push(facts);
+        }
+    }
+
+    fn joined(&mut self, p: &RemoteParticipant) {
+        self.fact(Fact::Joined(participants::joined(p)));
+    }
+
+    /// A leave that the server told has state Disconnected; the SDK also reports those it lost
+    /// sight of itself.
+    fn left(&mut self, p: &RemoteParticipant) {
+        let identity = p.identity().to_string();
+        self.speaking.remove(&identity);
+        let attributes = participants::attributes(p);
+        if p.state() == ParticipantState::Disconnected {
+            let reason = participants::reason(p.disconnect_reason());
+            self.fact(Fact::Left { identity, reason, attributes });
+        } else {
+            self.ready.push_back(Notice::SeemsGone { identity, attributes });
+        }
+    }
+
+    fn track(&mut self, p: &RemoteParticipant, t: &RemoteTrackPublication) {
+        if t.kind() == TrackKind::Audio {
+            t.set_subscribed(true);
+        }
+        let (identity, sid) = (p.identity().to_string(), t.sid().to_string());
+        self.fact(Fact::Track { identity, sid });
+    }
+
+    /// The event's own list holds only what changed; the truth is on the participants (CS §2.3).
+    fn speakers(&mut self) {
+        let Some(room) = &self.room else { return };
+        let mut changed = vec![];
+        for p in room.remote_participants().values() {
+            let identity = p.identity().to_string();
+            let speaking = p.is_speaking();
+            if self.speaking.insert(identity.clone(), speaking).unwrap_or(false) != speaking {
+                changed.push(Fact::Speaking { identity, speaking });
+            }
+        }
+        changed.into_iter().for_each(|f| self.fact(f));
+    }
+
+    fn packet(&mut self, topic: Option<&str>, from: Option<&RemoteParticipant>, payload: &[u8]) {
+        match topic {
+            // Only the server's API can send without being a participant.
+            Some(PROBE_TOPIC) if from.is_none() => self.ready.push_back(Notice::Echo),
+            Some(streams::PUBLISHED) => {
+                let text = String::from_utf8_lossy(&payload[..payload.len().min(MAX_PACKET)]);
+                let identity = from.map(|p| p.identity().to_string());
+                self.fact(Fact::Published { identity, text: text.into_owned() });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// An error text may hold the URL with the token in it.
+fn without(text: &str, token: &str) -> String {
+    text.replace(token, "…")
+}

@@ -1,0 +1,117 @@
+//! Reading text and byte streams of a room: transcripts, chat, what agents publish, the session
+//! feed. Each open stream becomes a stream of facts; sizes and numbers are bounded, and a stream
+//! that breaks off keeps what it brought.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt, stream};
+use livekit::{ByteStreamReader, StreamReader, TextStreamReader};
+
+use super::session_feed;
+use crate::call::{Fact, event::StreamOpened};
+
+pub(super) const TRANSCRIPTION: &str = "lk.transcription";
+pub(super) const CHAT: &str = "lk.chat";
+pub(super) const PUBLISHED: &str = "call-history";
+
+/// Bytes of one message on `call-history` or `lk.chat`.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Bytes of one message of the session feed: a history holds a whole call.
+pub(super) const MAX_FEED: usize = 8 * 1024 * 1024;
+
+pub(super) type Facts = Pin<Box<dyn Stream<Item = Fact> + Send>>;
+
+/// `None` for topics that are nothing to us; the stream is then closed unread.
+pub(super) fn text(topic: &str, identity: String, reader: TextStreamReader) -> Option<Facts> {
+    match topic {
+        TRANSCRIPTION => Some(transcript(identity, reader)),
+        CHAT => Some(Box::pin(
+            stream::once(whole_text(reader))
+                .map(move |text| Fact::Chat { identity: identity.clone(), text }),
+        )),
+        PUBLISHED => Some(Box::pin(
+            stream::once(whole_text(reader))
+                .map(move |text| Fact::Published { identity: Some(identity.clone()), text }),
+        )),
+        _ => None,
+    }
+}
+
+pub(super) fn bytes(topic: &str, identity: String, reader: ByteStreamReader) -> Option<Facts> {
+    if topic != session_feed::TOPIC {
+        return None;
+    }
+    let message = stream::once(whole_bytes(reader));
+    Some(Box::pin(message.filter_map(move |bytes| {
+        let message = session_feed::decode(&bytes);
+        let identity = identity.clone();
+        async move { message.map(|message| Fact::Feed { identity, message }) }
+    })))
+}
+
+/// What a transcript stream goes through.
+enum Step {
+    Open,
+    Reading,
+    Closed,
+}
+
+fn transcript(identity: String, reader: TextStreamReader) -> Facts {
+    let id = reader.info().id.clone();
+    Box::pin(stream::unfold((reader, Step::Open), move |(mut reader, step)| {
+        let (identity, stream) = (identity.clone(), id.clone());
+        async move {
+            match step {
+                Step::Open => {
+                    let attributes = reader.info().attributes();
+                    let fact = Fact::StreamOpened(StreamOpened {
+                        stream,
+                        identity,
+                        segment: attributes.get("lk.segment_id").cloned(),
+                        track: attributes.get("lk.transcribed_track_id").cloned(),
+                        generated: reader.info().generated,
+                    });
+                    Some((fact, (reader, Step::Reading)))
+                }
+                Step::Reading => match reader.next().await {
+                    Some(Ok(text)) => {
+                        Some((Fact::StreamChunk { stream, text }, (reader, Step::Reading)))
+                    }
+                    end => {
+                        // The trailer's attributes are merged in only now.
+                        let attributes = reader.info().attributes();
+                        let last = attributes.get("lk.transcription_final");
+                        let is_final = last.is_some_and(|v| v == "true");
+                        let aborted = end.is_some();
+                        let fact = Fact::StreamClosed { stream, is_final, aborted };
+                        Some((fact, (reader, Step::Closed)))
+                    }
+                },
+                Step::Closed => None,
+            }
+        }
+    }))
+}
+
+async fn whole_text(mut reader: TextStreamReader) -> String {
+    let mut text = String::new();
+    while let Some(Ok(chunk)) = reader.next().await {
+        if text.len() + chunk.len() > MAX_MESSAGE {
+            // Too large to be one of ours: what remains is no JSON and counts as such.
+            break;
+        }
+        text.push_str(&chunk);
+    }
+    text
+}
+
+async fn whole_bytes(mut reader: ByteStreamReader) -> Vec<u8> {
+    let mut bytes = vec![];
+    while let Some(Ok(chunk)) = reader.next().await {
+        if bytes.len() + chunk.len() > MAX_FEED {
+            return vec![];
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes
+}

@@ -1,0 +1,501 @@
+//! The life of one observation: join, watch, come back when the room is lost, tell each call's
+//! end, leave with the room.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use livekit::prelude::LocalParticipant;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    Assignment, Observers, liveness,
+    presence::Presence,
+    rejoin::{self, RoomState},
+    room::{Connection, Notice},
+    session_feed,
+};
+use crate::{
+    call::{
+        Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts, event::LeaveReason,
+        published::Problem,
+    },
+    clock::Clock,
+    stop::Stop,
+    telemetry::masked,
+};
+
+/// One attempt to join, from the free place in the queue to the room.
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
+/// A server that cannot be reached for this long has no call of ours any more.
+const REJOIN_FOR: Duration = Duration::from_secs(10 * 60);
+/// Between attempts to come back: doubled up to the second.
+const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// What is left in the streams of a room that has ended.
+const REST_WITHIN: Duration = Duration::from_millis(40);
+/// A caller who was there longer than this before us may have said something.
+const LATE_MS: i64 = 2_000;
+
+/// Why an observation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With the room, or because we were told to stop.
+    Done,
+    /// Another room has that name now.
+    NotOurs,
+    Failed(String),
+}
+
+/// Observes one room to its end. `finished` is called when all is told, before the room is left.
+pub(crate) async fn observe(
+    shared: Arc<Observers>,
+    assignment: Assignment,
+    stop: watch::Receiver<Stop>,
+    finished: impl FnOnce(&Ended),
+) -> Ended {
+    let clock = Clock::start();
+    let panics = shared.panics.clone();
+    let mut watch = Watch {
+        room_name: masked(&assignment.room),
+        shared,
+        assignment,
+        clock,
+        stop,
+        panics,
+        call: None,
+        presence: Presence::default(),
+        present: BTreeSet::new(),
+        live: false,
+        sid: String::new(),
+        problems: BTreeSet::new(),
+        calls: 0,
+    };
+    let (ended, mut connection) = watch.run().await;
+    finished(&ended);
+    if let Some(c) = &mut connection {
+        c.close();
+    }
+    ended
+}
+
+/// What made the watching of one connection end.
+enum Parted {
+    /// The room is over, or we are not wanted in it.
+    RoomEnded(LeaveReason),
+    /// The connection is lost; the room may live on.
+    Lost(LeaveReason),
+    /// We were told to stop.
+    Stopped,
+}
+
+struct Watch {
+    shared: Arc<Observers>,
+    assignment: Assignment,
+    /// As it may be logged.
+    room_name: String,
+    clock: Clock,
+    stop: watch::Receiver<Stop>,
+    panics: watch::Receiver<u64>,
+    /// `None` before the first join.
+    call: Option<Call>,
+    presence: Presence,
+    /// Identities in the room, as told to the call.
+    present: BTreeSet<String>,
+    /// A call is on.
+    live: bool,
+    /// The room's, once joined.
+    sid: String,
+    /// Kinds of problems already logged for this call.
+    problems: BTreeSet<Problem>,
+    calls: u32,
+}
+
+impl Watch {
+    async fn run(&mut self) -> (Ended, Option<Connection>) {
+        self.panics.mark_unchanged();
+        let mut connection = match self.first_join().await {
+            Ok(c) => c,
+            Err(ended) => return (ended, None),
+        };
+        loop {
+            match self.follow(&mut connection).await {
+                Parted::RoomEnded(reason) => {
+                    self.room_over(&mut connection, reason).await;
+                    return (Ended::Done, Some(connection));
+                }
+                Parted::Stopped => {
+                    self.room_over(&mut connection, LeaveReason::ClientInitiated).await;
+                    return (Ended::Done, Some(connection));
+                }
+                Parted::Lost(reason) => {
+                    let lost_at = self.clock.now();
+                    tracing::warn!(
+                        job_id = self.assignment.id,
+                        room = self.room_name,
+                        ?reason,
+                        "connection to the room lost, coming back"
+                    );
+                    connection.close();
+                    self.apply(lost_at, Fact::Blind);
+                    match self.come_back(lost_at).await {
+                        Some(c) => connection = c,
+                        None => {
+                            self.room_over(&mut connection, reason).await;
+                            return (Ended::Done, None);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- joining -----------------------------------------------------------------------------
+
+    async fn first_join(&mut self) -> Result<Connection, Ended> {
+        let began = Instant::now();
+        let mut wait = REJOIN_WAIT.0;
+        let mut token = self.assignment.token.clone();
+        loop {
+            match self.join(token.as_deref()).await {
+                Ok(c) => return self.joined(c, began).await,
+                Err(error) => {
+                    tracing::warn!(
+                        job_id = self.assignment.id,
+                        room = self.room_name,
+                        error,
+                        "could not join the room"
+                    );
+                    if began.elapsed() >= REJOIN_FOR {
+                        return Err(Ended::Failed(error));
+                    }
+                }
+            }
+            // The job's token may be the reason; and a room that is gone must not be revived.
+            token = None;
+            if !self.pause(&mut wait).await {
+                return Err(Ended::Done);
+            }
+            match rejoin::look(&self.shared.api, &self.assignment.room).await {
+                RoomState::There(sid) if self.is_ours(&sid) => {}
+                RoomState::There(_) => return Err(Ended::NotOurs),
+                RoomState::Gone => {
+                    return Err(Ended::Failed(
+                        "the room was gone before it could be joined".into(),
+                    ));
+                }
+                RoomState::Unknown(error) => {
+                    tracing::debug!(room = self.room_name, error, "server not reached");
+                }
+            }
+        }
+    }
+
+    fn is_ours(&self, sid: &str) -> bool {
+        let expected = self.assignment.room_sid.as_deref();
+        expected.is_none_or(|e| e.is_empty() || e == sid)
+    }
+
+    async fn join(&self, token: Option<&str>) -> Result<Connection, String> {
+        let a = &self.assignment;
+        let own;
+        let token = match token {
+            Some(t) => t,
+            None => {
+                own = rejoin::token(&self.shared.livekit, &a.room, &a.identity())?;
+                &own
+            }
+        };
+        // Never closed, so there is always a permit in the end.
+        let _permit = self.shared.joins.acquire().await;
+        let open = Connection::open(&a.url, token, self.clock);
+        match timeout(JOIN_WITHIN, open).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("no answer within {JOIN_WITHIN:?}")),
+        }
+    }
+
+    async fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
+        self.sid = c.sid().await;
+        if !self.is_ours(&self.sid) {
+            tracing::warn!(
+                job_id = self.assignment.id,
+                room = self.room_name,
+                "another room has this name now, left at once"
+            );
+            c.close();
+            return Err(Ended::NotOurs);
+        }
+        let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
+        self.call = Some(Call::new(facts, self.shared.settings));
+        if !self.assignment.metadata.is_empty() {
+            let metadata = self.assignment.metadata.clone();
+            self.apply(self.clock.now(), Fact::JobMetadata { metadata });
+        }
+        tracing::info!(
+            job_id = self.assignment.id,
+            room = self.room_name,
+            room_sid = self.sid,
+            took_ms = millis(began.elapsed()),
+            "joined"
+        );
+        Ok(c)
+    }
+
+    /// Into the same room again, for as long as there may be one.
+    async fn come_back(&mut self, lost_at: Moment) -> Option<Connection> {
+        let began = Instant::now();
+        let mut wait = REJOIN_WAIT.0;
+        while began.elapsed() < REJOIN_FOR {
+            match rejoin::look(&self.shared.api, &self.assignment.room).await {
+                RoomState::There(sid) if sid == self.sid => match self.join(None).await {
+                    Ok(mut c) => {
+                        let sid = c.sid().await;
+                        if sid != self.sid {
+                            return None;
+                        }
+                        tracing::info!(
+                            job_id = self.assignment.id,
+                            room = self.room_name,
+                            away_ms = millis(began.elapsed()),
+                            "joined again"
+                        );
+                        self.compare_presence(&c, lost_at);
+                        return Some(c);
+                    }
+                    Err(error) => {
+                        tracing::warn!(room = self.room_name, error, "could not join again");
+                    }
+                },
+                RoomState::There(_) | RoomState::Gone => return None,
+                RoomState::Unknown(error) => {
+                    tracing::debug!(room = self.room_name, error, "server not reached");
+                }
+            }
+            if !self.pause(&mut wait).await {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Those who left while we were away.
+    fn compare_presence(&mut self, c: &Connection, lost_at: Moment) {
+        let there = c.present();
+        for identity in self.present.iter().filter(|i| !there.contains(i)) {
+            self.presence.seems_gone(identity.clone(), Default::default(), lost_at);
+        }
+        self.presence.reconnected(self.clock.now());
+    }
+
+    /// False if we were told to stop meanwhile.
+    async fn pause(&mut self, wait: &mut Duration) -> bool {
+        let now = wait.mul_f64(rand::random_range(0.5..1.0));
+        *wait = (*wait * 2).min(REJOIN_WAIT.1);
+        tokio::select! {
+            () = sleep(now) => true,
+            // A sender that is gone means that the process ends.
+            _ = self.stop.wait_for(|s| *s == Stop::Now) => false,
+        }
+    }
+
+    // ---- watching ----------------------------------------------------------------------------
+
+    async fn follow(&mut self, c: &mut Connection) -> Parted {
+        let mut echo_by: Option<Instant> = None;
+        loop {
+            let stop = *self.stop.borrow_and_update();
+            if stop == Stop::Now || (stop == Stop::Drain && !self.call_on()) {
+                return Parted::Stopped;
+            }
+            let due = self.due(echo_by);
+            tokio::select! {
+                (at, notice) = c.next() => match notice {
+                    Notice::Fact(fact) => self.fact(c, at, fact).await,
+                    Notice::SeemsGone { identity, attributes } => {
+                        self.presence.seems_gone(identity, attributes, at);
+                    }
+                    Notice::Reconnecting => self.presence.reconnecting(),
+                    Notice::Reconnected => self.presence.reconnected(at),
+                    Notice::Echo => echo_by = None,
+                    Notice::Disconnected(reason) => return parted(reason),
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if echo_by.is_some_and(|by| by <= Instant::now()) {
+                        tracing::error!(
+                            job_id = self.assignment.id, room = self.room_name,
+                            "the room's events have stopped, joining again"
+                        );
+                        return Parted::Lost(LeaveReason::UnknownReason);
+                    }
+                    self.tick(c).await;
+                }
+                Ok(()) = self.panics.changed() => {
+                    let (api, a) = (&self.shared.api, &self.assignment);
+                    match liveness::probe(api, &a.room, &a.identity()).await {
+                        Ok(()) => echo_by = Some(Instant::now() + liveness::PROBE_WITHIN),
+                        Err(error) => tracing::warn!(room = self.room_name, error, "room not checked"),
+                    }
+                }
+                Ok(()) = self.stop.changed() => {}
+            }
+        }
+    }
+
+    fn due(&self, echo_by: Option<Instant>) -> Option<Instant> {
+        let call = match self.call.as_ref().map(|c| c.phase(self.clock.now())) {
+            Some(Phase::Ending(at)) => Some(self.clock.instant(at)),
+            _ => None,
+        };
+        let presence = self.presence.due().map(|at| self.clock.instant(at));
+        [call, presence, echo_by].into_iter().flatten().min()
+    }
+
+    async fn tick(&mut self, c: &mut Connection) {
+        let now = self.clock.now();
+        for (at, fact) in self.presence.settle(now) {
+            self.fact(c, at, fact).await;
+        }
+        if self.phase() == Phase::Over {
+            self.call_over().await;
+        }
+    }
+
+    async fn fact(&mut self, c: &mut Connection, at: Moment, fact: Fact) {
+        if let Fact::Joined(j) = &fact {
+            self.presence.is_back(&j.identity);
+            self.present.insert(j.identity.clone());
+        }
+        if let Fact::Left { identity, .. } = &fact {
+            self.present.remove(identity);
+        }
+        let was_there = self.caller_present();
+        let joined = matches!(fact, Fact::Joined(_));
+        self.apply(at, fact);
+        let is_there = self.caller_present();
+        // At once, in this very handler: a Node agent answers only for some 15 ms after the leave.
+        if was_there && !is_there {
+            self.ask_for_history(c.us());
+        }
+        if !self.live && is_there {
+            self.live = true;
+            let call_id = self.call.as_ref().map(Call::id);
+            tracing::info!(call_id, room = self.room_name, "call started");
+        }
+        if joined && is_there && self.came_late() {
+            self.ask_for_history(c.us());
+        }
+        if self.phase() == Phase::Over {
+            self.call_over().await;
+        }
+    }
+
+    /// Something may have been said before we came, and the one who knows is there.
+    fn came_late(&self) -> bool {
+        self.call.as_ref().is_some_and(|c| c.watched_late(LATE_MS))
+    }
+
+    fn ask_for_history(&self, us: Option<LocalParticipant>) {
+        let Some(us) = us else { return };
+        for agent in self.call.iter().flat_map(Call::agents) {
+            tokio::spawn(session_feed::ask_for_history(us.clone(), agent));
+        }
+    }
+
+    fn apply(&mut self, at: Moment, fact: Fact) {
+        let Some(call) = &mut self.call else { return };
+        call.apply(&Event { at, fact });
+        for (problem, count) in call.take_problems() {
+            if self.problems.insert(problem) {
+                tracing::warn!(
+                    call_id = call.id(),
+                    room = self.room_name,
+                    count,
+                    reason = problem.as_str(),
+                    "something published in the room was not taken"
+                );
+            }
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        self.call.as_ref().map_or(Phase::Waiting, |c| c.phase(self.clock.now()))
+    }
+
+    fn call_on(&self) -> bool {
+        matches!(self.phase(), Phase::Live | Phase::Ending(_))
+    }
+
+    fn caller_present(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::caller_present)
+    }
+
+    // ---- ending ------------------------------------------------------------------------------
+
+    /// The last call in this room, if one is on.
+    async fn room_over(&mut self, c: &mut Connection, reason: LeaveReason) {
+        for (at, fact) in c.rest(REST_WITHIN).await {
+            self.apply(at, fact);
+        }
+        self.apply(self.clock.now(), Fact::RoomEnded { reason });
+        if self.live {
+            self.call_over().await;
+        } else if self.calls == 0 {
+            tracing::info!(
+                job_id = self.assignment.id,
+                room = self.room_name,
+                "room ended without a caller, nothing to report"
+            );
+        }
+    }
+
+    async fn call_over(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        self.calls += 1;
+        self.live = false;
+        self.problems.clear();
+        if call.opted_out() {
+            tracing::info!(
+                room = self.room_name,
+                "call ended; opted out of recording, nothing is stored or sent"
+            );
+        } else if let Some(record) = call.record() {
+            self.log_end(&call, &record);
+            self.shared.delivery.submit(&record).await;
+        }
+        self.call = Some(call.next(self.clock.now()));
+    }
+
+    fn log_end(&self, call: &Call, r: &CallHistory) {
+        let m = &r.metrics;
+        tracing::info!(
+            call_id = r.call_id,
+            room = self.room_name,
+            status = ?r.status,
+            reason = r.termination_reason,
+            duration_s = r.duration_seconds,
+            end_time_basis = ?call.end_basis(),
+            user_utterances = m.total_user_utterances,
+            agent_utterances = m.total_agent_utterances,
+            interruptions = m.interruption_count,
+            silences = m.silence_count,
+            stages = r.stage_timeline.len(),
+            "call ended"
+        );
+    }
+}
+
+/// Whether a disconnect is the room's end or only ours.
+fn parted(reason: LeaveReason) -> Parted {
+    use LeaveReason as L;
+    match reason {
+        L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved | L::DuplicateIdentity => {
+            Parted::RoomEnded(reason)
+        }
+        _ => Parted::Lost(reason),
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}

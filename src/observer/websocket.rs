@@ -1,0 +1,141 @@
+//! LiveKit's transport on our own connections: the signalling websocket with small buffers (its
+//! own zero-fills 128 KiB for each room) and one TLS configuration for everything.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use livekit_net::{
+    Header, HttpClient, HttpMethod, HttpResponse, TransportError, WsClient, WsConnectResult,
+    WsConnection,
+};
+use tokio::sync::Mutex;
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, Message,
+    error::ProtocolError,
+    http::{HeaderMap, HeaderName, HeaderValue},
+};
+
+use crate::net::{self, Socket};
+
+/// For LiveKit's own HTTP requests (it validates a refused connection).
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes `livekit` use this transport, in the whole process.
+pub(super) fn install() {
+    livekit_net::set_ws_client(Arc::new(Transport));
+    match net::http_client(HTTP_TIMEOUT) {
+        Ok(client) => livekit_net::set_http_client(Arc::new(Http(client))),
+        Err(e) => tracing::warn!(error = %e, "LiveKit's default HTTP client is used"),
+    }
+}
+
+struct Transport;
+
+struct Connection {
+    writer: Mutex<SplitSink<Socket, Message>>,
+    reader: Mutex<SplitStream<Socket>>,
+}
+
+struct Http(reqwest::Client);
+
+fn failed(e: impl ToString) -> TransportError {
+    TransportError::Connection(e.to_string())
+}
+
+#[async_trait]
+impl WsClient for Transport {
+    async fn connect(
+        &self,
+        url: String,
+        headers: Vec<Header>,
+        timeout_ms: u64,
+    ) -> Result<WsConnectResult, TransportError> {
+        let mut map = HeaderMap::new();
+        for h in &headers {
+            let name = h.name.parse::<HeaderName>().map_err(failed)?;
+            map.insert(name, HeaderValue::from_str(&h.value).map_err(failed)?);
+        }
+        match net::websocket(&url, map, Duration::from_millis(timeout_ms)).await {
+            Ok(socket) => {
+                let (writer, reader) = socket.split();
+                let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
+                Ok(WsConnectResult { connection: Arc::new(Connection { writer, reader }) })
+            }
+            // LiveKit tells "no such endpoint" and "not allowed" apart by the status.
+            Err(WsError::Http(r)) => Err(TransportError::Http { status: r.status().as_u16() }),
+            Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::TimedOut => {
+                Err(TransportError::Timeout)
+            }
+            Err(e) => Err(failed(e)),
+        }
+    }
+}
+
+#[async_trait]
+impl WsConnection for Connection {
+    async fn send(&self, frame: Vec<u8>) -> Result<(), TransportError> {
+        self.writer.lock().await.send(Message::Binary(frame.into())).await.map_err(failed)
+    }
+
+    async fn recv(&self) -> Result<Option<Vec<u8>>, TransportError> {
+        let mut reader = self.reader.lock().await;
+        loop {
+            match reader.next().await {
+                Some(Ok(Message::Binary(data))) => return Ok(Some(data.into())),
+                Some(Ok(Message::Ping(data))) => {
+                    // A dead socket shows at the next read.
+                    let _ = self.writer.lock().await.send(Message::Pong(data)).await;
+                }
+                Some(Ok(Message::Close(_))) | None => return Ok(None),
+                Some(Ok(_)) => {}
+                Some(Err(
+                    WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+                    | WsError::ConnectionClosed
+                    | WsError::AlreadyClosed,
+                )) => return Ok(None),
+                Some(Err(WsError::Io(e))) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Ok(None);
+                }
+                Some(Err(e)) => return Err(failed(e)),
+            }
+        }
+    }
+
+    async fn close(&self) {
+        let _ = self.writer.lock().await.close().await;
+    }
+}
+
+#[async_trait]
+impl HttpClient for Http {
+    async fn request(
+        &self,
+        method: HttpMethod,
+        url: String,
+        headers: Vec<Header>,
+        body: Option<Vec<u8>>,
+    ) -> Result<HttpResponse, TransportError> {
+        let mut request = match method {
+            HttpMethod::Get => self.0.get(&url),
+            HttpMethod::Post => self.0.post(&url),
+        };
+        for h in &headers {
+            request = request.header(&h.name, &h.value);
+        }
+        let answer = request.body(body.unwrap_or_default()).send().await.map_err(failed)?;
+        let headers = answer.headers().iter();
+        let headers = headers.filter_map(|(name, value)| {
+            let value = value.to_str().ok()?.to_owned();
+            Some(Header { name: name.as_str().to_owned(), value })
+        });
+        Ok(HttpResponse {
+            status: answer.status().as_u16(),
+            headers: headers.collect(),
+            body: answer.bytes().await.map_err(failed)?.into(),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! Puts the parts together and runs them: `start` and `connect`.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use livekit_api::services::room::RoomClient;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    admin,
+    call::Settings,
+    config::{Config, loggable},
+    delivery::{self, Outbox},
+    net,
+    observer::{self, Assignment, Ended, Observers},
+    stop::Stop,
+    worker::{self, WorkerState},
+};
+
+/// For one attempt to deliver.
+const POST_WITHIN: Duration = Duration::from_secs(10);
+/// After the last call, for its record to be posted; what is not stays sealed for the next start.
+const FLUSH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Registers and serves until SIGTERM or SIGINT.
+pub(crate) async fn start(config: Config) -> ExitCode {
+    let Some((observers, sender)) = parts(&config) else { return ExitCode::FAILURE };
+    let stop = watch::Sender::new(Stop::Run);
+    let state = watch::Sender::new(WorkerState::default());
+    if let Some(addr) = config.http_addr
+        && let Err(e) = admin::start(addr, config.agent_name.clone(), state.subscribe()).await
+    {
+        tracing::error!(
+            addr = %addr, error = %e,
+            "the health page's address cannot be used; set CALL_HISTORY_HTTP_ADDR to another one or to off"
+        );
+        return ExitCode::FAILURE;
+    }
+    tokio::spawn(listen(stop.clone(), config.drain_timeout));
+    worker::run(&config, Arc::new(observers), stop.subscribe(), state).await;
+    flush(sender).await;
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// Observes one room and ends with it.
+pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
+    let api = RoomClient::with_api_key(
+        &config.livekit.http_url(),
+        &config.livekit.api_key,
+        config.livekit.api_secret.expose(),
+    );
+    // Joining would create it.
+    let sid = match api.list_rooms(vec![room.clone()]).await {
+        Ok(rooms) => rooms.into_iter().find(|r| r.name == room).map(|r| r.sid),
+        Err(e) => {
+            tracing::error!(url = config.livekit.url, error = %e, "LiveKit cannot be asked for the room");
+            return ExitCode::FAILURE;
+        }
+    };
+    if sid.is_none() {
+        tracing::error!("there is no such room; start the call first");
+        return ExitCode::FAILURE;
+    }
+    let Some((observers, sender)) = parts(&config) else { return ExitCode::FAILURE };
+    let stop = watch::Sender::new(Stop::Run);
+    tokio::spawn(listen(stop.clone(), config.drain_timeout));
+    let assignment = Assignment {
+        id: uuid::Uuid::new_v4().simple().to_string(),
+        room,
+        room_sid: sid,
+        metadata: String::new(),
+        url: config.livekit.url.clone(),
+        token: None,
+    };
+    let ended = observer::observe(Arc::new(observers), assignment, stop.subscribe(), |_| {}).await;
+    flush(sender).await;
+    match ended {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::NotOurs | Ended::Failed(_) => {
+            tracing::error!(?ended, "the room was not observed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Outbox, sender and what observers share; `None` after telling what is wrong.
+fn parts(config: &Config) -> Option<(Observers, JoinHandle<()>)> {
+    let outbox = match Outbox::open(&config.data_dir) {
+        Ok(outbox) => outbox,
+        Err(e) => {
+            tracing::error!(
+                error = %e,
+                "the data folder cannot be used; make it writable or set CALL_HISTORY_DATA_DIR"
+            );
+            return None;
+        }
+    };
+    let client = match net::http_client(POST_WITHIN) {
+        Ok(client) => client,
+        Err(e) => {
+            tracing::error!(error = %e, "TLS cannot be set up");
+            return None;
+        }
+    };
+    tracing::info!(
+        endpoint = loggable(&config.endpoint),
+        signed = config.jwt_secret.is_some(),
+        "records will be posted"
+    );
+    let (delivery, sender) =
+        delivery::start(outbox, client, config.endpoint.clone(), config.jwt_secret.clone());
+    let settings = Settings {
+        silence_threshold_ms: millis(config.silence_threshold),
+        end_grace_ms: millis(config.end_grace),
+    };
+    Some((Observers::new(settings, config.livekit.clone(), delivery), sender))
+}
+
+/// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.
+async fn listen(stop: watch::Sender<Stop>, drain_timeout: Duration) {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received; the process can only be killed");
+        return;
+    };
+    let mut next = async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
+    next().await;
+    tracing::info!("draining: no new calls, those that are on go on; signal again to stop now");
+    stop.send_replace(Stop::Drain);
+    // Either way it is time.
+    let _ = timeout(drain_timeout, next()).await;
+    tracing::info!("stopping now");
+    stop.send_replace(Stop::Now);
+}
+
+/// Gives the sender time for what is due. All handles to it are gone by now.
+async fn flush(sender: JoinHandle<()>) {
+    let abort = sender.abort_handle();
+    if timeout(FLUSH_WITHIN, sender).await.is_err() {
+        abort.abort();
+        tracing::warn!(
+            "undelivered records stay in the data folder and are sent at the next start"
+        );
+    }
+}
+
+fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}
