@@ -55,10 +55,12 @@ pub(crate) fn agent(
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
     if view.agent_states.iter().any(|(_, s)| speaking(s)) {
         let marks = view.agent_states.iter().map(|(t, s)| (*t, speaking(s)));
-        return heard(Tier::Feed, spans(marks, until));
+        let mut all = spans(marks, until);
+        all.extend(before(view, By::Agent, view.agent_states.first().map(|(t, _)| *t)));
+        return heard(Tier::Feed, all);
     }
     let mut states: Vec<Interval> = vec![];
-    for agent in parties.iter().filter(|p| p.part() == Part::Agent) {
+    for agent in parties.iter().filter(|p| parties.part(p) == Part::Agent) {
         let gone = agent.left.as_ref().map_or(until, |l| l.at);
         states.extend(spans(agent.states.iter().map(|(t, s)| (*t, speaking(s))), gone));
     }
@@ -80,7 +82,9 @@ pub(crate) fn user(
     let speaking = |s: &UserState| *s == UserState::Speaking;
     if view.user_states.iter().any(|(_, s)| speaking(s)) {
         let marks = view.user_states.iter().map(|(t, s)| (*t, speaking(s)));
-        return heard(Tier::Feed, spans(marks, until));
+        let mut all = spans(marks, until);
+        all.extend(before(view, By::User, view.user_states.first().map(|(t, _)| *t)));
+        return heard(Tier::Feed, all);
     }
     let items: Vec<Interval> = (view.items.iter())
         .filter(|i| i.by == By::User)
@@ -97,6 +101,16 @@ pub(crate) fn user(
         return heard(Tier::Speakers, speakers);
     }
     heard(Tier::Transcripts, segments.iter().map(spoken).collect())
+}
+
+/// What was said before the feed's states began for us (a late join): told by the items of the
+/// history, on the same clock.
+fn before(view: &AgentView, by: By, states_since: Option<Moment>) -> Vec<Interval> {
+    let Some(since) = states_since else { return vec![] };
+    let of = view.items.iter().filter(|i| i.by == by);
+    of.filter_map(|i| Some(Interval { start: i.started_at?, end: i.stopped_at? }))
+        .filter(|i| i.start < i.end && i.end < since)
+        .collect()
 }
 
 fn heard(tier: Tier, mut intervals: Vec<Interval>) -> Heard {

@@ -151,7 +151,7 @@ fn by_caller(c: &Conversation, u: &Utterance) -> bool {
 /// closed, later than undisturbed text would, before it spoke or thought again.
 fn by_states(c: &Conversation) -> usize {
     let mut n = 0;
-    for agent in c.parties.iter().filter(|p| p.part() == Part::Agent) {
+    for agent in c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent) {
         for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
             if agent.states[k - 1].1 != AgentState::Speaking || *stopped >= c.end {
                 continue;

@@ -39,6 +39,9 @@ pub(crate) mod subject;
 pub(crate) mod turns;
 pub(crate) mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use event::{Event, Fact, Moment};
 pub(crate) use history::CallHistory;
 pub(crate) use state::{Call, Phase, RoomFacts, Settings};

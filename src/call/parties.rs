@@ -106,23 +106,6 @@ impl Party {
         !self.is_sip() || self.active.is_some() || self.call_status().is_none()
     }
 
-    pub(crate) fn part(&self) -> Part {
-        if self.attributes.contains_key(ON_BEHALF) {
-            return Part::Avatar;
-        }
-        match self.kind {
-            Kind::Agent => Part::Agent,
-            // Agents of old versions joined as standard participants.
-            Kind::Standard
-                if self.attributes.contains_key(STATE) || self.identity.starts_with("agent-") =>
-            {
-                Part::Agent
-            }
-            Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
-            Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
-        }
-    }
-
     fn take_attributes(&mut self, changed: &BTreeMap<String, String>, at: Moment, first: bool) {
         for (key, value) in changed {
             if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
@@ -154,6 +137,8 @@ pub(crate) struct Parties {
     by_identity: BTreeMap<String, Party>,
     /// Order of first appearance.
     order: Vec<String>,
+    /// How many of them are of kind agent.
+    agents: usize,
 }
 
 impl Parties {
@@ -176,6 +161,7 @@ impl Parties {
         }
         let mut p = Party::new(j, at);
         p.take_attributes(&j.attributes, at, true);
+        self.agents += usize::from(j.kind == Kind::Agent);
         self.order.push(j.identity.clone());
         self.by_identity.insert(j.identity.clone(), p);
     }
@@ -272,8 +258,22 @@ impl Parties {
         self.order.iter().filter_map(|i| self.by_identity.get(i))
     }
 
+    pub(crate) fn part(&self, p: &Party) -> Part {
+        if p.kind == Kind::Agent && p.attributes.contains_key(ON_BEHALF) {
+            return Part::Avatar;
+        }
+        match p.kind {
+            Kind::Agent => Part::Agent,
+            // Agents of old versions joined as standard participants. Attributes are no proof:
+            // a caller may set any of his own.
+            Kind::Standard if self.agents == 0 && p.identity.starts_with("agent-") => Part::Agent,
+            Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
+            Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
+        }
+    }
+
     pub(crate) fn callers(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| p.part() == Part::Caller)
+        self.iter().filter(|p| self.part(p) == Part::Caller)
     }
 
     pub(crate) fn caller_present(&self) -> bool {
@@ -287,7 +287,7 @@ impl Parties {
 
     /// Participants that were a voice agent, not a recorder or a silent helper.
     pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| p.part() == Part::Agent && p.performed)
+        self.iter().filter(|p| self.part(p) == Part::Agent && p.performed)
     }
 
     /// Whether that participant is known and of kind agent: the only one that is believed when
@@ -298,7 +298,7 @@ impl Parties {
 
     /// The side that a participant speaks for.
     pub(crate) fn side(&self, identity: &str) -> Option<Side> {
-        match self.get(identity)?.part() {
+        match self.part(self.get(identity)?) {
             Part::Caller => Some(Side::User),
             Part::Agent | Part::Avatar => Some(Side::Agent),
             Part::Other => None,
@@ -314,6 +314,7 @@ impl Parties {
         self.by_identity.retain(|_, p| p.present());
         let there = &self.by_identity;
         self.order.retain(|i| there.contains_key(i));
+        self.agents = there.values().filter(|p| p.kind == Kind::Agent).count();
         for p in self.by_identity.values_mut() {
             p.states.drain(..p.states.len().saturating_sub(1));
             p.speaking.drain(..p.speaking.len().saturating_sub(1));
