@@ -58,7 +58,7 @@ pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) 
             let died = last.last_sign.max(lost.plus(-LOST_AFTER_MS)).min(left.at);
             (died, Basis::Estimated)
         }
-        _ => (left.at, Basis::Observed),
+        _ => (last.hung_up_at.map_or(left.at, |h| h.min(left.at)), Basis::Observed),
     };
     let cause = Cause::CallerLeft { identity: last.identity.clone(), reason: left.reason };
     Some(End { at, basis, cause })

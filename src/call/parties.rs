@@ -53,6 +53,9 @@ pub(crate) struct Party {
     /// SIP: when the leg was first seen `active`, by our clock, and whether it already was when
     /// we first saw it.
     pub(crate) active: Option<(Moment, bool)>,
+    /// SIP: when `hangup` was seen, by our clock. The leave of a leg without a track is told up to
+    /// 3 s late, this is not.
+    pub(crate) hung_up_at: Option<Moment>,
     /// Our clock: the last thing heard of it that only a living client does.
     pub(crate) last_sign: Moment,
     /// Our clock: since when its connection quality is LOST.
@@ -76,6 +79,7 @@ impl Party {
             joined_at: j.joined_at,
             left: None,
             active: None,
+            hung_up_at: None,
             last_sign: at,
             lost_at: None,
             tracks: BTreeSet::new(),
@@ -125,6 +129,9 @@ impl Party {
                 }
                 CALL_STATUS if value == "active" && self.active.is_none() => {
                     self.active = Some((at, first));
+                }
+                CALL_STATUS if value == "hangup" => {
+                    self.hung_up_at.get_or_insert(at);
                 }
                 _ => {}
             }

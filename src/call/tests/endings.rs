@@ -112,6 +112,15 @@ fn an_answered_leg_counts_from_its_answer() {
 }
 
 #[test]
+fn a_leg_that_hung_up_ended_then_however_late_its_leave_is_told() {
+    let mut t = Told::new();
+    t.joins(0, "caller", Kind::Sip, &[("sip.callStatus", "active")]);
+    t.sets(10_000, "caller", &[("sip.callStatus", "hangup")]);
+    t.leaves(12_900, "caller", LeaveReason::ClientInitiated);
+    assert_eq!(t.record().duration_seconds, 10.0);
+}
+
+#[test]
 fn a_room_can_hold_calls_one_after_another() {
     let mut t = Told::web_call();
     t.agent_says(1_000, 2_000, "hello you");

@@ -1,0 +1,62 @@
+//! What the demo prints: readable on a terminal, plain elsewhere.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::IsTerminal;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::script::{Said, Who};
+
+pub(crate) struct Show {
+    began: Instant,
+    colour: bool,
+}
+
+impl Show {
+    pub(crate) fn start() -> Self {
+        Self { began: Instant::now(), colour: std::io::stdout().is_terminal() }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn time(&self) -> String {
+        let text = format!("{:6.1} s", self.began.elapsed().as_secs_f64());
+        self.paint("2", &text)
+    }
+
+    pub(crate) fn fact(&mut self, text: &str) {
+        println!("{}  {text}", self.time());
+    }
+
+    pub(crate) fn said(&mut self, who: Who, text: &str) {
+        let name = match who {
+            Who::Caller => self.paint("36", "caller"),
+            Who::Agent => self.paint("33", "agent "),
+        };
+        println!("{}    {name}  {text}", self.time());
+    }
+
+    pub(crate) fn record(&self, record: &Value, said: &[Said]) {
+        let count = |who| said.iter().filter(|s| s.who == who).count();
+        let took = said.iter().map(|s| (s.to - s.from).as_secs_f64()).sum::<f64>();
+        println!("\n{}", self.paint("1", "The record, as posted:"));
+        println!("{}", serde_json::to_string_pretty(record).unwrap_or_default());
+        println!("\n{}", self.paint("1", "What was said:"));
+        println!(
+            "{} utterances of the agent, {} of the caller, {took:.1} s of speech",
+            count(Who::Agent),
+            count(Who::Caller)
+        );
+    }
+
+    pub(crate) fn done(&self) {
+        println!("\n{} The record is right, and nothing is left running.", self.paint("32", "ok"));
+    }
+}
+
+pub(crate) fn failed(e: &anyhow::Error) {
+    eprintln!("\nThe demo failed: {e:#}");
+}

@@ -1,0 +1,201 @@
+//! The operator's endpoint: keeps what arrives, checks the signature, and can misbehave.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub at: Instant,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// What it was answered.
+    pub status: u16,
+}
+
+impl Post {
+    /// # Errors
+    /// If the body is not JSON.
+    pub fn record(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.body)?)
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+
+    /// Verifies the bearer token over this very body.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn check_signature(&self, secret: &str) -> Result<Claims> {
+        let token = self.header("authorization").strip_prefix("Bearer ").context("no token")?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp"]);
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        let claims = decode::<Claims>(token, &key, &validation)?.claims;
+        let record = self.record()?;
+        if claims.sha256 != BASE64.encode(Sha256::digest(&self.body)) {
+            bail!("the token is for another body");
+        }
+        if record["call_id"] != *claims.jti || record["end_time"] != *claims.timestamp {
+            bail!("the token is for another call");
+        }
+        if record["phone_number"] != *claims.phone_number || claims.exp != claims.iat + 300 {
+            bail!("the token's claims are not as agreed");
+        }
+        Ok(claims)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Claims {
+    pub phone_number: String,
+    pub timestamp: String,
+    pub iat: i64,
+    pub exp: i64,
+    pub jti: String,
+    pub sha256: String,
+}
+
+/// What the next request meets.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Status(u16),
+    /// A status with a header.
+    With(u16, &'static str, String),
+    /// No answer for that long, then 200.
+    After(Duration),
+}
+
+#[derive(Default)]
+struct Shared {
+    posts: Vec<Post>,
+    answers: VecDeque<Answer>,
+}
+
+pub struct Endpoint {
+    pub url: String,
+    shared: Arc<Mutex<Shared>>,
+    count: watch::Receiver<usize>,
+    task: JoinHandle<()>,
+}
+
+type Ctx = (Arc<Mutex<Shared>>, watch::Sender<usize>);
+
+impl Endpoint {
+    /// On a free port of the loopback.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn start() -> Result<Self> {
+        Self::at("127.0.0.1:0").await
+    }
+
+    /// # Errors
+    /// If the address is taken.
+    pub async fn at(addr: &str) -> Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let url = format!("http://{}/calls", listener.local_addr()?);
+        let shared = Arc::<Mutex<Shared>>::default();
+        let (told, count) = watch::channel(0);
+        let app = Router::new().route("/calls", post(take)).with_state((shared.clone(), told));
+        let task = tokio::spawn(async move {
+            // Ends with the test.
+            let _ = axum::serve(listener, app).await;
+        });
+        Ok(Self { url, shared, count, task })
+    }
+
+    /// What the next requests meet; after that, 200.
+    pub fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
+        lock(&self.shared).answers.extend(answers);
+    }
+
+    pub fn posts(&self) -> Vec<Post> {
+        lock(&self.shared).posts.clone()
+    }
+
+    /// All requests about a room.
+    pub fn about(&self, room: &str) -> Vec<Post> {
+        let of = |p: &Post| p.record().is_ok_and(|r| r["room_name"] == room);
+        self.posts().into_iter().filter(of).collect()
+    }
+
+    /// Waits until there are `n` requests about a room.
+    ///
+    /// # Errors
+    /// If they do not come in time.
+    pub async fn wait(&mut self, room: &str, n: usize, within: Duration) -> Result<Vec<Post>> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.count.mark_unchanged();
+            let posts = self.about(room);
+            if posts.len() >= n {
+                return Ok(posts);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if timeout(left, self.count.changed()).await.is_err() {
+                bail!("{} of {n} requests about {room} within {within:?}", posts.len());
+            }
+        }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn take(
+    State((shared, told)): State<Ctx>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, HeaderMap) {
+    let answer = lock(&shared).answers.pop_front().unwrap_or(Answer::Status(200));
+    let mut out = HeaderMap::new();
+    let status = match answer {
+        Answer::Status(status) => status,
+        Answer::With(status, name, value) => {
+            if let Ok(value) = value.parse() {
+                out.insert(name, value);
+            }
+            status
+        }
+        Answer::After(time) => {
+            sleep(time).await;
+            200
+        }
+    };
+    lock(&shared).posts.push(Post { at: Instant::now(), headers, body, status });
+    told.send_modify(|n| *n += 1);
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), out)
+}

@@ -1,0 +1,16 @@
+//! The people, the endpoint and the worker of a scripted call, for the demo, the tests and the
+//! benchmarks. Nothing of it is in the product.
+//!
+//! | module | what it plays |
+//! |---|---|
+//! | [`server`] | where the call is held: the dev server, or the LiveKit server of `LIVEKIT_URL` |
+//! | [`person`] | anybody in a room, on LiveKit's Rust SDK |
+//! | [`agent`] | a voice agent: states, transcripts, session feed, stages, outcomes |
+//! | [`endpoint`] | the operator's endpoint, which can misbehave |
+//! | [`worker`] | the `call-history` binary as a child process, and its log |
+
+pub mod agent;
+pub mod endpoint;
+pub mod person;
+pub mod server;
+pub mod worker;

@@ -1,0 +1,130 @@
+//! Anybody in a room, on LiveKit's Rust SDK. This build's SDK carries no sound, so nobody is
+//! heard; what agents tell about speech is told all the same.
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use livekit::{
+    DisconnectReason, SendTextOptions,
+    prelude::{DataPacket, LocalParticipant, Room, RoomEvent, RoomOptions},
+};
+use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
+
+use crate::server::{Ticket, Venue};
+
+const WITHIN: Duration = Duration::from_secs(15);
+
+pub struct Person {
+    pub room: Room,
+    pub identity: String,
+    events: UnboundedReceiver<RoomEvent>,
+}
+
+impl Person {
+    /// # Errors
+    /// If the server does not let it in.
+    pub async fn join(venue: &Venue, ticket: &Ticket) -> Result<Self> {
+        let token = venue.token(ticket)?;
+        let mut options = RoomOptions::default();
+        options.auto_subscribe = false;
+        let (room, events) = timeout(WITHIN, Room::connect(&venue.url, &token, options))
+            .await
+            .context("joining takes too long")??;
+        Ok(Self { room, identity: ticket.identity.clone(), events })
+    }
+
+    /// A phone caller as the SIP bridge brings one in.
+    ///
+    /// # Errors
+    /// As [`Person::join`].
+    pub async fn phone(
+        venue: &Venue,
+        room: &str,
+        number: &str,
+        status: &str,
+        inbound: bool,
+        agents: &[&str],
+    ) -> Result<Self> {
+        let mut attributes = vec![
+            ("sip.callID".to_owned(), format!("SCL_{}", uuid::Uuid::new_v4().simple())),
+            ("sip.callStatus".to_owned(), status.to_owned()),
+            ("sip.phoneNumber".to_owned(), number.to_owned()),
+            ("sip.trunkID".to_owned(), "ST_lab".to_owned()),
+        ];
+        if inbound {
+            attributes.push(("sip.ruleID".to_owned(), "SDR_lab".to_owned()));
+        }
+        let ticket = Ticket {
+            room: room.to_owned(),
+            identity: format!("sip_{number}"),
+            kind: "sip",
+            attributes,
+            agents: agents.iter().map(|a| (*a).to_owned()).collect(),
+            ..Default::default()
+        };
+        Self::join(venue, &ticket).await
+    }
+
+    pub fn me(&self) -> LocalParticipant {
+        self.room.local_participant()
+    }
+
+    /// # Errors
+    /// If the server refuses.
+    pub async fn set(&self, key: &str, value: &str) -> Result<()> {
+        let attributes = HashMap::from([(key.to_owned(), value.to_owned())]);
+        Ok(self.me().set_attributes(attributes).await?)
+    }
+
+    /// Sends a text on a topic, as one stream.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub async fn tells(&self, topic: &str, text: &str) -> Result<()> {
+        let options = SendTextOptions::new_with_topic(topic);
+        self.me().send_text(text, options).await?;
+        Ok(())
+    }
+
+    /// Sends a data packet.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub async fn packet(&self, topic: &str, payload: Vec<u8>) -> Result<()> {
+        let topic = Some(topic.to_owned());
+        let packet = DataPacket { payload, topic, reliable: true, ..Default::default() };
+        Ok(self.me().publish_data(packet).await?)
+    }
+
+    /// Hangs up as the SIP bridge does: the status first, then the leave.
+    ///
+    /// # Errors
+    /// If the status is refused.
+    pub async fn hangs_up(self) -> Result<()> {
+        self.set("sip.callStatus", "hangup").await?;
+        self.leaves(DisconnectReason::ClientInitiated).await
+    }
+
+    /// # Errors
+    /// If the room does not close.
+    pub async fn leaves(self, reason: DisconnectReason) -> Result<()> {
+        timeout(WITHIN, self.room.close_with_reason(reason)).await.context("leaving")??;
+        Ok(())
+    }
+
+    /// Waits for an event.
+    ///
+    /// # Errors
+    /// If it does not come.
+    pub async fn sees<T>(&mut self, mut what: impl FnMut(&RoomEvent) -> Option<T>) -> Result<T> {
+        let look = async {
+            while let Some(event) = self.events.recv().await {
+                if let Some(found) = what(&event) {
+                    return Ok(found);
+                }
+            }
+            bail!("the room ended first")
+        };
+        timeout(WITHIN, look).await.context("not seen in time")?
+    }
+}

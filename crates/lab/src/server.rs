@@ -1,0 +1,118 @@
+//! Where calls are held: the dev server, or the LiveKit server that `LIVEKIT_URL` names.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use livekit_api::{
+    access_token::{AccessToken, VideoGrants},
+    services::{agent_dispatch::AgentDispatchClient, room::RoomClient},
+};
+use livekit_devserver::{Config, Server};
+use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
+
+/// A server and how to get into it.
+pub struct Venue {
+    pub url: String,
+    pub api_key: String,
+    pub api_secret: String,
+    /// The dev server, when it is one: tests can break it.
+    pub dev: Option<Server>,
+}
+
+impl Venue {
+    /// The server of `LIVEKIT_URL`, `LIVEKIT_API_KEY` and `LIVEKIT_API_SECRET` if they are set,
+    /// else a dev server of its own.
+    ///
+    /// # Errors
+    /// If the dev server does not start.
+    pub async fn from_env() -> Result<Self> {
+        let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
+        if let (Some(url), Some(api_key), Some(api_secret)) =
+            (var("LIVEKIT_URL"), var("LIVEKIT_API_KEY"), var("LIVEKIT_API_SECRET"))
+        {
+            return Ok(Self { url, api_key, api_secret, dev: None });
+        }
+        Self::dev(quick()).await
+    }
+
+    /// # Errors
+    /// If the dev server does not start.
+    pub async fn dev(config: Config) -> Result<Self> {
+        let dev = livekit_devserver::start(config).await?;
+        Ok(Self {
+            url: dev.url(),
+            api_key: dev.api_key().to_owned(),
+            api_secret: dev.api_secret().to_owned(),
+            dev: Some(dev),
+        })
+    }
+
+    /// The dev server.
+    ///
+    /// # Errors
+    /// If the venue is somebody else's server, which is not to be broken.
+    pub fn breakable(&self) -> Result<&Server> {
+        self.dev.as_ref().context("this needs the dev server")
+    }
+
+    pub fn rooms(&self) -> RoomClient {
+        RoomClient::with_api_key(&self.http_url(), &self.api_key, &self.api_secret)
+    }
+
+    pub fn dispatches(&self) -> AgentDispatchClient {
+        AgentDispatchClient::with_api_key(&self.http_url(), &self.api_key, &self.api_secret)
+    }
+
+    pub fn http_url(&self) -> String {
+        self.url.replacen("ws", "http", 1)
+    }
+
+    /// A token to join with. `agents` are dispatched if the join creates the room; naming one
+    /// removes the unnamed agent, so it is named too.
+    ///
+    /// # Errors
+    /// If it cannot be signed.
+    pub fn token(&self, ticket: &Ticket) -> Result<String> {
+        let mut token = AccessToken::with_api_key(&self.api_key, &self.api_secret)
+            .with_identity(&ticket.identity)
+            .with_name(&ticket.identity)
+            .with_kind(ticket.kind)
+            .with_metadata(&ticket.metadata)
+            .with_attributes(ticket.attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+            .with_ttl(Duration::from_secs(3600))
+            .with_grants(VideoGrants {
+                room_join: true,
+                room: ticket.room.clone(),
+                agent: ticket.kind == "agent",
+                can_update_own_metadata: Some(true),
+                ..Default::default()
+            });
+        if !ticket.agents.is_empty() {
+            let named = ticket
+                .agents
+                .iter()
+                .map(|name| RoomAgentDispatch { agent_name: name.clone(), ..Default::default() });
+            let agents = [RoomAgentDispatch::default()].into_iter().chain(named).collect();
+            token = token.with_room_config(RoomConfiguration { agents, ..Default::default() });
+        }
+        Ok(token.to_jwt()?)
+    }
+}
+
+/// Timers short enough for tests; everything else as the real server has it.
+pub fn quick() -> Config {
+    Config { departure_timeout: Duration::from_secs(3), ..Config::default() }
+}
+
+/// What a token says.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket {
+    pub room: String,
+    pub identity: String,
+    /// `standard`, `sip`, `agent`.
+    pub kind: &'static str,
+    pub metadata: String,
+    pub attributes: Vec<(String, String)>,
+    /// Names of agents to dispatch with the room.
+    pub agents: Vec<String>,
+}

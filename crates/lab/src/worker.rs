@@ -1,0 +1,190 @@
+//! The `call-history` binary as a child process, with nothing in its environment but what it is
+//! given, and its log read line by line.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{endpoint::Endpoint, server::Venue};
+
+pub const JWT_SECRET: &str = "lab-secret-lab-secret-lab-secret";
+
+pub struct Worker {
+    child: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+    count: watch::Receiver<usize>,
+    pub data: PathBuf,
+    _dir: Option<TempDir>,
+}
+
+/// How to start one.
+pub struct Setup<'a> {
+    pub binary: &'a Path,
+    pub args: &'a [&'a str],
+    pub env: Vec<(String, String)>,
+    /// A folder to use again; a new one if `None`.
+    pub data: Option<PathBuf>,
+}
+
+impl<'a> Setup<'a> {
+    /// For a venue and an endpoint, under a dispatch name of its own.
+    pub fn new(binary: &'a Path, venue: &Venue, endpoint: &Endpoint, name: &str) -> Self {
+        let env = [
+            ("LIVEKIT_URL", venue.url.as_str()),
+            ("LIVEKIT_API_KEY", &venue.api_key),
+            ("LIVEKIT_API_SECRET", &venue.api_secret),
+            ("CALL_HISTORY_ENDPOINT", &endpoint.url),
+            ("CALL_HISTORY_AGENT_NAME", name),
+            ("CALL_HISTORY_HTTP_ADDR", "127.0.0.1:0"),
+            ("CALL_HISTORY_LOG_FORMAT", "json"),
+            ("JWT_SECRET", JWT_SECRET),
+        ];
+        let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        Self { binary, args: &[], env, data: None }
+    }
+
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.env.retain(|(k, _)| k != key);
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+impl Worker {
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(setup: Setup) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let data = setup.data.unwrap_or_else(|| dir.path().join("data"));
+        let mut child = Command::new(setup.binary)
+            .args(setup.args)
+            .env_clear()
+            .envs(setup.env)
+            .env("CALL_HISTORY_DATA_DIR", &data)
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", setup.binary.display()))?;
+        let out = child.stdout.take().context("no output")?;
+        let lines = Arc::<Mutex<Vec<Value>>>::default();
+        let (told, count) = watch::channel(0);
+        let log = lines.clone();
+        tokio::spawn(async move {
+            let mut out = BufReader::new(out).lines();
+            while let Ok(Some(line)) = out.next_line().await {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                told.send_modify(|n| *n += 1);
+            }
+        });
+        Ok(Self { child, lines, count, data, _dir: Some(dir) })
+    }
+
+    /// Starts one and waits until it is registered.
+    ///
+    /// # Errors
+    /// If it is not, in time.
+    pub async fn registered(setup: Setup<'_>) -> Result<Self> {
+        let mut worker = Self::start(setup)?;
+        worker.logs("registered").await?;
+        Ok(worker)
+    }
+
+    pub fn log(&self) -> Vec<Value> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for a log line with this message.
+    ///
+    /// # Errors
+    /// If it does not come in 20 s.
+    pub async fn logs(&mut self, message: &str) -> Result<Value> {
+        self.logs_nth(message, 1, Duration::from_secs(20)).await
+    }
+
+    /// Waits for the `n`-th log line with this message.
+    ///
+    /// # Errors
+    /// If it does not come in time.
+    pub async fn logs_nth(&mut self, message: &str, n: usize, within: Duration) -> Result<Value> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.count.mark_unchanged();
+            let log = self.log();
+            let found = log.iter().filter(|l| l["message"] == message).nth(n - 1);
+            if let Some(line) = found {
+                return Ok(line.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(left, self.count.changed()).await {
+                Ok(Ok(())) => {}
+                _ => bail!("\"{message}\" is not logged {n} times within {within:?}: {log:#?}"),
+            }
+        }
+    }
+
+    /// The address of its health page.
+    ///
+    /// # Errors
+    /// If it logs none.
+    pub async fn health(&mut self) -> Result<String> {
+        let line = self.logs("health page").await?;
+        Ok(line["addr"].as_str().context("no address")?.to_owned())
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Sends a signal by its number.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub async fn signal(&self, number: i32) -> Result<()> {
+        let pid = self.pid().context("already ended")?;
+        let done = Command::new("kill").arg(format!("-{number}")).arg(pid.to_string()).status();
+        if !done.await?.success() {
+            bail!("the process cannot be signalled");
+        }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub async fn ends(&mut self, within: Duration) -> Result<ExitStatus> {
+        let status = timeout(within, self.child.wait());
+        Ok(status.await.with_context(|| format!("still there: {:#?}", self.log()))??)
+    }
+
+    /// SIGTERM, and its end.
+    ///
+    /// # Errors
+    /// If it does not end with status 0 in 30 s.
+    pub async fn stops(&mut self) -> Result<()> {
+        self.signal(15).await?;
+        let status = self.ends(Duration::from_secs(30)).await?;
+        if !status.success() {
+            bail!("ended with {status}");
+        }
+        Ok(())
+    }
+}

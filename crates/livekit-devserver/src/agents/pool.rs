@@ -1,0 +1,160 @@
+//! Who can take a job.
+//!
+//! In: registrations, loads, answers. Out: one worker of a pool, drawn at random by what is left of its
+//! capacity. A pool is (agent name, namespace, job type, deployment). Must never offer a job to a pool whose
+//! workers all report a load of 0.7 or more, or FULL (AWP §4.2).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use livekit_protocol::{self as lk, server_message::Message as Out};
+use tokio::sync::oneshot;
+
+use crate::outbox::Outbox;
+
+/// A worker at or above this load does not make its pool eligible.
+const TARGET_LOAD: f32 = 0.7;
+
+/// Which workers a job may go to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PoolKey {
+    pub(crate) agent_name: String,
+    pub(crate) deployment: String,
+    pub(crate) kind: i32,
+    pub(crate) namespace: String,
+}
+
+/// One registered worker.
+pub(super) struct Worker {
+    pub(super) id: String,
+    /// The API key it came with; signs its job tokens.
+    pub(super) api_key: String,
+    pub(super) out: Outbox<Out>,
+    pub(super) pool: PoolKey,
+    pub(super) permissions: Option<lk::ParticipantPermission>,
+    pub(super) load: f32,
+    pub(super) available: bool,
+    /// Offers that it has not answered.
+    pub(super) asked: HashMap<String, oneshot::Sender<lk::AvailabilityResponse>>,
+    /// Jobs that it has and has not finished.
+    pub(super) jobs: BTreeSet<String>,
+}
+
+/// A worker as tests see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerState {
+    /// `AW_…`
+    pub id: String,
+    /// The name it registered with; may be empty.
+    pub agent_name: String,
+    /// As last reported, 0..1.
+    pub load: f32,
+    /// Jobs that it has and has not finished.
+    pub jobs: usize,
+}
+
+/// All registered workers.
+#[derive(Default)]
+pub(crate) struct Workers(Mutex<BTreeMap<String, Worker>>);
+
+impl Workers {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Worker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, worker: Worker) {
+        self.locked().insert(worker.id.clone(), worker);
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        self.locked().remove(id);
+    }
+
+    /// Runs on one worker, if it is still there.
+    pub(super) fn with<T>(&self, id: &str, f: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        self.locked().get_mut(id).map(f)
+    }
+
+    pub(crate) fn list(&self) -> Vec<WorkerState> {
+        let state = |w: &Worker| WorkerState {
+            id: w.id.clone(),
+            agent_name: w.pool.agent_name.clone(),
+            load: w.load,
+            jobs: w.jobs.len(),
+        };
+        self.locked().values().map(state).collect()
+    }
+
+    /// The pools that a dispatch reaches: one of each namespace (AWP §2.5).
+    pub(super) fn pools(&self, agent_name: &str, deployment: &str, kind: i32) -> BTreeSet<PoolKey> {
+        let workers = self.locked();
+        let keys = workers.values().map(|w| &w.pool);
+        keys.filter(|k| k.agent_name == agent_name && k.deployment == deployment && k.kind == kind)
+            .cloned()
+            .collect()
+    }
+
+    /// A worker of the pool, without those who were tried.
+    pub(super) fn choose(&self, pool: &PoolKey, tried: &BTreeSet<String>) -> Option<String> {
+        let workers = self.locked();
+        let open: Vec<(&str, f32)> = workers
+            .values()
+            .filter(|w| w.pool == *pool && w.available && !tried.contains(&w.id))
+            .map(|w| (w.id.as_str(), w.load))
+            .collect();
+        draw(&open, tried.is_empty(), rand::random()).map(str::to_owned)
+    }
+}
+
+/// Weighted by 1 − load. The target load counts for the pool as a whole, and only before the first offer: an
+/// overloaded worker can be drawn where a sibling has room. `at` is in 0..1.
+fn draw<'a>(workers: &[(&'a str, f32)], first: bool, at: f32) -> Option<&'a str> {
+    if first && !workers.iter().any(|(_, load)| *load < TARGET_LOAD) {
+        return None;
+    }
+    let weight = |load: f32| (1.0 - load).max(0.0);
+    let mut at = at * workers.iter().map(|(_, load)| weight(*load)).sum::<f32>();
+    for (id, load) in workers {
+        at -= weight(*load);
+        if at < 0.0 {
+            return Some(id);
+        }
+    }
+    workers.iter().rev().find(|(_, load)| weight(*load) > 0.0).map(|(id, _)| *id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_worker_at_seven_tenths_gets_nothing() {
+        assert_eq!(draw(&[("a", 0.7)], true, 0.5), None);
+        assert_eq!(draw(&[("a", 0.69)], true, 0.5), Some("a"));
+        assert_eq!(draw(&[], true, 0.5), None);
+    }
+
+    #[test]
+    fn a_busy_worker_can_be_drawn_where_a_sibling_has_room() {
+        let workers = [("busy", 0.8), ("idle", 0.0)];
+        assert_eq!(draw(&workers, true, 0.1), Some("busy"));
+        assert_eq!(draw(&workers, true, 0.5), Some("idle"));
+        assert_eq!(draw(&workers, true, 1.0), Some("idle"));
+    }
+
+    #[test]
+    fn jobs_spread_by_what_is_left() {
+        let workers = [("a", 0.5), ("b", 0.0)];
+        let share =
+            (0..3000).filter(|i| draw(&workers, true, *i as f32 / 3000.0) == Some("a")).count();
+        assert!((990..=1010).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn after_a_refusal_only_capacity_counts() {
+        assert_eq!(draw(&[("busy", 0.9)], false, 0.5), Some("busy"));
+        assert_eq!(draw(&[("full", 1.0)], false, 0.5), None);
+    }
+}

@@ -1,0 +1,233 @@
+//! Reads the session descriptions of libwebrtc clients.
+//!
+//! In: text from anybody. Out: sections with their attributes, and the few facts that are used. str0m
+//! never sees a description. Must never panic, whatever the text: everything is optional here, and `Pc`
+//! decides what it cannot do without.
+
+/// A session description, as far as it was understood.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Sdp {
+    attrs: Vec<String>,
+    pub(crate) media: Vec<Media>,
+}
+
+/// One `m=` section.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Media {
+    pub(crate) kind: String,
+    pub(crate) port: u16,
+    pub(crate) proto: String,
+    pub(crate) formats: Vec<String>,
+    pub(crate) attrs: Vec<String>,
+}
+
+/// ICE and DTLS parameters of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transport {
+    pub(crate) ufrag: String,
+    pub(crate) pwd: String,
+    pub(crate) fingerprint: String,
+}
+
+/// RFC 6464, the level from which speakers are told.
+pub(crate) const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// RFC 8843, the section a packet belongs to.
+pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+
+/// The value of `a=key:value`, or "" for a bare `a=key`.
+fn find<'a>(attrs: &'a [String], key: &str) -> Option<&'a str> {
+    attrs.iter().find_map(|a| {
+        let rest = a.strip_prefix(key)?;
+        if rest.is_empty() { Some("") } else { rest.strip_prefix(':') }
+    })
+}
+
+impl Sdp {
+    pub(crate) fn parse(text: &str) -> Sdp {
+        let mut out = Sdp::default();
+        for line in text.lines().map(str::trim_end) {
+            let Some((key, value)) = line.split_once('=') else { continue };
+            match (key, out.media.last_mut()) {
+                ("m", _) => {
+                    let mut words = value.split_whitespace().map(str::to_owned);
+                    out.media.push(Media {
+                        kind: words.next().unwrap_or_default(),
+                        port: words.next().and_then(|p| p.parse().ok()).unwrap_or(0),
+                        proto: words.next().unwrap_or_default(),
+                        formats: words.collect(),
+                        attrs: vec![],
+                    });
+                }
+                ("a", Some(media)) => media.attrs.push(value.to_owned()),
+                ("a", None) => out.attrs.push(value.to_owned()),
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// From the session's head, or from the first section that has it.
+    fn attr(&self, key: &str) -> Option<&str> {
+        find(&self.attrs, key).or_else(|| self.media.iter().find_map(|m| m.attr(key)))
+    }
+
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        Some(Transport {
+            ufrag: self.attr("ice-ufrag")?.into(),
+            pwd: self.attr("ice-pwd")?.into(),
+            fingerprint: self.attr("fingerprint")?.into(),
+        })
+    }
+}
+
+impl Media {
+    pub(crate) fn attr(&self, key: &str) -> Option<&str> {
+        find(&self.attrs, key)
+    }
+
+    pub(crate) fn mid(&self) -> &str {
+        self.attr("mid").unwrap_or("")
+    }
+
+    fn direction(&self) -> &'static str {
+        let named =
+            ["sendonly", "recvonly", "inactive"].into_iter().find(|d| self.attr(d).is_some());
+        named.unwrap_or("sendrecv")
+    }
+
+    /// The peer will send in this section.
+    pub(crate) fn sends(&self) -> bool {
+        self.port != 0 && matches!(self.direction(), "sendonly" | "sendrecv")
+    }
+
+    /// The peer will take what we send in this section.
+    pub(crate) fn receives(&self) -> bool {
+        self.port != 0 && matches!(self.direction(), "recvonly" | "sendrecv")
+    }
+
+    /// Second token of `a=msid`: the sender's track id, which is the `cid` of its AddTrackRequest.
+    pub(crate) fn track_id(&self) -> Option<&str> {
+        self.attr("msid")?.split(' ').nth(1)
+    }
+
+    pub(crate) fn ssrc(&self) -> Option<u32> {
+        self.attr("ssrc")?.split(' ').next()?.parse().ok()
+    }
+
+    /// The payload type of opus, if it is one that RTP can carry.
+    pub(crate) fn opus(&self) -> Option<u8> {
+        self.attrs.iter().find_map(|a| {
+            let (pt, codec) = a.strip_prefix("rtpmap:")?.split_once(' ')?;
+            let pt = pt.parse().ok().filter(|pt| *pt < 128)?;
+            codec.to_ascii_lowercase().starts_with("opus/").then_some(pt)
+        })
+    }
+
+    /// The id of a header extension, if it fits into a one-byte header.
+    pub(crate) fn extension(&self, uri: &str) -> Option<u8> {
+        self.attrs.iter().find_map(|a| {
+            let (id, rest) = a.strip_prefix("extmap:")?.split_once(' ')?;
+            let id = id.split('/').next()?.parse().ok().filter(|id| (1..=14).contains(id))?;
+            (rest.split(' ').next() == Some(uri)).then_some(id)
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    /// What a libwebrtc client offers for a data channel and one microphone.
+    pub(crate) const OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
+        a=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS stream\r\n\
+        m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:Oyef\r\n\
+        a=ice-pwd:7uB8vSqIPqZVvPxXzZzMSVfm\r\na=ice-options:trickle\r\n\
+        a=fingerprint:sha-256 8E:5A:9A:16:07:5B:68:E6:C5:6A:3B:8B:5C:25:F1:04:5B:5E:02:A7:8F:0B:98:9D:6A:33:2C:1F:5B:0A:74:61\r\n\
+        a=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 0 8 13 110 126\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\
+        a=ice-ufrag:Oyef\r\na=ice-pwd:7uB8vSqIPqZVvPxXzZzMSVfm\r\na=setup:actpass\r\na=mid:1\r\n\
+        a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
+        a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=sendonly\r\n\
+        a=msid:stream 0c9c4f3e-track\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:63 red/48000/2\r\na=ssrc:2774318187 cname:QUO\r\n\
+        a=ssrc:2774318187 msid:stream 0c9c4f3e-track\r\n";
+
+    #[test]
+    fn an_offer_of_a_browser_is_understood() {
+        let sdp = Sdp::parse(OFFER);
+        let transport = sdp.transport().unwrap();
+        assert_eq!(
+            (transport.ufrag.as_str(), transport.pwd.as_str()),
+            ("Oyef", "7uB8vSqIPqZVvPxXzZzMSVfm")
+        );
+        assert!(transport.fingerprint.starts_with("sha-256 8E:5A"));
+        let [app, audio] = &sdp.media[..] else { panic!("two sections") };
+        assert_eq!((app.kind.as_str(), app.mid()), ("application", "0"));
+        assert_eq!((audio.kind.as_str(), audio.mid()), ("audio", "1"));
+        assert!(audio.sends() && !audio.receives());
+        assert_eq!(audio.track_id(), Some("0c9c4f3e-track"));
+        assert_eq!(audio.ssrc(), Some(2_774_318_187));
+        assert_eq!(audio.opus(), Some(111));
+        assert_eq!((audio.extension(LEVEL), audio.extension(MID)), (Some(1), Some(4)));
+    }
+
+    #[test]
+    fn transport_in_the_head_of_the_session_counts_for_all() {
+        let text =
+            "a=ice-ufrag:u\na=ice-pwd:p\na=fingerprint:sha-256 AA\nm=audio 9 X 111\na=mid:0\n";
+        assert_eq!(Sdp::parse(text).transport().unwrap().ufrag, "u");
+    }
+
+    #[test]
+    fn a_section_with_port_zero_neither_sends_nor_receives() {
+        let sdp = Sdp::parse("m=audio 0 UDP/TLS/RTP/SAVPF 111\r\na=sendrecv\r\n");
+        assert!(!sdp.media[0].sends() && !sdp.media[0].receives());
+    }
+
+    #[test]
+    fn numbers_that_rtp_cannot_carry_are_not_taken() {
+        let bad = "m=audio 9 X 1\r\na=rtpmap:200 opus/48000/2\r\na=extmap:0 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+            a=extmap:15 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n";
+        let media = &Sdp::parse(bad).media[0];
+        assert_eq!(
+            (media.opus(), media.extension(MID), media.extension(LEVEL)),
+            (None, None, None)
+        );
+    }
+
+    /// Offers with random damage, the same for everybody who runs this.
+    pub(crate) fn damaged(seed: u64) -> String {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut bytes = OFFER.as_bytes().to_vec();
+        for _ in 0..random.random_range(1..40) {
+            let at = random.random_range(0..bytes.len());
+            match random.random_range(0..4) {
+                0 => bytes[at] = random.random(),
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, *b"\r\n=: 0a".get(random.random_range(0..7)).unwrap()),
+                _ => {
+                    let end = (at + random.random_range(0..200)).min(bytes.len());
+                    let piece = bytes[at..end].to_vec();
+                    let to = random.random_range(0..=bytes.len());
+                    bytes.splice(to..to, piece);
+                }
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic() {
+        for seed in 0..3000 {
+            let sdp = Sdp::parse(&damaged(seed));
+            let _ = sdp.transport();
+            for media in &sdp.media {
+                let _ =
+                    (media.mid(), media.sends(), media.receives(), media.track_id(), media.ssrc());
+                let _ = (media.opus(), media.extension(LEVEL), media.extension(MID));
+            }
+        }
+    }
+}

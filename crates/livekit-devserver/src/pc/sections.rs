@@ -1,0 +1,453 @@
+//! The media sections of a connection, and the descriptions made of them.
+//!
+//! In: offers and answers of the client, wishes to send a track. Out: answers and offers of ours. A section
+//! keeps its place and its id for ever; one that carries nothing any more is used again. Must never ask the
+//! direct API for a stream in a section that was not declared, nor declare one twice.
+
+use std::{collections::HashMap, time::Instant};
+
+use str0m::{
+    media::{MediaKind, Mid, Pt},
+    rtp::{ExtensionValues, RtpPacket, RtpWrite, SeqNo, Ssrc},
+};
+
+use super::{
+    Pc, PcError,
+    describe::{Audio, Local, Writer},
+    sdp::{LEVEL, MID, Media, Sdp},
+};
+use crate::net::Net;
+
+/// A client with more sections than this is refused.
+const MAX: usize = 128;
+/// The number our packets of a track begin with: a receiver starts at rollover 0.
+const FIRST_SEQUENCE: u64 = 1000;
+
+/// What a section is used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Use {
+    Application,
+    /// The client sends a track; its `cid` in the offer.
+    Receive {
+        cid: String,
+        ssrc: Option<u32>,
+    },
+    /// We send this track.
+    Send {
+        stream: String,
+        track: String,
+        ssrc: u32,
+    },
+    Idle,
+}
+
+pub(super) struct Section {
+    mid: String,
+    kind: String,
+    used: Use,
+    /// The client's side, where it offers.
+    theirs: Option<Media>,
+    /// str0m knows it.
+    declared: bool,
+}
+
+impl Section {
+    fn new(mid: &str, kind: &str, used: Use) -> Section {
+        Section { mid: mid.into(), kind: kind.into(), used, theirs: None, declared: false }
+    }
+
+    /// A track of ours may go here.
+    fn free(&self, we_offer: bool) -> bool {
+        self.kind == "audio"
+            && self.used == Use::Idle
+            && (we_offer || self.theirs.as_ref().is_some_and(Media::receives))
+    }
+}
+
+/// A track that the client sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Incoming {
+    pub(crate) mid: String,
+    pub(crate) cid: String,
+}
+
+/// Ids must mean the same to str0m, which keeps 16 letters and digits, as to us.
+fn check(sdp: &Sdp, ours: &[Section]) -> Result<(), PcError> {
+    for (i, media) in sdp.media.iter().enumerate() {
+        let mid = media.mid();
+        let well_formed =
+            (1..=16).contains(&mid.len()) && mid.bytes().all(|b| b.is_ascii_alphanumeric());
+        let twice = sdp.media[..i].iter().any(|m| m.mid() == mid);
+        let changed = ours.iter().any(|s| s.mid == mid && s.kind != media.kind);
+        if !well_formed || twice || changed {
+            return Err(PcError::SectionId(mid.chars().take(40).collect()));
+        }
+    }
+    if sdp.media.len() > MAX || ours.len() > MAX {
+        Err(PcError::TooManySections(MAX))
+    } else {
+        Ok(())
+    }
+}
+
+impl Pc {
+    /// Takes the client's offer and answers it.
+    pub(crate) fn answer(&mut self, offer: &str, net: &Net) -> Result<String, PcError> {
+        let sdp = Sdp::parse(offer);
+        check(&sdp, &self.sections)?;
+        let transport = sdp.transport().ok_or(PcError::NoTransport)?;
+        if self.rtc.is_none()
+            && let Some(audio) = sdp.media.iter().find(|m| m.kind == "audio")
+        {
+            self.format.payload_type = audio.opus().unwrap_or(111);
+            self.format.level = audio.extension(LEVEL);
+            self.format.mid = audio.extension(MID).filter(|id| Some(*id) != self.format.level);
+        }
+        self.set_transport(&transport, true, net)?;
+        for media in &sdp.media {
+            let i = self.sections.iter().position(|s| s.mid == media.mid()).unwrap_or_else(|| {
+                self.sections.push(Section::new(media.mid(), &media.kind, Use::Idle));
+                self.sections.len() - 1
+            });
+            self.sections[i].theirs = Some(media.clone());
+            match media.kind.as_str() {
+                "application" => {
+                    self.sections[i].used = Use::Application;
+                    self.start_sctp();
+                }
+                "audio" => self.read_audio(i, media, net),
+                _ => {}
+            }
+        }
+        Ok(self.describe("passive", net))
+    }
+
+    /// The answer once more, after tracks were put into it.
+    pub(crate) fn answer_again(&mut self, net: &Net) -> String {
+        self.describe("passive", net)
+    }
+
+    fn declare(&mut self, i: usize, net: &Net) -> Mid {
+        let mid = Mid::from(self.sections[i].mid.as_str());
+        if !self.sections[i].declared {
+            self.rtc(net).direct_api().declare_media(mid, MediaKind::Audio);
+            self.sections[i].declared = true;
+        }
+        mid
+    }
+
+    fn read_audio(&mut self, i: usize, theirs: &Media, net: &Net) {
+        let mid = self.declare(i, net);
+        match self.sections[i].used.clone() {
+            Use::Send { track, .. } if theirs.receives() && !theirs.sends() => {
+                tracing::trace!(track, "goes on being sent");
+            }
+            Use::Send { track, .. } => drop(self.remove_track(&track)),
+            Use::Receive { ssrc, .. } if !theirs.sends() || ssrc != theirs.ssrc() => {
+                if let (Some(ssrc), Some(rtc)) = (ssrc, &mut self.rtc) {
+                    rtc.direct_api().remove_stream_rx(Ssrc::from(ssrc));
+                }
+                self.sections[i].used = Use::Idle;
+            }
+            _ => {}
+        }
+        if theirs.sends() && self.sections[i].used == Use::Idle {
+            let ssrc = theirs.ssrc();
+            if let Some(ssrc) = ssrc {
+                let mut direct = self.rtc(net).direct_api();
+                direct.expect_stream_rx(Ssrc::from(ssrc), None, mid, None).suppress_nack(true);
+            }
+            let cid = theirs.track_id().unwrap_or("").to_owned();
+            self.sections[i].used = Use::Receive { cid, ssrc };
+        }
+    }
+
+    /// Our offer, with a new number.
+    pub(crate) fn offer(&mut self, net: &Net) -> String {
+        if self.sections.is_empty() {
+            self.sections.push(Section::new("0", "application", Use::Application));
+        }
+        self.offering.out = true;
+        self.offering.again = false;
+        self.offering.id += 1;
+        self.describe("actpass", net)
+    }
+
+    /// Takes the client's answer to our offer.
+    pub(crate) fn accept(&mut self, answer: &str, net: &Net) -> Result<(), PcError> {
+        let sdp = Sdp::parse(answer);
+        self.offering.out = false;
+        self.set_transport(&sdp.transport().ok_or(PcError::NoTransport)?, false, net)?;
+        if sdp.media.iter().any(|m| m.kind == "application" && m.port != 0) {
+            self.start_sctp();
+        }
+        Ok(())
+    }
+
+    // ---- tracks we send --------------------------------------------------------------------------------
+
+    pub(crate) fn sends(&self, track: &str) -> bool {
+        self.sending(track).is_some()
+    }
+
+    fn sending(&self, track: &str) -> Option<(usize, u32)> {
+        self.sections.iter().enumerate().find_map(|(i, s)| match &s.used {
+            Use::Send { track: t, ssrc, .. } if t == track => Some((i, *ssrc)),
+            _ => None,
+        })
+    }
+
+    /// Puts a track into a free section, or (when we offer) a new one. False: the client must offer more
+    /// sections first.
+    pub(crate) fn add_track(
+        &mut self,
+        stream: &str,
+        track: &str,
+        we_offer: bool,
+        net: &Net,
+    ) -> bool {
+        let i = match self.sections.iter().position(|s| s.free(we_offer)) {
+            Some(i) => i,
+            None if we_offer => {
+                if self.sections.is_empty() {
+                    self.sections.push(Section::new("0", "application", Use::Application));
+                }
+                let mid = self.sections.len().to_string();
+                self.sections.push(Section::new(&mid, "audio", Use::Idle));
+                self.sections.len() - 1
+            }
+            None => return false,
+        };
+        let mid = self.declare(i, net);
+        let mut direct = self.rtc(net).direct_api();
+        let ssrc = direct.new_ssrc();
+        direct.declare_stream_tx(ssrc, None, mid, None);
+        self.sections[i].used =
+            Use::Send { stream: stream.into(), track: track.into(), ssrc: *ssrc };
+        self.dirty = true;
+        true
+    }
+
+    /// False when it was not sent.
+    pub(crate) fn remove_track(&mut self, track: &str) -> bool {
+        let Some((i, ssrc)) = self.sending(track) else { return false };
+        if let Some(rtc) = &mut self.rtc {
+            rtc.direct_api().remove_stream_tx(Ssrc::from(ssrc));
+        }
+        self.renumber.remove(&ssrc);
+        self.sections[i].used = Use::Idle;
+        self.dirty = true;
+        true
+    }
+
+    /// Which track of ours is in which section.
+    pub(crate) fn mid_to_track(&self) -> HashMap<String, String> {
+        let sent = |s: &Section| match &s.used {
+            Use::Send { track, .. } => Some((s.mid.clone(), track.clone())),
+            _ => None,
+        };
+        self.sections.iter().filter_map(sent).collect()
+    }
+
+    /// All tracks that the client sends.
+    pub(crate) fn incoming(&self) -> Vec<Incoming> {
+        let received = |s: &Section| match &s.used {
+            Use::Receive { cid, .. } => Some(Incoming { mid: s.mid.clone(), cid: cid.clone() }),
+            _ => None,
+        };
+        self.sections.iter().filter_map(received).collect()
+    }
+
+    /// The section that a packet of the client belongs to.
+    pub(crate) fn mid_of(&mut self, packet: &RtpPacket) -> Option<String> {
+        let ssrc = packet.header.ssrc;
+        self.rtc.as_mut()?.direct_api().stream_rx(&ssrc).map(|s| s.mid().to_string())
+    }
+
+    /// Sends a packet of somebody else's track.
+    pub(crate) fn forward(&mut self, track: &str, packet: &RtpPacket, now: Instant) {
+        let Some((i, ssrc)) = self.sending(track).filter(|_| self.connected) else { return };
+        let (first_in, first_out) =
+            *self.renumber.entry(ssrc).or_insert((*packet.seq_no, FIRST_SEQUENCE));
+        // Gaps stay as they are. What came before the first is too late.
+        let Some(seq) = (first_out + *packet.seq_no).checked_sub(first_in) else { return };
+        let theirs = &packet.header.ext_vals;
+        let ext = ExtensionValues {
+            audio_level: theirs.audio_level,
+            voice_activity: theirs.voice_activity,
+            mid: Some(Mid::from(self.sections[i].mid.as_str())),
+            ..Default::default()
+        };
+        let write = RtpWrite::new(
+            Pt::from(self.format.payload_type),
+            SeqNo::from(seq),
+            packet.header.timestamp,
+            now,
+            packet.payload.clone(),
+        );
+        let Some(rtc) = &mut self.rtc else { return };
+        if let Some(stream) = rtc.direct_api().stream_tx(&Ssrc::from(ssrc)) {
+            stream.write_rtp(write.marker(packet.header.marker).ext_vals(ext));
+            self.dirty = true;
+        }
+    }
+
+    fn describe(&mut self, setup: &str, net: &Net) -> String {
+        self.version += 1;
+        let fingerprint = self.rtc(net).direct_api().local_dtls_fingerprint().to_string();
+        let candidates: Vec<String> =
+            net.candidates.iter().map(str0m::Candidate::to_sdp_string).collect();
+        let local = Local {
+            ufrag: &self.creds.ufrag,
+            pwd: &self.creds.pass,
+            fingerprint: &fingerprint,
+            setup,
+            candidates: &candidates,
+            session_id: self.session_id,
+            version: self.version,
+        };
+        let mut w = Writer::new(&local);
+        for s in &self.sections {
+            let format = &self.format;
+            let audio = |direction, sends| Audio {
+                payload_type: format.payload_type,
+                level: format.level,
+                mid: format.mid,
+                direction,
+                sends,
+            };
+            match (&s.used, &s.theirs) {
+                (Use::Application, _) => w.application(&s.mid),
+                (Use::Receive { .. }, _) => w.audio(&s.mid, &audio("recvonly", None)),
+                (Use::Send { stream, track, ssrc }, _) => {
+                    w.audio(&s.mid, &audio("sendonly", Some((stream, track, *ssrc))));
+                }
+                (Use::Idle, Some(theirs)) if s.kind != "audio" => w.inactive(theirs),
+                (Use::Idle, _) => w.audio(&s.mid, &audio("inactive", None)),
+            }
+        }
+        w.finish()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::pc::sdp::tests::{OFFER, damaged};
+
+    #[tokio::test]
+    async fn an_offer_is_answered_section_by_section() {
+        let net = Net::for_tests().await;
+        let mut pc = Pc::new(true);
+        let answer = pc.answer(OFFER, &net).unwrap();
+        let ours = Sdp::parse(&answer);
+        assert_eq!(
+            ours.media.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(),
+            ["application", "audio"]
+        );
+        assert!(answer.contains("a=ice-lite") && answer.contains("a=setup:passive"));
+        assert!(ours.media[1].receives() && !ours.media[1].sends());
+        assert_eq!(ours.media[1].extension(LEVEL), Some(1));
+        assert_eq!(pc.incoming(), [Incoming { mid: "1".into(), cid: "0c9c4f3e-track".into() }]);
+        assert_ne!(ours.transport().unwrap().ufrag, "Oyef");
+    }
+
+    #[tokio::test]
+    async fn video_is_kept_in_its_place_and_switched_off() {
+        let net = Net::for_tests().await;
+        let video =
+            "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:2\r\na=sendonly\r\na=rtpmap:96 VP8/90000\r\n";
+        let answer = Pc::new(true).answer(&format!("{OFFER}{video}"), &net).unwrap();
+        let ours = Sdp::parse(&answer);
+        assert_eq!(
+            (ours.media[2].kind.as_str(), ours.media[2].attr("inactive")),
+            ("video", Some(""))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_freed_section_is_used_again_and_none_is_ever_lost() {
+        let net = Net::for_tests().await;
+        let mut pc = Pc::new(true);
+        assert!(pc.add_track("s", "TR_a", true, &net));
+        let first = Sdp::parse(&pc.offer(&net));
+        assert!(first.media[1].sends());
+        assert!(pc.remove_track("TR_a") && !pc.remove_track("TR_a"));
+        let idle = Sdp::parse(&pc.offer(&net));
+        assert_eq!((idle.media.len(), idle.media[1].attr("inactive")), (2, Some("")));
+        assert!(pc.add_track("s", "TR_b", true, &net));
+        let again = Sdp::parse(&pc.offer(&net));
+        assert_eq!((again.media.len(), again.media[1].track_id()), (2, Some("TR_b")));
+        assert_eq!(pc.mid_to_track(), HashMap::from([("1".to_owned(), "TR_b".to_owned())]));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_offers_must_offer_room_for_a_track() {
+        let net = Net::for_tests().await;
+        let mut pc = Pc::new(true);
+        pc.answer(OFFER, &net).unwrap();
+        assert!(!pc.add_track("s", "TR_a", false, &net));
+        let room = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:2\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n";
+        pc.answer(&format!("{OFFER}{room}"), &net).unwrap();
+        assert!(pc.add_track("s", "TR_a", false, &net));
+        let ours = Sdp::parse(&pc.answer_again(&net));
+        assert!(ours.media[2].sends() && ours.media[2].attr("msid") == Some("s TR_a"));
+        // The client takes the section for itself.
+        pc.answer(&format!("{OFFER}{}", room.replace("recvonly", "sendonly")), &net).unwrap();
+        assert!(!pc.sends("TR_a"));
+    }
+
+    #[tokio::test]
+    async fn an_ice_restart_changes_our_credentials() {
+        let net = Net::for_tests().await;
+        let mut pc = Pc::new(true);
+        pc.answer(OFFER, &net).unwrap();
+        let before = pc.ufrag().to_owned();
+        pc.answer(OFFER, &net).unwrap();
+        assert_eq!(pc.ufrag(), before);
+        pc.answer(&OFFER.replace("Oyef", "Neww"), &net).unwrap();
+        assert_ne!(pc.ufrag(), before);
+    }
+
+    #[tokio::test]
+    async fn ids_that_mean_two_things_are_refused() {
+        let net = Net::for_tests().await;
+        let cases = ["a=mid:0", "a=mid:", "a=mid:a-b", "a=mid:12345678901234567", "a=mid:\u{e9}"];
+        for mid in cases {
+            let offer = OFFER.replace("a=mid:1\r\n", &format!("{mid}\r\n"));
+            assert!(
+                matches!(Pc::new(true).answer(&offer, &net), Err(PcError::SectionId(_))),
+                "{mid}"
+            );
+        }
+        let mut pc = Pc::new(true);
+        pc.answer(OFFER, &net).unwrap();
+        let changed = OFFER.replace("m=audio", "m=video");
+        assert!(matches!(pc.answer(&changed, &net), Err(PcError::SectionId(_))));
+    }
+
+    #[tokio::test]
+    async fn no_sequence_of_descriptions_makes_a_connection_panic() {
+        let net = Net::for_tests().await;
+        for seed in 0..400u64 {
+            let mut pc = Pc::new(seed % 2 == 0);
+            for step in 0..4 {
+                let text = if (seed + step) % 3 == 0 {
+                    OFFER.to_owned()
+                } else {
+                    damaged(seed * 7 + step)
+                };
+                let _ = pc.answer(&text, &net);
+                pc.add_track("s", &format!("TR_{step}"), seed % 5 == 0, &net);
+                let _ = pc.accept(&damaged(seed + step), &net);
+                if step == 2 {
+                    pc.remove_track("TR_0");
+                }
+                pc.advance(&net);
+            }
+            pc.offer(&net);
+            pc.close(&net);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a room does because time has passed.
+//!
+//! In: the clock. Out: batches told, speakers and quality looked at, silent participants given up, empty rooms
+//! closed. One place, so that "when does this room wake up" has one answer.
+
+use std::time::{Duration, Instant};
+
+use livekit_protocol::DisconnectReason as Why;
+
+use super::Room;
+use crate::{
+    config::Config,
+    participant::{Limits, Participant},
+};
+
+/// Loudness is judged over windows of this length (CS §2.3).
+pub(super) const SPEAKER_WINDOW: Duration = Duration::from_millis(400);
+/// How often silence and emptiness are looked at; below what any of the limits can be set to sensibly.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// When each is due.
+pub(super) struct Timers {
+    batch: Instant,
+    speakers: Instant,
+    quality: Instant,
+    counts: Instant,
+    housekeeping: Instant,
+}
+
+impl Timers {
+    pub(super) fn new(now: Instant, config: &Config) -> Timers {
+        Timers {
+            batch: now + config.batch_interval,
+            speakers: now + SPEAKER_WINDOW,
+            quality: now + config.quality_interval,
+            counts: now + config.room_update_interval,
+            housekeeping: now + HOUSEKEEPING,
+        }
+    }
+}
+
+/// True once per interval; intervals that were slept through are not made up for.
+fn due(at: &mut Instant, now: Instant, every: Duration) -> bool {
+    if now < *at {
+        return false;
+    }
+    *at = now + every;
+    true
+}
+
+impl Room {
+    /// Does what is due; says when the next is.
+    pub(super) fn run_timers(&mut self, now: Instant) -> Instant {
+        let every = |f: fn(&Config) -> Duration| f(&self.hub.config);
+        let (batch, quality, counts) = (
+            every(|c| c.batch_interval),
+            every(|c| c.quality_interval),
+            every(|c| c.room_update_interval),
+        );
+        if due(&mut self.timers.batch, now, batch) {
+            self.flush_batch();
+        }
+        if due(&mut self.timers.speakers, now, SPEAKER_WINDOW) {
+            self.speakers();
+        }
+        if due(&mut self.timers.quality, now, quality) {
+            self.quality(now);
+        }
+        if due(&mut self.timers.counts, now, counts) {
+            self.tell_changed_counts();
+        }
+        if due(&mut self.timers.housekeeping, now, HOUSEKEEPING) {
+            self.give_up_silent(now);
+            self.close_if_empty(now);
+        }
+        let t = &self.timers;
+        // Looking at speakers needs no waking up while nobody could speak.
+        let speakers =
+            self.participants.values().any(|p| !p.tracks.is_empty()).then_some(t.speakers);
+        let always = [t.batch, t.quality, t.counts, t.housekeeping];
+        always.into_iter().chain(speakers).min().unwrap_or(now + HOUSEKEEPING)
+    }
+
+    fn give_up_silent(&mut self, now: Instant) {
+        let config = &self.hub.config;
+        let limits = Limits { silence: config.silence_limit, join: config.join_limit };
+        let gone: Vec<(u64, Why)> = self
+            .participants
+            .iter()
+            .filter_map(|(k, p)| Some((*k, p.given_up(now, limits)?)))
+            .collect();
+        for (key, why) in gone {
+            self.remove(key, why);
+        }
+    }
+
+    /// AWP §5.2: agents do not keep a room open, but each departure, theirs too, starts the time anew.
+    fn close_if_empty(&mut self, now: Instant) {
+        if self.closed || self.participants.values().any(|p: &Participant| !p.dependent()) {
+            return;
+        }
+        let (since, limit) = match self.last_left {
+            Some(left) if self.first_joined => (left, self.departure_timeout),
+            _ => (self.created, self.empty_timeout),
+        };
+        if now.saturating_duration_since(since) >= limit {
+            self.close(Why::RoomClosed);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""Foreign clients, a recording endpoint and the truth about a call, for the scenarios."""

@@ -1,0 +1,283 @@
+"""One scenario's call: its room, its script, its actors, its truth and its record."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+
+from livekit import api
+
+from . import expect
+from .caller import Caller
+from .process import Child, plain_environment
+from .record import check_form, check_request
+from .truth import Truth
+
+
+@dataclass
+class Script:
+    """What the voice agent of a call knows; it travels as dispatch metadata."""
+
+    lines: list[str] = field(default_factory=list)
+    """What the caller may say, by number."""
+    replies: dict[str, str] = field(default_factory=dict)
+    """The agent's answer to each line."""
+    greeting: str | None = None
+    """Said when there is somebody to greet: a phone call must be active first."""
+    greet_after: float = 0.3
+    """Seconds between having somebody to greet and the greeting."""
+    cues: dict[str, list[dict]] = field(default_factory=dict)
+    """What the agent publishes: keys `ready`, `greeting`, or a text that was said."""
+    close_on_disconnect: bool = True
+    """The session's own option: end with the caller's leave."""
+    socket: str = ""
+
+
+def conversation(greeting: str | None, *turns: tuple[str, str], **more) -> Script:
+    """A greeting, then lines of the caller with the agent's answers."""
+    return Script(lines=[line for line, _ in turns], replies=dict(turns), greeting=greeting, **more)
+
+
+class Call:
+    """Use as `async with lab.call("name", script) as call:`."""
+
+    def __init__(self, lab, name: str, script: Script, *, product=None, endpoint=None) -> None:
+        self.lab, self.server = lab, lab.server
+        self.product, self.endpoint = product or lab.product, endpoint or lab.endpoint
+        mark = uuid.uuid4().hex[:6]
+        self.room = f"{name}-{mark}"
+        self.script = script
+        self.script.socket = os.path.join(lab.directory, f"{mark}.sock")
+        self.truth = Truth()
+        self.voice_agent = self.server.voice_agent
+        self.departure_timeout = 0
+        """Seconds; 0 leaves it to the server."""
+        self.observed_from_the_start = True
+        self._callers: list[Caller] = []
+        self._children: list[Child] = []
+        self.body: dict | None = None
+        lab.rooms[self.room] = 1
+        for text in [*script.lines, *script.replies.values(), script.greeting or ""]:
+            lab.said.add(text)
+
+    async def __aenter__(self) -> "Call":
+        await self.truth.listen(self.script.socket)
+        return self
+
+    async def __aexit__(self, kind, error, trace) -> None:
+        if error is not None:
+            error.add_note(self.report())
+        for caller in self._callers:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(caller.leaves(), 5)
+        for child in self._children:
+            await child.stop(1.0)
+        with contextlib.suppress(Exception):
+            await self.delete_room()
+        await self.truth.close()
+
+    # ---- Room and dispatch
+
+    def agents(self) -> list[api.RoomAgentDispatch]:
+        """The two dispatches of every call: the voice agent with its script, and the product."""
+        voice = api.RoomAgentDispatch(
+            agent_name=self.voice_agent, metadata=json.dumps(asdict(self.script))
+        )
+        observer = api.RoomAgentDispatch(agent_name=self.product.agent_name)
+        return [voice, observer] if self.observed_from_the_start else [voice]
+
+    async def dispatch_observer(self) -> None:
+        """Calls the product into the room by the API."""
+        async with self.server.api() as livekit:
+            await livekit.agent_dispatch.create_dispatch(
+                api.CreateAgentDispatchRequest(agent_name=self.product.agent_name, room=self.room)
+            )
+
+    def token(self, identity: str, *, kind: str, attributes: dict[str, str], name: str) -> str:
+        """A caller's token; as the first to join, it brings the agents into the room."""
+        return (
+            api.AccessToken(self.server.key, self.server.secret)
+            .with_identity(identity)
+            .with_name(name)
+            .with_kind(kind)
+            .with_attributes(attributes)
+            .with_ttl(timedelta(hours=1))
+            .with_grants(
+                api.VideoGrants(room_join=True, room=self.room, can_update_own_metadata=True)
+            )
+            .with_room_config(
+                api.RoomConfiguration(
+                    agents=self.agents(), departure_timeout=self.departure_timeout
+                )
+            )
+            .to_jwt()
+        )
+
+    async def create_room(self, metadata: str = "") -> None:
+        """Makes the room first, as who dials out does; the agents come at once."""
+        async with self.server.api() as livekit:
+            await livekit.room.create_room(
+                api.CreateRoomRequest(
+                    name=self.room,
+                    metadata=metadata,
+                    agents=self.agents(),
+                    departure_timeout=self.departure_timeout,
+                )
+            )
+
+    async def delete_room(self) -> None:
+        async with self.server.api() as livekit:
+            await livekit.room.delete_room(api.DeleteRoomRequest(room=self.room))
+
+    async def remove(self, identity: str) -> None:
+        """Sends a participant out, as an operator can."""
+        async with self.server.api() as livekit:
+            await livekit.room.remove_participant(
+                api.RoomParticipantIdentity(room=self.room, identity=identity)
+            )
+
+    async def participants(self) -> list[api.ParticipantInfo]:
+        """Everybody in the room as the server's API tells, the hidden too."""
+        async with self.server.api() as livekit:
+            listed = await livekit.room.list_participants(
+                api.ListParticipantsRequest(room=self.room)
+            )
+        return list(listed.participants)
+
+    async def observed(self, timeout: float = 10.0) -> None:
+        """Waits until the product is in the room."""
+        until = time.time() + timeout
+        while time.time() < until:
+            with contextlib.suppress(api.TwirpError):
+                if any(p.permission.hidden for p in await self.participants()):
+                    self.truth.add("observer", "in_the_room")
+                    return
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"no observer in the room after {timeout} s")
+
+    # ---- Callers
+
+    def _caller(self, token: str, who: str) -> Caller:
+        def tell(what: str, at: float | None = None, **facts) -> None:
+            self.truth.add(who, what, at, **facts)
+
+        caller = Caller(self.server.url, token, self.script.lines, tell)
+        self._callers.append(caller)
+        return caller
+
+    def phone_token(self, number: str, *, inbound: bool, status: str) -> str:
+        self.lab.numbers.add(number)
+        attributes = {
+            "sip.callID": f"SCL_{uuid.uuid4().hex[:12]}",
+            "sip.callIDFull": uuid.uuid4().hex,
+            "sip.trunkID": "ST_e2e",
+            "sip.phoneNumber": number,
+            "sip.trunkPhoneNumber": "+15550109999",
+            "sip.hostname": "sip.example.org",
+            "sip.callStatus": status,
+        }
+        if inbound:
+            attributes["sip.ruleID"] = "SDR_e2e"
+        return self.token(
+            f"sip_{number}", kind="sip", attributes=attributes, name=f"Phone {number[-4:]}"
+        )
+
+    def phone(
+        self, number: str, *, inbound: bool = True, status: str = "ringing", who: str = "caller"
+    ) -> Caller:
+        """A telephone, as the SIP bridge brings it into the room."""
+        return self._caller(self.phone_token(number, inbound=inbound, status=status), who)
+
+    def page(self, identity: str, *, who: str = "caller") -> Caller:
+        """A caller on a web page or in an app."""
+        token = self.token(identity, kind="standard", attributes={}, name="")
+        return self._caller(token, who)
+
+    async def phone_process(self, number: str, *, status: str) -> Child:
+        """A telephone in a process that can be killed. Orders go over the truth's line."""
+        child = await Child.start(
+            sys.executable,
+            "-m",
+            "harness.caller_process",
+            self.server.url,
+            self.script.socket,
+            name="caller",
+            env=plain_environment(
+                CALLER_TOKEN=self.phone_token(number, inbound=True, status=status),
+                CALLER_LINES=json.dumps(self.script.lines),
+            ),
+            cwd=self.lab.home,
+        )
+        self._children.append(child)
+        return child
+
+    # ---- The agent
+
+    async def agent_ready(self, timeout: float = 20.0) -> None:
+        await self.truth.wait("agent", "ready", timeout=timeout)
+
+    def agent(self, do: str, **how) -> None:
+        """An order to the voice agent."""
+        self.truth.order("agent", do, **how)
+
+    async def agent_publishes(self, **action) -> None:
+        """Has the agent publish something, and waits until it did."""
+        asked = time.time()
+        self.agent("publish", action=action)
+        await self.truth.wait("agent", "published", after=asked - 0.001, action=action)
+
+    # ---- The record
+
+    async def record(self, timeout: float = 45.0, number: int = 0) -> dict:
+        """The posted record, its form and signature checked; `number` counts a room's calls."""
+        post = (await self.endpoint.wait(self.room, number + 1, timeout=timeout))[number]
+        self.truth.add("endpoint", "posted", post.t)
+        self.body = json.loads(post.body)
+        record = check_form(post.body)
+        check_request(post, record)
+        return record
+
+    async def nothing_is_posted(self, seconds: float) -> None:
+        """Waits, and fails as soon as something about this room is posted."""
+        until = time.time() + seconds
+        while time.time() < until:
+            posts = self.endpoint.of(self.room)
+            assert not posts, f"posted: {posts[0].body.decode()}"
+            await asyncio.sleep(0.1)
+
+    def report(self) -> str:
+        """All there is to say about a call that failed."""
+        logs = "\n".join(self.product.about(self.room)[-60:])
+        record = json.dumps(self.body, indent=1) if self.body else "(none)"
+        return (
+            f"--- what happened in {self.room}\n{self.truth.story()}\n"
+            f"--- what was posted\n{record}\n--- what the product logged about it\n{logs}"
+        )
+
+    def expected(self, **fields) -> dict:
+        """A record with the fields every scenario leaves to the truth; `fields` win."""
+        start = fields.get("start_time") or expect.joined(self.truth)
+        end = fields.get("end_time") or expect.left(self.truth)
+        due = {
+            "call_id": self.body["call_id"],
+            "phone_number": "unknown",
+            "room_name": self.room,
+            "call_type": "inbound",
+            "start_time": start,
+            "end_time": end,
+            "duration_seconds": expect.Near(
+                max(0.0, end.low - start.high), max(0.0, end.high - start.low)
+            ),
+            "status": "completed",
+            "termination_reason": None,
+            "agent_config": expect.config(),
+            "metrics": None,
+            "outcomes": expect.outcomes(),
+            "stage_timeline": [],
+        } | fields
+        return due

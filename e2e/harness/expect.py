@@ -1,0 +1,251 @@
+"""What the record of a call must say, worked out from the truth alone.
+
+Tolerances, and why they are not smaller:
+
+* `EDGE` 0.3 s: on one machine an event reaches an observer in some 10 ms, at
+  worst (busy machine, see the project's measurements) in some 100.
+* Agent response time: the agent measures it (`e2e_latency`); 2 ms for rounding.
+* User response time: from the agent's end of speech to the start its voice
+  detector dates back; `STATE` for the few ms between an event and its report.
+
+Both are the agent's clock. Against the caller's own clock they are some
+0.15 s off on a quiet machine, for sound takes its way; more on a busy one.
+"""
+
+from dataclasses import dataclass
+
+from .record import seconds
+from .truth import Truth
+
+EDGE = 0.3
+
+STATE = 0.03
+
+FAKES = ("e2e/script-stt", "e2e/script-llm", "e2e/tone-tts", None, None)
+"""The configuration an observer reads from the usage that sessions with fake models report."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """A number within a band."""
+
+    low: float
+    high: float
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, int | float) and self.low <= other <= self.high
+
+    def __repr__(self) -> str:
+        return f"{self.low:.3f}..{self.high:.3f}"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time between two moments (Unix seconds)."""
+
+    low: float
+    high: float
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, str) and self.low <= seconds(other) <= self.high
+
+    def off_by(self, other: str) -> str:
+        return f"{seconds(other) - self.low:+.3f} s from the earliest"
+
+    def __repr__(self) -> str:
+        return f"a moment in a span of {self.high - self.low:.3f} s"
+
+
+def around(t: float, early: float = 0.05, late: float = EDGE) -> Moment:
+    """A moment told by an actor, as an observer sees it: a little later, never earlier."""
+    return Moment(t - early, t + late)
+
+
+def joined(truth: Truth, who: str = "caller") -> Moment:
+    """The server notes the joining between the client's first word and its being in."""
+    return Moment(truth.one(who, "joins").t - 0.05, truth.one(who, "joined").t + 0.05)
+
+
+def stages(truth: Truth, *names: str) -> list[dict]:
+    """The timeline of stages, each at the moment the agent published it first."""
+    times: dict[str, float] = {}
+    for fact in truth.all("agent", "published"):
+        action = fact["action"]
+        message = action.get("text") or action.get("packet") or {}
+        attributes = action.get("attributes") or {}
+        stage = attributes.get("call.stage")
+        if isinstance(message, dict) and message.get("type") == "stage":
+            stage = message.get("stage")
+        if stage:
+            times.setdefault(stage, fact.t)
+    return [{"stage": name, "timestamp": around(times[name])} for name in names]
+
+
+def answered(truth: Truth, who: str = "caller") -> Moment:
+    return around(truth.one(who, "status", status="active").t)
+
+
+def left(truth: Truth, who: str = "caller") -> Moment:
+    """Who published nothing is announced, and missed, in batches of 3 s."""
+    late = EDGE if truth.all(who, "microphone") else 3.0 + EDGE
+    return around(truth.all(who, "leaves")[-1].t, late=late)
+
+
+@dataclass(frozen=True)
+class _Said:
+    start: float
+    end: float
+    text: str
+    interrupted: bool = False
+
+
+def user_said(truth: Truth, who: str = "caller") -> list[_Said]:
+    starts, ends = truth.all(who, "speaks"), truth.all(who, "spoke")
+    return [_Said(s.t, e.t, s["text"]) for s, e in zip(starts, ends, strict=True)]
+
+
+def agent_said(truth: Truth, who: str = "agent") -> list[_Said]:
+    return [
+        _Said(
+            item["started_speaking_at"],
+            item["stopped_speaking_at"],
+            item["text"],
+            item["interrupted"],
+        )
+        for item in truth.all(who, "item", role="assistant")
+    ]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _answers(asked: list[_Said], replies: list[_Said], begin) -> list[tuple[float, float]]:
+    """For each thing said, its end and the begin of the first reply before it is said again."""
+    pairs = []
+    for said in asked:
+        until = min((a.start for a in asked if a.start > said.start), default=float("inf"))
+        reply = next((r for r in replies if said.end <= r.start < until), None)
+        if reply:
+            pairs.append((said.end, begin(reply)))
+    return pairs
+
+
+def _same_story(what: str, measured: float, real: float) -> None:
+    """A busy machine delays sound; a scenario that tells another story is worth nothing."""
+    assert -2.0 < measured - real < 2.0, f"{what}: agent says {measured}, caller says {real}"
+
+
+def user_response(truth: Truth) -> Near:
+    """Mean pause between the end of what the agent said and the caller's answer."""
+    heard = truth.all("agent", "user_state", new="speaking")
+
+    def heard_by_the_agent(said: _Said) -> float:
+        # The detector's own time; later than the caller's by the way of the sound.
+        return next((f.t for f in heard if f.t >= said.start - 0.02), said.start)
+
+    uncut = [said for said in agent_said(truth) if not said.interrupted]
+    answers = [
+        (end, begin)
+        for end, begin in _answers(agent_said(truth), user_said(truth), heard_by_the_agent)
+        if any(said.end == end for said in uncut)
+    ]
+    if not answers:
+        return Near(0.0, 0.0)
+    mean = _mean([begin - end for end, begin in answers])
+    real = _answers(uncut, user_said(truth), lambda said: said.start)
+    _same_story("user response", mean, _mean([begin - end for end, begin in real]))
+    return Near(mean - STATE, mean + STATE)
+
+
+def agent_response(truth: Truth) -> Near:
+    """The mean of the latencies the agent itself measured."""
+    latencies = [
+        item["e2e_latency"]
+        for item in truth.all("agent", "item", role="assistant")
+        if item["e2e_latency"] is not None
+    ]
+    real = _answers(user_said(truth), agent_said(truth), lambda said: said.start)
+    assert len(real) == len(latencies), "agent and caller disagree about who was answered"
+    if not latencies:
+        return Near(0.0, 0.0)
+    mean = _mean(latencies)
+    _same_story("agent response", mean, _mean([begin - end for end, begin in real]))
+    return Near(mean - 0.002, mean + 0.002)
+
+
+def silences(truth: Truth, threshold: float = 5.0) -> int:
+    """Gaps of at least `threshold` seconds in which nobody made a sound, up to the end."""
+    noises = zip(truth.all("caller", "noise"), truth.all("caller", "noise_over"), strict=True)
+    sounds = [(said.start, said.end) for said in [*user_said(truth), *agent_said(truth)]]
+    sounds += [(begin.t, end.t) for begin, end in noises]
+    if not sounds:
+        return 0
+    ends = [f.t for what in ("leaves", "killed") for f in truth.all("caller", what)]
+    ends += [f.t for f in truth.all("agent", "deletes_room")]
+    quiet_since, count = min(sounds)[0], 0
+    for start, end in [*sorted(sounds), (min(ends), min(ends))]:
+        gap = start - quiet_since
+        assert abs(gap - threshold) > 0.4, f"a pause of {gap:.2f} s: is it a silence or not?"
+        count += gap >= threshold
+        quiet_since = max(quiet_since, end)
+    return count
+
+
+def words(said: list[_Said]) -> int:
+    return max((len(s.text.split()) for s in said), default=0)
+
+
+def metrics(truth: Truth, **known) -> dict:
+    """The eight metrics; `known` are those a scenario states itself."""
+    users, agents = user_said(truth), agent_said(truth)
+    return {
+        "total_user_utterances": len(users),
+        "total_agent_utterances": len(agents),
+        "longest_user_utterance": words(users),
+        "longest_agent_utterance": words(agents),
+        "average_user_response_time": user_response(truth),
+        "average_agent_response_time": agent_response(truth),
+        "silence_count": silences(truth),
+        "interruption_count": 0,
+    } | known
+
+
+def outcomes(**known) -> dict:
+    return {
+        "completion_rate": 0.0,
+        "fields_collected": [],
+        "final_stage": None,
+        "successful": None,
+        "notes": None,
+    } | known
+
+
+def config(*values: str | None) -> dict:
+    """The five values of `agent_config` in their order; none given means nothing is known."""
+    keys = ("stt_config_key", "llm_config_key", "tts_config_key", "business_type", "language")
+    return dict(zip(keys, values or (None,) * 5, strict=True))
+
+
+def compare(record: dict, expected: dict) -> None:
+    """Field by field; all differences are told at once."""
+    wrong: list[str] = []
+
+    def walk(path: str, found, due) -> None:
+        if isinstance(due, dict) and isinstance(found, dict):
+            for key in due | found:
+                walk(
+                    f"{path}.{key}" if path else key,
+                    found.get(key, "(none)"),
+                    due.get(key, "(none)"),
+                )
+        elif isinstance(due, list) and isinstance(found, list) and len(due) == len(found):
+            for number, (one, other) in enumerate(zip(found, due, strict=True)):
+                walk(f"{path}[{number}]", one, other)
+        elif not due == found:
+            hint = f", {due.off_by(found)}" if isinstance(due, Moment) and found else ""
+            wrong.append(f"{path}: found {found!r}, due is {due!r}{hint}")
+
+    walk("", record, expected)
+    if wrong:
+        raise AssertionError("the record is not true:\n  " + "\n  ".join(wrong))

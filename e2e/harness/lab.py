@@ -1,0 +1,95 @@
+"""Everything the scenarios share: one server, one voice-agent worker, one endpoint, one product."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from .call import Call, Script
+from .endpoint import Endpoint
+from .process import Child, plain_environment
+from .product import Product
+from .server import Server
+
+
+class Lab:
+    server: Server
+    endpoint: Endpoint
+    product: Product
+
+    def __init__(self) -> None:
+        self.home = str(Path(__file__).resolve().parent.parent)
+        # Short: the path of a Unix socket may have 107 bytes.
+        self.directory = tempfile.mkdtemp(prefix="e2e-")
+        self.numbers: set[str] = set()
+        """Every phone number used, see the scenario about logs."""
+        self.said: set[str] = set()
+        """Every sentence of every script, likewise."""
+        self.rooms: dict[str, int] = {}
+        """Every room, and how many calls it held."""
+        self.figures: dict[str, str] = {}
+        """What scenarios measured by the way; shown at the end."""
+        self.products: list[Product] = []
+        self._agents: list[Child] = []
+        self._endpoints: list[Endpoint] = []
+
+    async def open(self) -> None:
+        self.server = await Server.find(self.directory)
+        self.endpoint = await self.new_endpoint()
+        worker = asyncio.ensure_future(self.voice_agent(self.server.voice_agent))
+        self.product = await self.new_product(self.endpoint)
+        await worker
+
+    async def new_endpoint(self) -> Endpoint:
+        endpoint = Endpoint()
+        await endpoint.start()
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    async def new_product(self, endpoint: Endpoint, suffix: str = "", **settings: str) -> Product:
+        """Starts the product; a second one needs a suffix to be dispatched apart."""
+        directory = tempfile.mkdtemp(prefix="product-", dir=self.directory)
+        name = self.server.observer + suffix
+        product = await Product.start(self.server, endpoint.url, directory, name, **settings)
+        self.products.append(product)
+        return product
+
+    async def voice_agent(self, name: str) -> Child:
+        """Starts a worker of voice agents, and waits until it is registered."""
+        command = [sys.executable, "-m", "harness.agent_worker", "--name", name]
+        child = await Child.start(
+            *command,
+            name="voice agent",
+            env=plain_environment(**self.server.settings(), PYTHONUNBUFFERED="1"),
+            cwd=self.home,
+        )
+        self._agents.append(child)
+        await child.line(lambda line: line == "registered", 60.0)
+        return child
+
+    def call(self, name: str, script: Script | None = None, **more) -> Call:
+        return Call(self, name, script or Script(), **more)
+
+    async def close(self) -> None:
+        for number, product in enumerate(self.products):
+            await product.stop()
+            self._keep_log(f"product-{number}", product.child)
+        for number, agent in enumerate(self._agents):
+            await agent.stop(1.0)
+            self._keep_log(f"agent-{number}", agent)
+        for endpoint in self._endpoints:
+            await endpoint.stop()
+        if hasattr(self, "server"):
+            await self.server.stop()
+            if self.server.child:
+                self._keep_log("server", self.server.child)
+        if os.environ.get("E2E_KEEP"):
+            print(f"kept: {self.directory}")
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _keep_log(self, name: str, child: Child) -> None:
+        with open(os.path.join(self.directory, f"{name}.log"), "w") as log:
+            log.write("\n".join(child.lines))
