@@ -1,0 +1,114 @@
+//! The LiveKit server goes away, comes back, forgets, freezes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use livekit::DisconnectReason;
+use livekit_devserver::Refuse;
+
+use super::*;
+
+async fn observer(s: &Scene) -> String {
+    let all = s.venue.breakable().unwrap().participants(&s.room).await;
+    all.into_iter().find(|p| p.identity.starts_with("call-history-")).unwrap().identity
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_livekit_gave_up_on_is_joined_again() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    let us = observer(&s).await;
+    // The SDK gives up after some 11 s of refused connections.
+    let refuse = Refuse::For(Duration::from_secs(14));
+    s.venue.breakable()?.cut_signal(&s.room, &us, refuse).await?;
+    s.worker.logs_nth("connection to the room lost, coming back", 1, POSTED).await?;
+    s.worker.logs_nth("joined again", 1, POSTED).await?;
+    agent.says("after it", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2, "one record over both connections");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_restart_of_our_connection_is_nobodys_leave() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    let us = observer(&s).await;
+    let reason = livekit_devserver::proto::DisconnectReason::UnknownReason;
+    s.venue.breakable()?.drop_participant(&s.room, &us, reason).await?;
+    // It is back as soon as it is listed again.
+    let back = async {
+        loop {
+            let all = s.venue.breakable().unwrap().participants(&s.room).await;
+            if all.iter().any(|p| p.identity == us) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(POSTED, back).await?;
+    agent.says("are you still there", WORD).await?;
+    tokio::time::sleep(Duration::from_secs(6)).await; // longer than leaves are held back
+    assert!(s.endpoint.posts().is_empty(), "the call goes on");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_loses_its_rooms_but_no_record() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let _caller = s.phone("+15550123420").await?;
+    let mut agent = s.agent().await?;
+    agent.says("and then it went dark", WORD).await?;
+    drop(agent);
+    s.venue.breakable()?.restart(Duration::from_secs(1)).await?;
+    s.worker.logs_nth("registered", 2, POSTED).await?;
+    // The clients are back, too: their room is another one now.
+    let posts = s.endpoint.wait(&s.room, 1, Duration::from_secs(60)).await?;
+    let r = posts[0].record()?;
+    assert_eq!(r["phone_number"], "+15550123420");
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    // And new calls are taken.
+    s.room = unique("room");
+    s.web_in(&s.room, "bob").await?.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_freezes_for_a_while_changes_nothing() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    s.venue.breakable()?.freeze(Duration::from_secs(5)).await?;
+    agent.says("after it", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observer_removed_by_the_operator_reports_what_it_saw() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let _caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    let all = s.venue.rooms().list_participants(&s.room).await?;
+    let us = all.iter().find(|p| p.identity.starts_with("call-history-")).unwrap();
+    s.venue.rooms().remove_participant(&s.room, &us.identity).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    Ok(())
+}

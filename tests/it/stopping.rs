@@ -1,0 +1,68 @@
+//! SIGTERM, once and twice.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use livekit::DisconnectReason;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_the_worker_sees_its_calls_to_the_end() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    s.worker.signal(15).await?;
+    s.worker
+        .logs("draining: no new calls, those that are on go on; signal again to stop now")
+        .await?;
+    // A new call is not for this worker any more.
+    let _other = s.web_in(&unique("room"), "bob").await?;
+    agent.says("still recorded", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    let joined = s.worker.log().iter().filter(|l| l["message"] == "joined").count();
+    assert_eq!(joined, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_twice_it_reports_what_it_has_and_goes() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let _caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    s.worker.signal(15).await?;
+    s.worker
+        .logs("draining: no new calls, those that are on go on; signal again to stop now")
+        .await?;
+    s.worker.signal(15).await?;
+    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drain_has_an_end() -> Result<()> {
+    let venue = Venue::from_env().await?;
+    let mut s = Scene::at(venue, &[("CALL_HISTORY_DRAIN_TIMEOUT", "1")]).await?;
+    let _caller = s.web("alice").await?;
+    let _agent = s.agent().await?;
+    s.worker.stops().await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_stops_at_once() -> Result<()> {
+    let mut s = Scene::new().await?;
+    s.worker.stops().await?;
+    s.worker.logs("stopped").await?;
+    Ok(())
+}
