@@ -132,3 +132,28 @@ async def test_told_to_stop_the_product_sees_its_call_to_the_end(lab):
             ),
         )
         assert await product.child.ended(10.0) == 0
+
+
+async def test_a_room_that_was_deleted_is_not_brought_back_by_the_observer(lab):
+    """A client that takes the end of its connections for a loss of them joins again: the
+    server then makes a new room of the same name, with agents for nobody. A matter of
+    milliseconds, hence several rooms; and only the observer is left in them."""
+
+    async def brought_back(number: int) -> str | None:
+        async with lab.call(f"revived-{number}") as call:
+            call.voice_agent = f"nobody-{call.room}"
+            page = call.page(f"visitor-{number}")
+            await page.join()
+            await call.observed()
+            await page.leaves()
+            await asyncio.sleep(0.3)
+            await call.delete_room()
+            await asyncio.sleep(1.0)
+            there = await call.room_exists()
+            record = await call.record()
+            assert record["status"] == "failed"
+            assert record["termination_reason"] == "no_agent"
+            return call.room if there else None
+
+    back = [room for number in range(10) if (room := await brought_back(number))]
+    assert not back, f"{len(back)} of 10 rooms exist again: {', '.join(back)}"

@@ -134,6 +134,11 @@ class Call:
         async with self.server.api() as livekit:
             await livekit.room.delete_room(api.DeleteRoomRequest(room=self.room))
 
+    async def room_exists(self) -> bool:
+        async with self.server.api() as livekit:
+            listed = await livekit.room.list_rooms(api.ListRoomsRequest(names=[self.room]))
+        return bool(listed.rooms)
+
     async def remove(self, identity: str) -> None:
         """Sends a participant out, as an operator can."""
         async with self.server.api() as livekit:

@@ -49,6 +49,8 @@ pub(super) enum Notice {
     },
     Reconnecting,
     Reconnected,
+    /// The SDK came back by name into another room: ours is gone.
+    OtherRoom,
     /// Our own packet came: the room is not deaf.
     Echo,
     Disconnected(LeaveReason),
@@ -58,7 +60,12 @@ pub(super) struct Connection {
     room: Option<Room>,
     events: mpsc::UnboundedReceiver<RoomEvent>,
     streams: SelectAll<Facts>,
-    ready: VecDeque<Notice>,
+    ready: VecDeque<(Moment, Notice)>,
+    /// While the SDK reconnects: what it brings is held until it is clear that it is from the same
+    /// room.
+    held: Option<Vec<(Moment, Notice)>>,
+    /// The room's sid, from the first connection.
+    sid: String,
     /// Who was last told to be speaking.
     speaking: HashMap<String, bool>,
     clock: Clock,
@@ -78,24 +85,28 @@ impl Connection {
         let (room, events) =
             Room::connect(url, token, options).await.map_err(|e| without(&e.to_string(), token))?;
         let metadata = room.metadata();
-        let mut ready = VecDeque::from([Notice::Fact(Fact::Watching)]);
+        // The server sends it with the join; the SDK only makes it awaitable.
+        let sid = timeout(Duration::from_secs(2), room.sid()).await;
+        let mut connection = Self {
+            room: Some(room),
+            events,
+            streams: SelectAll::new(),
+            ready: VecDeque::new(),
+            held: None,
+            sid: sid.map(|s| s.to_string()).unwrap_or_default(),
+            speaking: HashMap::new(),
+            clock,
+        };
+        connection.fact(Fact::Watching);
         if !metadata.is_empty() {
-            ready.push_back(Notice::Fact(Fact::RoomMetadata { metadata }));
+            connection.fact(Fact::RoomMetadata { metadata });
         }
-        let speaking = HashMap::new();
-        let streams = SelectAll::new();
-        Ok(Self { room: Some(room), events, streams, ready, speaking, clock })
+        Ok(connection)
     }
 
-    pub(super) async fn sid(&mut self) -> String {
-        match &self.room {
-            // The server sends it with the join; the SDK only makes it awaitable.
-            Some(room) => match timeout(Duration::from_secs(2), room.sid()).await {
-                Ok(sid) => sid.to_string(),
-                Err(_) => String::new(),
-            },
-            None => String::new(),
-        }
+    /// The room's sid; empty if the server did not tell.
+    pub(super) fn sid(&self) -> &str {
+        &self.sid
     }
 
     pub(super) fn us(&self) -> Option<LocalParticipant> {
@@ -111,17 +122,15 @@ impl Connection {
     /// The next thing noticed, and when. Safe to cancel.
     pub(super) async fn next(&mut self) -> (Moment, Notice) {
         loop {
-            if let Some(n) = self.ready.pop_front() {
-                return (self.clock.now(), n);
+            if let Some(noticed) = self.ready.pop_front() {
+                return noticed;
             }
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.read(event),
-                    None => self.ready.push_back(Notice::Disconnected(LeaveReason::UnknownReason)),
+                    None => self.notice(Notice::Disconnected(LeaveReason::UnknownReason)),
                 },
-                Some(fact) = self.streams.next(), if !self.streams.is_empty() => {
-                    self.ready.push_back(Notice::Fact(fact));
-                }
+                Some(fact) = self.streams.next(), if !self.streams.is_empty() => self.fact(fact),
             }
         }
     }
@@ -150,7 +159,25 @@ impl Connection {
     }
 
     fn fact(&mut self, fact: Fact) {
-        self.ready.push_back(Notice::Fact(fact));
+        self.notice(Notice::Fact(fact));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let noticed = (self.clock.now(), notice);
+        match &mut self.held {
+            Some(held) => held.push(noticed),
+            None => self.ready.push_back(noticed),
+        }
+    }
+
+    /// The SDK has stopped trying or has come back, into the same room or another of that name.
+    fn settled(&mut self, notice: Notice) {
+        let sid = self.room.as_ref().and_then(Room::maybe_sid).map(|s| s.to_string());
+        let same = sid.is_none_or(|s| s == self.sid);
+        if let Some(held) = self.held.take().filter(|_| same) {
+            self.ready.extend(held);
+        }
+        self.notice(if same { notice } else { Notice::OtherRoom });
     }
 
     fn read(&mut self, event: RoomEvent) {
@@ -223,11 +250,14 @@ impl Connection {
                     self.stream(streams::bytes(&topic, identity, reader));
                 }
             }
-            RoomEvent::Reconnecting => self.ready.push_back(Notice::Reconnecting),
-            RoomEvent::Reconnected => self.ready.push_back(Notice::Reconnected),
+            RoomEvent::Reconnecting => {
+                self.notice(Notice::Reconnecting);
+                self.held.get_or_insert_default();
+            }
+            RoomEvent::Reconnected => self.settled(Notice::Reconnected),
             RoomEvent::Disconnected { reason } => {
                 let reason = participants::reason(reason.into());
-                self.ready.push_back(Notice::Disconnected(reason));
+                self.settled(Notice::Disconnected(reason));
             }
             _ => {}
         }
@@ -254,7 +284,7 @@ impl Connection {
             let reason = participants::reason(p.disconnect_reason());
             self.fact(Fact::Left { identity, reason, attributes });
         } else {
-            self.ready.push_back(Notice::SeemsGone { identity, attributes });
+            self.notice(Notice::SeemsGone { identity, attributes });
         }
     }
 
@@ -283,7 +313,7 @@ impl Connection {
     fn packet(&mut self, topic: Option<&str>, from: Option<&RemoteParticipant>, payload: &[u8]) {
         match topic {
             // Only the server's API can send without being a participant.
-            Some(PROBE_TOPIC) if from.is_none() => self.ready.push_back(Notice::Echo),
+            Some(PROBE_TOPIC) if from.is_none() => self.notice(Notice::Echo),
             Some(streams::PUBLISHED) => {
                 let text = String::from_utf8_lossy(&payload[..payload.len().min(MAX_PACKET)]);
                 let identity = from.map(|p| p.identity().to_string());

@@ -65,6 +65,7 @@ pub(crate) async fn observe(
         panics,
         call: None,
         presence: Presence::default(),
+        reconnecting_since: None,
         present: BTreeSet::new(),
         live: false,
         sid: String::new(),
@@ -85,6 +86,8 @@ enum Parted {
     RoomEnded(LeaveReason),
     /// The connection is lost; the room may live on.
     Lost(LeaveReason),
+    /// Our room is gone, and another one has its name.
+    Replaced,
     /// We were told to stop.
     Stopped,
 }
@@ -100,6 +103,8 @@ struct Watch {
     /// `None` before the first join.
     call: Option<Call>,
     presence: Presence,
+    /// Since when the SDK tries to reconnect.
+    reconnecting_since: Option<Moment>,
     /// Identities in the room, as told to the call.
     present: BTreeSet<String>,
     /// A call is on.
@@ -121,15 +126,26 @@ impl Watch {
         loop {
             match self.follow(&mut connection).await {
                 Parted::RoomEnded(reason) => {
-                    self.room_over(&mut connection, reason).await;
+                    self.room_over(&mut connection, reason, self.clock.now()).await;
                     return (Ended::Done, Some(connection));
                 }
                 Parted::Stopped => {
-                    self.room_over(&mut connection, LeaveReason::ClientInitiated).await;
+                    let reason = LeaveReason::ClientInitiated;
+                    self.room_over(&mut connection, reason, self.clock.now()).await;
+                    return (Ended::Done, Some(connection));
+                }
+                Parted::Replaced => {
+                    tracing::warn!(
+                        job_id = self.assignment.id,
+                        room = self.room_name,
+                        "the room is gone, and another has its name; left at once"
+                    );
+                    let lost_at = self.lost_at();
+                    self.room_over(&mut connection, LeaveReason::UnknownReason, lost_at).await;
                     return (Ended::Done, Some(connection));
                 }
                 Parted::Lost(reason) => {
-                    let lost_at = self.clock.now();
+                    let lost_at = self.lost_at();
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -141,13 +157,18 @@ impl Watch {
                     match self.come_back(lost_at).await {
                         Some(c) => connection = c,
                         None => {
-                            self.room_over(&mut connection, reason).await;
+                            self.room_over(&mut connection, reason, lost_at).await;
                             return (Ended::Done, None);
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Since when nothing was seen.
+    fn lost_at(&mut self) -> Moment {
+        self.reconnecting_since.take().unwrap_or_else(|| self.clock.now())
     }
 
     // ---- joining -----------------------------------------------------------------------------
@@ -158,7 +179,7 @@ impl Watch {
         let mut token = self.assignment.token.clone();
         loop {
             match self.join(token.as_deref()).await {
-                Ok(c) => return self.joined(c, began).await,
+                Ok(c) => return self.joined(c, began),
                 Err(error) => {
                     tracing::warn!(
                         job_id = self.assignment.id,
@@ -215,8 +236,8 @@ impl Watch {
         }
     }
 
-    async fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
-        self.sid = c.sid().await;
+    fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
+        self.sid = c.sid().to_owned();
         if !self.is_ours(&self.sid) {
             tracing::warn!(
                 job_id = self.assignment.id,
@@ -249,9 +270,8 @@ impl Watch {
         while began.elapsed() < REJOIN_FOR {
             match rejoin::look(&self.shared.api, &self.assignment.room).await {
                 RoomState::There(sid) if sid == self.sid => match self.join(None).await {
-                    Ok(mut c) => {
-                        let sid = c.sid().await;
-                        if sid != self.sid {
+                    Ok(c) => {
+                        if c.sid() != self.sid {
                             return None;
                         }
                         tracing::info!(
@@ -315,8 +335,15 @@ impl Watch {
                     Notice::SeemsGone { identity, attributes } => {
                         self.presence.seems_gone(identity, attributes, at);
                     }
-                    Notice::Reconnecting => self.presence.reconnecting(),
-                    Notice::Reconnected => self.presence.reconnected(at),
+                    Notice::Reconnecting => {
+                        self.reconnecting_since.get_or_insert(at);
+                        self.presence.reconnecting();
+                    }
+                    Notice::Reconnected => {
+                        self.reconnecting_since = None;
+                        self.presence.reconnected(at);
+                    }
+                    Notice::OtherRoom => return Parted::Replaced,
                     Notice::Echo => echo_by = None,
                     Notice::Disconnected(reason) => return parted(reason),
                 },
@@ -433,11 +460,11 @@ impl Watch {
     // ---- ending ------------------------------------------------------------------------------
 
     /// The last call in this room, if one is on.
-    async fn room_over(&mut self, c: &mut Connection, reason: LeaveReason) {
+    async fn room_over(&mut self, c: &mut Connection, reason: LeaveReason, ended_at: Moment) {
         for (at, fact) in c.rest(REST_WITHIN).await {
             self.apply(at, fact);
         }
-        self.apply(self.clock.now(), Fact::RoomEnded { reason });
+        self.apply(ended_at, Fact::RoomEnded { reason });
         if self.live {
             self.call_over().await;
         } else if self.calls == 0 {

@@ -13,7 +13,8 @@ async fn call(s: &mut Scene) -> Result<()> {
 
 fn files(s: &Scene, folder: &str) -> Vec<String> {
     let dir = fs::read_dir(s.worker.data.join(folder)).unwrap();
-    dir.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    let names = dir.map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter(|n| !n.starts_with('.')).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,10 +13,10 @@ mod stopping;
 
 use std::{path::Path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lab::{
     agent::VoiceAgent,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Post},
     person::Person,
     server::{Ticket, Venue},
     worker::{Setup, Worker},
@@ -93,9 +93,18 @@ impl Scene {
 
     /// The one record of this room.
     async fn record(&mut self) -> Result<Value> {
-        let posts = self.endpoint.wait(&self.room, 1, POSTED).await?;
+        let posts = self.posts(1).await?;
         assert_eq!(posts.len(), 1, "posted more than once");
         posts[0].record()
+    }
+
+    /// Requests about this room; the worker's log if they do not come.
+    async fn posts(&mut self, n: usize) -> Result<Vec<Post>> {
+        let posts = self.endpoint.wait(&self.room, n, 2 * POSTED).await;
+        posts.with_context(|| {
+            let lines: Vec<String> = self.worker.log().iter().map(Value::to_string).collect();
+            lines.join("\n")
+        })
     }
 }
 

@@ -26,6 +26,7 @@ impl Venue {
     /// # Errors
     /// If the dev server does not start.
     pub async fn from_env() -> Result<Self> {
+        init();
         let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
         if let (Some(url), Some(api_key), Some(api_secret)) =
             (var("LIVEKIT_URL"), var("LIVEKIT_API_KEY"), var("LIVEKIT_API_SECRET"))
@@ -38,6 +39,7 @@ impl Venue {
     /// # Errors
     /// If the dev server does not start.
     pub async fn dev(config: Config) -> Result<Self> {
+        init();
         let dev = livekit_devserver::start(config).await?;
         Ok(Self {
             url: dev.url(),
@@ -97,6 +99,12 @@ impl Venue {
         }
         Ok(token.to_jwt()?)
     }
+}
+
+/// Chooses the cryptography of the process.
+fn init() {
+    // An error means that it is chosen already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 /// Timers short enough for tests; everything else as the real server has it.

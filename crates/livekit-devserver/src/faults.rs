@@ -135,7 +135,7 @@ impl Server {
         is_back.await.map_err(|_| FaultError::Down)
     }
 
-    /// Loses this share of UDP packets, 0 to 1, in each direction from now on.
+    /// Loses this share of UDP packets, 0 to 1, in each direction, until told otherwise or restarted.
     ///
     /// # Errors
     /// The server is down.

@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! Tokens are made with `livekit_api::access_token`. The way of a packet: [`net`] → [`room`] → [`pc`] and
-//! back; of a request: [`signal`] or [`twirp`] → [`room`]; of a job: [`room`] → [`agents`].
+//! Tokens are made with `livekit_api::access_token`. The way of a packet: `net` → `room` → `pc` and
+//! back; of a request: `signal` or `twirp` → `room`; of a job: `room` → `agents`.
 
 mod agents;
 mod clock;

@@ -13,6 +13,8 @@ mod channels;
 mod describe;
 mod sdp;
 mod sections;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -117,7 +117,6 @@ impl Room {
         tracing::info!(room = self.info.name, identity = p.info.identity, "resumes");
         p.conn += 1;
         p.out = Some(out);
-        p.heard = now();
         let conn = p.conn;
         p.say(Out::Reconnect(lk::ReconnectResponse {
             server_info: Some(server_info()),

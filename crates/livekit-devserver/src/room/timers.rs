@@ -8,15 +8,12 @@ use std::time::{Duration, Instant};
 use livekit_protocol::DisconnectReason as Why;
 
 use super::Room;
-use crate::{
-    config::Config,
-    participant::{Limits, Participant},
-};
+use crate::{config::Config, participant::Limits};
 
 /// Loudness is judged over windows of this length (CS §2.3).
 pub(super) const SPEAKER_WINDOW: Duration = Duration::from_millis(400);
-/// How often silence and emptiness are looked at; below what any of the limits can be set to sensibly.
-const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Silence is looked at this often at most, and at least ten times within what it may take.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// When each is due.
 pub(super) struct Timers {
@@ -25,6 +22,7 @@ pub(super) struct Timers {
     quality: Instant,
     counts: Instant,
     housekeeping: Instant,
+    housekeeping_interval: Duration,
 }
 
 impl Timers {
@@ -34,7 +32,9 @@ impl Timers {
             speakers: now + SPEAKER_WINDOW,
             quality: now + config.quality_interval,
             counts: now + config.room_update_interval,
-            housekeeping: now + HOUSEKEEPING,
+            housekeeping: now,
+            housekeeping_interval: (config.silence_limit.min(config.join_limit) / 10)
+                .min(HOUSEKEEPING),
         }
     }
 }
@@ -69,16 +69,20 @@ impl Room {
         if due(&mut self.timers.counts, now, counts) {
             self.tell_changed_counts();
         }
-        if due(&mut self.timers.housekeeping, now, HOUSEKEEPING) {
+        let interval = self.timers.housekeeping_interval;
+        if due(&mut self.timers.housekeeping, now, interval) {
             self.give_up_silent(now);
-            self.close_if_empty(now);
+        }
+        let closing = self.closes_at();
+        if closing.is_some_and(|at| now >= at) {
+            self.close(Why::RoomClosed);
         }
         let t = &self.timers;
-        // Looking at speakers needs no waking up while nobody could speak.
-        let speakers =
+        let speaking =
             self.participants.values().any(|p| !p.tracks.is_empty()).then_some(t.speakers);
-        let always = [t.batch, t.quality, t.counts, t.housekeeping];
-        always.into_iter().chain(speakers).min().unwrap_or(now + HOUSEKEEPING)
+        let somebody = [t.batch, t.quality, t.counts, t.housekeeping];
+        let somebody = somebody.into_iter().filter(|_| !self.participants.is_empty());
+        somebody.chain(speaking).chain(closing).min().unwrap_or(now + HOUSEKEEPING)
     }
 
     fn give_up_silent(&mut self, now: Instant) {
@@ -94,17 +98,15 @@ impl Room {
         }
     }
 
-    /// AWP §5.2: agents do not keep a room open, but each departure, theirs too, starts the time anew.
-    fn close_if_empty(&mut self, now: Instant) {
-        if self.closed || self.participants.values().any(|p: &Participant| !p.dependent()) {
-            return;
+    /// When the room closes if nobody comes; `None` while somebody keeps it open. Agents do not, but each
+    /// departure, theirs too, starts the time anew (AWP §5.2).
+    fn closes_at(&self) -> Option<Instant> {
+        if self.closed || self.participants.values().any(|p| !p.dependent()) {
+            return None;
         }
-        let (since, limit) = match self.last_left {
-            Some(left) if self.first_joined => (left, self.departure_timeout),
-            _ => (self.created, self.empty_timeout),
-        };
-        if now.saturating_duration_since(since) >= limit {
-            self.close(Why::RoomClosed);
-        }
+        Some(match self.last_left {
+            Some(left) if self.first_joined => left + self.departure_timeout,
+            _ => self.created + self.empty_timeout,
+        })
     }
 }

@@ -7,10 +7,7 @@ use livekit_protocol::{
     signal_response::Message as Out, simulate_scenario::Scenario,
 };
 
-use crate::{
-    clock::{now, wall_ms},
-    room::Room,
-};
+use crate::{clock::wall_ms, room::Room};
 
 /// All sids that a subscription message names.
 fn named(track_sids: Vec<String>, participant_tracks: Vec<lk::ParticipantTracks>) -> Vec<String> {
@@ -23,7 +20,6 @@ fn named(track_sids: Vec<String>, participant_tracks: Vec<lk::ParticipantTracks>
 impl Room {
     pub(crate) fn signal(&mut self, key: u64, message: In) {
         let Some(p) = self.participants.get_mut(&key) else { return };
-        p.heard = now();
         match message {
             In::Offer(offer) => self.publisher_offer(key, &offer),
             In::Answer(answer) => self.subscriber_answer(key, &answer),

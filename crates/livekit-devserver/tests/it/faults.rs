@@ -171,6 +171,8 @@ async fn data_survive_a_lossy_network() {
     let server = server().await;
     let alice = Client::join(&server, caller(&server, "alice")).await;
     let mut bob = Client::join(&server, caller(&server, "bob")).await;
+    // A channel that is long in opening would outlast the two seconds that messages wait for it.
+    bob.ready(&alice).await;
     server.lose_packets(0.1, 0.1).unwrap();
     for n in 0..40 {
         alice.send("n", &n.to_string(), &[]).await;

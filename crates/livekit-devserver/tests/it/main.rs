@@ -8,6 +8,7 @@ mod api;
 mod audio;
 mod data;
 mod faults;
+mod jobs;
 mod phone;
 mod raw;
 mod rooms;

@@ -147,7 +147,9 @@ impl Listener {
             _ => None,
         });
         let offer = offer.await;
-        let sdp = SdpOffer::from_sdp_string(&offer.sdp).expect("an offer that can be read");
+        // Left the choice, str0m waits for the other side to begin; libwebrtc begins, as an answerer should.
+        let text = offer.sdp.replace("a=setup:actpass", "a=setup:passive");
+        let sdp = SdpOffer::from_sdp_string(&text).expect("an offer that can be read");
         if let (Some(rtc), Some(socket), Some(count)) =
             (self.rtc.take(), self.socket.take(), self.count.take())
         {
