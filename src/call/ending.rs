@@ -45,6 +45,15 @@ pub(crate) enum Cause {
     RoomEnded(LeaveReason),
 }
 
+impl Basis {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Estimated => "estimated",
+        }
+    }
+}
+
 /// When the call ended, as far as it has.
 pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
     if parties.caller_present() {

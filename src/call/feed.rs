@@ -3,7 +3,7 @@
 //!
 //! Kept by sender, because whether a sender is an agent may be known only later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     event::{AgentState, By, FeedMessage, Item, ModelTask, Moment, UserState},
@@ -36,6 +36,8 @@ pub(crate) struct Said {
 pub(crate) struct Feed {
     items: Vec<Said>,
     by_id: BTreeMap<String, usize>,
+    /// Ids of items that belong to an earlier call in the same room.
+    told_before: BTreeSet<String>,
     /// Agent's clock.
     agent_states: Vec<(Moment, AgentState)>,
     /// Agent's clock; speech is backdated to where it really began and ended.
@@ -111,7 +113,7 @@ impl Feed {
             known.e2e_latency = known.e2e_latency.or(item.e2e_latency);
             return;
         }
-        if self.items.len() >= MAX_ITEMS {
+        if self.items.len() >= MAX_ITEMS || self.told_before.contains(&item.id) {
             return;
         }
         self.by_id.insert(item.id.clone(), self.items.len());
@@ -139,6 +141,22 @@ impl Feeds {
             return;
         }
         self.0.entry(identity.to_owned()).or_default().take(message, at);
+    }
+
+    /// What the next call in the room must not count again: a history holds the whole session.
+    pub(crate) fn next_call(self) -> Self {
+        let mut feeds = self.0;
+        for feed in feeds.values_mut() {
+            let ids = std::mem::take(&mut feed.by_id).into_keys();
+            let told = std::mem::take(&mut feed.told_before);
+            *feed = Feed {
+                told_before: told.into_iter().chain(ids).collect(),
+                models: std::mem::take(&mut feed.models),
+                offset: feed.offset,
+                ..Feed::default()
+            };
+        }
+        Self(feeds)
     }
 
     /// One view of what agents reported, on *our* line of time.

@@ -48,6 +48,14 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "completed" => Self::Completed,

@@ -111,6 +111,7 @@ impl Call {
         Self {
             ordinal: self.ordinal + 1,
             parties: self.parties.next_call(),
+            feeds: self.feeds.next_call(),
             room_metadata: self.room_metadata,
             job_metadata: self.job_metadata,
             watching_since: Some(now),

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     call::{
-        Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts, event::LeaveReason,
-        published::Problem,
+        Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts, ending::Basis,
+        event::LeaveReason, published::Problem,
     },
     clock::Clock,
     stop::Stop,
@@ -498,10 +498,10 @@ impl Watch {
         tracing::info!(
             call_id = r.call_id,
             room = self.room_name,
-            status = ?r.status,
+            status = r.status.as_str(),
             reason = r.termination_reason,
             duration_s = r.duration_seconds,
-            end_time_basis = ?call.end_basis(),
+            end_time_basis = call.end_basis().map(Basis::as_str),
             user_utterances = m.total_user_utterances,
             agent_utterances = m.total_agent_utterances,
             interruptions = m.interruption_count,

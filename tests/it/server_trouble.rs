@@ -79,7 +79,9 @@ async fn a_server_that_restarts_loses_its_rooms_but_no_record() -> Result<()> {
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
     // And new calls are taken.
     s.room = unique("room");
-    s.web_in(&s.room, "bob").await?.leaves(DisconnectReason::ClientInitiated).await?;
+    let next = s.web_in(&s.room, "bob").await?;
+    s.worker.logs_nth("call started", 2, POSTED).await?;
+    next.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     Ok(())
 }

@@ -8,7 +8,10 @@ use livekit::{
     DisconnectReason, SendTextOptions,
     prelude::{DataPacket, LocalParticipant, Room, RoomEvent, RoomOptions},
 };
-use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{sleep, timeout},
+};
 
 use crate::server::{Ticket, Venue};
 
@@ -69,11 +72,23 @@ impl Person {
         self.room.local_participant()
     }
 
+    /// Sets an attribute of its own. Done when the server confirms it or tells it to all: `livekit`
+    /// 0.10 misses a confirmation that comes before it has begun to wait for it.
+    ///
     /// # Errors
     /// If the server refuses.
     pub async fn set(&self, key: &str, value: &str) -> Result<()> {
+        let me = self.me();
         let attributes = HashMap::from([(key.to_owned(), value.to_owned())]);
-        Ok(self.me().set_attributes(attributes).await?)
+        let told = async {
+            while me.attributes().get(key).map(String::as_str) != Some(value) {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            answer = me.set_attributes(attributes) => Ok(answer?),
+            () = told => Ok(()),
+        }
     }
 
     /// Sends a text on a topic, as one stream.

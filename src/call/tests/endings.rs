@@ -140,6 +140,23 @@ fn a_room_can_hold_calls_one_after_another() {
 }
 
 #[test]
+fn the_words_of_an_earlier_call_are_not_counted_again() {
+    let mut t = Told::web_call();
+    t.item(2_000, item("i1", By::Agent, "hello first", Some((1_000, 2_000))));
+    t.ends(5_000);
+    t.call = t.call.next(at(15_000));
+    t.joins(20_000, "caller", Kind::Standard, &[]);
+    t.leaves(30_000, "caller", LeaveReason::ClientInitiated);
+    let items = vec![
+        item("i1", By::Agent, "hello first", Some((1_000, 2_000))),
+        item("i2", By::Agent, "hello second caller", Some((21_000, 22_000))),
+    ];
+    t.feed(30_010, FeedMessage::History { items });
+    let m = t.record().metrics;
+    assert_eq!((m.total_agent_utterances, m.longest_agent_utterance), (1, 3));
+}
+
+#[test]
 fn the_same_call_has_the_same_id_from_any_worker() {
     let (a, b) = (Told::web_call().ends(1_000), Told::web_call().ends(9_000));
     assert_eq!(a.call_id, b.call_id);

@@ -220,7 +220,7 @@ impl Core {
     }
 
     fn lost(&mut self, why: &dyn std::fmt::Display) {
-        if self.life == Life::Alive {
+        if self.life == Life::Alive && !self.timers.saying_goodbye() {
             log::warn!("connection lost: {why}");
             self.life = Life::Dead;
         }

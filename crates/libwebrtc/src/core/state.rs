@@ -20,6 +20,11 @@ const FAILED_AFTER: Duration = Duration::from_secs(10);
 /// to notice that it fell silent; a LiveKit server gives a participant up after 16 s, and what
 /// was sent in between is lost then. A restart of ICE before that loses nothing.
 const SILENT_AFTER: Duration = Duration::from_secs(8);
+/// After the peer said goodbye. A LiveKit server that ends a participant closes its media and tells
+/// why over the signal connection, in either order; `livekit` takes a failed connection for a
+/// fault, joins the room again by name, and so brings a deleted room back to life. Google's
+/// libwebrtc reports nothing here until the path goes silent.
+const GOODBYE_FOR: Duration = Duration::from_secs(5);
 /// A server that offers ICE-TCP does so to everybody; no need to connect while UDP may work.
 const TCP_AFTER: Duration = Duration::from_secs(2);
 const TCP_AFTER_RESTART: Duration = Duration::from_secs(1);
@@ -33,6 +38,8 @@ pub(crate) struct Timers {
     pub(super) heard: Instant,
     /// When a path that is down counts as failed.
     fail_at: Option<Instant>,
+    /// When a connection that the peer has ended counts as lost.
+    goodbye_at: Option<Instant>,
     /// When TCP is tried as well.
     tcp_at: Option<Instant>,
     /// When candidates kept back for the peer's sake are used.
@@ -41,14 +48,19 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Instant) -> Timers {
-        Timers { heard: now, fail_at: None, tcp_at: None, release_at: None }
+        Timers { heard: now, fail_at: None, goodbye_at: None, tcp_at: None, release_at: None }
     }
 
     pub(super) fn earliest(&self, deadline: Instant) -> Instant {
-        [self.fail_at, self.tcp_at, self.release_at]
+        [self.fail_at, self.goodbye_at, self.tcp_at, self.release_at]
             .into_iter()
             .flatten()
             .fold(deadline, Instant::min)
+    }
+
+    /// The peer has said goodbye, and it is not yet time to act on it.
+    pub(super) fn saying_goodbye(&self) -> bool {
+        self.goodbye_at.is_some()
     }
 
     pub(super) fn clear(&mut self) {
@@ -78,7 +90,7 @@ impl Core {
             Event::Connected => self.dtls_up = true,
             Event::Closed => {
                 // The peer ended DTLS or SCTP; str0m cannot be revived.
-                self.lost(&"closed by the peer");
+                self.timers.goodbye_at.get_or_insert_with(|| Instant::now() + GOODBYE_FOR);
                 self.close_channels();
             }
             Event::ChannelOpen(cid, label) => self.channel_open(cid, label),
@@ -91,6 +103,10 @@ impl Core {
     pub(super) fn run_timers(&mut self, now: Instant) {
         if due(&mut self.timers.fail_at, now) {
             self.set_ice(IceConnectionState::Failed);
+        }
+        if due(&mut self.timers.goodbye_at, now) {
+            self.lost(&"closed by the peer");
+            self.update_connection();
         }
         if due(&mut self.timers.release_at, now) {
             self.release_candidates();
