@@ -433,6 +433,49 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_defaults_are_the_real_ones() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let debug = |s: Source| format!("{:?}", Config::read(s).unwrap());
+        let built_in = {
+            let mut s = Source::default();
+            let vars = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]));
+            s
+        };
+        // Every commented setting of the two files, taken at its word.
+        let toml = std::fs::read_to_string(here.join("config/default.toml")).unwrap();
+        let lines = toml.lines().filter_map(|l| l.strip_prefix("# "));
+        let settings: String = lines
+            .filter(|l| {
+                l.split_once(" = ").is_some_and(|(k, _)| KNOWN.contains(&&*file::setting(k)))
+            })
+            .map(|l| format!("{l}\n"))
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all.toml");
+        std::fs::write(&path, &settings).unwrap();
+        let mut s = Source::default();
+        s.file(&path);
+        assert_eq!(s.values.len(), KNOWN.len(), "a setting is not in config/default.toml");
+        s.values.remove(JWT_SECRET);
+        s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        assert_eq!(debug(s), debug(built_in.clone()));
+
+        let env = std::fs::read_to_string(here.join(".env.example")).unwrap();
+        let lines =
+            env.lines().map(|l| l.trim_start_matches('#')).filter_map(|l| l.split_once('='));
+        let vars: Vec<(String, String)> = lines
+            .filter(|(k, _)| KNOWN.contains(k))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        assert_eq!(vars.len(), KNOWN.len(), "a setting is not in .env.example");
+        let mut s = Source::default();
+        s.environment(vars.into_iter());
+        s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        assert_eq!(debug(s), debug(built_in));
+    }
+
+    #[test]
     fn an_unnamed_worker_is_refused() {
         assert!(read(&[(AGENT_NAME, " ")]).is_err());
     }

@@ -1,0 +1,74 @@
+# The commands of this repository. `make` alone lists them.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := .venv
+DENY := 0.20.2
+MACHETE := 0.9.2
+FUZZ := 0.13.2
+FUZZ_SECONDS ?= 20
+
+.PHONY: help demo build release test lint unit black-box foreign fuzz tools browser clean
+
+help: ## lists the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: ## one call, from the first ring to the posted record, on this machine alone
+	@$(CARGO) build --quiet -p call-history -p lab --bins
+	@$(abspath $(TARGET))/debug/demo
+
+build: ## debug binaries of everything
+	$(CARGO) build --workspace --bins
+
+release: ## the binary as it is shipped
+	$(CARGO) build --release -p call-history
+
+test: lint unit black-box fuzz foreign ## everything
+
+lint: tools ## formatting, clippy, dependencies, docs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	$(CARGO) deny --log-level error check bans licenses sources
+	$(CARGO) machete
+	@if $(CARGO) tree --workspace --target all -i webrtc-sys >/dev/null 2>&1; then \
+		echo "webrtc-sys is in the tree: the patch of libwebrtc is not used"; exit 1; fi
+
+unit: ## unit, table and property tests, and those of the crates
+	$(CARGO) test --workspace --exclude call-history
+	$(CARGO) test -p call-history --bins
+
+black-box: ## the real binary against a LiveKit server and an endpoint
+	$(CARGO) build --workspace --bins
+	$(CARGO) test -p call-history --test it -- --test-threads=4
+	$(abspath $(TARGET))/debug/demo
+
+fuzz: tools ## the SDP reader, for FUZZ_SECONDS
+	mkdir -p crates/libwebrtc/fuzz/corpus/sdp
+	cd crates/libwebrtc && $(CARGO) fuzz run --sanitizer none sdp fuzz/corpus/sdp fuzz/seeds/sdp \
+		-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0
+
+foreign: build $(VENV)/ok browser ## real Python voice agents and callers, a browser
+	cd e2e && CALL_HISTORY_BIN=$(abspath $(TARGET))/debug/call-history \
+		LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver \
+		../$(VENV)/bin/pytest
+
+$(VENV)/ok: e2e/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r e2e/requirements.txt
+	touch $@
+
+tools: ## installs the cargo tools that are missing
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@$(DENY)
+	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete@$(MACHETE)
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz@$(FUZZ)
+
+browser: ## what the browser scenarios need
+	@if [ -f e2e/browser/package.json ] && [ ! -d e2e/browser/node_modules ]; then \
+		cd e2e/browser && npm ci --no-audit --no-fund --silent; fi
+
+clean: ## build output and the Python environment
+	$(CARGO) clean
+	rm -rf $(VENV) e2e/browser/node_modules
