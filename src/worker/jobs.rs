@@ -195,7 +195,7 @@ impl Jobs {
     pub(super) fn migrate(&self) -> Option<ToServer> {
         let job_ids: Vec<String> = self.running.iter().cloned().collect();
         let any = !job_ids.is_empty();
-        any.then(|| ToServer::MigrateJob(MigrateJobRequest { job_ids, ..Default::default() }))
+        any.then_some(ToServer::MigrateJob(MigrateJobRequest { job_ids }))
     }
 
     /// Load is always sent along: without it the server takes it for 0.

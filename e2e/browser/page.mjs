@@ -1,0 +1,84 @@
+// A caller in a browser: plain livekit-client, moved by the harness (see ../harness/browser.py).
+//
+// Over one WebSocket orders come in, `{id, do, …}`, each answered by `{what: "done", id}` or
+// with an `error`, and facts go out, `{what, t}`, stamped with the wall clock in seconds.
+
+import { Room, RoomEvent, createLocalAudioTrack } from "/livekit-client.mjs";
+
+// The microphone plays tones from a file: to a filter for voices they are noise.
+const CAPTURE = { autoGainControl: false, echoCancellation: false, noiseSuppression: false };
+
+const line = new WebSocket(`ws://${location.host}/line`);
+const tell = (what, facts = {}) =>
+  line.send(JSON.stringify({ what, t: Date.now() / 1000, ...facts }));
+const sound = new AudioContext();
+const meterReady = sound.audioWorklet.addModule("meter.mjs");
+let room;
+
+async function measure(track, begins, ends) {
+  await meterReady;
+  await sound.resume();
+  const meter = new AudioWorkletNode(sound, "meter");
+  meter.port.onmessage = ({ data }) => {
+    const ago = sound.currentTime - data.at;
+    tell(data.sounding ? begins : ends, { t: Date.now() / 1000 - ago });
+  };
+  sound.createMediaStreamSource(new MediaStream([track])).connect(meter);
+}
+
+function agentState(attributes) {
+  const state = attributes["lk.agent.state"];
+  if (state) tell("agent_state", { state });
+}
+
+const orders = {
+  async join({ url, token, options }) {
+    room = new Room(options);
+    room
+      .on(RoomEvent.ParticipantAttributesChanged, agentState)
+      .on(RoomEvent.ParticipantConnected, (other) => agentState(other.attributes))
+      .on(RoomEvent.ParticipantDisconnected, (other) => tell("lost", { whom: other.identity }))
+      .on(RoomEvent.Reconnecting, () => tell("reconnecting"))
+      .on(RoomEvent.Reconnected, () => tell("reconnected"))
+      .on(RoomEvent.Disconnected, (reason) => tell("disconnected", { reason }))
+      .on(RoomEvent.TrackSubscribed, (track) => {
+        document.body.append(track.attach());
+        measure(track.mediaStreamTrack, "hears_sound", "heard_sound");
+      });
+    tell("joins");
+    await room.connect(url, token);
+    tell("joined", { sid: room.localParticipant.sid });
+    for (const other of room.remoteParticipants.values()) agentState(other.attributes);
+
+    const microphone = await createLocalAudioTrack(CAPTURE);
+    await microphone.mute();
+    // Muted means closed: with unmuting it is opened anew, and its file plays from the start.
+    await room.localParticipant.publishTrack(microphone, { stopMicTrackOnMute: true });
+    tell("microphone");
+  },
+
+  async unmute() {
+    const { track } = await room.localParticipant.setMicrophoneEnabled(true);
+    await measure(track.mediaStreamTrack, "makes_sound", "made_sound");
+  },
+
+  async leave() {
+    await room.disconnect();
+  },
+
+  async reload() {
+    setTimeout(() => location.reload());
+  },
+};
+
+line.onmessage = async ({ data }) => {
+  const { id, do: name, ...how } = JSON.parse(data);
+  try {
+    await orders[name](how);
+    tell("done", { id });
+  } catch (error) {
+    tell("done", { id, error: String(error?.stack ?? error) });
+  }
+};
+addEventListener("error", ({ message }) => tell("page_error", { message }));
+addEventListener("unhandledrejection", ({ reason }) => tell("page_error", { message: `${reason}` }));
