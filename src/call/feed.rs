@@ -104,13 +104,14 @@ impl Feed {
 
     /// A later report of the same item fills what an earlier one left open.
     fn item(&mut self, item: &Item, at: Moment) {
+        let e2e_latency = item.e2e_latency.filter(|l| l.is_finite() && *l >= 0.0);
         if let Some(i) = self.by_id.get(&item.id) {
             let known = &mut self.items[*i];
             known.interrupted |= item.interrupted;
             known.created_at = known.created_at.or(item.created_at);
             known.started_at = known.started_at.or(item.started_at);
             known.stopped_at = known.stopped_at.or(item.stopped_at);
-            known.e2e_latency = known.e2e_latency.or(item.e2e_latency);
+            known.e2e_latency = known.e2e_latency.or(e2e_latency);
             return;
         }
         if self.items.len() >= MAX_ITEMS || self.told_before.contains(&item.id) {
@@ -126,7 +127,7 @@ impl Feed {
             created_at: item.created_at,
             started_at: item.started_at,
             stopped_at: item.stopped_at,
-            e2e_latency: item.e2e_latency.filter(|l| l.is_finite() && *l >= 0.0),
+            e2e_latency,
         });
     }
 }

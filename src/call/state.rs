@@ -351,7 +351,8 @@ impl Call {
         let open = self.blind_since.map(|since| (since, ended.max(since)));
         let gaps: Vec<_> =
             self.blind.iter().copied().chain(open).filter(|(since, _)| *since < ended).collect();
-        let missed: i64 = gaps.iter().map(|(from, to)| to.since(*from)).sum();
+        let missed: i64 =
+            gaps.iter().fold(0, |sum, (from, to)| sum.saturating_add(to.since(*from)));
         if missed > 0 {
             notes.push(format!(
                 "The observer was disconnected from the room for {:.1} s.",

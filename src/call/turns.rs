@@ -114,7 +114,7 @@ pub(crate) fn agent(view: &AgentView, segments: &[Segment], agent: &Heard) -> Ve
         let u = from_segment(s, agent);
         match (&last, u.spoken) {
             (Some((interval, i)), Some(spoken)) if *interval == spoken => {
-                out[*i].words += u.words;
+                out[*i].words = out[*i].words.saturating_add(u.words);
             }
             (_, spoken) => {
                 last = spoken.map(|i| (i, out.len()));
@@ -145,8 +145,8 @@ fn at_or_before(heard: &Heard, from: Moment, to: Moment) -> Option<Interval> {
 /// The streamed text of an item: the segment that was open while it was spoken.
 fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
     let start = item.started_at.or(item.created_at)?;
-    let near = |s: &&Segment| s.first_at.since(start).abs() <= 1_500;
-    segments.iter().filter(near).min_by_key(|s| s.first_at.since(start).abs())
+    let near = |s: &&Segment| s.first_at.since(start).unsigned_abs() <= 1_500;
+    segments.iter().filter(near).min_by_key(|s| s.first_at.since(start).unsigned_abs())
 }
 
 /// The caller's last chain of speech that began before `until`: bursts with short pauses and no
@@ -177,7 +177,7 @@ fn join(segments: &[&Segment], user: &Heard, agent: &Heard) -> Vec<Utterance> {
         if let (Some(e), Some(u)) = (last_end, out.last_mut())
             && joins(agent, e, s.first_at)
         {
-            u.words += s.words;
+            u.words = u.words.saturating_add(s.words);
             u.known_at = end;
             let of_segment = from_segment(s, user).spoken;
             if let (Some(i), Some(n)) = (&mut u.spoken, of_segment) {

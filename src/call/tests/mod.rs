@@ -2,6 +2,7 @@
 
 mod endings;
 mod evidence;
+mod properties;
 mod published;
 mod tables;
 
