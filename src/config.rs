@@ -105,6 +105,11 @@ pub(crate) struct LiveKit {
 }
 
 impl LiveKit {
+    /// As it may be logged.
+    pub(crate) fn loggable_url(&self) -> String {
+        self.url.parse().map_or_else(|_| String::new(), |url| loggable(&url))
+    }
+
     /// The same server for HTTP requests.
     pub(crate) fn http_url(&self) -> String {
         // `ws` and `wss` become `http` and `https`.
@@ -151,7 +156,10 @@ impl Source {
         for name in ["default.toml", "local.toml"] {
             source.file(&Path::new("config").join(name));
         }
-        source.environment(std::env::vars());
+        // A variable that is not Unicode cannot be one of ours.
+        let vars = std::env::vars_os();
+        let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        source.environment(vars);
         source
     }
 
@@ -162,7 +170,7 @@ impl Source {
                 if !value.is_empty() {
                     self.values.insert(name, (value, "the environment".into()));
                 }
-            } else if name.starts_with(PREFIX) {
+            } else if name.starts_with(PREFIX) && !of_a_service(&name) {
                 self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));
             }
         }
@@ -190,6 +198,12 @@ impl Source {
             }
         }
     }
+}
+
+/// What Kubernetes tells of a Service named `call-history`, in everybody's environment.
+fn of_a_service(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 fn did_you_mean(name: &str) -> String {
@@ -423,6 +437,16 @@ mod tests {
         s.errors.clear();
         let c = Config::read(s).unwrap();
         assert_eq!((c.end_grace, c.max_calls), (Duration::from_secs(6), 7));
+    }
+
+    #[test]
+    fn a_kubernetes_service_of_our_name_is_no_setting() {
+        let tells = [
+            ("CALL_HISTORY_SERVICE_HOST", "10.0.0.1"),
+            ("CALL_HISTORY_PORT", "tcp://10.0.0.1:8081"),
+            ("CALL_HISTORY_PORT_8081_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert!(read(&tells).is_ok());
     }
 
     #[test]

@@ -23,21 +23,26 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    // A missing .env is as good as an empty one; a broken one is told with the settings it lacks.
-    let dotenv = dotenvy::dotenv();
+    // A missing .env is as good as an empty one; of a broken one nothing below the mistake is read.
+    if let Err(e) = dotenvy::dotenv()
+        && !e.not_found()
+    {
+        complain(&format!(".env is not right: {e}"));
+        return ExitCode::from(config::EXIT_CONFIG);
+    }
     let config = match config::Config::read(config::Source::from_process()) {
         Ok(config) => config,
         Err(errors) => {
-            if let Err(e) = dotenv
-                && !e.not_found()
-            {
-                complain(&format!(".env cannot be read: {e}"));
-            }
             complain(&errors.to_string());
             return ExitCode::from(config::EXIT_CONFIG);
         }
     };
+    // Each call takes a few descriptors; the usual soft limit is 1,024.
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
     telemetry::init(config.log_format);
+    if let Err(e) = raised {
+        tracing::warn!(error = %e, "the limit of open files cannot be raised");
+    }
     net::init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -14,7 +14,7 @@ use crate::{
     admin,
     call::Settings,
     config::{Config, loggable},
-    delivery::{self, Outbox},
+    delivery::{self, Delivery, Outbox},
     net,
     observer::{self, Assignment, Ended, Observers},
     stop::Stop,
@@ -28,7 +28,7 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
-    let Some((observers, sender)) = parts(&config) else { return ExitCode::FAILURE };
+    let Some((observers, delivery, sender)) = parts(&config) else { return ExitCode::FAILURE };
     let stop = watch::Sender::new(Stop::Run);
     let state = watch::Sender::new(WorkerState::default());
     if let Some(addr) = config.http_addr
@@ -42,7 +42,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     }
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     worker::run(&config, Arc::new(observers), stop.subscribe(), state).await;
-    flush(sender).await;
+    flush(delivery, sender).await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
@@ -58,7 +58,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let sid = match api.list_rooms(vec![room.clone()]).await {
         Ok(rooms) => rooms.into_iter().find(|r| r.name == room).map(|r| r.sid),
         Err(e) => {
-            tracing::error!(url = config.livekit.url, error = %e, "LiveKit cannot be asked for the room");
+            tracing::error!(url = config.livekit.loggable_url(), error = %e, "LiveKit cannot be asked for the room");
             return ExitCode::FAILURE;
         }
     };
@@ -66,7 +66,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         tracing::error!("there is no such room; start the call first");
         return ExitCode::FAILURE;
     }
-    let Some((observers, sender)) = parts(&config) else { return ExitCode::FAILURE };
+    let Some((observers, delivery, sender)) = parts(&config) else { return ExitCode::FAILURE };
     let stop = watch::Sender::new(Stop::Run);
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let assignment = Assignment {
@@ -78,7 +78,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         token: None,
     };
     let ended = observer::observe(Arc::new(observers), assignment, stop.subscribe(), |_| {}).await;
-    flush(sender).await;
+    flush(delivery, sender).await;
     match ended {
         Ended::Done => ExitCode::SUCCESS,
         Ended::NotOurs | Ended::Failed(_) => {
@@ -89,7 +89,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
 }
 
 /// Outbox, sender and what observers share; `None` after telling what is wrong.
-fn parts(config: &Config) -> Option<(Observers, JoinHandle<()>)> {
+fn parts(config: &Config) -> Option<(Observers, Delivery, JoinHandle<()>)> {
     let outbox = match Outbox::open(&config.data_dir) {
         Ok(outbox) => outbox,
         Err(e) => {
@@ -118,7 +118,8 @@ fn parts(config: &Config) -> Option<(Observers, JoinHandle<()>)> {
         silence_threshold_ms: millis(config.silence_threshold),
         end_grace_ms: millis(config.end_grace),
     };
-    Some((Observers::new(settings, config.livekit.clone(), delivery), sender))
+    let observers = Observers::new(settings, config.livekit.clone(), delivery.clone());
+    Some((observers, delivery, sender))
 }
 
 /// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.
@@ -139,11 +140,17 @@ async fn listen(stop: watch::Sender<Stop>, drain_timeout: Duration) {
     stop.send_replace(Stop::Now);
 }
 
-/// Gives the sender time for what is due. All handles to it are gone by now.
-async fn flush(sender: JoinHandle<()>) {
+/// Gives the sender time for what is due. This is the last handle to it.
+async fn flush(delivery: Delivery, sender: JoinHandle<()>) {
     let abort = sender.abort_handle();
+    let unsealed = delivery.watch_unsealed();
+    drop(delivery);
     if timeout(FLUSH_WITHIN, sender).await.is_err() {
         abort.abort();
+        let lost = unsealed();
+        if lost > 0 {
+            tracing::error!(records = lost, "records that could not be sealed on disk are lost");
+        }
         tracing::warn!(
             "undelivered records stay in the data folder and are sent at the next start"
         );

@@ -45,22 +45,38 @@ pub(crate) fn masked(name: &str) -> String {
     const NUMBER: usize = 7;
     let mut out = String::with_capacity(name.len());
     let mut digits = String::new();
+    // Digits, and what stands between the digits of a number as people write it.
+    let mut run = String::new();
     for c in name.chars().chain(['\n']) {
         if c.is_ascii_digit() {
             digits.push(c);
+            run.push(c);
             continue;
         }
-        if digits.len() >= NUMBER {
+        if !digits.is_empty() && matches!(c, '-' | '.' | ' ' | '(' | ')' | '/') {
+            run.push(c);
+            continue;
+        }
+        let rest = run.trim_end_matches(|c: char| !c.is_ascii_digit()).len();
+        if digits.len() >= NUMBER && !is_date(&run[..rest]) {
             out.push('…');
             out.push_str(&digits[digits.len() - 2..]);
+            out.push_str(&run[rest..]);
         } else {
-            out.push_str(&digits);
+            out.push_str(&run);
         }
         digits.clear();
+        run.clear();
         out.push(c);
     }
     out.pop();
     out
+}
+
+/// `2026-11-23`: eight digits, but nobody's number.
+fn is_date(text: &str) -> bool {
+    let parts: Vec<usize> = text.split('-').map(str::len).collect();
+    parts == [4, 2, 2]
 }
 
 #[cfg(test)]
@@ -73,6 +89,9 @@ mod tests {
             ("twilio-+15551234567-a1", "twilio-+…67-a1"),
             ("room-42", "room-42"),
             ("2026-11-23", "2026-11-23"),
+            ("call +1 (555) 123-4567 x", "call +…67 x"),
+            ("+1-555-123-4567", "+…67"),
+            ("a-12-b-34", "a-12-b-34"),
             ("15551234567", "…67"),
             ("", ""),
         ] {

@@ -60,17 +60,30 @@ pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) 
         let (at, reason) = room_ended?;
         return Some(End { at, basis: Basis::Observed, cause: Cause::RoomEnded(reason) });
     }
-    let last = last_to_leave(parties)?;
-    let left = last.left.as_ref()?;
-    let (at, basis) = match (left.reason, last.lost_at) {
+    // One who was never connected (a leg that rang in vain) does not end a call of others.
+    let connected = parties.callers().any(Party::connected);
+    let of = parties.callers().filter(|p| !connected || p.connected());
+    let (at, basis, last) = of
+        .filter_map(|p| {
+            let (at, basis) = own_end(p)?;
+            Some((at, basis, p))
+        })
+        .max_by_key(|(at, _, _)| *at)?;
+    let reason = last.left.as_ref()?.reason;
+    let cause = Cause::CallerLeft { identity: last.identity.clone(), reason };
+    Some(End { at, basis, cause })
+}
+
+/// When one caller was gone: hung up, backdated or as told.
+fn own_end(p: &Party) -> Option<(Moment, Basis)> {
+    let left = p.left.as_ref()?;
+    Some(match (left.reason, p.lost_at) {
         (LeaveReason::ConnectionTimeout, Some(lost)) => {
-            let died = last.last_sign.max(lost.plus(-LOST_AFTER_MS)).min(left.at);
+            let died = p.last_sign.max(lost.plus(-LOST_AFTER_MS)).min(left.at);
             (died, Basis::Estimated)
         }
-        _ => (last.hung_up_at.map_or(left.at, |h| h.min(left.at)), Basis::Observed),
-    };
-    let cause = Cause::CallerLeft { identity: last.identity.clone(), reason: left.reason };
-    Some(End { at, basis, cause })
+        _ => (p.hung_up_at.map_or(left.at, |h| h.min(left.at)), Basis::Observed),
+    })
 }
 
 /// When the call will be over if nobody comes back; `None` while a caller is there, or before
@@ -90,12 +103,12 @@ pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
     };
     // An agent that fell silent before: wait for the server's word on it.
     let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
-    let due = left.at.plus(grace);
+    let due = left.told_at.plus(grace);
     Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
 }
 
 fn last_to_leave(parties: &Parties) -> Option<&Party> {
-    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.at))
+    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.told_at))
 }
 
 /// A SIP leg that hung up, or was never answered, does not come back under the same identity.

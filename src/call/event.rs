@@ -60,7 +60,10 @@ pub(crate) struct Event {
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(crate) enum Fact {
     /// We are in the room, for the first time or again; those present follow as `Joined`.
-    Watching,
+    /// `server_behind_ms`: what to add to the server's times to have ours.
+    Watching {
+        server_behind_ms: i64,
+    },
     /// We lost the room and try to come back.
     Blind,
     /// The room is over for us. Nothing follows.
@@ -75,10 +78,12 @@ pub(crate) enum Fact {
         metadata: String,
     },
     Joined(Joined),
+    /// `since`: when it was last seen, where that is earlier than the word of its leave.
     Left {
         identity: String,
         reason: LeaveReason,
         attributes: BTreeMap<String, String>,
+        since: Option<Moment>,
     },
     /// Changed keys only; a removed key has the value "".
     Attributes {
@@ -108,11 +113,9 @@ pub(crate) enum Fact {
         stream: String,
         text: String,
     },
-    /// `aborted`: it ended in an error; what came before still counts.
     StreamClosed {
         stream: String,
         is_final: bool,
-        aborted: bool,
     },
     /// A legacy transcription packet. `text` is the whole segment so far.
     Legacy {
@@ -134,6 +137,12 @@ pub(crate) enum Fact {
         identity: String,
         message: FeedMessage,
     },
+    /// A message of the session feed that is none.
+    Undecodable {
+        identity: String,
+    },
+    /// A stream that was not read, because too many are open.
+    Dropped,
     /// A message on `call-history`; without an identity it cannot be trusted.
     Published {
         identity: Option<String>,
@@ -221,12 +230,12 @@ pub(crate) enum FeedMessage {
     History {
         items: Vec<Item>,
     },
-    FalseInterruption {
-        at: Option<Moment>,
-        resumed: bool,
-    },
     Usage {
         models: Vec<Model>,
+    },
+    /// Only the time of an event that is nothing to us.
+    Clock {
+        at: Moment,
     },
 }
 

@@ -12,8 +12,8 @@ use super::{
 };
 
 const MAX_SENDERS: usize = 8;
-const MAX_ITEMS: usize = 50_000;
-const MAX_STATES: usize = 200_000;
+const MAX_ITEMS: usize = 20_000;
+const MAX_STATES: usize = 100_000;
 
 /// A message of the conversation, without its text.
 #[derive(Clone, Debug)]
@@ -42,8 +42,6 @@ pub(crate) struct Feed {
     agent_states: Vec<(Moment, AgentState)>,
     /// Agent's clock; speech is backdated to where it really began and ended.
     user_states: Vec<(Moment, UserState)>,
-    /// Agent's clock.
-    resumed: Vec<Moment>,
     models: BTreeMap<&'static str, String>,
     /// The smallest (arrival − created), in milliseconds: how far our clock is ahead of the
     /// agent's, plus the least delay of the network.
@@ -73,11 +71,7 @@ impl Feed {
                 self.item(item, at);
             }
             FeedMessage::History { items } => items.iter().for_each(|i| self.item(i, at)),
-            FeedMessage::FalseInterruption { at: created, resumed } => {
-                if *resumed {
-                    self.resumed.push(created.unwrap_or(at));
-                }
-            }
+            FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
             FeedMessage::Usage { models } => {
                 for m in models {
                     let task = match m.task {
@@ -168,7 +162,6 @@ impl Feeds {
             let ours = |t: Moment| t.plus(offset);
             view.agent_states.extend(feed.agent_states.iter().map(|(t, s)| (ours(*t), *s)));
             view.user_states.extend(feed.user_states.iter().map(|(t, s)| (ours(*t), *s)));
-            view.resumed.extend(feed.resumed.iter().map(|t| ours(*t)));
             view.items.extend(feed.items.iter().filter(|i| !i.blank).map(|i| Said {
                 created_at: i.created_at.map(ours),
                 started_at: i.started_at.map(ours),
@@ -197,7 +190,6 @@ pub(crate) struct AgentView {
     pub(crate) items: Vec<Said>,
     pub(crate) agent_states: Vec<(Moment, AgentState)>,
     pub(crate) user_states: Vec<(Moment, UserState)>,
-    pub(crate) resumed: Vec<Moment>,
     /// `stt`, `llm`, `tts` → `provider/model`.
     pub(crate) models: BTreeMap<&'static str, String>,
 }

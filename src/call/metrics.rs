@@ -31,9 +31,18 @@ pub(crate) struct Conversation<'a> {
     pub(crate) agent_utterances: &'a [Utterance],
     /// Signs of life that are not speech: DTMF, typed text.
     pub(crate) other_signs: &'a [Moment],
+    /// Stretches that the observer did not see.
+    pub(crate) unseen: &'a [(Moment, Moment)],
     pub(crate) start: Moment,
     pub(crate) end: Moment,
     pub(crate) silence_threshold_ms: i64,
+}
+
+impl Conversation<'_> {
+    /// The observer was there all the time between.
+    fn saw(&self, from: Moment, to: Moment) -> bool {
+        !self.unseen.iter().any(|(start, end)| *start < to && *end > from)
+    }
 }
 
 pub(crate) fn metrics(c: &Conversation) -> Metrics {
@@ -71,6 +80,7 @@ fn agent_response_times(c: &Conversation) -> Vec<f64> {
             continue;
         }
         let answer = c.agent.intervals.iter().find(|a| a.start >= u.end && a.start < until);
+        let answer = answer.filter(|a| c.saw(u.end, a.start));
         out.extend(answer.map(|a| a.start.since(u.end) as f64 / 1000.0));
     }
     out
@@ -91,6 +101,7 @@ fn user_response_times(c: &Conversation) -> Vec<f64> {
             continue;
         }
         let answer = users.iter().find(|u| u.start >= a.end && u.start < until);
+        let answer = answer.filter(|u| c.saw(a.end, u.start));
         out.extend(answer.map(|u| u.start.since(a.end) as f64 / 1000.0));
     }
     out
@@ -112,6 +123,8 @@ fn silences(c: &Conversation) -> Vec<Interval> {
         .chain(c.other_signs.iter().map(|t| Interval { start: *t, end: *t }))
         .filter(|i| i.start < c.end && i.end >= c.start)
         .collect();
+    // What was not seen is no silence.
+    all.extend(c.unseen.iter().map(|(start, end)| Interval { start: *start, end: *end }));
     all.sort_by_key(|i| i.start);
     let mut out = vec![];
     let Some(first) = all.first() else { return out };

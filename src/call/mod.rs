@@ -12,6 +12,7 @@
 //! | [`feed`] | what the agent itself reports of its session |
 //! | [`published`] | what the agent tells us on purpose |
 //! | [`evidence`] | who spoke when, from the best signals there are |
+//! | [`window`] | only what lies between start and end belongs to the call |
 //! | [`turns`] | utterances and their answers |
 //! | [`metrics`] | the numbers |
 //! | [`stages`] | the stage timeline |
@@ -37,6 +38,7 @@ pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod subject;
 pub(crate) mod turns;
+pub(crate) mod window;
 pub(crate) mod words;
 
 #[cfg(test)]

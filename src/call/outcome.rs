@@ -56,6 +56,12 @@ impl Outcome {
         *told = Some((status.or(s), reason.or(r)));
     }
 
+    /// What holds for the next call in the same room: who the agent is, not what came of the last.
+    pub(crate) fn next_call(self) -> Self {
+        let kept = |t: Told| Told { config: t.config, ..Told::default() };
+        Self { message: kept(self.message), attribute: kept(self.attribute) }
+    }
+
     /// What the agent says of how the call ended, if it says anything.
     pub(crate) fn published_end(&self) -> Option<(Status, Option<String>)> {
         let first = self.message.end.clone();

@@ -5,13 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{AgentState, Joined, Kind, LeaveReason, Moment};
+use super::{
+    event::{AgentState, Joined, Kind, LeaveReason, Moment},
+    published::FromMetadata,
+};
 
 /// Participants kept per call; a call has a handful, so more is an attack or a mistake.
 const MAX_PARTIES: usize = 128;
 /// Attributes kept per participant: the server allows 64 KiB in all.
 const MAX_ATTRIBUTES: usize = 128;
 const MAX_TRACKS: usize = 64;
+/// Changes of state, of speaking, kept per participant.
+const MAX_MARKS: usize = 100_000;
 
 const STATE: &str = "lk.agent.state";
 const ON_BEHALF: &str = "lk.publish_on_behalf";
@@ -37,6 +42,8 @@ pub(crate) enum Side {
 pub(crate) struct Left {
     /// Our clock.
     pub(crate) at: Moment,
+    /// Our clock: when we learned of it, from which on it is waited for.
+    pub(crate) told_at: Moment,
     pub(crate) reason: LeaveReason,
 }
 
@@ -44,9 +51,10 @@ pub(crate) struct Left {
 pub(crate) struct Party {
     pub(crate) identity: String,
     pub(crate) kind: Kind,
-    pub(crate) metadata: String,
+    pub(crate) metadata: FromMetadata,
+    sid: String,
     pub(crate) attributes: BTreeMap<String, String>,
-    /// Server's clock; the first join, if it came back.
+    /// By our clock, from the server's; the first join, if it came back.
     pub(crate) joined_at: Moment,
     /// `None` while it is there.
     pub(crate) left: Option<Left>,
@@ -61,7 +69,7 @@ pub(crate) struct Party {
     /// Our clock: since when its connection quality is LOST.
     pub(crate) lost_at: Option<Moment>,
     pub(crate) tracks: BTreeSet<String>,
-    /// It has done what only a voice agent does: told a state, a track, words or its session.
+    /// It has done what only a voice agent does: told words or its session.
     pub(crate) performed: bool,
     /// Changes of `lk.agent.state`, by our clock.
     pub(crate) states: Vec<(Moment, AgentState)>,
@@ -70,13 +78,14 @@ pub(crate) struct Party {
 }
 
 impl Party {
-    fn new(j: &Joined, at: Moment) -> Self {
+    fn new(j: &Joined, joined_at: Moment, at: Moment) -> Self {
         Self {
             identity: j.identity.clone(),
             kind: j.kind,
-            metadata: j.metadata.clone(),
+            metadata: FromMetadata::read(&j.metadata),
+            sid: j.sid.clone(),
             attributes: BTreeMap::new(),
-            joined_at: j.joined_at,
+            joined_at,
             left: None,
             active: None,
             hung_up_at: None,
@@ -110,6 +119,12 @@ impl Party {
         !self.is_sip() || self.active.is_some() || self.call_status().is_none()
     }
 
+    fn silent(&mut self, at: Moment) {
+        if self.speaking.last().is_some_and(|(_, speaking)| *speaking) {
+            self.speaking.push((at, false));
+        }
+    }
+
     fn take_attributes(&mut self, changed: &BTreeMap<String, String>, at: Moment, first: bool) {
         for (key, value) in changed {
             if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
@@ -122,8 +137,8 @@ impl Party {
             }
             match key.as_str() {
                 STATE => {
-                    if let Some(state) = AgentState::from_attribute(value) {
-                        self.performed = true;
+                    let state = AgentState::from_attribute(value);
+                    if let Some(state) = state.filter(|_| self.states.len() < MAX_MARKS) {
                         self.states.push((at, state));
                     }
                 }
@@ -149,28 +164,43 @@ pub(crate) struct Parties {
 }
 
 impl Parties {
-    pub(crate) fn joined(&mut self, j: &Joined, at: Moment) {
+    /// The attributes that are new by it. `server_behind_ms` is added to the server's times.
+    pub(crate) fn joined(
+        &mut self,
+        j: &Joined,
+        server_behind_ms: i64,
+        at: Moment,
+    ) -> BTreeMap<String, String> {
         if let Some(p) = self.by_identity.get_mut(&j.identity) {
-            // The same identity again is the same participant, come back.
-            p.left = None;
-            p.lost_at = None;
-            p.last_sign = at;
-            p.metadata = j.metadata.clone();
+            // The same identity again is the same participant, come back; the same sid as well is
+            // one that never left, told again because our own connection was new.
+            if p.sid != j.sid || p.left.is_some() {
+                p.sid = j.sid.clone();
+                p.left = None;
+                p.lost_at = None;
+                p.hung_up_at = None;
+                p.last_sign = at;
+            }
+            p.metadata = FromMetadata::read(&j.metadata);
             let changed: BTreeMap<_, _> = (j.attributes.iter())
                 .filter(|(k, v)| p.attributes.get(*k) != Some(v))
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect();
             p.take_attributes(&changed, at, false);
-            return;
+            return changed;
         }
         if self.order.len() >= MAX_PARTIES {
-            return;
+            return BTreeMap::new();
         }
-        let mut p = Party::new(j, at);
+        // Some servers do not tell.
+        let told = j.joined_at != Moment::default();
+        let joined_at = if told { j.joined_at.plus(server_behind_ms) } else { at };
+        let mut p = Party::new(j, joined_at, at);
         p.take_attributes(&j.attributes, at, true);
         self.agents += usize::from(j.kind == Kind::Agent);
         self.order.push(j.identity.clone());
         self.by_identity.insert(j.identity.clone(), p);
+        j.attributes.clone()
     }
 
     pub(crate) fn left(
@@ -178,17 +208,26 @@ impl Parties {
         identity: &str,
         reason: LeaveReason,
         attributes: &BTreeMap<String, String>,
+        since: Option<Moment>,
         at: Moment,
     ) {
         let Some(p) = self.by_identity.get_mut(identity) else { return };
         // `hangup` is often only seen on the participant that has left (live-lab §5.3).
-        if let Some(status) = attributes.get(CALL_STATUS) {
-            p.attributes.insert(CALL_STATUS.into(), status.clone());
+        let status = attributes.get(CALL_STATUS).filter(|s| p.call_status() != Some(s.as_str()));
+        if let Some(status) = status {
+            let changed = BTreeMap::from([(CALL_STATUS.to_owned(), status.clone())]);
+            p.take_attributes(&changed, since.unwrap_or(at), false);
         }
         if p.left.is_none() {
-            p.left = Some(Left { at, reason });
-            p.speaking.push((at, false));
+            let left_at = since.unwrap_or(at).min(at);
+            p.left = Some(Left { at: left_at, told_at: at, reason });
+            p.silent(left_at);
         }
+    }
+
+    /// Nothing is heard of anybody from here on.
+    pub(crate) fn all_silent(&mut self, at: Moment) {
+        self.by_identity.values_mut().for_each(|p| p.silent(at));
     }
 
     pub(crate) fn attributes(
@@ -205,14 +244,13 @@ impl Parties {
 
     pub(crate) fn metadata(&mut self, identity: &str, metadata: &str) {
         if let Some(p) = self.by_identity.get_mut(identity) {
-            p.metadata = metadata.to_owned();
+            p.metadata = FromMetadata::read(metadata);
         }
     }
 
     pub(crate) fn track(&mut self, identity: &str, sid: &str, at: Moment) {
         if let Some(p) = self.by_identity.get_mut(identity) {
             p.last_sign = at;
-            p.performed = true;
             if p.tracks.len() < MAX_TRACKS {
                 p.tracks.insert(sid.to_owned());
             }
@@ -224,7 +262,8 @@ impl Parties {
             if speaking {
                 p.last_sign = at;
             }
-            if p.speaking.last().is_none_or(|(_, s)| *s != speaking) {
+            let change = p.speaking.last().is_none_or(|(_, s)| *s != speaking);
+            if change && p.speaking.len() < MAX_MARKS {
                 p.speaking.push((at, speaking));
             }
         }
@@ -292,9 +331,12 @@ impl Parties {
         self.callers().min_by_key(|p| (!p.is_sip(), p.joined_at))
     }
 
-    /// Participants that were a voice agent, not a recorder or a silent helper.
+    /// Participants that were a voice agent: those that told a state, or else, for agents that
+    /// tell none, those that spoke; never a recorder or a silent helper.
     pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| self.part(p) == Part::Agent && p.performed)
+        let agents = || self.iter().filter(|p| self.part(p) == Part::Agent);
+        let told = agents().any(|p| !p.states.is_empty());
+        agents().filter(move |p| if told { !p.states.is_empty() } else { p.performed })
     }
 
     /// Whether that participant is known and of kind agent: the only one that is believed when

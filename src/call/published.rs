@@ -21,6 +21,8 @@ const MAX_NOTES: usize = 4096;
 const MAX_FIELDS: usize = 64;
 /// Bytes of one message or attribute value that are read at all.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// The server lets metadata be half of that; prompts in it are common.
+const MAX_METADATA: usize = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Published {
@@ -61,6 +63,8 @@ pub(crate) enum Problem {
     WrongValue,
     /// A text or list was longer than allowed, and cut.
     Truncated,
+    /// A message of the session feed that is none.
+    Undecodable,
     /// The sender is not of kind agent.
     NotAnAgent,
     /// A packet without a sender, or a stream whose sender did not appear in time.
@@ -77,6 +81,7 @@ impl Problem {
             Self::UnknownType => "unknown or missing \"type\"",
             Self::WrongValue => "a value of the wrong type or range",
             Self::Truncated => "longer than allowed, cut",
+            Self::Undecodable => "not a message of the session feed",
             Self::NotAnAgent => "the sender is not an agent",
             Self::UnknownSender => "the sender is unknown",
             Self::TooMany => "too many",
@@ -283,7 +288,11 @@ impl FromMetadata {
     pub(crate) fn read(text: &str) -> Self {
         let mut problems = vec![];
         let mut r = Reader { problems: &mut problems };
-        let Some(o) = r.object(text) else { return Self::default() };
+        if text.len() > MAX_METADATA {
+            // It may say no to being recorded.
+            return Self { opt_out: true, ..Self::default() };
+        }
+        let Ok(Value::Object(o)) = serde_json::from_str(text) else { return Self::default() };
         let mut config = o.get("agent_config").and_then(Value::as_object).map(|c| r.config(c));
         let flat = r.config(&o);
         if flat != ConfigPatch::default() {

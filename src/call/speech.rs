@@ -17,7 +17,7 @@ const MAX_OPEN: usize = 64;
 /// Bytes of one segment's text; what is longer still counts, but not its further words.
 const MAX_TEXT: usize = 64 * 1024;
 /// Segments of one call: a ten-hour call has some 20,000.
-const MAX_SEGMENTS: usize = 100_000;
+const MAX_SEGMENTS: usize = 40_000;
 
 /// One piece of speech under one segment id. Times by our clock.
 #[derive(Clone, Debug)]
@@ -31,8 +31,9 @@ pub(crate) struct Segment {
     pub(crate) last_at: Moment,
     /// When its last stream closed.
     pub(crate) closed_at: Option<Moment>,
-    pub(crate) is_final: bool,
     pub(crate) words: u32,
+    /// The server vouches that an agent sent it for somebody else, or nobody is named.
+    vouched: bool,
     /// Came in more than one piece: the shape of an agent's speech.
     deltas: bool,
     blank: bool,
@@ -75,8 +76,8 @@ impl Table {
             first_at: at,
             last_at: at,
             closed_at: None,
-            is_final: false,
             words: 0,
+            vouched: false,
             deltas: false,
             blank: true,
         });
@@ -101,6 +102,7 @@ impl Speech {
         let id = o.segment.as_deref().unwrap_or(&o.stream);
         let Some(i) = self.streams.find_or_add(&o.identity, id, at) else { return false };
         let s = &mut self.streams.segments[i];
+        s.vouched |= o.generated || o.identity.is_empty();
         s.track = s.track.take().or_else(|| o.track.clone());
         s.closed_at = None;
         let open = Open { segment: i, text: String::new(), chunks: 0 };
@@ -127,13 +129,12 @@ impl Speech {
         Some(&s.identity)
     }
 
-    pub(crate) fn closed(&mut self, stream: &str, is_final: bool, at: Moment) {
+    pub(crate) fn closed(&mut self, stream: &str, at: Moment) {
         let Some(open) = self.open.remove(stream) else { return };
         let s = &mut self.streams.segments[open.segment];
         if !open.text.trim().is_empty() {
             s.words = words::count(&open.text);
         }
-        s.is_final |= is_final;
         s.closed_at = Some(at);
     }
 
@@ -156,7 +157,6 @@ impl Speech {
             s.last_at = at;
         }
         if is_final {
-            s.is_final = true;
             s.closed_at = Some(at);
         }
     }
@@ -164,17 +164,23 @@ impl Speech {
     /// The non-empty segments of one side in order of their beginning; legacy packets only where
     /// no stream told anything of that side (CS §1.4).
     pub(crate) fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
-        let pick = |table: &Table| -> Vec<Segment> {
+        // A transcript counts if an agent sent it: for itself, or for somebody else, which the
+        // server marks. Whose it is may only be known long after it came. (Legacy packets of others
+        // are not let through by the server.)
+        let pick = |table: &Table, spoken_by_anybody: bool| -> Vec<Segment> {
             let mut found: Vec<Segment> = (table.segments.iter())
                 .filter(|s| s.has_text() && speaker(s, parties) == Some(side))
+                .filter(|s| {
+                    !spoken_by_anybody || s.vouched || parties.side(&s.identity) != Some(Side::User)
+                })
                 .cloned()
                 .collect();
             found.sort_by_key(|s| s.first_at);
             found
         };
-        let mut found = pick(&self.streams);
+        let mut found = pick(&self.streams, true);
         if found.is_empty() {
-            found = pick(&self.legacy);
+            found = pick(&self.legacy, false);
         }
         // What is still open counts with the words so far.
         for open in self.open.values().filter(|o| !o.text.trim().is_empty()) {

@@ -5,24 +5,28 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    ending::{self, End},
+    ending::{self, Cause, End},
     event::{Event, Fact, Kind, LeaveReason, Moment},
     evidence,
-    feed::Feeds,
-    history::{CallHistory, CallType},
+    feed::{AgentView, Feeds},
+    history::{CallHistory, CallType, Metrics},
     metrics,
     outcome::{Outcome, Source},
     parties::{Parties, Party, Side},
     published::{FromMetadata, Problem, Published, Reader},
     speech::Speech,
     stages::Stages,
-    status, subject, turns, words,
+    status, subject, turns,
+    window::Window,
+    words,
 };
 
 /// A message whose sender is not announced yet is kept this long.
 const HOLD_MS: i64 = 5_000;
 const MAX_HELD: usize = 64;
 const MAX_SIGNS: usize = 10_000;
+/// An observer that came this long after the caller says so in the notes.
+const LATE_MS: i64 = 5_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -74,6 +78,7 @@ pub(crate) struct Call {
     typed: Vec<(Moment, u32)>,
     dtmf: Vec<Moment>,
     room_ended: Option<(Moment, LeaveReason)>,
+    server_behind_ms: i64,
     /// First and last time the room was watched, and what was missed between.
     watching_since: Option<Moment>,
     blind_since: Option<Moment>,
@@ -99,6 +104,7 @@ impl Call {
             typed: vec![],
             dtmf: vec![],
             room_ended: None,
+            server_behind_ms: 0,
             watching_since: None,
             blind_since: None,
             blind: vec![],
@@ -112,11 +118,21 @@ impl Call {
             ordinal: self.ordinal + 1,
             parties: self.parties.next_call(),
             feeds: self.feeds.next_call(),
+            // Said for the whole room; what a caller said was for his own call.
+            opted_out: self.room_metadata.opt_out || self.job_metadata.opt_out,
+            outcome: self.outcome.next_call(),
+            server_behind_ms: self.server_behind_ms,
             room_metadata: self.room_metadata,
             job_metadata: self.job_metadata,
             watching_since: Some(now),
             ..Self::new(self.room, self.settings)
         }
+    }
+
+    /// The position of this call in its room, where that is known better than by counting: an
+    /// earlier observer may have told calls of the same room.
+    pub(crate) fn set_ordinal(&mut self, ordinal: u32) {
+        self.ordinal = ordinal;
     }
 
     /// UUIDv5 over the room's sid and the ordinal: the same from any worker, after any crash.
@@ -128,7 +144,8 @@ impl Call {
     pub(crate) fn apply(&mut self, event: &Event) {
         let at = event.at;
         match &event.fact {
-            Fact::Watching => {
+            Fact::Watching { server_behind_ms } => {
+                self.server_behind_ms = *server_behind_ms;
                 self.watching_since.get_or_insert(at);
                 if let Some(since) = self.blind_since.take() {
                     self.blind.push((since, at));
@@ -136,6 +153,7 @@ impl Call {
             }
             Fact::Blind => {
                 self.blind_since.get_or_insert(at);
+                self.parties.all_silent(at);
             }
             Fact::RoomEnded { reason } => self.room_ended = Some((at, *reason)),
             Fact::RoomMetadata { metadata } => {
@@ -147,13 +165,13 @@ impl Call {
                 self.opted_out |= self.job_metadata.opt_out;
             }
             Fact::Joined(j) => {
-                self.parties.joined(j, at);
-                self.published_attributes(&j.identity, &j.attributes, at);
+                let changed = self.parties.joined(j, self.server_behind_ms, at);
+                self.published_attributes(&j.identity, &changed, at);
                 self.release_held(&j.identity, at);
-                self.opt_out_of(&j.identity, &j.metadata);
+                self.opt_out_of(&j.identity);
             }
-            Fact::Left { identity, reason, attributes } => {
-                self.parties.left(identity, *reason, attributes, at);
+            Fact::Left { identity, reason, attributes, since } => {
+                self.parties.left(identity, *reason, attributes, *since, at);
             }
             Fact::Attributes { identity, changed } => {
                 self.parties.attributes(identity, changed, at);
@@ -161,7 +179,7 @@ impl Call {
             }
             Fact::Metadata { identity, metadata } => {
                 self.parties.metadata(identity, metadata);
-                self.opt_out_of(identity, metadata);
+                self.opt_out_of(identity);
             }
             Fact::Track { identity, sid } => self.parties.track(identity, sid, at),
             Fact::Speaking { identity, speaking } => {
@@ -169,22 +187,23 @@ impl Call {
             }
             Fact::Quality { identity, lost } => self.parties.quality(identity, *lost, at),
             Fact::StreamOpened(o) => {
-                if !self.believed(o) {
+                if !o.generated && self.parties.side(&o.identity) == Some(Side::User) {
                     self.problem(Problem::NotAnAgent);
-                } else if self.speech.opened(o, at) {
+                }
+                if self.speech.opened(o, at) {
                     self.parties.performed(&o.identity);
                 } else {
                     self.problem(Problem::TooMany);
                 }
             }
+            Fact::Undecodable { .. } => self.problem(Problem::Undecodable),
+            Fact::Dropped => self.problem(Problem::TooMany),
             Fact::StreamChunk { stream, text } => {
                 if let Some(speaker) = self.speech.chunk(stream, text, at) {
                     self.parties.sign_of_life(speaker, at);
                 }
             }
-            Fact::StreamClosed { stream, is_final, .. } => {
-                self.speech.closed(stream, *is_final, at);
-            }
+            Fact::StreamClosed { stream, .. } => self.speech.closed(stream, at),
             Fact::Legacy { identity, segment, text, is_final } => {
                 self.parties.performed(identity);
                 self.parties.sign_of_life(identity, at);
@@ -245,6 +264,22 @@ impl Call {
         since.is_some_and(|(since, c)| since.since(c.joined_at) > late_ms)
     }
 
+    /// The room was lost for a while.
+    pub(crate) fn was_blind(&self) -> bool {
+        !self.blind.is_empty()
+    }
+
+    /// The reason of the end, if it is one of ours: an agent's own words are for the record only.
+    pub(crate) fn known_reason(&self) -> Option<&'static str> {
+        let caller = self.parties.caller()?;
+        let end = ending::end(&self.parties, self.room_ended)?;
+        let call_type = subject::call_type(caller, &caller.metadata);
+        match self.outcome.published_end() {
+            Some(_) => Some("published by the agent"),
+            None => self.judge(caller, call_type, &end).1.map(status::Reason::as_str),
+        }
+    }
+
     /// Identities of the agents that can be asked for their history.
     pub(crate) fn agents(&self) -> Vec<String> {
         let there = |p: &&Party| p.kind == Kind::Agent && p.present();
@@ -258,18 +293,34 @@ impl Call {
 
     /// The record; `None` if no caller ever came, or the call has not ended.
     pub(crate) fn record(&self) -> Option<CallHistory> {
+        self.build(true)
+    }
+
+    /// The record without its metrics, for when they cannot be computed.
+    pub(crate) fn record_without_metrics(&self) -> Option<CallHistory> {
+        self.build(false)
+    }
+
+    fn build(&self, with_metrics: bool) -> Option<CallHistory> {
         let caller = self.parties.caller()?;
         let end = ending::end(&self.parties, self.room_ended)?;
-        let own = FromMetadata::read(&caller.metadata);
-        let call_type = subject::call_type(caller, &own);
+        let own = &caller.metadata;
+        let call_type = subject::call_type(caller, own);
         let start = start(caller);
         let ended = end.at.max(start);
         let (status, reason) = self.status(caller, call_type, &end);
         let view = self.feeds.merged(&self.parties);
-        let phone_number = subject::phone_number(caller, &own, &self.room.name);
-        let metadata = [self.room_metadata.clone(), self.job_metadata.clone(), own];
+        let phone_number = subject::phone_number(caller, own, &self.room.name);
+        let metadata = [self.room_metadata.clone(), self.job_metadata.clone(), own.clone()];
         let stage_timeline = self.stages.timeline();
         let last_stage = stage_timeline.last().map(|s| s.stage.clone());
+        let mut notes = self.notes(caller, &end);
+        let metrics = if with_metrics {
+            self.metrics(&view, start, ended)
+        } else {
+            notes.push("The metrics could not be computed.".into());
+            Metrics::default()
+        };
         Some(CallHistory {
             call_id: self.id(),
             phone_number,
@@ -281,8 +332,8 @@ impl Call {
             status,
             termination_reason: reason,
             agent_config: self.outcome.agent_config(&metadata, &view),
-            metrics: self.metrics(&view, start, ended),
-            outcomes: self.outcome.build(&metadata, last_stage, &self.notes(caller, ended)),
+            metrics,
+            outcomes: self.outcome.build(&metadata, last_stage, &notes),
             stage_timeline,
         })
     }
@@ -301,20 +352,23 @@ impl Call {
         if let Some(published) = self.outcome.published_end() {
             return published;
         }
-        let (status, reason) = status::judge(&self.parties, caller, call_type, end);
+        let (status, reason) = self.judge(caller, call_type, end);
         (status, reason.map(|r| r.as_str().to_owned()))
     }
 
-    fn metrics(
-        &self,
-        view: &super::feed::AgentView,
-        start: Moment,
-        end: Moment,
-    ) -> super::history::Metrics {
-        let user_segments = self.speech.of(Side::User, &self.parties);
-        let agent_segments = self.speech.of(Side::Agent, &self.parties);
-        let user = evidence::user(&self.parties, view, &user_segments, end);
-        let agent = evidence::agent(&self.parties, view, &agent_segments, end);
+    fn judge(&self, caller: &Party, call_type: CallType, end: &End) -> status::Verdict {
+        let heard = !self.speech.of(Side::Agent, &self.parties).is_empty();
+        status::judge(&self.parties, caller, call_type, end, heard)
+    }
+
+    fn metrics(&self, view: &AgentView, start: Moment, end: Moment) -> Metrics {
+        let window = Window { start, end };
+        let view = &window.view(view);
+        let user_segments = window.segments(Side::User, self.speech.of(Side::User, &self.parties));
+        let agent_segments =
+            window.segments(Side::Agent, self.speech.of(Side::Agent, &self.parties));
+        let user = window.heard(evidence::user(&self.parties, view, &user_segments, end));
+        let agent = window.heard(evidence::agent(&self.parties, view, &agent_segments, end));
         let transcribed = self.speech.any() || !view.items.is_empty();
         let user_utterances =
             turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
@@ -330,48 +384,52 @@ impl Call {
             user_utterances: &user_utterances,
             agent_utterances: &agent_utterances,
             other_signs: &signs,
+            unseen: &self.unseen(end),
             start,
             end,
             silence_threshold_ms: self.settings.silence_threshold_ms,
         })
     }
 
+    /// Stretches in which the observer saw nothing.
+    fn unseen(&self, end: Moment) -> Vec<(Moment, Moment)> {
+        let open = self.blind_since.map(|since| (since, end.max(since)));
+        self.blind.iter().copied().chain(open).filter(|(since, _)| *since < end).collect()
+    }
+
     /// What is missing from the record, in sentences (contract §1.3).
-    fn notes(&self, caller: &Party, ended: Moment) -> Vec<String> {
+    fn notes(&self, caller: &Party, end: &End) -> Vec<String> {
         let mut notes = vec![];
         if let Some(since) = self.watching_since {
             let late = since.since(caller.joined_at);
-            if self.ordinal == 0 && late >= 5_000 {
+            if self.ordinal == 0 && late >= LATE_MS {
                 notes.push(format!(
                     "The observer joined {:.1} s after the caller.",
                     late as f64 / 1000.0
                 ));
             }
         }
-        let open = self.blind_since.map(|since| (since, ended.max(since)));
-        let gaps: Vec<_> =
-            self.blind.iter().copied().chain(open).filter(|(since, _)| *since < ended).collect();
-        let missed: i64 =
-            gaps.iter().fold(0, |sum, (from, to)| sum.saturating_add(to.since(*from)));
+        let unseen = self.unseen(end.at);
+        let missed =
+            unseen.iter().fold(0i64, |sum, (from, to)| sum.saturating_add(to.since(*from)));
         if missed > 0 {
             notes.push(format!(
                 "The observer was disconnected from the room for {:.1} s.",
                 missed as f64 / 1000.0
             ));
         }
+        if let Cause::RoomEnded(reason) = end.cause
+            && !matches!(reason, LeaveReason::RoomDeleted | LeaveReason::RoomClosed)
+        {
+            notes.push("The observer left or lost the room before the caller did.".into());
+        }
         notes
     }
 
-    fn opt_out_of(&mut self, identity: &str, metadata: &str) {
+    fn opt_out_of(&mut self, identity: &str) {
         if self.parties.side(identity) == Some(Side::User) {
-            self.opted_out |= FromMetadata::read(metadata).opt_out;
+            self.opted_out |= self.parties.get(identity).is_some_and(|p| p.metadata.opt_out);
         }
-    }
-
-    /// A transcript counts if an agent sent it: for itself, or for somebody else, which the
-    /// server marks. One without a name comes from a hidden agent.
-    fn believed(&self, o: &super::event::StreamOpened) -> bool {
-        o.generated || o.identity.is_empty() || self.parties.side(&o.identity) != Some(Side::User)
     }
 
     fn published_attributes(

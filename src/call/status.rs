@@ -66,14 +66,22 @@ impl Reason {
     }
 }
 
-type Verdict = (Status, Option<Reason>);
+pub(crate) type Verdict = (Status, Option<Reason>);
 
 /// Rules 2 to 6; rule 1 (the agent published an end) is the caller's to check first.
-pub(crate) fn judge(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
+///
+/// `agent_heard`: an agent spoke, whether or not one was seen: hidden ones are not listed.
+pub(crate) fn judge(
+    parties: &Parties,
+    caller: &Party,
+    call_type: CallType,
+    end: &End,
+    agent_heard: bool,
+) -> Verdict {
     if !parties.callers().any(Party::connected) {
         return never_connected(parties, caller, call_type, end);
     }
-    if parties.voice_agents().next().is_none() {
+    if !agent_heard && parties.voice_agents().next().is_none() {
         return (Status::Failed, Some(Reason::NoAgent));
     }
     if let Some(verdict) = agent_vanished(parties, end.at) {

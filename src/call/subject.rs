@@ -21,7 +21,8 @@ pub(crate) fn phone_number(
     caller_metadata: &FromMetadata,
     room_name: &str,
 ) -> String {
-    let told = caller.attribute("sip.phoneNumber").map(str::to_owned);
+    // Others may set any attribute of their own.
+    let told = caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
     told.or_else(|| caller_metadata.phone_number.clone())
         .or_else(|| caller.identity.strip_prefix("sip_").and_then(number_in))
         .or_else(|| number_in(room_name))

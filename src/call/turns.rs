@@ -164,8 +164,7 @@ fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Opti
 }
 
 fn joins(agent: &Heard, end: Moment, start: Moment) -> bool {
-    start.since(end) <= JOIN_WITHIN_MS
-        && !agent.intervals.iter().any(|a| a.start >= end && a.start < start)
+    start.since(end) <= JOIN_WITHIN_MS && !agent.intervals.iter().any(|a| a.overlaps(end, start))
 }
 
 /// Consecutive segments of the caller that are one utterance.

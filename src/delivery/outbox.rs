@@ -27,6 +27,13 @@ pub(crate) struct OutboxError {
     source: io::Error,
 }
 
+impl OutboxError {
+    /// There is no such file (any more).
+    pub(crate) fn is_gone(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
 trait Context<T> {
     fn context(self, action: &'static str, path: &Path) -> Result<T, OutboxError>;
 }
@@ -70,17 +77,23 @@ impl Outbox {
     /// If any step fails; then there is no file under the final name, or a whole one.
     pub(crate) fn seal(&self, id: &str, body: &[u8]) -> Result<(), OutboxError> {
         let pending = self.dir.join("pending");
-        let tmp = pending.join(format!(".{id}.tmp"));
+        let unique = uuid::Uuid::new_v4().simple();
+        let tmp = pending.join(format!(".{unique}.tmp"));
         let path = self.path("pending", id);
         write_synced(&tmp, body).context("cannot write", &tmp)?;
         fs::rename(&tmp, &path).context("cannot rename to", &path)?;
         sync_dir(&pending).context("cannot sync", &pending)
     }
 
+    /// Whether a record with this id was ever sealed here, and is still kept.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        ["pending", "sent", "dead"].iter().any(|folder| self.path(folder, id).exists())
+    }
+
     /// The sealed bytes.
     ///
     /// # Errors
-    /// If the file is gone or cannot be read.
+    /// If the file is gone ([`OutboxError::is_gone`]) or cannot be read.
     pub(crate) fn body(&self, id: &str) -> Result<Vec<u8>, OutboxError> {
         let path = self.path("pending", id);
         fs::read(&path).context("cannot read", &path)

@@ -67,6 +67,21 @@ impl Delivery {
     }
 }
 
+impl Delivery {
+    /// Whether a record with this id was sealed before.
+    pub(crate) async fn knows(&self, id: &str) -> bool {
+        let (outbox, id) = (self.outbox.clone(), id.to_owned());
+        // A question that cannot be asked has no answer.
+        tokio::task::spawn_blocking(move || outbox.knows(&id)).await.unwrap_or(false)
+    }
+
+    /// Tells, also when this handle is gone, how many records are only in memory.
+    pub(crate) fn watch_unsealed(&self) -> impl Fn() -> usize + use<> {
+        let unsealed = self.unsealed.clone();
+        move || lock(&unsealed).len()
+    }
+}
+
 fn lock(unsealed: &Unsealed) -> std::sync::MutexGuard<'_, HashMap<String, Vec<u8>>> {
     unsealed.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -266,12 +281,22 @@ impl Post {
     async fn once(&self, id: &str) -> Attempt {
         let unsealed = lock(&self.unsealed).get(id).cloned();
         let body = match unsealed {
-            Some(body) => body,
+            Some(body) => {
+                // The disk may be well again.
+                let (outbox, name, copy) = (self.outbox.clone(), id.to_owned(), body.clone());
+                let sealed = tokio::task::spawn_blocking(move || outbox.seal(&name, &copy)).await;
+                if let Ok(Ok(())) = sealed {
+                    tracing::info!(call_id = id, "record sealed on disk after all");
+                    lock(&self.unsealed).remove(id);
+                }
+                body
+            }
             None => {
                 let (outbox, name) = (self.outbox.clone(), id.to_owned());
                 match tokio::task::spawn_blocking(move || outbox.body(&name)).await {
                     Ok(Ok(body)) => body,
-                    Ok(Err(e)) => return Attempt::Gone { why: e.to_string() },
+                    Ok(Err(e)) if e.is_gone() => return Attempt::Gone { why: e.to_string() },
+                    Ok(Err(e)) => return Attempt::Failed { why: e.to_string(), asked: None },
                     Err(e) => return Attempt::Failed { why: e.to_string(), asked: None },
                 }
             }

@@ -8,18 +8,25 @@
 
 use std::{
     panic,
-    sync::{LazyLock, Once},
+    sync::{Arc, LazyLock, Once},
     time::Duration,
 };
 
 use livekit_api::services::room::{RoomClient, SendDataOptions};
 use livekit_protocol::data_packet;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+
+use crate::telemetry::masked;
 
 /// Topic of the packet to ourselves.
 pub(super) const PROBE_TOPIC: &str = "call-history.probe";
-/// A room that lives delivers it in milliseconds.
-pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(3);
+/// A room that lives delivers one of them in milliseconds.
+pub(super) const ECHO_WITHIN: Duration = Duration::from_secs(6);
+/// All observers ask at the same time after a panic: they spread over this.
+const SPREAD: Duration = Duration::from_secs(1);
+/// A probe is repeated, as the server may be busy.
+const REPEATS: u32 = 3;
+const REPEAT_EVERY: Duration = Duration::from_millis(1_500);
 
 static PANICS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
@@ -44,18 +51,23 @@ fn short(file: &str) -> &str {
     &file[start..]
 }
 
-/// Asks the server to deliver one packet to ourselves; nobody else sees it.
-///
-/// # Errors
-/// If the server does not answer or refuses: then nothing is known of the room.
-pub(super) async fn probe(api: &RoomClient, room: &str, identity: &str) -> Result<(), String> {
-    let options = SendDataOptions {
-        kind: data_packet::Kind::Reliable,
-        destination_identities: vec![identity.to_owned()],
-        topic: Some(PROBE_TOPIC.to_owned()),
-        ..Default::default()
-    };
-    api.send_data(room, vec![], options).await.map_err(|e| e.to_string())
+/// Asks the server to deliver a packet to ourselves; nobody else sees it. Whether it came shows in
+/// the room's events, or not.
+pub(super) async fn probe(api: Arc<RoomClient>, room: String, identity: String) {
+    sleep(SPREAD.mul_f64(rand::random())).await;
+    for _ in 0..REPEATS {
+        let options = SendDataOptions {
+            kind: data_packet::Kind::Reliable,
+            destination_identities: vec![identity.clone()],
+            topic: Some(PROBE_TOPIC.to_owned()),
+            ..Default::default()
+        };
+        match api.send_data(&room, vec![], options).await {
+            Ok(()) => break,
+            Err(e) => tracing::warn!(room = masked(&room), error = %e, "room not probed"),
+        }
+        sleep(REPEAT_EVERY).await;
+    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,10 @@
 //! | [`session_feed`] | the agent's own feed, and asking for its history |
 //! | [`rejoin`] | coming back into a room that lives on |
 //! | [`liveness`] | finding out that a room went deaf |
+//! | [`gate`] | no room is joined by name behind our back |
 //! | [`websocket`] | the signalling connection with small buffers |
 
+mod gate;
 mod liveness;
 mod participants;
 mod presence;
@@ -71,7 +73,7 @@ pub(crate) struct Observers {
     pub(crate) settings: Settings,
     pub(crate) livekit: LiveKit,
     pub(crate) delivery: Delivery,
-    api: RoomClient,
+    api: Arc<RoomClient>,
     joins: Arc<Semaphore>,
     panics: signal::Receiver<u64>,
 }
@@ -88,7 +90,7 @@ impl Observers {
             settings,
             livekit,
             delivery,
-            api,
+            api: Arc::new(api),
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             panics: liveness::install_hook(),
         }

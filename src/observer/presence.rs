@@ -56,7 +56,7 @@ impl Presence {
     }
 
     /// Those who did not come back: gone since they were missed, and nobody knows why.
-    pub(super) fn settle(&mut self, now: Moment) -> Vec<(Moment, Fact)> {
+    pub(super) fn settle(&mut self, now: Moment) -> Vec<Fact> {
         if self.due().is_none_or(|due| now < due) {
             return vec![];
         }
@@ -69,7 +69,7 @@ impl Presence {
             .filter_map(|identity| {
                 let (at, attributes) = self.missing.remove(&identity)?;
                 let reason = LeaveReason::UnknownReason;
-                Some((at, Fact::Left { identity, reason, attributes }))
+                Some(Fact::Left { identity, reason, attributes, since: Some(at) })
             })
             .collect()
     }
@@ -102,8 +102,8 @@ mod tests {
         assert_eq!(p.due(), Some(t(35_000)));
         assert!(p.settle(t(34_999)).is_empty());
         let gone = p.settle(t(35_000));
-        assert!(matches!(&gone[..], [(at, Fact::Left { identity, .. })]
-            if *at == t(1_000) && identity == "caller"));
+        assert!(matches!(&gone[..], [Fact::Left { identity, since, .. }]
+            if *since == Some(t(1_000)) && identity == "caller"));
     }
 
     #[test]

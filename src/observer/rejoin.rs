@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_api::services::room::RoomClient;
+use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
 
 use crate::config::LiveKit;
 
@@ -43,6 +44,7 @@ pub(super) fn token(livekit: &LiveKit, room: &str, identity: &str) -> Result<Str
         .with_name("call-history")
         .with_kind("agent")
         .with_ttl(TOKEN_TTL)
+        .with_room_config(nobody())
         .with_grants(VideoGrants {
             room_join: true,
             room: room.to_owned(),
@@ -56,4 +58,17 @@ pub(super) fn token(livekit: &LiveKit, room: &str, identity: &str) -> Result<Str
         })
         .to_jwt()
         .map_err(|e| e.to_string())
+}
+
+/// Counts only for a join that creates the room. We look before we join, so that should never
+/// happen; if it does, no voice agent is summoned, and the room is gone again in a second.
+fn nobody() -> RoomConfiguration {
+    let agent =
+        RoomAgentDispatch { agent_name: "call-history-nobody".into(), ..Default::default() };
+    RoomConfiguration {
+        empty_timeout: 1,
+        departure_timeout: 1,
+        agents: vec![agent],
+        ..Default::default()
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use livekit::{
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
+    gate,
     liveness::PROBE_TOPIC,
     participants,
     streams::{self, Facts},
@@ -29,14 +31,18 @@ use crate::{
     clock::Clock,
 };
 
-/// Streams that are read at the same time.
-const MAX_STREAMS: usize = 128;
+/// Streams that are read at the same time, in all and from one participant: an agent has a few, and
+/// one who opens streams without end takes only his own share.
+const MAX_STREAMS: usize = 256;
+const MAX_STREAMS_EACH: usize = 16;
 /// Bytes of a data packet that are looked at.
 const MAX_PACKET: usize = 64 * 1024 + 1;
 /// The SDK's own attempts within one join; we try again ourselves.
 const JOIN_RETRIES: u32 = 1;
 const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// Joining takes some 50 ms, at worst a second.
+const SAME_CLOCK_MS: u64 = 1_000;
 
 /// What a connection notices.
 #[derive(Debug)]
@@ -68,6 +74,8 @@ pub(super) struct Connection {
     sid: String,
     /// Who was last told to be speaking.
     speaking: HashMap<String, bool>,
+    /// A token for each participant; its open streams hold copies.
+    senders: HashMap<String, Arc<()>>,
     clock: Clock,
 }
 
@@ -76,7 +84,13 @@ impl Connection {
     ///
     /// # Errors
     /// The SDK's words, without the token.
-    pub(super) async fn open(url: &str, token: &str, clock: Clock) -> Result<Self, String> {
+    pub(super) async fn open(
+        url: &str,
+        token: &str,
+        identity: &str,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let _joining = gate::open(identity);
         let mut options = RoomOptions::default();
         options.auto_subscribe = false;
         options.join_retries = JOIN_RETRIES;
@@ -95,13 +109,23 @@ impl Connection {
             held: None,
             sid: sid.map(|s| s.to_string()).unwrap_or_default(),
             speaking: HashMap::new(),
+            senders: HashMap::new(),
             clock,
         };
-        connection.fact(Fact::Watching);
+        let server_behind_ms = connection.server_behind_ms();
+        connection.fact(Fact::Watching { server_behind_ms });
         if !metadata.is_empty() {
             connection.fact(Fact::RoomMetadata { metadata });
         }
         Ok(connection)
+    }
+
+    /// How far the server's clock is behind ours, in milliseconds; 0 where the difference could be
+    /// the time that joining took.
+    fn server_behind_ms(&self) -> i64 {
+        let joined_at = self.us().map_or(0, |us| us.joined_at());
+        let behind = self.clock.now().since(Moment::from_millis(joined_at));
+        if joined_at == 0 || behind.unsigned_abs() < SAME_CLOCK_MS { 0 } else { behind }
     }
 
     /// The room's sid; empty if the server did not tell.
@@ -241,13 +265,13 @@ impl Connection {
             RoomEvent::TextStreamOpened { reader, topic, participant_identity } => {
                 if let Some(reader) = reader.take() {
                     let identity = participant_identity.to_string();
-                    self.stream(streams::text(&topic, identity, reader));
+                    self.stream(identity.clone(), streams::text(&topic, identity, reader));
                 }
             }
             RoomEvent::ByteStreamOpened { reader, topic, participant_identity } => {
                 if let Some(reader) = reader.take() {
                     let identity = participant_identity.to_string();
-                    self.stream(streams::bytes(&topic, identity, reader));
+                    self.stream(identity.clone(), streams::bytes(&topic, identity, reader));
                 }
             }
             RoomEvent::Reconnecting => {
@@ -263,11 +287,22 @@ impl Connection {
         }
     }
 
-    fn stream(&mut self, facts: Option<Facts>) {
-        // Beyond the bound a stream is dropped, which closes it.
-        if let Some(facts) = facts.filter(|_| self.streams.len() < MAX_STREAMS) {
-            self.streams.push(facts);
+    /// Beyond the bounds a stream is dropped, which closes it.
+    fn stream(&mut self, identity: String, facts: Option<Facts>) {
+        let Some(facts) = facts else { return };
+        if !self.senders.contains_key(&identity) && self.senders.len() >= MAX_STREAMS {
+            self.senders.retain(|_, open| Arc::strong_count(open) > 1);
         }
+        let open = self.senders.entry(identity).or_default();
+        let all = self.streams.len();
+        if all >= MAX_STREAMS || Arc::strong_count(open) > MAX_STREAMS_EACH {
+            self.fact(Fact::Dropped);
+            return;
+        }
+        let held = open.clone();
+        self.streams.push(Box::pin(facts.inspect(move |_| {
+            let _ = &held;
+        })));
     }
 
     fn joined(&mut self, p: &RemoteParticipant) {
@@ -278,11 +313,13 @@ impl Connection {
     /// sight of itself.
     fn left(&mut self, p: &RemoteParticipant) {
         let identity = p.identity().to_string();
-        self.speaking.remove(&identity);
+        if self.speaking.remove(&identity) == Some(true) {
+            self.fact(Fact::Speaking { identity: identity.clone(), speaking: false });
+        }
         let attributes = participants::attributes(p);
         if p.state() == ParticipantState::Disconnected {
             let reason = participants::reason(p.disconnect_reason());
-            self.fact(Fact::Left { identity, reason, attributes });
+            self.fact(Fact::Left { identity, reason, attributes, since: None });
         } else {
             self.notice(Notice::SeemsGone { identity, attributes });
         }

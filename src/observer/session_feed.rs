@@ -18,10 +18,21 @@ use crate::call::{
 
 pub(super) const TOPIC: &str = "lk.agent.session";
 
-/// `None` for what does not decode and for what a record has no use for.
-pub(super) fn decode(bytes: &[u8]) -> Option<FeedMessage> {
-    match AgentSessionMessage::decode(bytes).ok()?.message? {
-        Envelope::Event(e) => event(e.event?, e.created_at.and_then(moment)),
+/// `None` for what a record has no use for.
+///
+/// # Errors
+/// If it is no message of the feed.
+pub(super) fn decode(bytes: &[u8]) -> Result<Option<FeedMessage>, prost::DecodeError> {
+    Ok(AgentSessionMessage::decode(bytes)?.message.and_then(message))
+}
+
+fn message(envelope: Envelope) -> Option<FeedMessage> {
+    match envelope {
+        Envelope::Event(e) => {
+            let at = e.created_at.and_then(moment);
+            // Whatever else it says, it tells how the agent's clock goes.
+            e.event.and_then(|e| event(e, at)).or(at.map(|at| FeedMessage::Clock { at }))
+        }
         Envelope::Response(r) => match r.response? {
             Response::GetChatHistory(h) => {
                 Some(FeedMessage::History { items: h.items.into_iter().filter_map(item).collect() })
@@ -53,9 +64,6 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
             FeedMessage::UserState { at, state }
         }
         Event::ConversationItemAdded(i) => FeedMessage::Item { at, item: item(i.item?)? },
-        Event::AgentFalseInterruption(f) => {
-            FeedMessage::FalseInterruption { at, resumed: f.resumed }
-        }
         Event::SessionUsageUpdated(u) => {
             let usage = u.usage?.model_usage.into_iter();
             FeedMessage::Usage { models: usage.filter_map(|m| model(m.usage?)).collect() }

@@ -17,7 +17,9 @@ pub(super) const PUBLISHED: &str = "call-history";
 /// Bytes of one message on `call-history` or `lk.chat`.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Bytes of one message of the session feed: a history holds a whole call.
-pub(super) const MAX_FEED: usize = 8 * 1024 * 1024;
+pub(super) const MAX_FEED: usize = 4 * 1024 * 1024;
+/// Bytes of an id; what is longer was not made by an agent of LiveKit's.
+const MAX_ID: usize = 128;
 
 pub(super) type Facts = Pin<Box<dyn Stream<Item = Fact> + Send>>;
 
@@ -43,9 +45,12 @@ pub(super) fn bytes(topic: &str, identity: String, reader: ByteStreamReader) -> 
     }
     let message = stream::once(whole_bytes(reader));
     Some(Box::pin(message.filter_map(move |bytes| {
-        let message = session_feed::decode(&bytes);
         let identity = identity.clone();
-        async move { message.map(|message| Fact::Feed { identity, message }) }
+        let fact = match session_feed::decode(&bytes) {
+            Ok(message) => message.map(|message| Fact::Feed { identity, message }),
+            Err(_) => Some(Fact::Undecodable { identity }),
+        };
+        async move { fact }
     })))
 }
 
@@ -57,7 +62,7 @@ enum Step {
 }
 
 fn transcript(identity: String, reader: TextStreamReader) -> Facts {
-    let id = reader.info().id.clone();
+    let id = short(&reader.info().id);
     Box::pin(stream::unfold((reader, Step::Open), move |(mut reader, step)| {
         let (identity, stream) = (identity.clone(), id.clone());
         async move {
@@ -67,8 +72,8 @@ fn transcript(identity: String, reader: TextStreamReader) -> Facts {
                     let fact = Fact::StreamOpened(StreamOpened {
                         stream,
                         identity,
-                        segment: attributes.get("lk.segment_id").cloned(),
-                        track: attributes.get("lk.transcribed_track_id").cloned(),
+                        segment: attributes.get("lk.segment_id").map(|id| short(id)),
+                        track: attributes.get("lk.transcribed_track_id").map(|id| short(id)),
                         generated: reader.info().generated,
                     });
                     Some((fact, (reader, Step::Reading)))
@@ -77,13 +82,13 @@ fn transcript(identity: String, reader: TextStreamReader) -> Facts {
                     Some(Ok(text)) => {
                         Some((Fact::StreamChunk { stream, text }, (reader, Step::Reading)))
                     }
-                    end => {
+                    // At its end, or broken off: what came before counts either way.
+                    Some(Err(_)) | None => {
                         // The trailer's attributes are merged in only now.
                         let attributes = reader.info().attributes();
                         let last = attributes.get("lk.transcription_final");
                         let is_final = last.is_some_and(|v| v == "true");
-                        let aborted = end.is_some();
-                        let fact = Fact::StreamClosed { stream, is_final, aborted };
+                        let fact = Fact::StreamClosed { stream, is_final };
                         Some((fact, (reader, Step::Closed)))
                     }
                 },
@@ -91,6 +96,10 @@ fn transcript(identity: String, reader: TextStreamReader) -> Facts {
             }
         }
     }))
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(MAX_ID).collect()
 }
 
 async fn whole_text(mut reader: TextStreamReader) -> String {

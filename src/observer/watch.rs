@@ -1,7 +1,12 @@
 //! The life of one observation: join, watch, come back when the room is lost, tell each call's
 //! end, leave with the room.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use livekit::prelude::LocalParticipant;
 use tokio::{
@@ -34,6 +39,8 @@ const REJOIN_FOR: Duration = Duration::from_secs(10 * 60);
 const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// What is left in the streams of a room that has ended.
 const REST_WITHIN: Duration = Duration::from_millis(40);
+/// A token of the server's is used without a question within this time.
+const FRESH: Duration = Duration::from_secs(1);
 /// A caller who was there longer than this before us may have said something.
 const LATE_MS: i64 = 2_000;
 
@@ -69,6 +76,7 @@ pub(crate) async fn observe(
         present: BTreeSet::new(),
         live: false,
         sid: String::new(),
+        asked: BTreeSet::new(),
         problems: BTreeSet::new(),
         calls: 0,
     };
@@ -78,6 +86,18 @@ pub(crate) async fn observe(
         c.close();
     }
     ended
+}
+
+/// Why there is no connection.
+enum NoJoin {
+    /// The room is not there any more.
+    Gone,
+    /// Another room has its name.
+    Replaced,
+    /// We were told to stop meanwhile.
+    Stopped,
+    /// To be tried again.
+    Failed(String),
 }
 
 /// What made the watching of one connection end.
@@ -111,6 +131,8 @@ struct Watch {
     live: bool,
     /// The room's, once joined.
     sid: String,
+    /// Agents asked for their history on this connection.
+    asked: BTreeSet<String>,
     /// Kinds of problems already logged for this call.
     problems: BTreeSet<Problem>,
     calls: u32,
@@ -178,9 +200,17 @@ impl Watch {
         let mut wait = REJOIN_WAIT.0;
         let mut token = self.assignment.token.clone();
         loop {
-            match self.join(token.as_deref()).await {
-                Ok(c) => return self.joined(c, began),
-                Err(error) => {
+            let expected = self.assignment.room_sid.clone();
+            match self.join(token.as_deref(), expected.as_deref()).await {
+                Ok(c) => return self.joined(c, began).await,
+                Err(NoJoin::Stopped) => return Err(Ended::Done),
+                Err(NoJoin::Replaced) => return Err(Ended::NotOurs),
+                Err(NoJoin::Gone) => {
+                    return Err(Ended::Failed(
+                        "the room was gone before it could be joined".into(),
+                    ));
+                }
+                Err(NoJoin::Failed(error)) => {
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -192,22 +222,10 @@ impl Watch {
                     }
                 }
             }
-            // The job's token may be the reason; and a room that is gone must not be revived.
+            // The job's token may be the reason.
             token = None;
             if !self.pause(&mut wait).await {
                 return Err(Ended::Done);
-            }
-            match rejoin::look(&self.shared.api, &self.assignment.room).await {
-                RoomState::There(sid) if self.is_ours(&sid) => {}
-                RoomState::There(_) => return Err(Ended::NotOurs),
-                RoomState::Gone => {
-                    return Err(Ended::Failed(
-                        "the room was gone before it could be joined".into(),
-                    ));
-                }
-                RoomState::Unknown(error) => {
-                    tracing::debug!(room = self.room_name, error, "server not reached");
-                }
             }
         }
     }
@@ -217,26 +235,46 @@ impl Watch {
         expected.is_none_or(|e| e.is_empty() || e == sid)
     }
 
-    async fn join(&self, token: Option<&str>) -> Result<Connection, String> {
-        let a = &self.assignment;
-        let own;
-        let token = match token {
-            Some(t) => t,
-            None => {
-                own = rejoin::token(&self.shared.livekit, &a.room, &a.identity())?;
-                &own
+    /// One attempt, given up when we are told to stop now.
+    ///
+    /// A room that is gone must not be created again by joining it. So the server is asked first,
+    /// after the wait for a free place: only the assignment's own token, fresh from the server and
+    /// used at once, goes without.
+    async fn join(
+        &mut self,
+        token: Option<&str>,
+        expected: Option<&str>,
+    ) -> Result<Connection, NoJoin> {
+        let mut stop = self.stop.clone();
+        let attempt = async {
+            let (a, began) = (&self.assignment, Instant::now());
+            // Never closed, so there is always a permit in the end.
+            let _permit = self.shared.joins.acquire().await;
+            if token.is_none() || began.elapsed() > FRESH {
+                match rejoin::look(&self.shared.api, &a.room).await {
+                    RoomState::There(sid) if expected.is_none_or(|e| e == sid) => {}
+                    RoomState::There(_) => return Err(NoJoin::Replaced),
+                    RoomState::Gone => return Err(NoJoin::Gone),
+                    RoomState::Unknown(error) => return Err(NoJoin::Failed(error)),
+                }
+            }
+            let identity = a.identity();
+            let own = rejoin::token(&self.shared.livekit, &a.room, &identity);
+            let own = own.map_err(NoJoin::Failed)?;
+            let open = Connection::open(&a.url, token.unwrap_or(&own), &identity, self.clock);
+            match timeout(JOIN_WITHIN, open).await {
+                Ok(done) => done.map_err(NoJoin::Failed),
+                Err(_) => Err(NoJoin::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
             }
         };
-        // Never closed, so there is always a permit in the end.
-        let _permit = self.shared.joins.acquire().await;
-        let open = Connection::open(&a.url, token, self.clock);
-        match timeout(JOIN_WITHIN, open).await {
-            Ok(done) => done,
-            Err(_) => Err(format!("no answer within {JOIN_WITHIN:?}")),
+        tokio::select! {
+            done = attempt => done,
+            // A sender that is gone means that the process ends.
+            _ = stop.wait_for(|s| *s == Stop::Now) => Err(NoJoin::Stopped),
         }
     }
 
-    fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
+    async fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
         self.sid = c.sid().to_owned();
         if !self.is_ours(&self.sid) {
             tracing::warn!(
@@ -248,7 +286,14 @@ impl Watch {
             return Err(Ended::NotOurs);
         }
         let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
-        self.call = Some(Call::new(facts, self.shared.settings));
+        let mut call = Call::new(facts, self.shared.settings);
+        // Calls of this room that an earlier observation has told keep their ids.
+        let mut ordinal = 0;
+        while self.shared.delivery.knows(&call.id()).await {
+            ordinal += 1;
+            call.set_ordinal(ordinal);
+        }
+        self.call = Some(call);
         if !self.assignment.metadata.is_empty() {
             let metadata = self.assignment.metadata.clone();
             self.apply(self.clock.now(), Fact::JobMetadata { metadata });
@@ -268,29 +313,29 @@ impl Watch {
         let began = Instant::now();
         let mut wait = REJOIN_WAIT.0;
         while began.elapsed() < REJOIN_FOR {
-            match rejoin::look(&self.shared.api, &self.assignment.room).await {
-                RoomState::There(sid) if sid == self.sid => match self.join(None).await {
-                    Ok(c) => {
-                        if c.sid() != self.sid {
-                            return None;
-                        }
-                        tracing::info!(
-                            job_id = self.assignment.id,
-                            room = self.room_name,
-                            away_ms = millis(began.elapsed()),
-                            "joined again"
-                        );
-                        self.compare_presence(&c, lost_at);
-                        return Some(c);
-                    }
-                    Err(error) => {
-                        tracing::warn!(room = self.room_name, error, "could not join again");
-                    }
-                },
-                RoomState::There(_) | RoomState::Gone => return None,
-                RoomState::Unknown(error) => {
-                    tracing::debug!(room = self.room_name, error, "server not reached");
+            let sid = self.sid.clone();
+            match self.join(None, Some(&sid)).await {
+                // Between the look and the join another may have taken its name.
+                Ok(c) if c.sid() != self.sid => return None,
+                Ok(c) => {
+                    tracing::info!(
+                        job_id = self.assignment.id,
+                        room = self.room_name,
+                        away_ms = millis(began.elapsed()),
+                        "joined again"
+                    );
+                    self.asked.clear();
+                    self.compare_presence(&c, lost_at);
+                    return Some(c);
                 }
+                Err(NoJoin::Stopped | NoJoin::Gone | NoJoin::Replaced) => return None,
+                Err(NoJoin::Failed(error)) => {
+                    tracing::warn!(room = self.room_name, error, "could not join again");
+                }
+            }
+            // A caller who had left before is not waited for any longer than with a connection.
+            if self.phase() == Phase::Over && self.live {
+                self.call_over().await;
             }
             if !self.pause(&mut wait).await {
                 return None;
@@ -303,7 +348,7 @@ impl Watch {
     fn compare_presence(&mut self, c: &Connection, lost_at: Moment) {
         let there = c.present();
         for identity in self.present.iter().filter(|i| !there.contains(i)) {
-            self.presence.seems_gone(identity.clone(), Default::default(), lost_at);
+            self.presence.seems_gone(identity.clone(), BTreeMap::new(), lost_at);
         }
         self.presence.reconnected(self.clock.now());
     }
@@ -325,7 +370,9 @@ impl Watch {
         let mut echo_by: Option<Instant> = None;
         loop {
             let stop = *self.stop.borrow_and_update();
-            if stop == Stop::Now || (stop == Stop::Drain && !self.call_on()) {
+            // A room that still waits for its caller is worth staying for; nobody else will come.
+            let told = self.calls > 0 && !self.call_on();
+            if stop == Stop::Now || (stop == Stop::Drain && told) {
                 return Parted::Stopped;
             }
             let due = self.due(echo_by);
@@ -358,11 +405,10 @@ impl Watch {
                     self.tick(c).await;
                 }
                 Ok(()) = self.panics.changed() => {
-                    let (api, a) = (&self.shared.api, &self.assignment);
-                    match liveness::probe(api, &a.room, &a.identity()).await {
-                        Ok(()) => echo_by = Some(Instant::now() + liveness::PROBE_WITHIN),
-                        Err(error) => tracing::warn!(room = self.room_name, error, "room not checked"),
-                    }
+                    let a = &self.assignment;
+                    tokio::spawn(liveness::probe(self.shared.api.clone(), a.room.clone(), a.identity()));
+                    // Without an echo the room is joined again, whyever none came.
+                    echo_by = Some(Instant::now() + liveness::ECHO_WITHIN);
                 }
                 Ok(()) = self.stop.changed() => {}
             }
@@ -372,6 +418,7 @@ impl Watch {
     fn due(&self, echo_by: Option<Instant>) -> Option<Instant> {
         let call = match self.call.as_ref().map(|c| c.phase(self.clock.now())) {
             Some(Phase::Ending(at)) => Some(self.clock.instant(at)),
+            Some(Phase::Over) if self.live => Some(Instant::now()),
             _ => None,
         };
         let presence = self.presence.due().map(|at| self.clock.instant(at));
@@ -380,8 +427,8 @@ impl Watch {
 
     async fn tick(&mut self, c: &mut Connection) {
         let now = self.clock.now();
-        for (at, fact) in self.presence.settle(now) {
-            self.fact(c, at, fact).await;
+        for fact in self.presence.settle(now) {
+            self.fact(c, now, fact).await;
         }
         if self.phase() == Phase::Over {
             self.call_over().await;
@@ -402,6 +449,7 @@ impl Watch {
         let is_there = self.caller_present();
         // At once, in this very handler: a Node agent answers only for some 15 ms after the leave.
         if was_there && !is_there {
+            self.asked.clear();
             self.ask_for_history(c.us());
         }
         if !self.live && is_there {
@@ -409,7 +457,7 @@ impl Watch {
             let call_id = self.call.as_ref().map(Call::id);
             tracing::info!(call_id, room = self.room_name, "call started");
         }
-        if joined && is_there && self.came_late() {
+        if joined && is_there && (self.came_late() || self.missed_something()) {
             self.ask_for_history(c.us());
         }
         if self.phase() == Phase::Over {
@@ -422,16 +470,28 @@ impl Watch {
         self.call.as_ref().is_some_and(|c| c.watched_late(LATE_MS))
     }
 
-    fn ask_for_history(&self, us: Option<LocalParticipant>) {
+    /// We were away in the middle of the call.
+    fn missed_something(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::was_blind)
+    }
+
+    /// Each agent once: the answer goes to everybody in the room.
+    fn ask_for_history(&mut self, us: Option<LocalParticipant>) {
         let Some(us) = us else { return };
-        for agent in self.call.iter().flat_map(Call::agents) {
-            tokio::spawn(session_feed::ask_for_history(us.clone(), agent));
+        for agent in self.call.iter().flat_map(Call::agents).collect::<Vec<_>>() {
+            if self.asked.insert(agent.clone()) {
+                tokio::spawn(session_feed::ask_for_history(us.clone(), agent));
+            }
         }
     }
 
     fn apply(&mut self, at: Moment, fact: Fact) {
         let Some(call) = &mut self.call else { return };
-        call.apply(&Event { at, fact });
+        let event = Event { at, fact };
+        // What one event breaks must not take the whole call with it.
+        if catch_unwind(AssertUnwindSafe(|| call.apply(&event))).is_err() {
+            tracing::error!(room = self.room_name, "an event could not be taken, the call goes on");
+        }
         for (problem, count) in call.take_problems() {
             if self.problems.insert(problem) {
                 tracing::warn!(
@@ -486,7 +546,9 @@ impl Watch {
                 room = self.room_name,
                 "call ended; opted out of recording, nothing is stored or sent"
             );
-        } else if let Some(record) = call.record() {
+        } else if let Some(record) = catch_unwind(AssertUnwindSafe(|| call.record()))
+            .unwrap_or_else(|_| call.record_without_metrics())
+        {
             self.log_end(&call, &record);
             self.shared.delivery.submit(&record).await;
         }
@@ -499,7 +561,7 @@ impl Watch {
             call_id = r.call_id,
             room = self.room_name,
             status = r.status.as_str(),
-            reason = r.termination_reason,
+            reason = call.known_reason(),
             duration_s = r.duration_seconds,
             end_time_basis = call.end_basis().map(Basis::as_str),
             user_utterances = m.total_user_utterances,

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{
     http::{HeaderMap, HeaderName, HeaderValue},
 };
 
+use super::gate;
 use crate::net::{self, Socket};
 
 /// For LiveKit's own HTTP requests (it validates a refused connection).
@@ -42,6 +43,11 @@ struct Connection {
 
 struct Http(reqwest::Client);
 
+fn bearer(headers: &[Header]) -> &str {
+    let authorization = headers.iter().find(|h| h.name.eq_ignore_ascii_case("authorization"));
+    authorization.map_or("", |h| h.value.as_str())
+}
+
 fn failed(e: impl ToString) -> TransportError {
     TransportError::Connection(e.to_string())
 }
@@ -54,6 +60,9 @@ impl WsClient for Transport {
         headers: Vec<Header>,
         timeout_ms: u64,
     ) -> Result<WsConnectResult, TransportError> {
+        if !gate::allows(&url, bearer(&headers)) {
+            return Err(TransportError::Http { status: gate::REFUSED });
+        }
         let mut map = HeaderMap::new();
         for h in &headers {
             let name = h.name.parse::<HeaderName>().map_err(failed)?;
@@ -86,10 +95,6 @@ impl WsConnection for Connection {
         loop {
             match reader.next().await {
                 Some(Ok(Message::Binary(data))) => return Ok(Some(data.into())),
-                Some(Ok(Message::Ping(data))) => {
-                    // A dead socket shows at the next read.
-                    let _ = self.writer.lock().await.send(Message::Pong(data)).await;
-                }
                 Some(Ok(Message::Close(_))) | None => return Ok(None),
                 Some(Ok(_)) => {}
                 Some(Err(
@@ -119,6 +124,11 @@ impl HttpClient for Http {
         headers: Vec<Header>,
         body: Option<Vec<u8>>,
     ) -> Result<HttpResponse, TransportError> {
+        // After a refused websocket the SDK asks here why.
+        if !gate::allows(&url, bearer(&headers)) {
+            let (status, headers, body) = (gate::REFUSED, vec![], vec![]);
+            return Ok(HttpResponse { status, headers, body });
+        }
         let mut request = match method {
             HttpMethod::Get => self.0.get(&url),
             HttpMethod::Post => self.0.post(&url),

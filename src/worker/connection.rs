@@ -159,6 +159,9 @@ impl Registered {
                         Some(Ok(Message::Binary(bytes))) => match ServerMessage::decode(bytes) {
                             // Kinds that this version does not know have no content: ignored.
                             Ok(ServerMessage { message: None }) => {}
+                            Ok(ServerMessage { message: Some(FromServer::GoAway(_)) }) => {
+                                return Err(lost("the server asked us to register anew"));
+                            }
                             Ok(ServerMessage { message: Some(m) }) => return Ok(m),
                             Err(e) => return Err(lost(e)),
                         },

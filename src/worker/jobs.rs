@@ -4,11 +4,7 @@
 //! (spec §3.2). A JobTermination is not the end of a call (spec §3.4): it also comes when our own
 //! connection was merely replaced, so it is noted and nothing else.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use livekit_protocol::{
     AvailabilityRequest, AvailabilityResponse, Job, JobAssignment, JobStatus, JobType,
@@ -18,7 +14,7 @@ use livekit_protocol::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{WorkerState, sleep_or_stop};
@@ -41,14 +37,13 @@ const FINISH_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Jobs {
     url: String,
     max: usize,
-    drain_timeout: Duration,
     observers: Arc<Observers>,
     stop: watch::Receiver<Stop>,
     state: watch::Sender<WorkerState>,
-    /// Said yes to, and until when the assignment may come.
-    accepted: HashMap<String, Instant>,
-    /// Being observed.
-    running: HashSet<String>,
+    /// Said yes to, and until when the assignment may come; with the room's sid.
+    accepted: HashMap<String, (Instant, String)>,
+    /// Being observed, with the room's sid.
+    running: HashMap<String, String>,
     tasks: JoinSet<()>,
     done: mpsc::UnboundedReceiver<(String, Ended)>,
     report: mpsc::UnboundedSender<(String, Ended)>,
@@ -65,12 +60,11 @@ impl Jobs {
         Self {
             url: config.livekit.url.clone(),
             max: config.max_calls,
-            drain_timeout: config.drain_timeout,
             observers,
             stop,
             state,
             accepted: HashMap::new(),
-            running: HashSet::new(),
+            running: HashMap::new(),
             tasks: JoinSet::new(),
             done,
             report,
@@ -86,7 +80,9 @@ impl Jobs {
     }
 
     /// Told to stop, and nothing is left to do.
-    pub(super) fn finished_after_stop(&self) -> bool {
+    pub(super) fn finished_after_stop(&mut self) -> bool {
+        let now = Instant::now();
+        self.accepted.retain(|_, (until, _)| *until > now);
         match *self.stop.borrow() {
             Stop::Run => false,
             Stop::Drain => self.active() == 0,
@@ -115,7 +111,18 @@ impl Jobs {
         let job = a.job.unwrap_or_default();
         let room = job.room.as_ref().map(|r| masked(&r.name)).unwrap_or_default();
         let now = Instant::now();
-        self.accepted.retain(|_, until| *until > now);
+        self.accepted.retain(|_, (until, _)| *until > now);
+        let sid = job.room.as_ref().map(|r| r.sid.clone()).unwrap_or_default();
+        let mut sids = self.accepted.values().map(|(_, sid)| sid).chain(self.running.values());
+        if !sid.is_empty() && sids.any(|s| *s == sid) {
+            // Two observers of one room would tell its calls twice.
+            tracing::info!(job_id = job.id, room, "job for a room that is observed already");
+            return ToServer::Availability(AvailabilityResponse {
+                job_id: job.id,
+                terminate: true,
+                ..Default::default()
+            });
+        }
         let why_not = if self.stopping() {
             Some("draining")
         } else if self.active() >= self.max {
@@ -132,7 +139,7 @@ impl Jobs {
                 ..Default::default()
             });
         }
-        self.accepted.insert(job.id.clone(), now + ASSIGNED_WITHIN);
+        self.accepted.insert(job.id.clone(), (now + ASSIGNED_WITHIN, sid));
         tracing::info!(job_id = job.id, room, "job accepted");
         ToServer::Availability(AvailabilityResponse {
             participant_identity: observer::identity(&job.id),
@@ -150,7 +157,7 @@ impl Jobs {
                 job_id = job.id,
                 "assignment for a job that was not accepted, or too late"
             );
-            return None;
+            return Some(update(job.id, JobStatus::JsFailed, "assigned too late".into()));
         }
         let id = job.id.clone();
         let url = a.url.filter(|u| !u.is_empty()).unwrap_or_else(|| self.url.clone());
@@ -161,7 +168,7 @@ impl Jobs {
 
     fn start(&mut self, assignment: Assignment) {
         let id = assignment.id.clone();
-        self.running.insert(id.clone());
+        self.running.insert(id.clone(), assignment.room_sid.clone().unwrap_or_default());
         let (observers, stop, report) =
             (self.observers.clone(), self.stop.clone(), self.report.clone());
         self.tasks.spawn(async move {
@@ -193,7 +200,7 @@ impl Jobs {
 
     /// Jobs that outlived the last connection.
     pub(super) fn migrate(&self) -> Option<ToServer> {
-        let job_ids: Vec<String> = self.running.iter().cloned().collect();
+        let job_ids: Vec<String> = self.running.keys().cloned().collect();
         let any = !job_ids.is_empty();
         any.then_some(ToServer::MigrateJob(MigrateJobRequest { job_ids }))
     }
@@ -201,7 +208,7 @@ impl Jobs {
     /// Load is always sent along: without it the server takes it for 0.
     pub(super) fn status(&mut self) -> ToServer {
         let now = Instant::now();
-        self.accepted.retain(|_, until| *until > now);
+        self.accepted.retain(|_, (until, _)| *until > now);
         let full = self.stopping() || self.active() >= self.max;
         let status = if full { WorkerStatus::WsFull } else { WorkerStatus::WsAvailable };
         self.publish();
@@ -246,17 +253,8 @@ impl Jobs {
         !self.finished_after_stop()
     }
 
-    /// Ends what is still on: at once when told so, else when it is over or the time is up.
+    /// Waits for what is ending.
     pub(super) async fn finish(&mut self) {
-        let deadline = Instant::now() + self.drain_timeout;
-        while self.active() > 0 && *self.stop.borrow() != Stop::Now {
-            let mut stop = self.stop.clone();
-            tokio::select! {
-                _ = self.done() => {}
-                _ = stop.changed() => {}
-                () = sleep_until(deadline) => break,
-            }
-        }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(FINISH_WITHIN, all).await.is_err() {
             tracing::warn!("some rooms were not left in time");

@@ -27,6 +27,9 @@ use backoff::Backoff;
 use connection::{Broken, Registered};
 use jobs::Jobs;
 
+/// A registration that lasted this long was a good one.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// What the health page tells of the worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WorkerState {
@@ -53,16 +56,20 @@ pub(crate) async fn run(
         }
         let broken = match connection::register(config).await {
             Ok(mut registered) => {
-                backoff.reset();
+                let since = Instant::now();
                 state.send_modify(|s| s.away_since = None);
                 tracing::info!(
                     worker_id = registered.worker_id,
                     server = registered.server_version,
-                    url = config.livekit.url,
+                    url = config.livekit.loggable_url(),
                     agent_name = config.agent_name,
                     "registered"
                 );
                 let broken = serve(&mut registered, &mut jobs, &mut stop).await;
+                // A server that registers us and closes at once must not be hammered.
+                if since.elapsed() >= STEADY {
+                    backoff.reset();
+                }
                 state.send_modify(|s| s.away_since = Some(Instant::now()));
                 broken
             }
@@ -72,7 +79,7 @@ pub(crate) async fn run(
             Broken::Stopped => break,
             Broken::Refused(why) => {
                 tracing::error!(
-                    url = config.livekit.url,
+                    url = config.livekit.loggable_url(),
                     error = why,
                     "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and \
                      LIVEKIT_API_SECRET to a pair the server knows"
@@ -82,7 +89,7 @@ pub(crate) async fn run(
             Broken::Lost(why) => {
                 let wait = backoff.next(rand::random());
                 tracing::warn!(
-                    url = config.livekit.url,
+                    url = config.livekit.loggable_url(),
                     error = why,
                     retry_in_ms = millis(wait),
                     "not registered with LiveKit; calls that are on go on"

@@ -167,7 +167,7 @@ fn the_same_call_has_the_same_id_from_any_worker() {
 fn what_was_missed_is_said_in_the_notes() {
     let mut t = Told::web_call();
     t.fact(2_000, Fact::Blind);
-    t.fact(14_500, Fact::Watching);
+    t.fact(14_500, Fact::Watching { server_behind_ms: 0 });
     let r = t.ends(20_000);
     let notes = r.outcomes.notes.unwrap();
     assert!(notes.contains("12.5 s"), "{notes}");
@@ -195,4 +195,74 @@ fn a_last_caller_who_opted_out_leaves_no_record() {
         };
         assert_eq!(t.call.opted_out(), place != "nobody", "{place}");
     }
+}
+
+#[test]
+fn the_servers_clock_may_be_another_one() {
+    let mut t = Told::new();
+    t.fact(0, Fact::Watching { server_behind_ms: 30_000 });
+    let joined = |identity: &str, kind| {
+        Fact::Joined(Joined {
+            identity: identity.into(),
+            sid: "PA_1".into(),
+            kind,
+            name: String::new(),
+            metadata: String::new(),
+            attributes: BTreeMap::new(),
+            joined_at: at(-30_000),
+        })
+    };
+    t.fact(10, joined("caller", Kind::Standard));
+    let r = t.ends(20_000);
+    assert_eq!(r.duration_seconds, 20.0);
+    assert_eq!(r.outcomes.notes, None, "nobody was late");
+}
+
+#[test]
+fn a_leg_that_rang_in_vain_does_not_end_the_call_of_another() {
+    let mut t = Told::new();
+    t.joins(0, "caller", Kind::Sip, &[("sip.callStatus", "active"), ("sip.ruleID", "R")]);
+    t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
+    t.joins(40_000, "transfer", Kind::Sip, &[("sip.callStatus", "ringing")]);
+    t.sets(50_000, "caller", &[("sip.callStatus", "hangup")]);
+    t.leaves(50_050, "caller", LeaveReason::ClientInitiated);
+    t.leaves(52_000, "transfer", LeaveReason::UserUnavailable);
+    let r = t.record();
+    assert_eq!((r.duration_seconds, r.status), (50.0, crate::call::history::Status::Completed));
+}
+
+#[test]
+fn being_told_of_a_dead_caller_again_does_not_revive_him() {
+    let mut t = Told::web_call();
+    t.fact(27_500, Fact::Quality { identity: "caller".into(), lost: true });
+    t.joins(30_000, "caller", Kind::Standard, &[]); // our own connection was new
+    t.leaves(41_000, "caller", LeaveReason::ConnectionTimeout);
+    assert_eq!(t.record().duration_seconds, 20.0);
+}
+
+#[test]
+fn one_who_left_unseen_has_his_grace_from_when_we_knew() {
+    let mut t = Told::web_call();
+    t.fact(
+        40_000,
+        Fact::Left {
+            identity: "caller".into(),
+            reason: LeaveReason::UnknownReason,
+            attributes: BTreeMap::new(),
+            since: Some(at(10_000)),
+        },
+    );
+    assert_eq!(t.phase(40_000), Phase::Ending(at(50_000)));
+    assert_eq!(t.record().duration_seconds, 10.0);
+}
+
+#[test]
+fn a_room_that_is_not_to_be_recorded_stays_so_for_the_next_call() {
+    let mut t = Told::web_call();
+    let metadata = r#"{"opt_out_sensitive_data":true}"#.to_owned();
+    t.fact(1, Fact::RoomMetadata { metadata: metadata.clone() });
+    assert!(t.call.next(at(9_000)).opted_out());
+    let mut t = Told::web_call();
+    t.fact(1, Fact::Metadata { identity: "caller".into(), metadata });
+    assert!(!t.call.next(at(9_000)).opted_out(), "that caller's own wish");
 }

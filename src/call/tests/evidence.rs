@@ -400,3 +400,63 @@ fn what_a_deleted_room_cut_off_counts_with_the_words_that_were_heard() {
     let m = t.record().metrics;
     assert_eq!((m.total_agent_utterances, m.longest_agent_utterance), (3, 7));
 }
+
+#[test]
+fn the_dial_tone_is_no_part_of_the_call() {
+    let mut t = Told::new();
+    t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
+    t.joins(0, "caller", Kind::Sip, &[("sip.callStatus", "dialing")]);
+    t.caller_says(2_000, 3_000, "this number is busy");
+    t.sets(9_000, "caller", &[("sip.callStatus", "active")]);
+    t.caller_says(11_000, 12_000, "hello");
+    t.sets(20_000, "caller", &[("sip.callStatus", "hangup")]);
+    t.leaves(20_000, "caller", LeaveReason::ClientInitiated);
+    let m = t.record().metrics;
+    assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 1));
+    assert_eq!(m.silence_count, 1, "12 to 20 s; not what was before the answer");
+}
+
+#[test]
+fn what_is_said_to_somebody_who_has_vanished_is_not_counted() {
+    let mut t = Told::web_call();
+    t.agent_says(10_000, 12_000, "hello you");
+    t.fact(27_500, Fact::Quality { identity: "caller".into(), lost: true });
+    t.agent_says(35_000, 36_000, "are you there");
+    t.leaves(41_000, "caller", LeaveReason::ConnectionTimeout);
+    let r = t.record();
+    assert_eq!((r.duration_seconds, r.metrics.total_agent_utterances), (20.0, 1));
+}
+
+#[test]
+fn what_was_not_seen_is_neither_silence_nor_an_answer() {
+    let mut t = Told::web_call();
+    t.agent_says(1_000, 2_000, "hello");
+    t.fact(2_500, Fact::Speaking { identity: "caller".into(), speaking: true });
+    t.fact(3_000, Fact::Blind);
+    t.fact(15_000, Fact::Watching { server_behind_ms: 0 });
+    t.agent_says(16_000, 17_000, "and now");
+    t.fact(18_000, Fact::Speaking { identity: "caller".into(), speaking: true });
+    t.fact(19_000, Fact::Speaking { identity: "caller".into(), speaking: false });
+    let m = t.ends(20_000).metrics;
+    assert_eq!(m.silence_count, 0);
+    assert!(m.average_agent_response_time < 5.0 && m.average_user_response_time <= 1.0, "{m:?}");
+}
+
+#[test]
+fn an_unseen_agent_that_spoke_was_there() {
+    let mut t = Told::new();
+    t.joins(0, "caller", Kind::Standard, &[]);
+    let stream = t.open(1_000, "", "SG_1");
+    t.chunk(1_000, &stream, "hello ").chunk(1_200, &stream, "there");
+    t.close(1_500, &stream, false);
+    assert_eq!(t.ends(5_000).status, crate::call::history::Status::Completed);
+}
+
+#[test]
+fn a_recorder_is_no_voice_agent_even_if_it_publishes() {
+    let mut t = Told::new();
+    t.joins(0, "caller", Kind::Standard, &[]);
+    t.joins(0, "recorder", Kind::Agent, &[]);
+    t.fact(1, Fact::Track { identity: "recorder".into(), sid: "TR_1".into() });
+    assert_eq!(t.ends(5_000).termination_reason.as_deref(), Some("no_agent"));
+}

@@ -35,7 +35,7 @@ impl Told {
     fn in_room(name: &str) -> Self {
         let room = RoomFacts { sid: "RM_1".into(), name: name.into() };
         let mut told = Self { call: Call::new(room, Settings::default()), streams: 0 };
-        told.fact(0, Fact::Watching);
+        told.fact(0, Fact::Watching { server_behind_ms: 0 });
         told
     }
 
@@ -68,7 +68,10 @@ impl Told {
     }
 
     fn leaves(&mut self, ms: i64, who: &str, reason: LeaveReason) -> &mut Self {
-        self.fact(ms, Fact::Left { identity: who.into(), reason, attributes: BTreeMap::new() })
+        self.fact(
+            ms,
+            Fact::Left { identity: who.into(), reason, attributes: BTreeMap::new(), since: None },
+        )
     }
 
     fn sets(&mut self, ms: i64, who: &str, attributes: &[(&str, &str)]) -> &mut Self {
@@ -118,7 +121,7 @@ impl Told {
     }
 
     fn close(&mut self, ms: i64, stream: &str, is_final: bool) -> &mut Self {
-        self.fact(ms, Fact::StreamClosed { stream: stream.into(), is_final, aborted: false })
+        self.fact(ms, Fact::StreamClosed { stream: stream.into(), is_final })
     }
 
     fn segment(

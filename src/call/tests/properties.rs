@@ -106,8 +106,7 @@ fn feed() -> impl Strategy<Value = FeedMessage> {
         (some(), user).prop_map(|(at, state)| FeedMessage::UserState { at, state }),
         (some(), item()).prop_map(|(at, item)| FeedMessage::Item { at, item }),
         prop::collection::vec(item(), 0..4).prop_map(|items| FeedMessage::History { items }),
-        (some(), any::<bool>())
-            .prop_map(|(at, resumed)| FeedMessage::FalseInterruption { at, resumed }),
+        time().prop_map(|at| FeedMessage::Clock { at }),
         text().prop_map(|model| {
             let model = Model { task: ModelTask::Llm, provider: String::new(), model };
             FeedMessage::Usage { models: vec![model] }
@@ -120,7 +119,7 @@ fn fact() -> impl Strategy<Value = Fact> {
     let segment = || prop::sample::select(vec!["g1", "g2", "g3"]).prop_map(str::to_owned);
     let kind = prop::sample::select(vec![Kind::Standard, Kind::Sip, Kind::Agent, Kind::Egress]);
     prop_oneof![
-        1 => Just(Fact::Watching),
+        1 => any::<i64>().prop_map(|server_behind_ms| Fact::Watching { server_behind_ms }),
         1 => Just(Fact::Blind),
         1 => reason().prop_map(|reason| Fact::RoomEnded { reason }),
         1 => text().prop_map(|metadata| Fact::RoomMetadata { metadata }),
@@ -129,8 +128,9 @@ fn fact() -> impl Strategy<Value = Fact> {
                 sid: "PA_1".into(), name: String::new(), identity, kind, metadata, attributes, joined_at,
             })
         ),
-        2 => (who(), reason(), attributes())
-            .prop_map(|(identity, reason, attributes)| Fact::Left { identity, reason, attributes }),
+        2 => (who(), reason(), attributes(), prop::option::of(time())).prop_map(
+            |(identity, reason, attributes, since)| Fact::Left { identity, reason, attributes, since }
+        ),
         4 => (who(), attributes()).prop_map(|(identity, changed)| Fact::Attributes { identity, changed }),
         1 => (who(), text()).prop_map(|(identity, metadata)| Fact::Metadata { identity, metadata }),
         1 => (who(), segment()).prop_map(|(identity, sid)| Fact::Track { identity, sid }),
@@ -141,9 +141,10 @@ fn fact() -> impl Strategy<Value = Fact> {
                 Fact::StreamOpened(StreamOpened { stream, identity, segment, track, generated })
             }),
         6 => (stream(), text()).prop_map(|(stream, text)| Fact::StreamChunk { stream, text }),
-        3 => (stream(), any::<bool>(), any::<bool>()).prop_map(|(stream, is_final, aborted)| {
-            Fact::StreamClosed { stream, is_final, aborted }
-        }),
+        3 => (stream(), any::<bool>())
+            .prop_map(|(stream, is_final)| Fact::StreamClosed { stream, is_final }),
+        1 => Just(Fact::Dropped),
+        1 => who().prop_map(|identity| Fact::Undecodable { identity }),
         2 => (who(), segment(), text(), any::<bool>()).prop_map(|(identity, segment, text, is_final)| {
             Fact::Legacy { identity, segment, text, is_final }
         }),

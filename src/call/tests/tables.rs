@@ -60,7 +60,7 @@ fn a_hang_up_is_read_off_the_leg_that_has_left() {
     let mut t = phone(&[INBOUND, ("sip.callStatus", "active")]);
     let attributes = map(&[("sip.callStatus", "hangup")]);
     let reason = LeaveReason::ClientInitiated;
-    t.fact(9_000, Fact::Left { identity: "caller".into(), reason, attributes });
+    t.fact(9_000, Fact::Left { identity: "caller".into(), reason, attributes, since: None });
     assert_eq!(verdict(&t), (Status::Completed, None));
 }
 

@@ -1,0 +1,134 @@
+//! No room is joined by name behind our back.
+//!
+//! When `livekit` cannot resume a connection it joins the room anew, by name and without a
+//! question. A room that was closed meanwhile would be created again by that, and a voice agent
+//! summoned into it. So a join is let through only while this observer itself is joining, after it
+//! has looked whether the room is still the same one; the SDK may resume, nothing else. A refused
+//! join ends the connection at once, and the observer comes back by [`super::rejoin`].
+
+use std::{
+    collections::BTreeSet,
+    io::Read,
+    sync::{Mutex, PoisonError},
+};
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use flate2::read::GzDecoder;
+use livekit_protocol::{JoinRequest, WrappedJoinRequest, wrapped_join_request::Compression};
+use prost::Message;
+use reqwest::Url;
+use serde::Deserialize;
+
+/// What a refused join is answered: the SDK takes it as final.
+pub(super) const REFUSED: u16 = 403;
+
+/// A join request is a few kB.
+const MAX_REQUEST: u64 = 1024 * 1024;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Identities that are joining now.
+static JOINING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Lets the joins of one identity through for as long as it lives.
+pub(super) struct Open(String);
+
+pub(super) fn open(identity: &str) -> Open {
+    JOINING.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.to_owned());
+    Open(identity.to_owned())
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        JOINING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Whether a signalling request may go out. `authorization` is the value of its header.
+pub(super) fn allows(url: &str, authorization: &str) -> bool {
+    let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization);
+    // What carries no token of ours is not a join of ours.
+    let Some(identity) = subject(token) else { return true };
+    let joining = JOINING.lock().unwrap_or_else(PoisonError::into_inner).contains(&identity);
+    joining || resumes(url)
+}
+
+/// The identity in a token, unverified.
+fn subject(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let payload = BASE64.decode(token.split('.').nth(1)?).ok()?;
+    Some(serde_json::from_slice::<Claims>(&payload).ok()?.sub)
+}
+
+/// Whether the request goes on with a session that the server knows.
+fn resumes(url: &str) -> bool {
+    let Ok(url) = url.parse::<Url>() else { return false };
+    url.query_pairs().any(|(key, value)| match &*key {
+        "reconnect" => value == "1" || value == "true",
+        "join_request" => join_request(&value).is_some_and(|r| r.reconnect),
+        _ => false,
+    })
+}
+
+fn join_request(text: &str) -> Option<JoinRequest> {
+    let wrapped = WrappedJoinRequest::decode(&*BASE64.decode(text).ok()?).ok()?;
+    if wrapped.compression != Compression::Gzip as i32 {
+        return JoinRequest::decode(&*wrapped.join_request).ok();
+    }
+    let mut plain = vec![];
+    GzDecoder::new(&*wrapped.join_request).take(MAX_REQUEST).read_to_end(&mut plain).ok()?;
+    JoinRequest::decode(&*plain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(identity: &str) -> String {
+        let payload = format!(r#"{{"sub":"{identity}","video":{{"room":"r"}}}}"#);
+        format!("Bearer head.{}.signature", BASE64.encode(payload))
+    }
+
+    fn v1(reconnect: bool) -> String {
+        let request = JoinRequest { reconnect, ..Default::default() };
+        let wrapped = WrappedJoinRequest { join_request: request.encode_to_vec(), compression: 0 };
+        let text = BASE64.encode(wrapped.encode_to_vec());
+        format!("ws://localhost:7880/rtc/v1?join_request={text}")
+    }
+
+    #[test]
+    fn only_a_resume_goes_out_while_nobody_joins() {
+        let us = bearer("call-history-gate-test");
+        for (url, allowed) in [
+            ("ws://localhost:7880/rtc?sdk=rust", false),
+            ("ws://localhost:7880/rtc?reconnect=1&sid=PA_1", true),
+            ("ws://localhost:7880/rtc?reconnect=0", false),
+            ("not a url", false),
+            (v1(true).as_str(), true),
+            (v1(false).as_str(), false),
+            ("ws://localhost:7880/rtc/v1?join_request=garbage", false),
+        ] {
+            assert_eq!(allows(url, &us), allowed, "{url}");
+        }
+        let open = open("call-history-gate-test");
+        assert!(allows(&v1(false), &us));
+        assert!(!allows(&v1(false), &bearer("call-history-somebody-else")));
+        drop(open);
+        assert!(!allows(&v1(false), &us));
+    }
+
+    #[test]
+    fn requests_without_a_token_of_ours_are_not_our_joins() {
+        assert!(allows("https://localhost/settings/regions", ""));
+        assert!(allows("https://localhost/x", "Bearer garbage"));
+    }
+}
