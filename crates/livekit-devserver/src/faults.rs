@@ -118,8 +118,6 @@ impl Server {
         let (done, thawed) = oneshot::channel();
         self.life()?.runtime.spawn(async move {
             // The whole server runs on this thread.
-            // It is meant to block: the whole server stands still.
-            #[allow(clippy::disallowed_methods)]
             std::thread::sleep(time);
             let _ = done.send(());
         });
