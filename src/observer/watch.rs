@@ -73,6 +73,7 @@ pub(crate) async fn observe(
         call: None,
         presence: Presence::default(),
         reconnecting_since: None,
+        unsure_since: None,
         present: BTreeSet::new(),
         live: false,
         sid: String::new(),
@@ -125,6 +126,8 @@ struct Watch {
     presence: Presence,
     /// Since when the SDK tries to reconnect.
     reconnecting_since: Option<Moment>,
+    /// Since when the room may be deaf.
+    unsure_since: Option<Moment>,
     /// Identities in the room, as told to the call.
     present: BTreeSet<String>,
     /// A call is on.
@@ -190,7 +193,8 @@ impl Watch {
 
     /// Since when nothing was seen.
     fn lost_at(&mut self) -> Moment {
-        self.reconnecting_since.take().unwrap_or_else(|| self.clock.now())
+        let since = [self.reconnecting_since.take(), self.unsure_since.take()];
+        since.into_iter().flatten().min().unwrap_or_else(|| self.clock.now())
     }
 
     // ---- joining -----------------------------------------------------------------------------
@@ -391,7 +395,10 @@ impl Watch {
                         self.presence.reconnected(at);
                     }
                     Notice::OtherRoom => return Parted::Replaced,
-                    Notice::Echo => echo_by = None,
+                    Notice::Echo => {
+                        echo_by = None;
+                        self.unsure_since = None;
+                    }
                     Notice::Disconnected(reason) => return parted(reason),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -407,6 +414,7 @@ impl Watch {
                 Ok(()) = self.panics.changed() => {
                     let a = &self.assignment;
                     tokio::spawn(liveness::probe(self.shared.api.clone(), a.room.clone(), a.identity()));
+                    self.unsure_since.get_or_insert(self.clock.now());
                     // Without an echo the room is joined again, whyever none came.
                     echo_by = Some(Instant::now() + liveness::ECHO_WITHIN);
                 }
