@@ -5,7 +5,13 @@ import inspect
 import pytest
 
 pytest.register_assert_rewrite(
-    "harness.call", "harness.caller", "harness.expect", "harness.record", "harness.truth"
+    "harness.browser",
+    "harness.call",
+    "harness.caller",
+    "harness.ears",
+    "harness.expect",
+    "harness.record",
+    "harness.truth",
 )
 
 from harness.runner import Runner  # noqa: E402 (asserts must be rewritten first)

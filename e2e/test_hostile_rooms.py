@@ -150,7 +150,7 @@ async def test_garbage_from_callers_and_agents_neither_ends_nor_bends_the_record
                 ),
                 stage_timeline=[
                     greeting,
-                    {"stage": "y" * 128, "timestamp": expect.around(cut.t)},
+                    {"stage": "y" * 128, "timestamp": expect.around(cut.t, cut["done"])},
                     after,
                 ],
             ),
@@ -180,7 +180,8 @@ async def test_a_transcription_without_a_track_does_not_deafen_the_observer(lab)
         for track in ("", "nonsense"):
             legacy = {"identity": "nobody", "track": track, "text": "old words"}
             await call.agent_publishes(legacy_transcription=legacy)
-        await asyncio.sleep(3.0)
+        # An observer may take its time to find out that it is deaf.
+        await asyncio.sleep(10.0)
 
         phone = call.phone("+15550123420")
         await phone.join()

@@ -21,7 +21,7 @@ async def test_no_phone_number_stands_in_the_logs(lab):
     for product in lab.products:
         for number in lab.numbers:
             pattern = re.compile(rf"{number[-7:]}|\D{number[-4:]}\D")
-            found = [raw for raw in product.child.lines if pattern.search(_without_times(raw))]
+            found = [raw for raw in product.child.lines if pattern.search(_without_ids(raw))]
             assert not found, f"{number} is in the log:\n" + "\n".join(found[:5])
 
 
@@ -47,5 +47,7 @@ async def test_every_log_line_is_json(lab):
         assert not other, "\n".join(other[:10])
 
 
-def _without_times(raw: str) -> str:
-    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z?", "", raw)
+def _without_ids(raw: str) -> str:
+    """Times and call ids hold any four digits by chance."""
+    raw = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z?", "", raw)
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", raw)

@@ -15,6 +15,14 @@ const sound = new AudioContext();
 const meterReady = sound.audioWorklet.addModule("meter.mjs");
 let room;
 
+let connections = 0;
+globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...settings) {
+    super(...settings);
+    connections += 1;
+  }
+};
+
 async function measure(track, begins, ends) {
   await meterReady;
   await sound.resume();
@@ -47,7 +55,7 @@ const orders = {
       });
     tell("joins");
     await room.connect(url, token);
-    tell("joined", { sid: room.localParticipant.sid });
+    tell("joined", { sid: room.localParticipant.sid, connections });
     for (const other of room.remoteParticipants.values()) agentState(other.attributes);
 
     const microphone = await createLocalAudioTrack(CAPTURE);

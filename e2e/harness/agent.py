@@ -47,7 +47,7 @@ async def publish(room: rtc.Room, line: Line, action: dict) -> None:
         )
     else:
         raise ValueError(f"unknown action {action}")
-    line.tell("published", began, action=action)
+    line.tell("published", began, action=action, done=time.time())
 
 
 def report(session: AgentSession, line: Line, spoke) -> None:
@@ -136,6 +136,7 @@ async def job(context: JobContext) -> None:
         room=context.room,
         room_options=room_io.RoomOptions(close_on_disconnect=script["close_on_disconnect"]),
         record=False,
+        session_host=script["feed"],
     )
     await play(cues.get("ready", []))
     line.tell("ready")

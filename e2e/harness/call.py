@@ -7,12 +7,13 @@ import os
 import sys
 import time
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 
 from livekit import api
 
 from . import expect
+from .browser import Browser
 from .caller import Caller
 from .process import Child, plain_environment
 from .record import check_form, check_request
@@ -35,6 +36,8 @@ class Script:
     """What the agent publishes: keys `ready`, `greeting`, or a text that was said."""
     close_on_disconnect: bool = True
     """The session's own option: end with the caller's leave."""
+    feed: bool = True
+    """Whether the session tells of itself on `lk.agent.session`."""
     socket: str = ""
 
 
@@ -58,7 +61,7 @@ class Call:
         self.departure_timeout = 0
         """Seconds; 0 leaves it to the server."""
         self.observed_from_the_start = True
-        self._callers: list[Caller] = []
+        self._callers: list[Caller | Browser] = []
         self._children: list[Child] = []
         self.body: dict | None = None
         lab.rooms[self.room] = 1
@@ -74,7 +77,7 @@ class Call:
             error.add_note(self.report())
         for caller in self._callers:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(caller.leaves(), 5)
+                await asyncio.wait_for(caller.leaves(), 10)
         for child in self._children:
             await child.stop(1.0)
         with contextlib.suppress(Exception):
@@ -90,6 +93,18 @@ class Call:
         )
         observer = api.RoomAgentDispatch(agent_name=self.product.agent_name)
         return [voice, observer] if self.observed_from_the_start else [voice]
+
+    async def dispatch_agent(self, greeting: str | None = None) -> None:
+        """Calls one more voice agent into the room, with the same script but for the greeting."""
+        script = replace(self.script, greeting=greeting)
+        async with self.server.api() as livekit:
+            await livekit.agent_dispatch.create_dispatch(
+                api.CreateAgentDispatchRequest(
+                    agent_name=self.voice_agent,
+                    room=self.room,
+                    metadata=json.dumps(asdict(script)),
+                )
+            )
 
     async def dispatch_observer(self) -> None:
         """Calls the product into the room by the API."""
@@ -202,6 +217,17 @@ class Call:
         """A caller on a web page or in an app."""
         token = self.token(identity, kind="standard", attributes={}, name="")
         return self._caller(token, who)
+
+    def browser(self, identity: str, *script: tuple[float, int]) -> Browser:
+        """A caller in Chromium. It says lines of the script, each after a pause in seconds."""
+
+        def tell(what: str, at: float | None = None, **facts) -> None:
+            self.truth.add("caller", what, at, **facts)
+
+        token = self.token(identity, kind="standard", attributes={}, name="")
+        browser = Browser(self.server.url, token, self.script.lines, list(script), tell)
+        self._callers.append(browser)
+        return browser
 
     async def phone_process(self, number: str, *, status: str) -> Child:
         """A telephone in a process that can be killed. Orders go over the truth's line."""

@@ -11,54 +11,52 @@ import time
 from livekit import rtc
 
 from . import sound
+from .ears import Ears
 
 _FRAME = 0.02
-_SAMPLES = int(sound.RATE * _FRAME)
-_SILENCE = bytes(2 * _SAMPLES)
+_SILENCE = bytes(2 * int(sound.RATE * _FRAME))
+_LEAD = 0.06
+_LONGEST = 30.0
+"""Seconds of sound that can wait in the microphone's queue."""
 
 
 class Mouth:
-    """Publishes a microphone that is silent until told to speak."""
+    """Publishes a microphone that is silent until told to speak.
+
+    What is said goes into the microphone's queue as a whole: played by LiveKit's own thread,
+    it has no gaps however busy this process is. An agent would take a gap for a pause.
+    """
 
     def __init__(self, room: rtc.Room, name: str) -> None:
         self._room, self._name = room, name
-        self._source = rtc.AudioSource(sound.RATE, 1, queue_size_ms=100)
-        self._pending = b""
-        self._position = 0
-        self._began = self._ended = None
+        self._source = rtc.AudioSource(sound.RATE, 1, queue_size_ms=int(1000 * _LONGEST))
+        self._dry_at = 0.0
+        """When the queue will be empty (Unix seconds)."""
         self._pump: asyncio.Task | None = None
 
     async def open(self) -> None:
         track = rtc.LocalAudioTrack.create_audio_track(self._name, self._source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
         await self._room.local_participant.publish_track(track, options)
-        self._pump = asyncio.ensure_future(self._run())
+        self._pump = asyncio.ensure_future(self._be_silent())
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
+    async def _be_silent(self) -> None:
         while True:
-            if self._pending:
-                data = self._pending[: 2 * _SAMPLES].ljust(2 * _SAMPLES, b"\0")
-                self._pending = self._pending[2 * _SAMPLES :]
-                if self._began and not self._began.done():
-                    self._began.set_result(time.time())
-                if not self._pending and self._ended and not self._ended.done():
-                    self._ended.set_result(time.time() + _FRAME)
-            else:
-                data = _SILENCE
-            await self._source.capture_frame(rtc.AudioFrame(data, sound.RATE, 1, _SAMPLES))
-            # By the clock, not by the queue: what is captured now is sent now.
-            due = max(due + _FRAME, loop.time() - 3 * _FRAME)
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            while self._dry_at - time.time() < _LEAD:
+                await self._queue(_SILENCE)
+            await asyncio.sleep(_FRAME)
+
+    async def _queue(self, pcm: bytes) -> tuple[float, float]:
+        """When it begins and ends to sound."""
+        start = max(self._dry_at, time.time())
+        self._dry_at = start + len(pcm) / 2 / sound.RATE
+        await self._source.capture_frame(rtc.AudioFrame(pcm, sound.RATE, 1, len(pcm) // 2))
+        return start, start + len(pcm) / 2 / sound.RATE
 
     async def utter(self, pcm: bytes, on_start) -> float:
         """Makes a sound; calls back with its start, returns its end (Unix seconds)."""
-        loop = asyncio.get_running_loop()
-        self._began, self._ended = loop.create_future(), loop.create_future()
-        self._pending = pcm
-        on_start(await self._began)
-        end = await self._ended
+        start, end = await self._queue(pcm)
+        on_start(start)
         await asyncio.sleep(max(0.0, end - time.time()))
         return end
 
@@ -69,15 +67,14 @@ class Mouth:
                 await self._pump
 
 
-class Caller:
+class Caller(Ears):
     """`tell(what, at, **facts)` receives the truth; `lines` is what it can say, by number."""
 
     def __init__(self, url: str, token: str, lines: list[str], tell) -> None:
+        super().__init__()
         self.room = rtc.Room()
         self._url, self._token, self._lines, self._tell = url, token, lines, tell
         self._mouth: Mouth | None = None
-        self._states = asyncio.Condition()
-        self._agent_states: list[tuple[float, str]] = []
         self.room.on("participant_attributes_changed", self._on_attributes)
         self.room.on("participant_connected", lambda p: self._on_attributes(p.attributes, p))
         self.room.on("participant_disconnected", lambda p: self._tell("lost", whom=p.identity))
@@ -98,33 +95,7 @@ class Caller:
 
     def _on_attributes(self, changed: dict[str, str], participant) -> None:
         if state := changed.get("lk.agent.state"):
-            self._agent_states.append((time.time(), state))
-            asyncio.ensure_future(self._notify())
-
-    async def _notify(self) -> None:
-        async with self._states:
-            self._states.notify_all()
-
-    async def hears(self, state: str, *, after: float = 0.0, timeout: float = 30.0) -> float:
-        """When the agent, as this client sees it, got into `state` after `after`."""
-
-        def search() -> float | None:
-            return next((t for t, s in self._agent_states if s == state and t > after), None)
-
-        async with self._states:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._states.wait_for(lambda: search() is not None)
-            except TimeoutError:
-                raise AssertionError(
-                    f"the agent was not {state} in {timeout} s: {self._agent_states[-4:]}"
-                ) from None
-        return search()
-
-    async def hears_out(self, *, after: float = 0.0, timeout: float = 30.0) -> float:
-        """Waits until the agent began to speak after `after`, and fell silent again."""
-        began = await self.hears("speaking", after=after, timeout=timeout)
-        return await self.hears("listening", after=began, timeout=timeout)
+            self.noted(state)
 
     async def speaks(self, line: int, *, pause: float = 0.8) -> float:
         """Thinks for `pause` seconds, then says a line of the script; returns when it was said."""
@@ -146,6 +117,7 @@ class Caller:
         """What the SIP bridge does when the state of the phone call changes."""
         self._tell("status", status=status)
         await self.room.local_participant.set_attributes({"sip.callStatus": status})
+        self._tell("status_is_set", status=status)
 
     async def hangs_up(self) -> None:
         """A phone caller hangs up: the bridge says so, and leaves."""

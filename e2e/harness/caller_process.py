@@ -2,7 +2,7 @@
 
 Run as `python -m harness.caller_process URL SOCKET` with the token in the
 environment variable `CALLER_TOKEN` and the lines as JSON in `CALLER_LINES`.
-Takes orders over the line: `speaks`, `status`.
+Takes orders over the line: `speaks`, `status`, `hangs_up`.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ async def main(url: str, socket: str) -> None:
                 await caller.speaks(order["line"])
             case "status":
                 await caller.status(order["status"])
+            case "hangs_up":
+                await caller.hangs_up()
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ STT_MODEL, LLM_MODEL, TTS_MODEL = "script-stt", "script-llm", "tone-tts"
 
 _WINDOW = 0.025
 _SPEECH_STARTS_AFTER = 0.05
-_SPEECH_ENDS_AFTER = 0.15
+_SPEECH_ENDS_AFTER = 0.25
 _INTERIM_EVERY = 0.4
 _FINAL_AFTER = 0.35
+_CUT_AFTER = 1.2
+"""Silence in the middle of a line: on a busy machine sound has gaps, which are no ends."""
 _FIRST_TOKEN_AFTER = 0.3
 _FIRST_SOUND_AFTER = 0.15
 
@@ -175,7 +177,8 @@ class _ScriptedSttStream(stt.RecognizeStream):
                         )
                 elif heard:
                     silence += _WINDOW
-                    if silence >= _FINAL_AFTER:
+                    whole = heard >= 0.8 * sound.seconds_for(line() or "")
+                    if silence >= (_FINAL_AFTER if whole else _CUT_AFTER):
                         finish()
 
 

@@ -7,6 +7,7 @@ much higher tone: loud enough for a voice detector, but without words.
 """
 
 import math
+import wave
 
 import numpy as np
 
@@ -61,3 +62,10 @@ def loudness(samples: np.ndarray) -> float:
 def crossings(samples: np.ndarray) -> int:
     """How often the sign changes: twice the pitch, for a tone."""
     return int(np.count_nonzero(np.signbit(samples[1:]) != np.signbit(samples[:-1])))
+
+
+def write_wav(path: str, pcm: bytes) -> None:
+    """16-bit mono PCM as a file."""
+    with wave.open(path, "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(pcm)

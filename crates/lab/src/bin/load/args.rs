@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) const HELP: &str = "\
+What the worker costs: memory, CPU, files, start, time from a room's end to the POST.
+
+Usage: load [OPTIONS]
+
+  --calls N        calls that are on while it is measured (100)
+  --seconds N      seconds over which CPU is measured (30)
+  --settle N       seconds of rest before each measurement (10)
+  --deletions N    rooms deleted for each of the three series of endings (50)
+  --burst N        calls opened at once at the end (200)
+  --starts N       cold starts (10)
+  --worker PATH    another worker than the one beside this program
+  --env KEY=VALUE  for the worker; repeat for more
+  --json           JSON instead of a table
+
+LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET name a server to use instead of the dev server.";
+
+/// What the program is to be.
+pub(crate) enum Asked {
+    Help,
+    /// One of our own children: callers and voice agents.
+    People,
+    Load(Args),
+}
+
+pub(crate) struct Args {
+    pub(crate) calls: usize,
+    pub(crate) seconds: Duration,
+    pub(crate) settle: Duration,
+    pub(crate) deletions: usize,
+    pub(crate) burst: usize,
+    pub(crate) starts: usize,
+    pub(crate) worker: Option<PathBuf>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) json: bool,
+}
+
+/// # Errors
+/// Names the flag that is wrong.
+pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Asked> {
+    let mut args = Args {
+        calls: 100,
+        seconds: Duration::from_secs(30),
+        settle: Duration::from_secs(10),
+        deletions: 50,
+        burst: 200,
+        starts: 10,
+        worker: None,
+        env: vec![],
+        json: false,
+    };
+    while let Some(flag) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{flag} wants a value"));
+        match flag.as_str() {
+            "people" => return Ok(Asked::People),
+            "-h" | "--help" => return Ok(Asked::Help),
+            "--json" => args.json = true,
+            "--calls" => args.calls = number(&flag, &value()?, 1, 1000)?,
+            "--seconds" => args.seconds = Duration::from_secs(number(&flag, &value()?, 1, 600)?),
+            "--settle" => args.settle = Duration::from_secs(number(&flag, &value()?, 0, 600)?),
+            "--deletions" => args.deletions = number(&flag, &value()?, 0, 1000)?,
+            "--burst" => args.burst = number(&flag, &value()?, 0, 1000)?,
+            "--starts" => args.starts = number(&flag, &value()?, 0, 100)?,
+            "--worker" => args.worker = Some(value()?.into()),
+            "--env" => {
+                let pair = value()?;
+                let (key, value) = pair.split_once('=').context("--env wants KEY=VALUE")?;
+                args.env.push((key.to_owned(), value.to_owned()));
+            }
+            _ => bail!("unknown option {flag}; see load --help"),
+        }
+    }
+    Ok(Asked::Load(args))
+}
+
+fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+    flag: &str,
+    text: &str,
+    least: T,
+    most: T,
+) -> Result<T> {
+    match text.parse::<T>() {
+        Ok(n) if n >= least && n <= most => Ok(n),
+        _ => bail!("{flag} wants a number from {least} to {most}"),
+    }
+}

@@ -1,0 +1,249 @@
+//! What is set up for the measurements, and the measurements of the worker at rest and at work.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use lab::{endpoint::Endpoint, server::Venue, worker::Setup};
+use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    args::Args,
+    crowd::Crowd,
+    process::Usage,
+    program::Program,
+    report::{Idle, Load, Spread, millis},
+};
+
+pub(crate) const AGENT_NAME: &str = "call-history-load";
+pub(crate) const SAYS_WITHIN: Duration = Duration::from_secs(30);
+/// Calls that are opened at the same time, but for the burst.
+pub(crate) const OPEN_AT_ONCE: usize = 10;
+/// An idle process does next to nothing; more would not tell more.
+const IDLE_FOR: Duration = Duration::from_secs(10);
+
+pub(crate) struct Bench {
+    pub(crate) args: Args,
+    pub(crate) venue: Venue,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) crowd: Crowd,
+    /// Rooms of all calls so far.
+    pub(crate) opened: Vec<String>,
+    binary: PathBuf,
+    /// Unless it is somebody else's.
+    server: Option<Program>,
+    worker: Option<Program>,
+    dir: TempDir,
+}
+
+impl Bench {
+    /// Everything but the worker.
+    ///
+    /// # Errors
+    /// If something is not built or does not start.
+    pub(crate) async fn start(args: Args) -> Result<Self> {
+        let binary = match &args.worker {
+            Some(path) => path.canonicalize()?,
+            None => beside("call-history")?,
+        };
+        let (server, venue) = match std::env::var("LIVEKIT_URL") {
+            Ok(url) if !url.is_empty() => (None, Venue::from_env().await?),
+            _ => {
+                // Chooses the cryptography, as Venue's own ways do.
+                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+                let (server, venue) = dev_server().await?;
+                (Some(server), venue)
+            }
+        };
+        let crowd = Crowd::start(&venue, args.burst.max(args.calls + 1))?;
+        let (endpoint, dir) = (Endpoint::start().await?, TempDir::new()?);
+        let opened = vec![];
+        Ok(Self { args, venue, endpoint, crowd, opened, binary, server, worker: None, dir })
+    }
+
+    pub(crate) fn server(&self) -> String {
+        let url = &self.venue.url;
+        if self.server.is_some() { format!("dev server {url}") } else { url.clone() }
+    }
+
+    pub(crate) fn binary_mb(&self) -> Result<f64> {
+        Ok(self.binary.metadata()?.len() as f64 / 1e6)
+    }
+
+    fn spawn_worker(&self, data: &str) -> Result<Program> {
+        let setup = Setup::new(&self.binary, &self.venue, &self.endpoint, AGENT_NAME);
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .envs(setup.env)
+            .env("CALL_HISTORY_DATA_DIR", self.dir.path().join(data))
+            .envs(self.args.env.iter().cloned())
+            .current_dir(self.dir.path());
+        Program::start(command)
+    }
+
+    pub(crate) fn worker(&mut self) -> Result<&mut Program> {
+        self.worker.as_mut().context("the worker is not started")
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        Usage::of(self.worker.as_ref().context("the worker is not started")?.pid)
+    }
+
+    pub(crate) fn peak_mb(&self) -> Result<f64> {
+        Ok(self.usage()?.peak_kb / 1024.0)
+    }
+
+    fn server_usage(&self) -> Option<Usage> {
+        Usage::of(self.server.as_ref()?.pid).ok()
+    }
+
+    // ---- at rest -----------------------------------------------------------------------------
+
+    /// From the start of the process to its word that it is registered, several times.
+    ///
+    /// # Errors
+    /// If it does not register.
+    pub(crate) async fn cold_starts(&self) -> Result<Spread> {
+        let mut took = vec![];
+        for i in 0..self.args.starts {
+            let began = Instant::now();
+            let mut worker = self.spawn_worker(&format!("start-{i}"))?;
+            let at = registered(&mut worker).await?;
+            took.push(millis(at - began));
+            worker.stops().await?;
+        }
+        Ok(Spread::of(took))
+    }
+
+    pub(crate) async fn start_worker(&mut self) -> Result<()> {
+        let mut worker = self.spawn_worker("data")?;
+        registered(&mut worker).await?;
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    /// Without calls.
+    ///
+    /// # Errors
+    /// If the worker is gone.
+    pub(crate) async fn idle(&mut self) -> Result<Idle> {
+        sleep(self.args.settle).await;
+        let before = self.usage()?;
+        sleep(IDLE_FOR.min(self.args.seconds)).await;
+        let now = self.usage()?;
+        Ok(Idle {
+            rss_mb: now.rss_kb / 1024.0,
+            pss_mb: now.pss_kb / 1024.0,
+            peak_mb: now.peak_kb / 1024.0,
+            cpu_percent: now.cpu_percent_since(&before),
+            fds: now.fds,
+            threads: now.threads,
+        })
+    }
+
+    // ---- at work -----------------------------------------------------------------------------
+
+    /// Opens the calls that stay on; gives their rooms.
+    ///
+    /// # Errors
+    /// If one cannot be opened, or is not observed.
+    pub(crate) async fn open_calls(&mut self) -> Result<Vec<String>> {
+        let rooms = rooms("stays", self.args.calls);
+        self.crowd.open(&rooms, OPEN_AT_ONCE, Some(AGENT_NAME)).await?;
+        self.crowd.opened(&rooms).await?.all()?;
+        for _ in &rooms {
+            let started = |_, line: &serde_json::Value| said(line, "call started").then_some(());
+            self.worker()?.tells(SAYS_WITHIN, started).await.context("calls are not observed")?;
+        }
+        self.opened.extend(rooms.clone());
+        Ok(rooms)
+    }
+
+    pub(crate) async fn talk(&mut self, on: bool) -> Result<()> {
+        self.crowd.talk(on).await
+    }
+
+    /// With the calls that are on.
+    ///
+    /// # Errors
+    /// If somebody is gone.
+    pub(crate) async fn load(&mut self, idle: &Idle) -> Result<Load> {
+        sleep(self.args.settle).await;
+        let (before, server_before) = (self.usage()?, self.server_usage());
+        let (chunks_before, began) = (self.crowd.chunks().await?, Instant::now());
+        sleep(self.args.seconds).await;
+        let (now, server_now) = (self.usage()?, self.server_usage());
+        let chunks = self.crowd.chunks().await? - chunks_before;
+        let each = self.args.calls as f64;
+        Ok(Load {
+            calls: self.args.calls,
+            chunks_per_call_and_second: chunks as f64 / each / began.elapsed().as_secs_f64(),
+            rss_mb: now.rss_kb / 1024.0,
+            pss_mb: now.pss_kb / 1024.0,
+            rss_kb_per_call: (now.rss_kb - idle.rss_mb * 1024.0) / each,
+            pss_kb_per_call: (now.pss_kb - idle.pss_mb * 1024.0) / each,
+            cpu_percent_per_call: (now.cpu_percent_since(&before) - idle.cpu_percent) / each,
+            fds_per_call: (now.fds - idle.fds) / each,
+            threads_per_call: (now.threads - idle.threads) / each,
+            server_cpu_percent: server_now.zip(server_before).map(|(n, b)| n.cpu_percent_since(&b)),
+        })
+    }
+
+    /// Ends what was started, in good order.
+    ///
+    /// # Errors
+    /// If something does not end; it is killed then.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        if let Some(worker) = self.worker.take() {
+            worker.stops().await.context("the worker")?;
+        }
+        drop(self.crowd);
+        match self.server.take() {
+            Some(server) => server.stops().await.context("the dev server"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Names of rooms, which end in a number.
+pub(crate) fn rooms(what: &str, n: usize) -> Vec<String> {
+    // Of their own for each run: a server of somebody else may still hold those of the last one.
+    let run = std::process::id() % 100_000;
+    (0..n).map(|i| format!("load-{run}-{what}-{i}")).collect()
+}
+
+/// Whether a line of the worker's log says this.
+pub(crate) fn said(line: &serde_json::Value, message: &str) -> bool {
+    line["message"] == message
+}
+
+async fn registered(worker: &mut Program) -> Result<Instant> {
+    let line = |at, line: &serde_json::Value| said(line, "registered").then_some(at);
+    worker.tells(SAYS_WITHIN, line).await.context("the worker does not register")
+}
+
+async fn dev_server() -> Result<(Program, Venue)> {
+    let mut command = Command::new(beside("livekit-devserver")?);
+    command.args(["--port", "0", "--departure-timeout", "3"]).env("RUST_LOG", "error");
+    let mut server = Program::start(command)?;
+    let ready = |_, line: &serde_json::Value| {
+        let word = |key: &str| Some(line[key].as_str()?.to_owned());
+        let (url, api_key, api_secret) = (word("url")?, word("api_key")?, word("api_secret")?);
+        Some(Venue { url, api_key, api_secret, dev: None })
+    };
+    let venue = server.tells(SAYS_WITHIN, ready).await.context("the dev server")?;
+    Ok((server, venue))
+}
+
+/// A program that was built with this one.
+fn beside(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    if !path.exists() {
+        bail!("{} is not built; see the head of this program's source", path.display());
+    }
+    Ok(path)
+}

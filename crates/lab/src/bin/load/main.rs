@@ -1,0 +1,112 @@
+//! `load`: what the worker costs, measured from outside.
+//!
+//! Starts a dev server (or uses the LiveKit server of `LIVEKIT_URL`), an endpoint, the worker, and
+//! callers and voice agents on LiveKit's Rust SDK, and reads the worker's memory and CPU out of
+//! `/proc`. Server, worker and people are processes of their own; the endpoint is in this one,
+//! which otherwise waits. It gives figures and no verdict: they depend on the machine and on what
+//! else runs there. Linux only. Everything it started ends with it.
+//!
+//! ```text
+//! cargo build --release -p call-history -p livekit-devserver -p lab --bins
+//! target/release/load --help
+//! ```
+
+mod args;
+mod bench;
+mod burst;
+mod crowd;
+mod ending;
+mod people;
+mod process;
+mod program;
+mod report;
+mod show;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use args::{Args, Asked};
+use bench::Bench;
+use report::Report;
+
+/// With the defaults it takes about five minutes.
+const WITHIN: Duration = Duration::from_secs(30 * 60);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match args::read(std::env::args().skip(1)) {
+        Ok(Asked::Help) => {
+            show::text(args::HELP);
+            Ok(())
+        }
+        Ok(Asked::People) => people::run().await,
+        Ok(Asked::Load(args)) => load(args).await,
+        Err(e) => Err(e),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            show::failed(&e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn load(args: Args) -> Result<()> {
+    let json = args.json;
+    let mut term = signal(SignalKind::terminate())?;
+    // Whichever way this ends, what was started is dropped, and with it ended.
+    let report = tokio::select! {
+        done = timeout(WITHIN, measure(args)) => done.context("it takes too long")??,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = term.recv() => bail!("interrupted"),
+    };
+    if json { show::json(&report) } else { show::table(&report) }
+}
+
+/// The whole programme, in this order because each measurement wants what is before it.
+async fn measure(args: Args) -> Result<Report> {
+    let mut bench = Bench::start(args).await?;
+    let cold_start_ms = bench.cold_starts().await?;
+    bench.start_worker().await?;
+    let idle = bench.idle().await?;
+    let calls = bench.open_calls().await?;
+    let quiet = bench.load(&idle).await?;
+    let deleted_among_quiet = bench.deletions("among-quiet").await?;
+    bench.talk(true).await?;
+    let talking = bench.load(&idle).await?;
+    let deleted_among_talking = bench.deletions("among-talking").await?;
+    bench.talk(false).await?;
+    bench.end_calls(&calls).await?;
+    let after_calls = bench.idle().await?;
+    let deleted_alone = bench.deletions("alone").await?;
+    let opened_at_once = bench.open_at_once().await?;
+    let dispatched_at_once = bench.dispatch_at_once().await?;
+    let after_bursts = bench.idle().await?;
+    let (calls_opened, calls_reported, posted_twice) = bench.tally();
+    let report = Report {
+        server: bench.server(),
+        binary_mb: bench.binary_mb()?,
+        cold_start_ms,
+        idle,
+        quiet,
+        talking,
+        after_calls,
+        deleted_alone,
+        deleted_among_quiet,
+        deleted_among_talking,
+        opened_at_once,
+        dispatched_at_once,
+        after_bursts,
+        calls_opened,
+        calls_reported,
+        posted_twice,
+    };
+    bench.stop().await?;
+    Ok(report)
+}

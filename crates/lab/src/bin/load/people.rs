@@ -1,0 +1,171 @@
+//! Callers and voice agents, in a process of their own that does as it is told.
+//!
+//! In: [`Order`]s, one JSON line each, on stdin. Out: a line for each call that is open (or could
+//! not be opened), and for each count that was asked for. Ends with its stdin, so it never
+//! outlives whoever started it.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use lab::{agent::VoiceAgent, person::Person, server::Venue};
+use livekit_api::services::room::RoomClient;
+use livekit_protocol::participant_info::State;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+/// Twelve chunks a second, and an utterance of three seconds, so that the state changes twice in
+/// three seconds: what the Python worker of the comparison was measured with.
+const CHUNK_EVERY: Duration = Duration::from_micros(83_000);
+const CHUNKS: u64 = 36;
+const ACTIVE_WITHIN: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Opens a call in each of these rooms, so many at a time; with a name, this agent is
+    /// dispatched with the room.
+    Open {
+        rooms: Vec<String>,
+        at_once: usize,
+        agent_name: Option<String>,
+    },
+    /// Lets go of rooms that were deleted.
+    Forget {
+        rooms: Vec<String>,
+    },
+    Talk {
+        on: bool,
+    },
+    /// How many chunks were sent so far.
+    Count,
+}
+
+struct People {
+    venue: Venue,
+    api: RoomClient,
+    talk: watch::Sender<bool>,
+    chunks: AtomicU64,
+}
+
+/// # Errors
+/// If there is no server, or the orders cannot be understood.
+pub(crate) async fn run() -> Result<()> {
+    let venue = Venue::from_env().await?;
+    let people = Arc::new(People {
+        api: venue.rooms(),
+        venue,
+        talk: watch::Sender::new(false),
+        chunks: AtomicU64::new(0),
+    });
+    let mut calls = HashMap::<String, JoinHandle<()>>::new();
+    let mut orders = orders();
+    while let Some(line) = orders.recv().await {
+        match serde_json::from_str(&line)? {
+            Order::Open { rooms, at_once, agent_name } => {
+                let free = Arc::new(Semaphore::new(at_once));
+                for room in rooms {
+                    let call = call(people.clone(), room.clone(), free.clone(), agent_name.clone());
+                    calls.insert(room, tokio::spawn(call));
+                }
+            }
+            Order::Forget { rooms } => {
+                let gone = rooms.iter().filter_map(|room| calls.remove(room));
+                gone.for_each(|call| call.abort());
+            }
+            Order::Talk { on } => drop(people.talk.send_replace(on)),
+            Order::Count => tell(&json!({"chunks": people.chunks.load(Ordering::Relaxed)})),
+        }
+    }
+    Ok(())
+}
+
+/// Stdin's lines; tokio's own reader would keep the process from ending.
+fn orders() -> mpsc::UnboundedReceiver<String> {
+    let (told, orders) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if told.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    orders
+}
+
+fn tell(line: &Value) {
+    // If nobody listens any more, the end is near.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+async fn call(people: Arc<People>, room: String, free: Arc<Semaphore>, agent_name: Option<String>) {
+    let opened = {
+        // Never closed.
+        let _permit = free.acquire().await;
+        open(&people, &room, agent_name.as_deref()).await
+    };
+    let (_caller, agent) = match opened {
+        Ok(both) => both,
+        Err(e) => return tell(&json!({"open": room, "error": format!("{e:#}")})),
+    };
+    tell(&json!({"open": room}));
+    // Ends with the room.
+    let _ = talk(&people, agent).await;
+}
+
+/// Both are in, and the server says so: under too much load the SDK can think itself in a room of
+/// which the server has given up on it.
+async fn open(
+    people: &People,
+    room: &str,
+    agent_name: Option<&str>,
+) -> Result<(Person, VoiceAgent)> {
+    let number = format!("+1555{:07}", number(room));
+    let agents: Vec<&str> = agent_name.into_iter().collect();
+    let venue = &people.venue;
+    let caller = Person::phone(venue, room, &number, "active", true, &agents).await?;
+    let agent = VoiceAgent::join(venue, room, true).await?;
+    let active = async {
+        loop {
+            let there = people.api.list_participants(room).await?;
+            if there.iter().filter(|p| p.state() == State::Active).count() >= 2 {
+                return Ok((caller, agent));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(ACTIVE_WITHIN, active).await.context("the server does not let them in")?
+}
+
+/// The digits at a room's end, as a caller's number.
+fn number(room: &str) -> u32 {
+    room.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Says one utterance after the other while there is to be talk.
+async fn talk(people: &People, mut agent: VoiceAgent) -> Result<()> {
+    let text = "word ".repeat(CHUNKS as usize);
+    let own: u32 = agent.person.identity.bytes().map(u32::from).sum();
+    let mut on = people.talk.subscribe();
+    loop {
+        on.wait_for(|on| *on).await?;
+        // Not all at the same time.
+        sleep(Duration::from_millis(u64::from(own * 37 % 3000))).await;
+        while *on.borrow() {
+            agent.says(text.trim_end(), CHUNK_EVERY).await?;
+            people.chunks.fetch_add(CHUNKS, Ordering::Relaxed);
+        }
+    }
+}

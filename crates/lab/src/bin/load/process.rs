@@ -1,0 +1,62 @@
+//! What a process uses, as the kernel tells it in `/proc`.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::time::Instant;
+
+/// Clock ticks a second in `/proc/PID/stat` (`USER_HZ`): 100 on every Linux that is in use.
+const TICKS: u32 = 100;
+
+/// One look at a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    at: Instant,
+    /// In the kernel and outside, since the start.
+    cpu: Duration,
+    /// Resident; shared pages count in full, and in proportion.
+    pub(crate) rss_kb: f64,
+    pub(crate) pss_kb: f64,
+    /// The most that ever was resident.
+    pub(crate) peak_kb: f64,
+    pub(crate) fds: f64,
+    pub(crate) threads: f64,
+}
+
+impl Usage {
+    /// # Errors
+    /// If the process is gone or somebody else's.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let dir = PathBuf::from(format!("/proc/{pid}"));
+        let read = |file: &str| {
+            fs::read_to_string(dir.join(file)).with_context(|| format!("/proc/{pid}/{file}"))
+        };
+        let (memory, status, stat) = (read("smaps_rollup")?, read("status")?, read("stat")?);
+        // The name before it may hold anything, spaces and brackets too.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks = |n: usize| fields.get(n).and_then(|f| f.parse::<u32>().ok());
+        let ticks = ticks(11).zip(ticks(12)).map(|(user, kernel)| user + kernel);
+        Ok(Self {
+            at: Instant::now(),
+            cpu: Duration::from_secs(1) * ticks.context("no CPU time in stat")? / TICKS,
+            rss_kb: field(&memory, "Rss")?,
+            pss_kb: field(&memory, "Pss")?,
+            peak_kb: field(&status, "VmHWM")?,
+            fds: fs::read_dir(dir.join("fd"))?.count() as f64,
+            threads: field(&status, "Threads")?,
+        })
+    }
+
+    /// CPU since an earlier look, in per cent of one core.
+    pub(crate) fn cpu_percent_since(&self, earlier: &Self) -> f64 {
+        let cpu = self.cpu.saturating_sub(earlier.cpu).as_secs_f64();
+        100.0 * cpu / (self.at - earlier.at).as_secs_f64()
+    }
+}
+
+/// The number in a line like `Rss:   1234 kB`.
+fn field(text: &str, name: &str) -> Result<f64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("no {name} in /proc"))
+}

@@ -1,0 +1,91 @@
+//! A child process that tells what it does by lines of JSON on its stdout, each with the time at
+//! which it was read here. It is killed when it is dropped.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
+
+pub(crate) struct Program {
+    child: Child,
+    orders: Option<ChildStdin>,
+    lines: mpsc::UnboundedReceiver<(Instant, Value)>,
+    pub(crate) pid: u32,
+}
+
+impl Program {
+    /// Starts it with what is set on the command, and its stderr in ours.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {:?}", command.as_std().get_program()))?;
+        let pid = child.id().context("ended at once")?;
+        let out = child.stdout.take().context("no output")?;
+        let orders = child.stdin.take();
+        let (told, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut out = BufReader::new(out).lines();
+            while let Ok(Some(line)) = out.next_line().await {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                // Read on even if nobody listens: a full pipe would stop the program.
+                let _ = told.send((Instant::now(), line));
+            }
+        });
+        Ok(Self { child, orders, lines, pid })
+    }
+
+    /// The first line from now on of which something is wanted; those before it are forgotten.
+    ///
+    /// # Errors
+    /// If there is none in time.
+    pub(crate) async fn tells<T>(
+        &mut self,
+        within: Duration,
+        mut what: impl FnMut(Instant, &Value) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            match timeout_at(deadline, self.lines.recv()).await {
+                Ok(Some((at, line))) => {
+                    if let Some(found) = what(at, &line) {
+                        return Ok(found);
+                    }
+                }
+                Ok(None) => bail!("a child process ended"),
+                Err(_) => bail!("a child process did not say in {within:?} what was waited for"),
+            }
+        }
+    }
+
+    /// # Errors
+    /// If it does not listen any more.
+    pub(crate) async fn order(&mut self, order: &Value) -> Result<()> {
+        let orders = self.orders.as_mut().context("it takes no orders")?;
+        orders.write_all(format!("{order}\n").as_bytes()).await.context("it is gone")
+    }
+
+    /// SIGTERM, and its end.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub(crate) async fn stops(mut self) -> Result<()> {
+        let pid = self.pid.to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await?;
+        timeout(ENDS_WITHIN, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
+}

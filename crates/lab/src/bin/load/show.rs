@@ -1,0 +1,94 @@
+//! What is printed: the table, or JSON.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // it is what this program is for
+
+use anyhow::Result;
+
+use crate::report::{Burst, Endings, Idle, Load, Report, Spread};
+
+pub(crate) fn text(text: &str) {
+    println!("{text}");
+}
+
+pub(crate) fn failed(e: &anyhow::Error) {
+    eprintln!("load failed: {e:#}");
+}
+
+pub(crate) fn json(report: &Report) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(report)?);
+    Ok(())
+}
+
+pub(crate) fn table(r: &Report) -> Result<()> {
+    println!("server                   {}", r.server);
+    println!("binary                   {:.1} MB", r.binary_mb);
+    println!("start to registered      {}", spread(&r.cold_start_ms));
+    println!("\nworker without calls          RSS       PSS      peak      CPU   files  threads");
+    idle("  fresh", &r.idle);
+    idle("  after the calls", &r.after_calls);
+    idle("  after the bursts", &r.after_bursts);
+    println!("\nworker with {} calls, per call: over fresh", r.quiet.calls);
+    println!(
+        "                              RSS       PSS   RSS/call   PSS/call   CPU/call   files   threads"
+    );
+    load("  quiet", &r.quiet);
+    load(&format!("  {:.1} chunks/s", r.talking.chunks_per_call_and_second), &r.talking);
+    println!("\nfrom the deletion of a room to    its answer / the call's end / the POST");
+    endings("  alone", &r.deleted_alone);
+    endings("  among quiet calls", &r.deleted_among_quiet);
+    endings("  among talking calls", &r.deleted_among_talking);
+    burst("calls opened at once", &r.opened_at_once);
+    burst("calls dispatched at once", &r.dispatched_at_once);
+    println!(
+        "\nof all {} calls {} were reported, {} more than once",
+        r.calls_opened, r.calls_reported, r.posted_twice
+    );
+    Ok(())
+}
+
+fn idle(name: &str, i: &Idle) {
+    println!(
+        "{name:<23}{:>7.1} MB{:>7.1} MB{:>7.1} MB{:>7.2} %{:>8}{:>9}",
+        i.rss_mb, i.pss_mb, i.peak_mb, i.cpu_percent, i.fds, i.threads
+    );
+}
+
+fn load(name: &str, l: &Load) {
+    let server = l.server_cpu_percent.map(|c| format!("   (server {c:.0} %)")).unwrap_or_default();
+    println!(
+        "{name:<23}{:>7.1} MB{:>7.1} MB{:>8.0} kB{:>8.0} kB{:>9.4} %{:>8.2}{:>10.3}{server}",
+        l.rss_mb,
+        l.pss_mb,
+        l.rss_kb_per_call,
+        l.pss_kb_per_call,
+        l.cpu_percent_per_call,
+        l.fds_per_call,
+        l.threads_per_call
+    );
+}
+
+fn endings(name: &str, e: &Endings) {
+    println!("{name:<23}  {}", spread(&e.answered_ms));
+    println!("{:<23}  {}", "", spread(&e.ended_ms));
+    println!("{:<23}  {}", "", spread(&e.posted_ms));
+}
+
+fn burst(what: &str, b: &Burst) {
+    println!("\n{} {what}, {} more could not be opened", b.calls, b.not_opened);
+    if let Some(opened) = b.opened_s {
+        println!("  people in              {opened:.2} s");
+    }
+    println!("  worker in all rooms    {:.2} s", b.joined_s);
+    println!("  its joins              {}", spread(&b.join_ms));
+    println!("  peak memory            {:.1} MB", b.peak_mb);
+    println!("  all deleted at once    {} records in {:.2} s", b.reported, b.posted_s);
+    for room in &b.not_started {
+        println!("  not seen               {room}");
+    }
+}
+
+fn spread(s: &Spread) -> String {
+    format!(
+        "min {:.1}, median {:.1}, p95 {:.1}, max {:.1} ms  (n = {})",
+        s.min, s.median, s.p95, s.max, s.n
+    )
+}

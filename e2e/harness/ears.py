@@ -1,0 +1,40 @@
+"""What a caller notices of the agent: the states it goes through, with their times."""
+
+import asyncio
+import time
+
+
+class Ears:
+    def __init__(self) -> None:
+        self._agent_states: list[tuple[float, str]] = []
+        self._changed = asyncio.Condition()
+
+    def noted(self, state: str, at: float | None = None) -> None:
+        """The agent, as this client sees it, got into `state`."""
+        self._agent_states.append((at or time.time(), state))
+        asyncio.ensure_future(self._notify())
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def hears(self, state: str, *, after: float = 0.0, timeout: float = 30.0) -> float:
+        """When the agent, as this client sees it, got into `state` after `after`."""
+
+        def search() -> float | None:
+            return next((t for t, s in self._agent_states if s == state and t > after), None)
+
+        async with self._changed:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait_for(lambda: search() is not None)
+            except TimeoutError:
+                raise AssertionError(
+                    f"the agent was not {state} in {timeout} s: {self._agent_states[-4:]}"
+                ) from None
+        return search()
+
+    async def hears_out(self, *, after: float = 0.0, timeout: float = 30.0) -> float:
+        """Waits until the agent began to speak after `after`, and fell silent again."""
+        began = await self.hears("speaking", after=after, timeout=timeout)
+        return await self.hears("listening", after=began, timeout=timeout)
