@@ -50,10 +50,12 @@ fuzz: tools ## the SDP reader, for FUZZ_SECONDS
 	cd crates/libwebrtc && $(CARGO) fuzz run --sanitizer none sdp fuzz/corpus/sdp fuzz/seeds/sdp \
 		-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0
 
+# Truth is measured to a few hundredths of a second, by five processes on the same machine. A
+# scenario that misses its tolerance is held once more, alone; then it must pass.
+E2E := CALL_HISTORY_BIN=$(abspath $(TARGET))/debug/call-history \
+	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
 foreign: build $(VENV)/ok browser ## real Python voice agents and callers, a browser
-	cd e2e && CALL_HISTORY_BIN=$(abspath $(TARGET))/debug/call-history \
-		LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver \
-		../$(VENV)/bin/pytest
+	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
 
 $(VENV)/ok: e2e/requirements.txt
 	$(PYTHON) -m venv $(VENV)
