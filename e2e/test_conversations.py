@@ -15,7 +15,7 @@ async def test_an_inbound_phone_call_of_five_turns_is_reported_in_every_field(la
         ("my name is Mary Poppins", "thank you it is booked for four at half past seven"),
         ("yes thank you", "goodbye"),
         cues={
-            "ready": [
+            "greeting": [
                 {
                     "text": {
                         "type": "agent_config",
@@ -25,9 +25,9 @@ async def test_an_inbound_phone_call_of_five_turns_is_reported_in_every_field(la
                         "business_type": "restaurant",
                         "language": "english",
                     }
-                }
+                },
+                {"text": {"type": "stage", "stage": "greeting"}},
             ],
-            "greeting": [{"text": {"type": "stage", "stage": "greeting"}}],
             "hello I want a table": [{"text": {"type": "stage", "stage": "information_gathering"}}],
             "my name is Mary Poppins": [
                 {
@@ -171,7 +171,7 @@ async def test_one_interruption_is_counted_and_a_false_one_is_not(lab):
         ("wait a moment please", longer_answer),
         ("okay thank you", "bye bye"),
         # Partly given: the rest is filled from what the session says of its models.
-        cues={"ready": [{"text": {"type": "agent_config", "llm_config_key": "my-llm"}}]},
+        cues={"ready": [{"attributes": {"call.agent_config": {"llm_config_key": "my-llm"}}}]},
     )
     async with lab.call("interrupt", script) as call:
         page = call.page("interrupter")
@@ -253,6 +253,7 @@ async def test_the_last_words_before_a_hang_up_are_counted(lab):
         phone = call.phone("+15550123409")
         await phone.join()
         await call.agent_ready()
+        await call.observed()
         await phone.status("active")
         quiet = await phone.hears_out()
         await phone.speaks(0)

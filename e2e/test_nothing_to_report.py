@@ -26,6 +26,7 @@ async def test_a_caller_who_opted_out_is_neither_reported_nor_stored(lab):
         phone = call.phone("+15550123499")
         await phone.join()
         await call.agent_ready()
+        await call.observed()
         await phone.status("active")
         quiet = await phone.hears_out()
         await phone.speaks(0)

@@ -123,6 +123,8 @@ class _ScriptedSttStream(stt.RecognizeStream):
         crossings = 0
         counted = 0.0
         request = ""
+        at = told_at = 0.0
+        told: str | None = None
 
         def say(kind: stt.SpeechEventType, text: str) -> None:
             self._event_ch.send_nowait(
@@ -139,9 +141,13 @@ class _ScriptedSttStream(stt.RecognizeStream):
             return lines[min(number, len(lines) - 1)] if number is not None and lines else None
 
         def finish() -> None:
-            nonlocal heard, silence, interim_at, crossings, counted
+            nonlocal heard, silence, interim_at, crossings, counted, told, told_at
             if text := line():
-                say(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+                # The rest of a line that had a gap near its end is not the line again.
+                rest = text == told and at - told_at < 2.0
+                if not rest or heard > 0.5 * sound.seconds_for(text):
+                    say(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+                told, told_at = text, at
             if heard:
                 self._event_ch.send_nowait(
                     stt.SpeechEvent(
@@ -158,6 +164,7 @@ class _ScriptedSttStream(stt.RecognizeStream):
                 finish()
                 continue
             for window in windows.of(frame):
+                at += _WINDOW
                 if sound.loudness(window) > sound.LOUD:
                     if not heard:
                         request = uuid.uuid4().hex
