@@ -206,6 +206,14 @@ def agent_response(truth: Truth) -> Near:
     return Near(mean - 0.002, mean + 0.002)
 
 
+def agent_response_unfed(truth: Truth) -> Near:
+    """The same without the session's feed: the end of the caller's words is then told up to
+    1.0 s late, so what is left of the pause may be nothing."""
+    real = _answers(user_said(truth), agent_said(truth), lambda said: said.start)
+    by_the_caller = _mean([begin - end for end, begin in real])
+    return Near(0.0, max(by_the_caller, agent_response(truth).high) + 0.1)
+
+
 def silences(truth: Truth, threshold: float = 5.0) -> int:
     """Gaps of at least `threshold` seconds in which nobody made a sound, up to the end."""
     noises = zip(truth.all("caller", "noise"), truth.all("caller", "noise_over"), strict=True)

@@ -124,13 +124,14 @@ fn silences(c: &Conversation) -> Vec<Interval> {
         .filter(|i| i.start < c.end && i.end >= c.start)
         .collect();
     // What was not seen is no silence.
-    all.extend(c.unseen.iter().map(|(start, end)| Interval { start: *start, end: *end }));
-    all.sort_by_key(|i| i.start);
     let mut out = vec![];
-    let Some(first) = all.first() else { return out };
+    let Some(first) = all.iter().min_by_key(|i| i.start).copied() else { return out };
+    let unseen = c.unseen.iter().filter(|(_, end)| *end > first.start);
+    all.extend(unseen.map(|(start, end)| Interval { start: *start, end: *end }));
+    all.sort_by_key(|i| i.start);
     let mut quiet_since = first.end;
     let last = Interval { start: c.end, end: c.end };
-    for i in all.iter().skip(1).chain([&last]) {
+    for i in all.iter().chain([&last]) {
         if i.start.since(quiet_since) >= threshold {
             out.push(Interval { start: quiet_since, end: i.start });
         }

@@ -384,17 +384,20 @@ impl Call {
             user_utterances: &user_utterances,
             agent_utterances: &agent_utterances,
             other_signs: &signs,
-            unseen: &self.unseen(end),
+            unseen: &self.unseen(start, end),
             start,
             end,
             silence_threshold_ms: self.settings.silence_threshold_ms,
         })
     }
 
-    /// Stretches in which the observer saw nothing.
-    fn unseen(&self, end: Moment) -> Vec<(Moment, Moment)> {
+    /// Stretches of the call in which the observer saw nothing.
+    fn unseen(&self, start: Moment, end: Moment) -> Vec<(Moment, Moment)> {
         let open = self.blind_since.map(|since| (since, end.max(since)));
-        self.blind.iter().copied().chain(open).filter(|(since, _)| *since < end).collect()
+        let all = self.blind.iter().copied().chain(open);
+        all.filter(|(since, to)| *since < end && *to > start)
+            .map(|(since, to)| (since.max(start), to))
+            .collect()
     }
 
     /// What is missing from the record, in sentences (contract §1.3).
@@ -409,7 +412,7 @@ impl Call {
                 ));
             }
         }
-        let unseen = self.unseen(end.at);
+        let unseen = self.unseen(start(caller), end.at);
         let missed =
             unseen.iter().fold(0i64, |sum, (from, to)| sum.saturating_add(to.since(*from)));
         if missed > 0 {

@@ -460,3 +460,15 @@ fn a_recorder_is_no_voice_agent_even_if_it_publishes() {
     t.fact(1, Fact::Track { identity: "recorder".into(), sid: "TR_1".into() });
     assert_eq!(t.ends(5_000).termination_reason.as_deref(), Some("no_agent"));
 }
+
+#[test]
+fn what_was_not_seen_before_the_call_says_nothing_of_it() {
+    let mut t = Told::new();
+    t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
+    t.fact(1_000, Fact::Blind);
+    t.fact(7_000, Fact::Watching { server_behind_ms: 0 });
+    t.joins(10_000, "caller", Kind::Standard, &[]);
+    t.agent_says(13_000, 14_000, "hello");
+    let r = t.ends(16_000);
+    assert_eq!((r.metrics.silence_count, r.outcomes.notes), (0, None));
+}
