@@ -1,6 +1,8 @@
 //! The command line. Settings come from the environment and files, not from flags: see
 //! [`crate::config`].
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -30,4 +32,18 @@ pub(crate) enum Command {
         #[arg(long)]
         room: String,
     },
+    /// Print the record that a call's journal gives; needs no settings
+    Replay {
+        /// Journals: files of DATA_DIR/live or DATA_DIR/journals
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print for each number the moments that made it
+        #[arg(long)]
+        explain: bool,
+        /// Add `details` to the record, whatever the journal's settings say
+        #[arg(long)]
+        details: bool,
+    },
+    /// Print the JSON Schema of the record; needs no settings
+    Schema,
 }

@@ -18,6 +18,11 @@ impl Clock {
         Self { wall: wall_now(), anchor: Instant::now() }
     }
 
+    /// One that goes on after a moment of an earlier run, whose system's time may have been ahead.
+    pub(crate) fn start_after(moment: Moment) -> Self {
+        Self { wall: wall_now().max(moment), anchor: Instant::now() }
+    }
+
     pub(crate) fn now(&self) -> Moment {
         let elapsed = self.anchor.elapsed().as_millis();
         self.wall.plus(i64::try_from(elapsed).unwrap_or(i64::MAX))

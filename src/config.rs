@@ -16,6 +16,9 @@ use std::{
 use reqwest::Url;
 
 mod file;
+mod profiles;
+
+use crate::call::profile::Profiles;
 
 /// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
 const LIVEKIT_URL: &str = "LIVEKIT_URL";
@@ -40,6 +43,12 @@ const END_GRACE: &str = "CALL_HISTORY_END_GRACE";
 const DRAIN_TIMEOUT: &str = "CALL_HISTORY_DRAIN_TIMEOUT";
 /// Address of the health page, or `off`.
 const HTTP_ADDR: &str = "CALL_HISTORY_HTTP_ADDR";
+/// Adds `details` to every record.
+const DETAILS: &str = "CALL_HISTORY_DETAILS";
+/// Adds the transcript to the details.
+const TRANSCRIPT: &str = "CALL_HISTORY_TRANSCRIPT";
+/// Keeps the journals of ended calls.
+const KEEP_JOURNALS: &str = "CALL_HISTORY_KEEP_JOURNALS";
 /// `json` or `pretty`.
 const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
 
@@ -58,6 +67,9 @@ const KNOWN: &[&str] = &[
     DRAIN_TIMEOUT,
     HTTP_ADDR,
     LOG_FORMAT,
+    DETAILS,
+    TRANSCRIPT,
+    KEEP_JOURNALS,
 ];
 
 /// Exit status for a wrong configuration (`EX_CONFIG` of sysexits).
@@ -94,6 +106,10 @@ pub(crate) struct Config {
     pub(crate) http_addr: Option<SocketAddr>,
     /// `None`: readable on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
+    pub(crate) details: bool,
+    pub(crate) transcript: bool,
+    pub(crate) keep_journals: bool,
+    pub(crate) profiles: Profiles,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +162,7 @@ impl fmt::Display for ConfigErrors {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     values: BTreeMap<String, (String, String)>,
+    profiles: Profiles,
     errors: Vec<String>,
 }
 
@@ -156,6 +173,7 @@ impl Source {
         for name in ["default.toml", "local.toml"] {
             source.file(&Path::new("config").join(name));
         }
+        source.profiles = profiles::read(Path::new("config/profiles"), &mut source.errors);
         // A variable that is not Unicode cannot be one of ours.
         let vars = std::env::vars_os();
         let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
@@ -256,6 +274,17 @@ impl Taker {
         }
     }
 
+    fn switch(&mut self, name: &str) -> bool {
+        match self.optional(name).as_deref().map(str::trim) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                self.wrong(name, "must be true or false");
+                false
+            }
+        }
+    }
+
     fn seconds(&mut self, name: &str, default: f64, most: f64) -> Duration {
         let ok = |s: &f64| (0.0..=most).contains(s);
         let what = format!("a number of seconds from 0 to {most}");
@@ -325,6 +354,9 @@ impl Config {
         let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
         let data_dir = PathBuf::from(t.optional(DATA_DIR).unwrap_or_else(|| "data".into()));
         let jwt_secret = t.optional(JWT_SECRET).map(Secret);
+        let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
+        let keep_journals = t.switch(KEEP_JOURNALS);
+        let profiles = std::mem::take(&mut t.source.profiles);
         match (livekit_url, endpoint) {
             (Some(url), Some(endpoint)) if t.errors.is_empty() => Ok(Self {
                 livekit: LiveKit { url: websocket_url(&url), api_key, api_secret },
@@ -338,6 +370,10 @@ impl Config {
                 drain_timeout,
                 http_addr,
                 log_format,
+                details,
+                transcript,
+                keep_journals,
+                profiles,
             }),
             _ => Err(ConfigErrors(t.errors)),
         }

@@ -1,8 +1,8 @@
 //! `call-history`: one true history record per LiveKit call, posted to the operator's endpoint.
 //!
 //! The way of the data, one way only:
-//! [`worker`] takes jobs → [`observer`] turns a room into call events → [`call`] makes them one
-//! record → [`delivery`] seals and posts it.
+//! [`worker`] takes jobs → [`observer`] turns a room into call events → [`journal`] writes them down
+//! → [`call`] makes them one record → [`delivery`] seals and posts it.
 
 mod admin;
 mod call;
@@ -10,11 +10,14 @@ mod cli;
 mod clock;
 mod config;
 mod delivery;
+mod disk;
+mod journal;
 mod net;
 mod observer;
 mod run;
 mod stop;
 mod telemetry;
+mod tools;
 mod worker;
 
 use std::process::ExitCode;
@@ -23,6 +26,13 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    let command = match cli.command.unwrap_or(cli::Command::Start) {
+        cli::Command::Replay { files, explain, details } => {
+            return tools::replay(&files, explain, details);
+        }
+        cli::Command::Schema => return tools::schema(),
+        command => command,
+    };
     // A missing .env is as good as an empty one; of a broken one nothing below the mistake is read.
     if let Err(e) = dotenvy::dotenv()
         && !e.not_found()
@@ -52,15 +62,15 @@ fn main() -> ExitCode {
         }
     };
     runtime.block_on(async {
-        match cli.command.unwrap_or(cli::Command::Start) {
-            cli::Command::Start => run::start(config).await,
+        match command {
             cli::Command::Connect { room } => run::connect(config, room).await,
+            _ => run::start(config).await,
         }
     })
 }
 
 /// For what goes wrong before there is a log.
 #[allow(clippy::print_stderr)]
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     eprintln!("call-history: {text}");
 }

@@ -15,12 +15,16 @@ use crate::{
     call::Settings,
     config::{Config, loggable},
     delivery::{self, Delivery, Outbox},
+    disk::{Disk, DiskHealth, Lock, RealDisk},
+    journal::{self, Journals, LeftBehind},
     net,
     observer::{self, Assignment, Ended, Observers},
     stop::Stop,
     worker::{self, WorkerState},
 };
 
+/// For the last lines of journals to reach the disk.
+const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
 /// For one attempt to deliver.
 const POST_WITHIN: Duration = Duration::from_secs(10);
 /// After the last call, for its record to be posted; what is not stays sealed for the next start.
@@ -28,11 +32,13 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
-    let Some((observers, delivery, sender)) = parts(&config) else { return ExitCode::FAILURE };
+    let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
+    let Parts { observers, delivery, sender, health, left, _lock } = parts;
+    let journals = observers.journals.clone();
     let stop = watch::Sender::new(Stop::Run);
     let state = watch::Sender::new(WorkerState::default());
     if let Some(addr) = config.http_addr
-        && let Err(e) = admin::start(addr, config.agent_name.clone(), state.subscribe()).await
+        && let Err(e) = admin::start(addr, config.agent_name.clone(), state.subscribe(), health).await
     {
         tracing::error!(
             addr = %addr, error = %e,
@@ -41,8 +47,9 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         return ExitCode::FAILURE;
     }
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
-    worker::run(&config, Arc::new(observers), stop.subscribe(), state).await;
+    worker::run(&config, Arc::new(observers), left, stop.subscribe(), state).await;
     flush(delivery, sender).await;
+    journals.flush(JOURNAL_WITHIN);
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
@@ -66,7 +73,11 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         tracing::error!("there is no such room; start the call first");
         return ExitCode::FAILURE;
     }
-    let Some((observers, delivery, sender)) = parts(&config) else { return ExitCode::FAILURE };
+    let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
+    let Parts { observers, delivery, sender, left, _lock, .. } = parts;
+    let journals = observers.journals.clone();
+    // That room's own; others wait for the next start of a worker.
+    let left = left.into_iter().find(|l| Some(&l.call.room().sid) == sid.as_ref());
     let stop = watch::Sender::new(Stop::Run);
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let assignment = Assignment {
@@ -77,8 +88,10 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         url: config.livekit.url.clone(),
         token: None,
     };
-    let ended = observer::observe(Arc::new(observers), assignment, stop.subscribe(), |_| {}).await;
+    let observers = Arc::new(observers);
+    let ended = observer::observe(observers, assignment, left, stop.subscribe(), |_| {}).await;
     flush(delivery, sender).await;
+    journals.flush(JOURNAL_WITHIN);
     match ended {
         Ended::Done => ExitCode::SUCCESS,
         Ended::NotOurs | Ended::Failed(_) => {
@@ -88,18 +101,51 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     }
 }
 
-/// Outbox, sender and what observers share; `None` after telling what is wrong.
-fn parts(config: &Config) -> Option<(Observers, Delivery, JoinHandle<()>)> {
-    let outbox = match Outbox::open(&config.data_dir) {
-        Ok(outbox) => outbox,
+/// What a run is made of.
+struct Parts {
+    observers: Observers,
+    delivery: Delivery,
+    sender: JoinHandle<()>,
+    health: DiskHealth,
+    /// Calls that an earlier run was watching.
+    left: Vec<LeftBehind>,
+    /// Held as long as the process lives: the data folder is ours.
+    _lock: Lock,
+}
+
+/// `None` after telling what is wrong.
+fn parts(config: &Config) -> Option<Parts> {
+    let dir = &config.data_dir;
+    let health = DiskHealth::new(dir);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let opened = disk
+        .create_dir(dir)
+        .map_err(|e| e.to_string())
+        .and_then(|()| Lock::take(dir))
+        .and_then(|lock| {
+            let outbox = Outbox::open(disk.clone(), health.clone(), dir);
+            Ok((lock, outbox.map_err(|e| e.to_string())?))
+        })
+        .and_then(|(lock, outbox)| {
+            let journals =
+                Journals::start(disk.clone(), health.clone(), dir, config.keep_journals);
+            Ok((lock, outbox, journals.map_err(|e| format!("no journals: {e}"))?))
+        });
+    let (lock, outbox, journals) = match opened {
+        Ok(opened) => opened,
         Err(e) => {
             tracing::error!(
-                error = %e,
+                folder = %dir.display(),
+                error = e,
                 "the data folder cannot be used; make it writable or set CALL_HISTORY_DATA_DIR"
             );
             return None;
         }
     };
+    let left = journal::left_behind(&*disk, dir, &outbox).unwrap_or_else(|e| {
+        tracing::error!(error = %e, "calls of an earlier run cannot be recovered");
+        vec![]
+    });
     let client = match net::http_client(POST_WITHIN) {
         Ok(client) => client,
         Err(e) => {
@@ -117,9 +163,13 @@ fn parts(config: &Config) -> Option<(Observers, Delivery, JoinHandle<()>)> {
     let settings = Settings {
         silence_threshold_ms: millis(config.silence_threshold),
         end_grace_ms: millis(config.end_grace),
+        details: config.details,
+        transcript: config.transcript,
+        profiles: Arc::new(config.profiles.clone()),
     };
-    let observers = Observers::new(settings, config.livekit.clone(), delivery.clone());
-    Some((observers, delivery, sender))
+    let observers =
+        Observers::new(settings, config.livekit.clone(), delivery.clone(), journals);
+    Some(Parts { observers, delivery, sender, health, left, _lock: lock })
 }
 
 /// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.

@@ -7,7 +7,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::worker::WorkerState;
+use crate::{disk::DiskHealth, worker::WorkerState};
 
 /// A short loss of the connection to LiveKit is not an illness.
 const AWAY_FOR: Duration = Duration::from_secs(15);
@@ -16,9 +16,10 @@ const AWAY_FOR: Duration = Duration::from_secs(15);
 struct Admin {
     agent_name: String,
     worker: watch::Receiver<WorkerState>,
+    disk: DiskHealth,
 }
 
-/// The fields of LiveKit's `WorkerInfo`.
+/// The fields of LiveKit's `WorkerInfo`, and what is worth a warning.
 #[derive(Serialize)]
 struct WorkerInfo {
     worker_type: &'static str,
@@ -28,6 +29,8 @@ struct WorkerInfo {
     sdk_version: &'static str,
     protocol_version: u32,
     registered: bool,
+    /// What is wrong but does not stop the work; null if nothing is.
+    warning: Option<String>,
 }
 
 /// Binds and serves until the process ends.
@@ -38,13 +41,14 @@ pub(crate) async fn start(
     addr: SocketAddr,
     agent_name: String,
     worker: watch::Receiver<WorkerState>,
+    disk: DiskHealth,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "health page");
     let app = Router::new()
         .route("/", get(health))
         .route("/worker", get(info))
-        .with_state(Admin { agent_name, worker });
+        .with_state(Admin { agent_name, worker, disk });
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
             tracing::error!(error = %e, "health page ended");
@@ -53,12 +57,16 @@ pub(crate) async fn start(
     Ok(())
 }
 
-async fn health(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+/// 200 also with a warning: a restart would not mend a disk, and loses what is only in memory.
+async fn health(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.worker.borrow().away_since {
         Some(since) if since.elapsed() >= AWAY_FOR => {
-            (StatusCode::SERVICE_UNAVAILABLE, "not connected to LiveKit")
+            (StatusCode::SERVICE_UNAVAILABLE, "not connected to LiveKit".into())
         }
-        _ => (StatusCode::OK, "OK"),
+        _ => match admin.disk.trouble() {
+            Some(trouble) => (StatusCode::OK, format!("warning: the disk fails: {trouble}")),
+            None => (StatusCode::OK, "OK".into()),
+        },
     }
 }
 
@@ -72,5 +80,6 @@ async fn info(State(admin): State<Admin>) -> Json<WorkerInfo> {
         sdk_version: env!("CARGO_PKG_VERSION"),
         protocol_version: 1,
         registered: worker.away_since.is_none(),
+        warning: admin.disk.trouble().map(|t| format!("the disk fails: {t}")),
     })
 }

@@ -28,10 +28,13 @@ pub(crate) struct End {
 }
 
 /// How `end_time` is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Basis {
+    /// The end was seen.
     Observed,
-    /// Backdated from connection quality and the last sign of life.
+    /// The connection died without a goodbye: backdated from connection quality and the last sign
+    /// of life.
     Estimated,
 }
 
@@ -43,6 +46,15 @@ pub(crate) enum Cause {
     },
     /// The room ended, or we lost it, with a caller in it.
     RoomEnded(LeaveReason),
+}
+
+impl End {
+    /// LiveKit's reason of the leave, or of the room's end.
+    pub(crate) fn reason(&self) -> LeaveReason {
+        match &self.cause {
+            Cause::CallerLeft { reason, .. } | Cause::RoomEnded(reason) => *reason,
+        }
+    }
 }
 
 impl Basis {

@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, SecondsFormat};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::carried::Carried;
 
 /// Milliseconds since the Unix epoch. Whose clock it is, is said where it is used.
 #[derive(
@@ -64,6 +67,10 @@ pub(crate) enum Fact {
     Watching {
         server_behind_ms: i64,
     },
+    /// An earlier call in this room left this to ours.
+    Carried(Box<Carried>),
+    /// The worker that saw what comes before died; another goes on from its journal.
+    Recovered,
     /// We lost the room and try to come back.
     Blind,
     /// The room is over for us. Nothing follows.
@@ -109,6 +116,11 @@ pub(crate) enum Fact {
     },
     /// A text stream on `lk.transcription` began.
     StreamOpened(StreamOpened),
+    /// Who really sends a stream: an agent speaks for its caller too.
+    StreamSender {
+        stream: String,
+        identity: String,
+    },
     StreamChunk {
         stream: String,
         text: String,
@@ -188,7 +200,7 @@ pub(crate) enum Kind {
 }
 
 /// LiveKit's `DisconnectReason` (CS §4.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum LeaveReason {
     UnknownReason,
@@ -229,10 +241,32 @@ pub(crate) enum FeedMessage {
     /// The whole conversation so far, as an answer to our request.
     History {
         items: Vec<Item>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        handoffs: Vec<Handoff>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<ToolCall>,
     },
+    /// All that was used so far in the session.
     Usage {
         models: Vec<Model>,
     },
+    /// Tools have run.
+    Tools {
+        calls: Vec<ToolCall>,
+    },
+    /// Another agent of the same session took over.
+    Handoff(Handoff),
+    /// Speech that was paused for noise; `resumed`: it went on.
+    FalseInterruption {
+        at: Option<Moment>,
+        resumed: bool,
+    },
+    /// Who answered, in the opinion of the agent's answering machine detection.
+    Answered {
+        by: Answerer,
+    },
+    /// Something failed in the agent. What it says of it may hold anything, so it is not kept.
+    Error,
     /// Only the time of an event that is nothing to us.
     Clock {
         at: Moment,
@@ -285,11 +319,39 @@ pub(crate) struct Item {
     pub(crate) e2e_latency: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum By {
     User,
     Agent,
+}
+
+/// One call of a tool. The id tells a report of it from the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ToolCall {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) failed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Handoff {
+    pub(crate) id: String,
+    pub(crate) at: Option<Moment>,
+    /// `None`: the first agent of the session.
+    pub(crate) from: Option<String>,
+    pub(crate) to: String,
+}
+
+/// The session's `AmdCategory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answerer {
+    Human,
+    MachineIvr,
+    MachineVm,
+    MachineUnavailable,
+    Uncertain,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -297,9 +359,38 @@ pub(crate) struct Model {
     pub(crate) task: ModelTask,
     pub(crate) provider: String,
     pub(crate) model: String,
+    /// Nothing of it is used by the metrics; `details` tells it.
+    #[serde(default, skip_serializing_if = "Used::is_nothing")]
+    pub(crate) used: Used,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What of a model was used in a session, so far. 0 where it does not apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Used {
+    pub(crate) input_tokens: u64,
+    pub(crate) cached_input_tokens: u64,
+    pub(crate) output_tokens: u64,
+    pub(crate) characters: u64,
+    /// Seconds of sound.
+    #[serde(deserialize_with = "or_zero")]
+    pub(crate) audio_seconds: f64,
+}
+
+/// JSON has no number that is none; it is written as null.
+fn or_zero<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(0.0))
+}
+
+impl Used {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ModelTask {
     Stt,

@@ -1,9 +1,16 @@
 //! Who spoke when. There are several signals for each side; the best one that a call has is used
 //! for that side, alone (CS §6.4). All times here are on our line of time.
+//!
+//! Every signal comes late, by what lies between the sound and it: the way to the agent and its
+//! jitter buffer, the voice detector, the speech recognition, the server's level meter. What is
+//! known of that is taken off here ([`Late`]), in one place, so that everything later reckons with
+//! when it was spoken. `docs/accuracy.md` says what remains.
+
+use serde::Serialize;
 
 use super::{
     event::{AgentState, By, Moment, UserState},
-    feed::AgentView,
+    feed::{AgentView, Said},
     parties::{Part, Parties, Party, Side},
     speech::Segment,
 };
@@ -16,13 +23,14 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    pub(crate) fn overlaps(&self, start: Moment, end: Moment) -> bool {
-        self.start < end && self.end > start
+    pub(crate) fn ms(&self) -> i64 {
+        self.end.since(self.start)
     }
 }
 
 /// Which signal told, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Tier {
     /// States in the agent's session feed.
     Feed,
@@ -32,18 +40,99 @@ pub(crate) enum Tier {
     State,
     /// Active-speaker events.
     Speakers,
-    /// Transcripts: late by the speech recognition's delay.
+    /// Transcripts.
     Transcripts,
     /// Nothing was seen of this side.
+    #[default]
     None,
 }
 
+/// How late a signal tells of the beginning and the end of speech, in milliseconds: medians over
+/// recorded calls of Python and Node agents with phone and browser callers (live-lab §2, §7,
+/// live-lab-node §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Late {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+}
+
+impl Late {
+    const fn new(start: i64, end: i64) -> Self {
+        Self { start, end }
+    }
+
+    /// Of the caller's speech.
+    pub(crate) const fn user(tier: Tier) -> Self {
+        match tier {
+            // The agent hears its caller through network and jitter buffer; its voice detector
+            // backdates to what it heard.
+            Tier::Feed | Tier::Items => Self::new(95, 135),
+            // The server's meter: windows of 400 ms, smoothed.
+            Tier::Speakers => Self::new(440, 890),
+            // First interim and final text of the recognition.
+            Tier::Transcripts => Self::new(560, 500),
+            Tier::State | Tier::None => Self::new(0, 0),
+        }
+    }
+
+    /// Of the agent's speech: what it hands to its track, when it does.
+    pub(crate) const fn agent(tier: Tier) -> Self {
+        match tier {
+            Tier::Feed | Tier::Items | Tier::None => Self::new(0, 0),
+            // The attribute's way through the server.
+            Tier::State => Self::new(10, 10),
+            Tier::Speakers => Self::new(250, 600),
+            // Text is released with the sound, its first word after it was begun.
+            Tier::Transcripts => Self::new(270, 0),
+        }
+    }
+}
+
 /// One side's speech.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) tier: Tier,
     /// In order, not overlapping.
     pub(crate) intervals: Vec<Interval>,
+}
+
+impl Heard {
+    fn new(tier: Tier, late: Late, mut intervals: Vec<Interval>) -> Self {
+        for i in &mut intervals {
+            i.start = i.start.plus(-late.start);
+            i.end = i.end.plus(-late.end).max(i.start);
+        }
+        intervals.sort_by_key(|i| (i.start, i.end));
+        let mut merged: Vec<Interval> = vec![];
+        for i in intervals {
+            match merged.last_mut() {
+                Some(last) if i.start <= last.end => last.end = last.end.max(i.end),
+                _ => merged.push(i),
+            }
+        }
+        let tier = if merged.is_empty() { Tier::None } else { tier };
+        Self { tier, intervals: merged }
+    }
+
+    /// The intervals that begin at `from` or later.
+    pub(crate) fn from(&self, from: Moment) -> &[Interval] {
+        &self.intervals[self.intervals.partition_point(|i| i.start < from)..]
+    }
+
+    /// The intervals that begin before `until`, in order.
+    pub(crate) fn before(&self, until: Moment) -> &[Interval] {
+        &self.intervals[..self.intervals.partition_point(|i| i.start < until)]
+    }
+
+    /// Something of it lies between the two.
+    pub(crate) fn any_between(&self, from: Moment, to: Moment) -> bool {
+        // In order and apart from each other, so the last that began before is the one.
+        self.before(to).last().is_some_and(|i| i.end > from)
+    }
+
+    pub(crate) fn total_ms(&self) -> i64 {
+        self.intervals.iter().fold(0i64, |sum, i| sum.saturating_add(i.ms()))
+    }
 }
 
 pub(crate) fn agent(
@@ -52,11 +141,16 @@ pub(crate) fn agent(
     segments: &[Segment],
     until: Moment,
 ) -> Heard {
+    let heard = |tier, all| Heard::new(tier, Late::agent(tier), all);
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
-    if view.agent_states.iter().any(|(_, s)| speaking(s)) {
-        let marks = view.agent_states.iter().map(|(t, s)| (*t, speaking(s)));
-        let mut all = spans(marks, until);
-        all.extend(before(view, By::Agent, view.agent_states.first().map(|(t, _)| *t)));
+    if view.agent_states.iter().flatten().any(|(_, s)| speaking(s)) {
+        let mut all = vec![];
+        for states in &view.agent_states {
+            all.extend(spans(states.iter().map(|(t, s)| (*t, speaking(s))), until));
+        }
+        let since = view.agent_states.iter().filter_map(|s| s.first()).map(|(t, _)| *t).min();
+        all.extend(before(view, By::Agent, since));
+        all.extend(pauses(view, &all, segments));
         return heard(Tier::Feed, all);
     }
     let mut states: Vec<Interval> = vec![];
@@ -65,12 +159,15 @@ pub(crate) fn agent(
         states.extend(spans(agent.states.iter().map(|(t, s)| (*t, speaking(s))), gone));
     }
     if !states.is_empty() {
+        states.extend(pauses(view, &states, segments));
         return heard(Tier::State, states);
     }
     if !segments.is_empty() {
-        return heard(Tier::Transcripts, segments.iter().map(spoken).collect());
+        let all = segments.iter().map(|s| Interval { start: s.first_at, end: s.end() });
+        return heard(Tier::Transcripts, all.collect());
     }
-    heard(Tier::Speakers, by_speakers(parties, Side::Agent, until))
+    let of = |p: &&Party| parties.side(&p.identity) == Some(Side::Agent);
+    heard(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
 }
 
 pub(crate) fn user(
@@ -79,28 +176,68 @@ pub(crate) fn user(
     segments: &[Segment],
     until: Moment,
 ) -> Heard {
+    let heard = |tier, all| Heard::new(tier, Late::user(tier), all);
     let speaking = |s: &UserState| *s == UserState::Speaking;
-    if view.user_states.iter().any(|(_, s)| speaking(s)) {
-        let marks = view.user_states.iter().map(|(t, s)| (*t, speaking(s)));
-        let mut all = spans(marks, until);
-        all.extend(before(view, By::User, view.user_states.first().map(|(t, _)| *t)));
+    if view.user_states.iter().flatten().any(|(_, s)| speaking(s)) {
+        let mut all = vec![];
+        for states in &view.user_states {
+            all.extend(spans(states.iter().map(|(t, s)| (*t, speaking(s))), until));
+        }
+        let since = view.user_states.iter().filter_map(|s| s.first()).map(|(t, _)| *t).min();
+        all.extend(before(view, By::User, since));
         return heard(Tier::Feed, all);
     }
-    let items: Vec<Interval> = (view.items.iter())
-        .filter(|i| i.by == By::User)
-        .filter_map(|i| Some(Interval { start: i.started_at?, end: i.stopped_at? }))
-        .collect();
+    let of_user = || view.items.iter().filter(|i| i.by == By::User);
+    let items: Vec<Interval> = of_user().filter_map(|i| item_spoken(i, segments)).collect();
     // The last turn often has no times; one missing does not spoil the tier.
-    if !items.is_empty()
-        && items.len() + 1 >= view.items.iter().filter(|i| i.by == By::User).count()
-    {
+    if !items.is_empty() && items.len() + 1 >= of_user().count() {
         return heard(Tier::Items, items);
     }
-    let speakers = by_speakers(parties, Side::User, until);
+    // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
+    // be there too.
+    let transcribed: Vec<&Party> = (parties.callers())
+        .filter(|p| segments.iter().any(|s| s.identity == p.identity))
+        .collect();
+    let speakers = if transcribed.is_empty() {
+        by_speakers(parties.callers(), until)
+    } else {
+        by_speakers(transcribed.into_iter(), until)
+    };
     if !speakers.is_empty() {
         return heard(Tier::Speakers, speakers);
     }
-    heard(Tier::Transcripts, segments.iter().map(spoken).collect())
+    heard(Tier::Transcripts, segments.iter().map(transcribed_speech).collect())
+}
+
+/// An item's own times. Its beginning can be that of a noise long before (live-lab §1.5): then it
+/// is the first interim's that counts.
+fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
+    /// A beginning this long before the first text is that of something else.
+    const STALE_MS: i64 = 1_500;
+    let (start, end) = (item.started_at?, item.stopped_at?);
+    let first_text = (segments.iter())
+        .find(|s| s.end() >= start && s.first_at <= end.plus(STALE_MS))
+        .map(|s| s.first_at);
+    let start = match first_text {
+        Some(text) if text.since(start) > STALE_MS => {
+            text.plus(Late::user(Tier::Items).start - Late::user(Tier::Transcripts).start)
+        }
+        _ => start,
+    };
+    Some(Interval { start, end: end.max(start) })
+}
+
+/// A caller's segment: from its first interim to its final text. One whose text came all at once
+/// tells only its end; how long it took is guessed from its words.
+fn transcribed_speech(s: &Segment) -> Interval {
+    const MS_PER_WORD: i64 = 380;
+    let end = s.last_at;
+    if s.had_interim {
+        return Interval { start: s.first_at, end };
+    }
+    let late = Late::user(Tier::Transcripts);
+    let spoke_for = i64::from(s.words).saturating_mul(MS_PER_WORD).min(30_000);
+    Interval { start: end.plus(late.start - late.end - spoke_for), end }
 }
 
 /// What was said before the feed's states began for us (a late join): told by the items of the
@@ -113,27 +250,34 @@ fn before(view: &AgentView, by: By, states_since: Option<Moment>) -> Vec<Interva
         .collect()
 }
 
-fn heard(tier: Tier, mut intervals: Vec<Interval>) -> Heard {
-    intervals.sort_by_key(|i| (i.start, i.end));
-    let mut merged: Vec<Interval> = vec![];
-    for i in intervals {
-        match merged.last_mut() {
-            Some(last) if i.start <= last.end => last.end = last.end.max(i.end),
-            _ => merged.push(i),
+/// Pauses in one delivery of the agent: it fell silent for a noise, and went on in the same
+/// segment (CS §6.4). Where the agent says that a pause was one, it is.
+fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<Interval> {
+    /// Text closes up to this long after the sound it belongs to.
+    const TEXT_LATE_MS: i64 = 300;
+    let mut sorted = spoken.to_vec();
+    sorted.sort_by_key(|i| (i.start, i.end));
+    let mut out = vec![];
+    for pair in sorted.windows(2) {
+        let pause = Interval { start: pair[0].end, end: pair[1].start };
+        if pause.start >= pause.end {
+            continue;
+        }
+        let from = segments.partition_point(|s| s.first_at < pair[0].start.plus(-TEXT_LATE_MS));
+        let went_on = (segments[from..].iter())
+            .take_while(|s| s.first_at < pause.start)
+            .any(|s| s.end() > pause.end.plus(TEXT_LATE_MS));
+        let said = (view.false_interruptions.iter())
+            .any(|(t, resumed)| *resumed && t.since(pause.end).unsigned_abs() < 250);
+        if went_on || said {
+            out.push(pause);
         }
     }
-    let tier = if merged.is_empty() { Tier::None } else { tier };
-    Heard { tier, intervals: merged }
+    out
 }
 
-/// A segment's stretch: from its first text to its end, or its last text if it has none.
-fn spoken(s: &Segment) -> Interval {
-    Interval { start: s.first_at, end: s.closed_at.unwrap_or(s.last_at).max(s.first_at) }
-}
-
-fn by_speakers(parties: &Parties, side: Side, until: Moment) -> Vec<Interval> {
-    let of = |p: &&Party| parties.side(&p.identity) == Some(side);
-    parties.iter().filter(of).flat_map(|p| spans(p.speaking.iter().copied(), until)).collect()
+fn by_speakers<'a>(of: impl Iterator<Item = &'a Party>, until: Moment) -> Vec<Interval> {
+    of.flat_map(|p| spans(p.speaking.iter().copied(), until)).collect()
 }
 
 /// Stretches between "on" and "off" marks; one still on lasts until `until`.

@@ -1,12 +1,19 @@
 //! What the agent itself reports of its session (`lk.agent.session`): the richest evidence there
 //! is, on the agent's own clock. It may be missing, begin late or stop; nothing depends on it.
 //!
-//! Kept by sender, because whether a sender is an agent may be known only later.
+//! Kept by sender, because whether a sender is an agent may be known only later, and because two
+//! sessions in one room (a voice agent and a transcriber, or one agent after the other) tell the
+//! same words of the caller twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    event::{AgentState, By, FeedMessage, Item, ModelTask, Moment, UserState},
+    event::{
+        AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, Moment, ToolCall,
+        Used, UserState,
+    },
     parties::Parties,
     words,
 };
@@ -14,13 +21,25 @@ use super::{
 const MAX_SENDERS: usize = 8;
 const MAX_ITEMS: usize = 20_000;
 const MAX_STATES: usize = 100_000;
+const MAX_TOOL_CALLS: usize = 10_000;
+const MAX_TOOLS: usize = 256;
+const MAX_MODELS: usize = 64;
+const MAX_HANDOFFS: usize = 256;
+/// Two sessions report the same turn of a caller at most this far apart: each has its own
+/// endpointing.
+const SAME_TURN_MS: i64 = 3_000;
+/// The longest answer that an agent may report to have taken; more was measured from something
+/// else than its caller's words.
+const LONGEST_ANSWER_SECONDS: f64 = 120.0;
 
-/// A message of the conversation, without its text.
+/// A message of the conversation.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) by: By,
     pub(crate) words: u32,
     pub(crate) blank: bool,
+    /// Only where a transcript is asked for.
+    pub(crate) text: Option<Box<str>>,
     pub(crate) interrupted: bool,
     /// Our clock: when we first heard of it.
     pub(crate) arrived: Moment,
@@ -32,24 +51,39 @@ pub(crate) struct Said {
     pub(crate) e2e_latency: Option<f64>,
 }
 
+/// What a tool did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ToolUse {
+    pub(crate) calls: u32,
+    pub(crate) failures: u32,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Feed {
     items: Vec<Said>,
     by_id: BTreeMap<String, usize>,
-    /// Ids of items that belong to an earlier call in the same room.
+    /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room.
     told_before: BTreeSet<String>,
     /// Agent's clock.
     agent_states: Vec<(Moment, AgentState)>,
     /// Agent's clock; speech is backdated to where it really began and ended.
     user_states: Vec<(Moment, UserState)>,
-    models: BTreeMap<&'static str, String>,
+    models: BTreeMap<ModelTask, String>,
+    used: BTreeMap<(ModelTask, String, String), Used>,
+    tools: BTreeMap<String, ToolUse>,
+    tool_calls: BTreeSet<String>,
+    handoffs: Vec<Handoff>,
+    /// Agent's clock: pauses for noise, and whether the speech went on.
+    false_interruptions: Vec<(Moment, bool)>,
+    answered_by: Option<Answerer>,
+    errors: u32,
     /// The smallest (arrival − created), in milliseconds: how far our clock is ahead of the
     /// agent's, plus the least delay of the network.
     offset: Option<i64>,
 }
 
 impl Feed {
-    fn take(&mut self, message: &FeedMessage, at: Moment) {
+    fn take(&mut self, message: &FeedMessage, at: Moment, keep_text: bool) {
         match message {
             FeedMessage::AgentState { at: created, state } => {
                 let created = created.unwrap_or(at);
@@ -68,26 +102,24 @@ impl Feed {
                 if let Some(created) = created {
                     self.learn_offset(*created, at);
                 }
-                self.item(item, at);
+                self.item(item, at, keep_text);
             }
-            FeedMessage::History { items } => items.iter().for_each(|i| self.item(i, at)),
+            FeedMessage::History { items, handoffs, tools } => {
+                items.iter().for_each(|i| self.item(i, at, keep_text));
+                handoffs.iter().for_each(|h| self.handoff(h));
+                tools.iter().for_each(|t| self.tool(t));
+            }
             FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
-            FeedMessage::Usage { models } => {
-                for m in models {
-                    let task = match m.task {
-                        ModelTask::Stt => "stt",
-                        ModelTask::Llm => "llm",
-                        ModelTask::Tts => "tts",
-                    };
-                    let name = match (m.provider.as_str(), m.model.as_str()) {
-                        ("", "") => continue,
-                        ("", model) => model.to_owned(),
-                        (provider, "") => provider.to_owned(),
-                        (provider, model) => format!("{provider}/{model}"),
-                    };
-                    self.models.insert(task, name);
+            FeedMessage::Usage { models } => models.iter().for_each(|m| self.model(m)),
+            FeedMessage::Tools { calls } => calls.iter().for_each(|t| self.tool(t)),
+            FeedMessage::Handoff(h) => self.handoff(h),
+            FeedMessage::FalseInterruption { at: created, resumed } => {
+                if self.false_interruptions.len() < MAX_STATES {
+                    self.false_interruptions.push((created.unwrap_or(at), *resumed));
                 }
             }
+            FeedMessage::Answered { by } => self.answered_by = Some(*by),
+            FeedMessage::Error => self.errors = self.errors.saturating_add(1),
         }
     }
 
@@ -96,9 +128,45 @@ impl Feed {
         self.offset = Some(self.offset.map_or(d, |o| o.min(d)));
     }
 
+    fn model(&mut self, m: &Model) {
+        let name = match (m.provider.as_str(), m.model.as_str()) {
+            ("", "") => return,
+            ("", model) => model.to_owned(),
+            (provider, "") => provider.to_owned(),
+            (provider, model) => format!("{provider}/{model}"),
+        };
+        self.models.insert(m.task, name);
+        let key = (m.task, m.provider.clone(), m.model.clone());
+        if self.used.len() < MAX_MODELS || self.used.contains_key(&key) {
+            self.used.insert(key, m.used);
+        }
+    }
+
+    /// A call of a tool is told when it has run, and again in a history.
+    fn tool(&mut self, t: &ToolCall) {
+        let known = self.told_before.contains(&t.id) || self.tool_calls.contains(&t.id);
+        if known || self.tool_calls.len() >= MAX_TOOL_CALLS {
+            return;
+        }
+        self.tool_calls.insert(t.id.clone());
+        if self.tools.len() < MAX_TOOLS || self.tools.contains_key(&t.name) {
+            let tool = self.tools.entry(t.name.clone()).or_default();
+            tool.calls += 1;
+            tool.failures += u32::from(t.failed);
+        }
+    }
+
+    fn handoff(&mut self, h: &Handoff) {
+        let known = self.told_before.contains(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
+        if !known && self.handoffs.len() < MAX_HANDOFFS {
+            self.handoffs.push(h.clone());
+        }
+    }
+
     /// A later report of the same item fills what an earlier one left open.
-    fn item(&mut self, item: &Item, at: Moment) {
-        let e2e_latency = item.e2e_latency.filter(|l| l.is_finite() && *l >= 0.0);
+    fn item(&mut self, item: &Item, at: Moment, keep_text: bool) {
+        let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_ANSWER_SECONDS).contains(l);
+        let e2e_latency = item.e2e_latency.filter(plausible);
         if let Some(i) = self.by_id.get(&item.id) {
             let known = &mut self.items[*i];
             known.interrupted |= item.interrupted;
@@ -116,6 +184,7 @@ impl Feed {
             by: item.by,
             words: words::count(&item.text),
             blank: item.text.trim().is_empty(),
+            text: keep_text.then(|| item.text.as_str().into()),
             interrupted: item.interrupted,
             arrived: at,
             created_at: item.created_at,
@@ -124,6 +193,21 @@ impl Feed {
             e2e_latency,
         });
     }
+
+    /// It reports an agent that speaks, not one that only listens and writes down.
+    fn speaks(&self) -> bool {
+        self.items.iter().any(|i| i.by == By::Agent && !i.blank)
+            || self.agent_states.iter().any(|(_, s)| *s == AgentState::Speaking)
+    }
+}
+
+/// What a sender's feed leaves to the next call in the same room: a session and its history live
+/// longer than a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FeedBefore {
+    told: BTreeSet<String>,
+    models: BTreeMap<ModelTask, String>,
+    offset: Option<i64>,
 }
 
 /// The feeds of all senders.
@@ -131,50 +215,112 @@ impl Feed {
 pub(crate) struct Feeds(BTreeMap<String, Feed>);
 
 impl Feeds {
-    pub(crate) fn take(&mut self, identity: &str, message: &FeedMessage, at: Moment) {
+    pub(crate) fn take(
+        &mut self,
+        identity: &str,
+        message: &FeedMessage,
+        at: Moment,
+        keep_text: bool,
+    ) {
         if self.0.len() >= MAX_SENDERS && !self.0.contains_key(identity) {
             return;
         }
-        self.0.entry(identity.to_owned()).or_default().take(message, at);
+        self.0.entry(identity.to_owned()).or_default().take(message, at, keep_text);
     }
 
-    /// What the next call in the room must not count again: a history holds the whole session.
-    pub(crate) fn next_call(self) -> Self {
-        let mut feeds = self.0;
-        for feed in feeds.values_mut() {
-            let ids = std::mem::take(&mut feed.by_id).into_keys();
-            let told = std::mem::take(&mut feed.told_before);
-            *feed = Feed {
-                told_before: told.into_iter().chain(ids).collect(),
-                models: std::mem::take(&mut feed.models),
-                offset: feed.offset,
-                ..Feed::default()
-            };
-        }
-        Self(feeds)
+    /// What the next call in the room must know, and must not count again.
+    pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
+        let of = |f: &Feed| FeedBefore {
+            told: (f.told_before.iter().chain(f.by_id.keys()).chain(&f.tool_calls))
+                .chain(f.handoffs.iter().map(|h| &h.id))
+                .cloned()
+                .collect(),
+            models: f.models.clone(),
+            offset: f.offset,
+        };
+        self.0.iter().map(|(identity, f)| (identity.clone(), of(f))).collect()
+    }
+
+    pub(crate) fn from_earlier_call(before: BTreeMap<String, FeedBefore>) -> Self {
+        let of = |b: FeedBefore| Feed {
+            told_before: b.told,
+            models: b.models,
+            offset: b.offset,
+            ..Feed::default()
+        };
+        Self(before.into_iter().map(|(identity, b)| (identity, of(b))).collect())
     }
 
     /// One view of what agents reported, on *our* line of time.
+    ///
+    /// Where an agent speaks, those that only listen are not asked about the caller.
     pub(crate) fn merged(&self, parties: &Parties) -> AgentView {
+        let of_agents = || self.0.iter().filter(|(i, _)| parties.is_agent(i) == Some(true));
+        let some_speak = of_agents().any(|(_, f)| f.speaks());
         let mut view = AgentView::default();
-        for (_, feed) in self.0.iter().filter(|(i, _)| parties.is_agent(i) == Some(true)) {
+        let mut ids: BTreeSet<&str> = BTreeSet::new();
+        let mut items: Vec<(usize, Said)> = vec![];
+        for (n, (_, feed)) in of_agents().enumerate() {
+            view.models.extend(feed.models.clone());
+            view.add_figures(feed);
+            if some_speak && !feed.speaks() {
+                continue;
+            }
             let offset = feed.offset.unwrap_or(0);
             let ours = |t: Moment| t.plus(offset);
-            view.agent_states.extend(feed.agent_states.iter().map(|(t, s)| (ours(*t), *s)));
-            view.user_states.extend(feed.user_states.iter().map(|(t, s)| (ours(*t), *s)));
-            view.items.extend(feed.items.iter().filter(|i| !i.blank).map(|i| Said {
-                created_at: i.created_at.map(ours),
-                started_at: i.started_at.map(ours),
-                stopped_at: i.stopped_at.map(ours),
-                ..i.clone()
-            }));
-            view.models.extend(feed.models.clone());
+            let mut agent_states: Vec<_> =
+                feed.agent_states.iter().map(|(t, s)| (ours(*t), *s)).collect();
+            agent_states.sort_by_key(|(t, _)| *t);
+            view.agent_states.push(agent_states);
+            let mut user_states: Vec<_> =
+                feed.user_states.iter().map(|(t, s)| (ours(*t), *s)).collect();
+            user_states.sort_by_key(|(t, _)| *t);
+            view.user_states.push(user_states);
+            view.false_interruptions
+                .extend(feed.false_interruptions.iter().map(|(t, resumed)| (ours(*t), *resumed)));
+            for (id, i) in &feed.by_id {
+                let said = &feed.items[*i];
+                // A session that goes on from another's conversation has its items, ids and all.
+                if said.blank || !ids.insert(id) {
+                    continue;
+                }
+                items.push((
+                    n,
+                    Said {
+                        created_at: said.created_at.map(ours),
+                        started_at: said.started_at.map(ours),
+                        stopped_at: said.stopped_at.map(ours),
+                        ..said.clone()
+                    },
+                ));
+            }
         }
-        view.agent_states.sort_by_key(|(t, _)| *t);
-        view.user_states.sort_by_key(|(t, _)| *t);
-        view.items.sort_by_key(Said::order);
+        view.items = one_telling_each(items);
         view
     }
+}
+
+/// Sorts, and drops what another session has told of the same turn of the caller.
+fn one_telling_each(mut items: Vec<(usize, Said)>) -> Vec<Said> {
+    items.sort_by_key(|(n, i)| (i.order(), *n));
+    let several = items.windows(2).any(|w| w[0].0 != w[1].0);
+    let mut taken: Vec<(usize, Said)> = Vec::with_capacity(items.len());
+    for (n, item) in items {
+        let twice = several
+            && item.by == By::User
+            && (taken.iter().rev())
+                .take_while(|(_, t)| item.order().since(t.order()) <= SAME_TURN_MS)
+                .any(|(m, t)| {
+                    *m != n
+                        && t.by == By::User
+                        && t.arrived.since(item.arrived).unsigned_abs()
+                            <= SAME_TURN_MS.unsigned_abs()
+                });
+        if !twice {
+            taken.push((n, item));
+        }
+    }
+    taken.into_iter().map(|(_, i)| i).collect()
 }
 
 impl Said {
@@ -188,8 +334,43 @@ impl Said {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AgentView {
     pub(crate) items: Vec<Said>,
-    pub(crate) agent_states: Vec<(Moment, AgentState)>,
-    pub(crate) user_states: Vec<(Moment, UserState)>,
-    /// `stt`, `llm`, `tts` → `provider/model`.
-    pub(crate) models: BTreeMap<&'static str, String>,
+    /// One list for each session, in order.
+    pub(crate) agent_states: Vec<Vec<(Moment, AgentState)>>,
+    pub(crate) user_states: Vec<Vec<(Moment, UserState)>>,
+    pub(crate) false_interruptions: Vec<(Moment, bool)>,
+    /// The last in use: `provider/model`.
+    pub(crate) models: BTreeMap<ModelTask, String>,
+    pub(crate) used: BTreeMap<(ModelTask, String, String), Used>,
+    pub(crate) tools: BTreeMap<String, ToolUse>,
+    pub(crate) handoffs: Vec<Handoff>,
+    pub(crate) answered_by: Option<Answerer>,
+    pub(crate) errors: u32,
+}
+
+impl AgentView {
+    /// What is told but not reckoned with.
+    fn add_figures(&mut self, feed: &Feed) {
+        for (key, used) in &feed.used {
+            let sum = self.used.entry(key.clone()).or_default();
+            sum.input_tokens = sum.input_tokens.saturating_add(used.input_tokens);
+            sum.cached_input_tokens =
+                sum.cached_input_tokens.saturating_add(used.cached_input_tokens);
+            sum.output_tokens = sum.output_tokens.saturating_add(used.output_tokens);
+            sum.characters = sum.characters.saturating_add(used.characters);
+            sum.audio_seconds += used.audio_seconds;
+        }
+        for (name, tool) in &feed.tools {
+            let sum = self.tools.entry(name.clone()).or_default();
+            sum.calls = sum.calls.saturating_add(tool.calls);
+            sum.failures = sum.failures.saturating_add(tool.failures);
+        }
+        let ours = |h: &Handoff| Handoff {
+            at: h.at.map(|t| t.plus(feed.offset.unwrap_or(0))),
+            ..h.clone()
+        };
+        self.handoffs.extend(feed.handoffs.iter().map(ours));
+        self.handoffs.sort_by_key(|h| h.at);
+        self.answered_by = self.answered_by.or(feed.answered_by);
+        self.errors = self.errors.saturating_add(feed.errors);
+    }
 }

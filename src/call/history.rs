@@ -1,11 +1,15 @@
 //! The payload: what is posted to the operator's endpoint. Key order is the order of the fields.
 //!
-//! Nothing is ever added to or left out of these objects; what is not known is `null`, `0` or
-//! `"unknown"`, as each field says.
+//! Nothing is ever added to or left out of these objects but `details`, which an operator can ask
+//! for; what is not known is `null`, `0` or `"unknown"`, as each field says. The JSON Schema in
+//! `docs/schema/` is made of these types and their comments.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+use super::details::Details;
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct CallHistory {
     /// UUIDv5 over the room's sid and the ordinal of the call in it: the idempotency key.
     pub(crate) call_id: String,
@@ -27,16 +31,19 @@ pub(crate) struct CallHistory {
     pub(crate) metrics: Metrics,
     pub(crate) outcomes: Outcomes,
     pub(crate) stage_timeline: Vec<Stage>,
+    /// Only with CALL_HISTORY_DETAILS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) details: Option<Details>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CallType {
     Inbound,
     Outbound,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// Ended as a call ends.
@@ -67,7 +74,7 @@ impl Status {
 }
 
 /// All null when the agent never said anything about itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct AgentConfig {
     pub(crate) stt_config_key: Option<String>,
     pub(crate) llm_config_key: Option<String>,
@@ -77,7 +84,7 @@ pub(crate) struct AgentConfig {
 }
 
 /// Definitions: call-signals §6.4. Times in seconds; `0` when there is nothing to measure.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Metrics {
     pub(crate) total_user_utterances: u32,
     pub(crate) total_agent_utterances: u32,
@@ -93,7 +100,7 @@ pub(crate) struct Metrics {
     pub(crate) interruption_count: u32,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Outcomes {
     /// 0 to 1.
     pub(crate) completion_rate: f64,
@@ -103,14 +110,29 @@ pub(crate) struct Outcomes {
     pub(crate) notes: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Stage {
     pub(crate) stage: String,
     pub(crate) timestamp: String,
 }
 
 /// Rounds to milliseconds; what is not a number becomes 0, so that the body is always JSON.
-fn three_decimals<S: serde::Serializer>(seconds: &f64, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn three_decimals<S: Serializer>(seconds: &f64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(rounded(*seconds))
+}
+
+pub(super) fn option_three_decimals<S: Serializer>(
+    seconds: &Option<f64>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    seconds.map(rounded).serialize(s)
+}
+
+pub(super) fn three_decimals_each<S: Serializer>(all: &[f64], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(all.iter().map(|x| rounded(*x)))
+}
+
+fn rounded(seconds: f64) -> f64 {
     let rounded = (seconds * 1000.0).round() / 1000.0;
-    s.serialize_f64(if rounded.is_finite() { rounded } else { 0.0 })
+    if rounded.is_finite() { rounded } else { 0.0 }
 }

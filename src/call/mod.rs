@@ -20,17 +20,25 @@
 //! | [`ending`] | when a call is over |
 //! | [`status`] | how it ended, in the contract's words |
 //! | [`subject`] | phone number and direction |
+//! | [`profile`] | what a business's calls are about |
+//! | [`carried`] | what a call leaves to the next in its room |
 //! | [`history`] | the payload's types |
+//! | [`details`] | what can be asked for beyond them |
+//! | [`explain`] | which moments made which number |
 //! | [`words`] | how words are counted |
 
+pub(crate) mod carried;
+pub(crate) mod details;
 pub(crate) mod ending;
 pub(crate) mod event;
 pub(crate) mod evidence;
+pub(crate) mod explain;
 pub(crate) mod feed;
 pub(crate) mod history;
 pub(crate) mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod parties;
+pub(crate) mod profile;
 pub(crate) mod published;
 pub(crate) mod speech;
 pub(crate) mod stages;

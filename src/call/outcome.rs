@@ -1,9 +1,13 @@
 //! Agent configuration and outcomes, merged by authority (contract §3): what an agent says in a
 //! message outranks its attributes, those outrank metadata, and the usage it reports comes last.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
+    event::ModelTask,
     feed::AgentView,
     history::{AgentConfig, Outcomes, Status},
+    profile::Profile,
     published::{ConfigPatch, FromMetadata, OutcomesPatch},
 };
 
@@ -14,14 +18,14 @@ pub(crate) enum Source {
     Attribute,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Told {
     config: Option<ConfigPatch>,
     outcomes: OutcomesPatch,
     end: Option<(Option<Status>, Option<String>)>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     message: Told,
     attribute: Told,
@@ -57,9 +61,9 @@ impl Outcome {
     }
 
     /// What holds for the next call in the same room: who the agent is, not what came of the last.
-    pub(crate) fn next_call(self) -> Self {
-        let kept = |t: Told| Told { config: t.config, ..Told::default() };
-        Self { message: kept(self.message), attribute: kept(self.attribute) }
+    pub(crate) fn for_next_call(&self) -> Self {
+        let kept = |t: &Told| Told { config: t.config.clone(), ..Told::default() };
+        Self { message: kept(&self.message), attribute: kept(&self.attribute) }
     }
 
     /// What the agent says of how the call ended, if it says anything.
@@ -81,31 +85,34 @@ impl Outcome {
         for c in told.into_iter().chain(meta).filter_map(Option::as_ref) {
             given.get_or_insert_default().fill_from(c);
         }
-        let model = |task| view.models.get(task).cloned();
+        let model = |task: ModelTask| view.models.get(&task).cloned();
         let Some(c) = given else {
             // Never given: nulls, except what the usage names.
             return AgentConfig {
-                stt_config_key: model("stt"),
-                llm_config_key: model("llm"),
-                tts_config_key: model("tts"),
+                stt_config_key: model(ModelTask::Stt),
+                llm_config_key: model(ModelTask::Llm),
+                tts_config_key: model(ModelTask::Tts),
                 ..Default::default()
             };
         };
         let or_unknown = |v: Option<String>| Some(v.unwrap_or_else(|| "unknown".into()));
         AgentConfig {
-            stt_config_key: or_unknown(c.stt.or_else(|| model("stt"))),
-            llm_config_key: or_unknown(c.llm.or_else(|| model("llm"))),
-            tts_config_key: or_unknown(c.tts.or_else(|| model("tts"))),
+            stt_config_key: or_unknown(c.stt.or_else(|| model(ModelTask::Stt))),
+            llm_config_key: or_unknown(c.llm.or_else(|| model(ModelTask::Llm))),
+            tts_config_key: or_unknown(c.tts.or_else(|| model(ModelTask::Tts))),
             business_type: or_unknown(c.business_type),
             language: Some(c.language.unwrap_or_else(|| "english".into())),
         }
     }
 
-    /// `notes`: what the worker has to add because the record is incomplete.
+    /// `entered`: the stages, in time order. `notes`: what the worker has to add because the record
+    /// is incomplete. What the agent leaves open of rate and success follows from the profile, once
+    /// it published anything that they can follow from.
     pub(crate) fn build(
         &self,
         metadata: &[FromMetadata],
-        last_stage: Option<String>,
+        entered: &[&str],
+        profile: Option<&Profile>,
         notes: &[String],
     ) -> Outcomes {
         let mut o = self.message.outcomes.clone();
@@ -113,12 +120,20 @@ impl Outcome {
         for m in metadata.iter().filter_map(|m| m.outcomes.as_ref()) {
             o.fill_from(m);
         }
+        let known = o.fields_collected.is_some() || !entered.is_empty();
+        let profile = profile.filter(|_| known);
+        let fields_collected = o.fields_collected.unwrap_or_default();
+        let completion_rate = (o.completion_rate)
+            .or_else(|| Some(profile?.completion_rate(&fields_collected)))
+            .unwrap_or(0.0);
+        let successful =
+            o.successful.or_else(|| profile?.successful(entered, completion_rate));
         let all: Vec<String> = o.notes.into_iter().chain(notes.iter().cloned()).collect();
         Outcomes {
-            completion_rate: o.completion_rate.unwrap_or(0.0),
-            fields_collected: o.fields_collected.unwrap_or_default(),
-            final_stage: o.final_stage.or(last_stage),
-            successful: o.successful,
+            completion_rate,
+            fields_collected,
+            final_stage: o.final_stage.or_else(|| entered.last().map(|s| (*s).to_owned())),
+            successful,
             notes: (!all.is_empty()).then(|| all.join(" ")),
         }
     }
@@ -127,6 +142,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::profile::Success;
 
     fn config(stt: &str) -> ConfigPatch {
         ConfigPatch { stt: Some(stt.into()), ..Default::default() }
@@ -142,7 +158,7 @@ mod tests {
             ..Default::default()
         }];
         let mut view = AgentView::default();
-        view.models.insert("tts", "p/m".into());
+        view.models.insert(ModelTask::Tts, "p/m".into());
         let c = o.agent_config(&metadata, &view);
         assert_eq!(c.stt_config_key.as_deref(), Some("s1"));
         assert_eq!(c.llm_config_key.as_deref(), Some("l2"));
@@ -154,7 +170,7 @@ mod tests {
     #[test]
     fn a_configuration_never_given_is_null_but_for_the_models_in_use() {
         let mut view = AgentView::default();
-        view.models.insert("llm", "openai/gpt".into());
+        view.models.insert(ModelTask::Llm, "openai/gpt".into());
         let c = Outcome::default().agent_config(&[], &view);
         assert_eq!(c.llm_config_key.as_deref(), Some("openai/gpt"));
         assert_eq!((c.stt_config_key, c.language, c.business_type), (None, None, None));
@@ -166,11 +182,46 @@ mod tests {
         let rate = |r| OutcomesPatch { completion_rate: Some(r), ..Default::default() };
         o.outcomes(Source::Message, OutcomesPatch { successful: Some(true), ..rate(0.5) });
         o.outcomes(Source::Message, rate(0.75));
-        let b = o.build(&[], Some("bye".into()), &[]);
+        let b = o.build(&[], &["hi", "bye"], None, &[]);
         assert_eq!((b.completion_rate, b.successful), (0.75, Some(true)));
         assert_eq!(b.final_stage.as_deref(), Some("bye"));
         assert_eq!(b.notes, None);
-        let b = o.build(&[], None, &["We were away.".into()]);
+        let b = o.build(&[], &[], None, &["We were away.".into()]);
         assert_eq!(b.notes.as_deref(), Some("We were away."));
+    }
+
+    #[test]
+    fn rate_and_success_follow_from_the_profile_unless_the_agent_says_them() {
+        let profile = Profile {
+            required_fields: vec!["name".into(), "time".into()],
+            success: Success { stages: vec!["done".into()], completion_rate: Some(0.5) },
+            ..Profile::default()
+        };
+        let told = |fields: Option<&[&str]>, rate, successful| {
+            let mut o = Outcome::default();
+            let fields_collected =
+                fields.map(|f| f.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+            let patch = OutcomesPatch {
+                completion_rate: rate,
+                fields_collected,
+                successful,
+                ..OutcomesPatch::default()
+            };
+            o.outcomes(Source::Message, patch);
+            o
+        };
+        let one: Option<&[&str]> = Some(&["name"]);
+        for (o, entered, rate, successful) in [
+            (told(one, None, None), vec!["done"], 0.5, Some(true)),
+            (told(one, None, None), vec![], 0.5, Some(false)),
+            (told(None, None, None), vec!["done"], 0.0, Some(false)),
+            (told(one, Some(0.9), Some(false)), vec!["done"], 0.9, Some(false)),
+            (told(None, None, None), vec![], 0.0, None),
+        ] {
+            let b = o.build(&[], &entered, Some(&profile), &[]);
+            assert_eq!((b.completion_rate, b.successful), (rate, successful), "{entered:?} {o:?}");
+        }
+        let b = told(one, None, None).build(&[], &["done"], None, &[]);
+        assert_eq!((b.completion_rate, b.successful), (0.0, None), "no profile, no rule");
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     event::{AgentState, Joined, Kind, LeaveReason, Moment},
     published::FromMetadata,
@@ -38,7 +40,7 @@ pub(crate) enum Side {
     Agent,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Left {
     /// Our clock.
     pub(crate) at: Moment,
@@ -47,7 +49,7 @@ pub(crate) struct Left {
     pub(crate) reason: LeaveReason,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Party {
     pub(crate) identity: String,
     pub(crate) kind: Kind,
@@ -112,6 +114,11 @@ impl Party {
 
     pub(crate) fn is_sip(&self) -> bool {
         self.kind == Kind::Sip
+    }
+
+    /// It told, as an agent, that it was speaking.
+    pub(crate) fn spoke(&self) -> bool {
+        self.states.iter().any(|(_, s)| *s == AgentState::Speaking)
     }
 
     /// Whether the caller could speak with an agent: a SIP leg was answered, others just joined.
@@ -358,16 +365,23 @@ impl Parties {
         self.by_identity.values().find(|p| p.tracks.contains(sid))
     }
 
-    /// Forgets those that are gone: the next call in the same room starts with who is there.
-    pub(crate) fn next_call(mut self) -> Self {
-        self.by_identity.retain(|_, p| p.present());
-        let there = &self.by_identity;
-        self.order.retain(|i| there.contains_key(i));
-        self.agents = there.values().filter(|p| p.kind == Kind::Agent).count();
-        for p in self.by_identity.values_mut() {
+    /// Those who are still there, with the last of what they did: for the next call in the room.
+    pub(crate) fn for_next_call(&self) -> Vec<Party> {
+        let last = |p: &Party| {
+            let mut p = p.clone();
             p.states.drain(..p.states.len().saturating_sub(1));
             p.speaking.drain(..p.speaking.len().saturating_sub(1));
+            p
+        };
+        self.iter().filter(|p| p.present()).map(last).collect()
+    }
+
+    pub(crate) fn from_earlier_call(there: Vec<Party>) -> Self {
+        let there: Vec<Party> = there.into_iter().take(MAX_PARTIES).collect();
+        Self {
+            agents: there.iter().filter(|p| p.kind == Kind::Agent).count(),
+            order: there.iter().map(|p| p.identity.clone()).collect(),
+            by_identity: there.into_iter().map(|p| (p.identity.clone(), p)).collect(),
         }
-        self
     }
 }

@@ -5,6 +5,7 @@
 //! All of it is untrusted JSON. Whatever does not fit is left out and named, never an error that
 //! reaches further than the message it came in.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{event::Moment, history::Status};
@@ -33,7 +34,8 @@ pub(crate) enum Published {
 }
 
 /// Parts of `agent_config`; later messages overwrite key by key.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ConfigPatch {
     pub(crate) stt: Option<String>,
     pub(crate) llm: Option<String>,
@@ -43,7 +45,8 @@ pub(crate) struct ConfigPatch {
 }
 
 /// Parts of `outcomes`; later messages overwrite key by key.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct OutcomesPatch {
     pub(crate) completion_rate: Option<f64>,
     pub(crate) fields_collected: Option<Vec<String>>,
@@ -274,7 +277,8 @@ impl Reader<'_> {
 
 /// What metadata (of the room, of our job, of the caller) may tell. Metadata belongs to the
 /// operator's application: what is not JSON or not for us is not a problem.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct FromMetadata {
     pub(crate) config: Option<ConfigPatch>,
     pub(crate) outcomes: Option<OutcomesPatch>,

@@ -16,6 +16,12 @@ use super::{
 const MAX_OPEN: usize = 64;
 /// Bytes of one segment's text; what is longer still counts, but not its further words.
 const MAX_TEXT: usize = 64 * 1024;
+/// Streams whose sender is told before they are opened.
+const MAX_SENDERS: usize = 64;
+/// A chunk this much later than the one before it is the next thing said, not the same.
+const ONE_BURST_MS: i64 = 100;
+/// What is longer than this is not compared with what another agent tells.
+const LONGEST_SEGMENT_MS: i64 = 120_000;
 /// Segments of one call: a ten-hour call has some 20,000.
 const MAX_SEGMENTS: usize = 40_000;
 
@@ -29,20 +35,72 @@ pub(crate) struct Segment {
     pub(crate) first_at: Moment,
     /// Last text that changed it.
     pub(crate) last_at: Moment,
+    /// The last text before the burst that `last_at` belongs to: an interrupted stream gets a last
+    /// word with its close.
+    pub(crate) burst_before: Option<Moment>,
     /// When its last stream closed.
     pub(crate) closed_at: Option<Moment>,
     pub(crate) words: u32,
+    /// Only where a transcript is asked for.
+    pub(crate) text: Option<Box<str>>,
+    /// The recognition has said its last word on it.
+    pub(crate) is_final: bool,
+    /// Its text came before it was final: its beginning is known.
+    pub(crate) had_interim: bool,
     /// The server vouches that an agent sent it for somebody else, or nobody is named.
     vouched: bool,
     /// Came in more than one piece: the shape of an agent's speech.
     deltas: bool,
     blank: bool,
+    /// Who sent it, if that is not the one who is named.
+    sender: Option<String>,
 }
 
 impl Segment {
+    fn new(identity: &str, at: Moment) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            track: None,
+            first_at: at,
+            last_at: at,
+            burst_before: None,
+            closed_at: None,
+            words: 0,
+            text: None,
+            is_final: false,
+            had_interim: false,
+            vouched: false,
+            deltas: false,
+            blank: true,
+            sender: None,
+        }
+    }
+
     /// Something was said: white space alone is not.
     pub(crate) fn has_text(&self) -> bool {
         !self.blank
+    }
+
+    /// When it was over, as far as is known.
+    pub(crate) fn end(&self) -> Moment {
+        self.closed_at.unwrap_or(self.last_at).max(self.first_at)
+    }
+
+    fn text_at(&mut self, at: Moment) {
+        if self.blank {
+            self.first_at = at;
+        } else if at.since(self.last_at) > ONE_BURST_MS {
+            self.burst_before = Some(self.last_at);
+        }
+        self.blank = false;
+        self.last_at = at;
+    }
+
+    fn set(&mut self, text: &str, keep_text: bool) {
+        self.words = words::count(text);
+        if keep_text {
+            self.text = Some(text.trim().into());
+        }
     }
 }
 
@@ -70,17 +128,7 @@ impl Table {
         if self.segments.len() >= MAX_SEGMENTS {
             return None;
         }
-        self.segments.push(Segment {
-            identity: identity.to_owned(),
-            track: None,
-            first_at: at,
-            last_at: at,
-            closed_at: None,
-            words: 0,
-            vouched: false,
-            deltas: false,
-            blank: true,
-        });
+        self.segments.push(Segment::new(identity, at));
         self.by_key.insert(key, self.segments.len() - 1);
         Some(self.segments.len() - 1)
     }
@@ -91,11 +139,20 @@ pub(crate) struct Speech {
     streams: Table,
     legacy: Table,
     open: BTreeMap<String, Open>,
+    /// Senders told before their streams.
+    senders: BTreeMap<String, String>,
+    /// A transcript is asked for.
+    keep_text: bool,
 }
 
 impl Speech {
+    pub(crate) fn new(keep_text: bool) -> Self {
+        Self { keep_text, ..Self::default() }
+    }
+
     /// False when it was refused because too much is open.
     pub(crate) fn opened(&mut self, o: &StreamOpened, at: Moment) -> bool {
+        let sender = self.senders.remove(&o.stream);
         if self.open.len() >= MAX_OPEN {
             return false;
         }
@@ -104,10 +161,26 @@ impl Speech {
         let s = &mut self.streams.segments[i];
         s.vouched |= o.generated || o.identity.is_empty();
         s.track = s.track.take().or_else(|| o.track.clone());
+        s.sender = s.sender.take().or(sender);
         s.closed_at = None;
         let open = Open { segment: i, text: String::new(), chunks: 0 };
         self.open.insert(o.stream.clone(), open);
         true
+    }
+
+    pub(crate) fn sent_by(&mut self, stream: &str, sender: &str) {
+        match self.open.get(stream) {
+            Some(open) => {
+                let s = &mut self.streams.segments[open.segment];
+                s.sender.get_or_insert_with(|| sender.to_owned());
+            }
+            None => {
+                if self.senders.len() >= MAX_SENDERS {
+                    self.senders.pop_first();
+                }
+                self.senders.insert(stream.to_owned(), sender.to_owned());
+            }
+        }
     }
 
     /// The transcribed participant, if the stream is known.
@@ -120,21 +193,20 @@ impl Speech {
         if s.blank && open.text.trim().is_empty() {
             return Some(&s.identity);
         }
-        if s.blank {
-            s.first_at = at;
-        }
-        s.blank = false;
-        s.last_at = at;
+        s.text_at(at);
         s.deltas |= open.chunks > 1;
         Some(&s.identity)
     }
 
-    pub(crate) fn closed(&mut self, stream: &str, at: Moment) {
+    pub(crate) fn closed(&mut self, stream: &str, is_final: bool, at: Moment) {
         let Some(open) = self.open.remove(stream) else { return };
         let s = &mut self.streams.segments[open.segment];
         if !open.text.trim().is_empty() {
-            s.words = words::count(&open.text);
+            s.set(&open.text, self.keep_text);
         }
+        // The final text comes twice, first as one that is not.
+        s.had_interim |= !is_final && !s.is_final && at.since(s.first_at) > ONE_BURST_MS;
+        s.is_final |= is_final;
         s.closed_at = Some(at);
     }
 
@@ -149,20 +221,20 @@ impl Speech {
         let Some(i) = self.legacy.find_or_add(identity, id, at) else { return };
         let s = &mut self.legacy.segments[i];
         if !text.trim().is_empty() {
-            if s.blank {
-                s.first_at = at;
-            }
-            s.blank = false;
-            s.words = words::count(text);
-            s.last_at = at;
+            s.had_interim |= !is_final && !s.blank && at.since(s.first_at) > ONE_BURST_MS;
+            s.deltas |= !s.blank;
+            s.text_at(at);
+            s.set(text, self.keep_text);
         }
         if is_final {
+            s.is_final = true;
             s.closed_at = Some(at);
         }
     }
 
     /// The non-empty segments of one side in order of their beginning; legacy packets only where
-    /// no stream told anything of that side (CS §1.4).
+    /// no stream told anything of that side (CS §1.4). Where several agents write down what the
+    /// same caller says, one telling of it.
     pub(crate) fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
         // A transcript counts if an agent sent it: for itself, or for somebody else, which the
         // server marks. Whose it is may only be known long after it came. (Legacy packets of others
@@ -178,20 +250,19 @@ impl Speech {
             found.sort_by_key(|s| s.first_at);
             found
         };
-        let mut found = pick(&self.streams, true);
+        // What is still open counts with the words so far.
+        let mut streams = self.streams.clone();
+        for open in self.open.values().filter(|o| !o.text.trim().is_empty()) {
+            let s = &mut streams.segments[open.segment];
+            if words::count(&open.text) >= s.words {
+                s.set(&open.text, self.keep_text);
+            }
+        }
+        let mut found = pick(&streams, true);
         if found.is_empty() {
             found = pick(&self.legacy, false);
         }
-        // What is still open counts with the words so far.
-        for open in self.open.values().filter(|o| !o.text.trim().is_empty()) {
-            let s = &self.streams.segments[open.segment];
-            if let Some(f) =
-                found.iter_mut().find(|f| f.first_at == s.first_at && f.identity == s.identity)
-            {
-                f.words = f.words.max(words::count(&open.text));
-            }
-        }
-        found
+        if side == Side::User { one_telling(found, parties) } else { found }
     }
 
     /// Whether anything at all was transcribed.
@@ -199,6 +270,33 @@ impl Speech {
         let any = |t: &Table| t.segments.iter().any(Segment::has_text);
         any(&self.streams) || any(&self.legacy)
     }
+}
+
+/// Two agents that transcribe one caller (a voice agent and a transcriber) tell the same words:
+/// those of the agent that speaks count, of others only what it did not tell.
+fn one_telling(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
+    let first = found.first().and_then(|s| s.sender.clone());
+    if found.iter().all(|s| s.sender == first) {
+        return found;
+    }
+    let rank = |s: &Segment| {
+        let p = s.sender.as_deref().and_then(|i| parties.get(i));
+        p.map_or(2, |p| if p.spoke() { 0 } else { 1 + u8::from(p.states.is_empty()) })
+    };
+    let mut best_first: Vec<(u8, Segment)> = found.into_iter().map(|s| (rank(&s), s)).collect();
+    best_first.sort_by_key(|(rank, s)| (*rank, s.first_at));
+    // By their beginning.
+    let mut taken: BTreeMap<(Moment, usize), Segment> = BTreeMap::new();
+    for (n, (_, s)) in best_first.into_iter().enumerate() {
+        let around = (s.first_at.plus(-LONGEST_SEGMENT_MS), 0)..=(s.end(), usize::MAX);
+        let told = taken.range(around).any(|(_, t)| {
+            t.sender != s.sender && t.identity == s.identity && t.end() >= s.first_at
+        });
+        if !told {
+            taken.insert((s.first_at, n), s);
+        }
+    }
+    taken.into_values().collect()
 }
 
 /// Who spoke: the owner of the transcribed track; else the named participant; else, for a nameless

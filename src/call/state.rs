@@ -1,18 +1,22 @@
 //! One call as it goes: takes events, knows when it is over, makes the record.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    carried::Carried,
+    details::{self, Details},
     ending::{self, Cause, End},
     event::{Event, Fact, Kind, LeaveReason, Moment},
     evidence,
     feed::{AgentView, Feeds},
-    history::{CallHistory, CallType, Metrics},
-    metrics,
+    history::{AgentConfig, CallHistory, CallType},
+    metrics::{self, Measured},
     outcome::{Outcome, Source},
-    parties::{Parties, Party, Side},
+    parties::{Part, Parties, Party, Side},
+    profile::{Profile, Profiles},
     published::{FromMetadata, Problem, Published, Reader},
     speech::Speech,
     stages::Stages,
@@ -25,24 +29,39 @@ use super::{
 const HOLD_MS: i64 = 5_000;
 const MAX_HELD: usize = 64;
 const MAX_SIGNS: usize = 10_000;
+/// Times the room was lost and found again; more are told as one.
+const MAX_BLIND: usize = 1_000;
 /// An observer that came this long after the caller says so in the notes.
 const LATE_MS: i64 = 5_000;
 
-#[derive(Clone, Copy, Debug)]
+/// What the operator has set; part of a journal, for it decides the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Settings {
     /// Milliseconds of quiet on both sides that count as a silence.
     pub(crate) silence_threshold_ms: i64,
     /// Milliseconds that a caller has to come back.
     pub(crate) end_grace_ms: i64,
+    /// Adds `details` to the record.
+    pub(crate) details: bool,
+    /// Adds the transcript to the details.
+    pub(crate) transcript: bool,
+    pub(crate) profiles: Arc<Profiles>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { silence_threshold_ms: 5_000, end_grace_ms: 10_000 }
+        Self {
+            silence_threshold_ms: 5_000,
+            end_grace_ms: 10_000,
+            details: false,
+            transcript: false,
+            profiles: Arc::default(),
+        }
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RoomFacts {
     pub(crate) sid: String,
     pub(crate) name: String,
@@ -83,17 +102,21 @@ pub(crate) struct Call {
     watching_since: Option<Moment>,
     blind_since: Option<Moment>,
     blind: Vec<(Moment, Moment)>,
+    /// The worker that saw the beginning died.
+    recovered: bool,
+    /// The latest time that anything happened.
+    last_at: Option<Moment>,
     problems: BTreeMap<Problem, u32>,
 }
 
 impl Call {
     pub(crate) fn new(room: RoomFacts, settings: Settings) -> Self {
         Self {
+            speech: Speech::new(settings.transcript),
             settings,
             room,
             ordinal: 0,
             parties: Parties::default(),
-            speech: Speech::default(),
             feeds: Feeds::default(),
             outcome: Outcome::default(),
             stages: Stages::default(),
@@ -108,25 +131,44 @@ impl Call {
             watching_since: None,
             blind_since: None,
             blind: vec![],
+            recovered: false,
+            last_at: None,
             problems: BTreeMap::new(),
         }
     }
 
-    /// The next call in the same room, with those who are still there.
-    pub(crate) fn next(self, now: Moment) -> Self {
-        Self {
-            ordinal: self.ordinal + 1,
-            parties: self.parties.next_call(),
-            feeds: self.feeds.next_call(),
-            // Said for the whole room; what a caller said was for his own call.
-            opted_out: self.room_metadata.opt_out || self.job_metadata.opt_out,
-            outcome: self.outcome.next_call(),
+    /// What the next call in the same room begins with.
+    pub(crate) fn for_next_call(&self) -> Carried {
+        Carried {
             server_behind_ms: self.server_behind_ms,
-            room_metadata: self.room_metadata,
-            job_metadata: self.job_metadata,
-            watching_since: Some(now),
-            ..Self::new(self.room, self.settings)
+            room_metadata: self.room_metadata.clone(),
+            job_metadata: self.job_metadata.clone(),
+            parties: self.parties.for_next_call(),
+            feeds: self.feeds.for_next_call(),
+            outcome: self.outcome.for_next_call(),
         }
+    }
+
+    /// The next call in the same room, and the event that it begins with.
+    pub(crate) fn next(&self, now: Moment) -> (Self, Event) {
+        let fact = Fact::Carried(Box::new(self.for_next_call()));
+        let event = Event { at: now, fact };
+        let mut next = Self::new(self.room.clone(), self.settings.clone());
+        next.ordinal = self.ordinal.saturating_add(1);
+        next.apply(&event);
+        (next, event)
+    }
+
+    fn carry(&mut self, c: &Carried, at: Moment) {
+        self.server_behind_ms = c.server_behind_ms;
+        self.room_metadata = c.room_metadata.clone();
+        self.job_metadata = c.job_metadata.clone();
+        // Said for the whole room; what a caller said was for his own call.
+        self.opted_out |= c.room_metadata.opt_out || c.job_metadata.opt_out;
+        self.parties = Parties::from_earlier_call(c.parties.clone());
+        self.feeds = Feeds::from_earlier_call(c.feeds.clone());
+        self.outcome = c.outcome.clone();
+        self.watching_since.get_or_insert(at);
     }
 
     /// The position of this call in its room, where that is known better than by counting: an
@@ -141,14 +183,48 @@ impl Call {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
     }
 
+    pub(crate) fn room(&self) -> &RoomFacts {
+        &self.room
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Identities of those who are there.
+    pub(crate) fn present(&self) -> Vec<String> {
+        self.parties.iter().filter(|p| p.present()).map(|p| p.identity.clone()).collect()
+    }
+
+    /// Somebody is or was there whom the record is about.
+    pub(crate) fn has_caller(&self) -> bool {
+        self.parties.caller().is_some()
+    }
+
+    pub(crate) fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
     pub(crate) fn apply(&mut self, event: &Event) {
         let at = event.at;
+        let seen_until = self.last_at;
+        self.last_at = seen_until.max(Some(at));
         match &event.fact {
+            Fact::Carried(c) => self.carry(c, at),
+            Fact::Recovered => {
+                self.recovered = true;
+                self.blind_since.get_or_insert(seen_until.unwrap_or(at));
+                self.parties.all_silent(seen_until.unwrap_or(at));
+            }
             Fact::Watching { server_behind_ms } => {
                 self.server_behind_ms = *server_behind_ms;
                 self.watching_since.get_or_insert(at);
                 if let Some(since) = self.blind_since.take() {
-                    self.blind.push((since, at));
+                    let full = self.blind.len() >= MAX_BLIND;
+                    match self.blind.last_mut().filter(|_| full) {
+                        Some(last) => last.1 = last.1.max(at),
+                        None => self.blind.push((since, at)),
+                    }
                 }
             }
             Fact::Blind => {
@@ -203,7 +279,11 @@ impl Call {
                     self.parties.sign_of_life(speaker, at);
                 }
             }
-            Fact::StreamClosed { stream, .. } => self.speech.closed(stream, at),
+            Fact::StreamSender { stream, identity } => {
+                self.parties.performed(identity);
+                self.speech.sent_by(stream, identity);
+            }
+            Fact::StreamClosed { stream, is_final } => self.speech.closed(stream, *is_final, at),
             Fact::Legacy { identity, segment, text, is_final } => {
                 self.parties.performed(identity);
                 self.parties.sign_of_life(identity, at);
@@ -228,7 +308,7 @@ impl Call {
                     return;
                 }
                 self.parties.performed(identity);
-                self.feeds.take(identity, message, at);
+                self.feeds.take(identity, message, at, self.settings.transcript);
             }
             Fact::Published { identity, text } => self.published(identity.as_deref(), text, at),
         }
@@ -271,12 +351,10 @@ impl Call {
 
     /// The reason of the end, if it is one of ours: an agent's own words are for the record only.
     pub(crate) fn known_reason(&self) -> Option<&'static str> {
-        let caller = self.parties.caller()?;
-        let end = ending::end(&self.parties, self.room_ended)?;
-        let call_type = subject::call_type(caller, &caller.metadata);
+        let parts = self.parts()?;
         match self.outcome.published_end() {
             Some(_) => Some("published by the agent"),
-            None => self.judge(caller, call_type, &end).1.map(status::Reason::as_str),
+            None => status::judge(&self.seen(&parts)).1.map(status::Reason::as_str),
         }
     }
 
@@ -302,39 +380,49 @@ impl Call {
     }
 
     fn build(&self, with_metrics: bool) -> Option<CallHistory> {
-        let caller = self.parties.caller()?;
-        let end = ending::end(&self.parties, self.room_ended)?;
-        let own = &caller.metadata;
-        let call_type = subject::call_type(caller, own);
-        let start = start(caller);
-        let ended = end.at.max(start);
-        let (status, reason) = self.status(caller, call_type, &end);
-        let view = self.feeds.merged(&self.parties);
-        let phone_number = subject::phone_number(caller, own, &self.room.name);
-        let metadata = [self.room_metadata.clone(), self.job_metadata.clone(), own.clone()];
+        let parts = self.parts()?;
+        let Parts { caller, end, view, call_type, start, ended } = &parts;
+        let metadata =
+            [self.room_metadata.clone(), self.job_metadata.clone(), caller.metadata.clone()];
+        let agent_config = self.outcome.agent_config(&metadata, view);
         let stage_timeline = self.stages.timeline();
-        let last_stage = stage_timeline.last().map(|s| s.stage.clone());
-        let mut notes = self.notes(caller, &end);
-        let metrics = if with_metrics {
-            self.metrics(&view, start, ended)
+        let entered: Vec<&str> = stage_timeline.iter().map(|s| s.stage.as_str()).collect();
+        let profile = self.profile(&agent_config);
+        let mut notes = self.notes(caller, end);
+        let measured = if with_metrics {
+            self.measured(&parts)
         } else {
             notes.push("The metrics could not be computed.".into());
-            Metrics::default()
+            Measured::default()
         };
+        let seen = self.seen(&parts);
+        let (status, termination_reason) = match self.outcome.published_end() {
+            Some(published) => published,
+            None => {
+                let (status, reason) = status::judge(&seen);
+                (status, reason.map(|r| r.as_str().to_owned()))
+            }
+        };
+        let profile_name = profile.map(|(name, _)| name.to_owned());
+        let outcomes =
+            self.outcome.build(&metadata, &entered, profile.map(|(_, profile)| profile), &notes);
+        let details = (self.settings.details || self.settings.transcript)
+            .then(|| self.details(&parts, &seen, &measured, profile_name));
         Some(CallHistory {
             call_id: self.id(),
-            phone_number,
+            phone_number: subject::phone_number(caller, &caller.metadata, &self.room.name),
             room_name: self.room.name.clone(),
-            call_type,
+            call_type: *call_type,
             start_time: start.to_rfc3339(),
             end_time: ended.to_rfc3339(),
-            duration_seconds: ended.since(start) as f64 / 1000.0,
+            duration_seconds: ended.since(*start) as f64 / 1000.0,
             status,
-            termination_reason: reason,
-            agent_config: self.outcome.agent_config(&metadata, &view),
-            metrics,
-            outcomes: self.outcome.build(&metadata, last_stage, &notes),
+            termination_reason,
+            agent_config,
+            metrics: measured.metrics(),
+            outcomes,
             stage_timeline,
+            details,
         })
     }
 
@@ -343,52 +431,136 @@ impl Call {
         Some(ending::end(&self.parties, self.room_ended)?.basis)
     }
 
-    fn status(
-        &self,
-        caller: &Party,
-        call_type: CallType,
-        end: &End,
-    ) -> (super::history::Status, Option<String>) {
-        if let Some(published) = self.outcome.published_end() {
-            return published;
+    /// The record, and the moments that made its numbers.
+    pub(crate) fn explained(&self) -> Option<(CallHistory, Measured)> {
+        Some((self.record()?, self.measured(&self.parts()?)))
+    }
+
+    fn parts(&self) -> Option<Parts<'_>> {
+        let caller = self.parties.caller()?;
+        let end = ending::end(&self.parties, self.room_ended)?;
+        let start = start(caller);
+        Some(Parts {
+            call_type: subject::call_type(caller, &caller.metadata),
+            view: self.feeds.merged(&self.parties),
+            ended: end.at.max(start),
+            caller,
+            end,
+            start,
+        })
+    }
+
+    fn seen<'a>(&'a self, parts: &'a Parts<'a>) -> status::Seen<'a> {
+        status::Seen {
+            parties: &self.parties,
+            caller: parts.caller,
+            call_type: parts.call_type,
+            end: &parts.end,
+            agent_heard: !self.speech.of(Side::Agent, &self.parties).is_empty(),
+            answered_by: parts.view.answered_by,
+            recovered: self.recovered,
         }
-        let (status, reason) = self.judge(caller, call_type, end);
-        (status, reason.map(|r| r.as_str().to_owned()))
     }
 
-    fn judge(&self, caller: &Party, call_type: CallType, end: &End) -> status::Verdict {
-        let heard = !self.speech.of(Side::Agent, &self.parties).is_empty();
-        status::judge(&self.parties, caller, call_type, end, heard)
+    fn profile(&self, config: &AgentConfig) -> Option<(&str, &Profile)> {
+        let name = config.business_type.as_deref()?.trim().to_lowercase();
+        self.settings.profiles.get_key_value(&name).map(|(name, p)| (name.as_str(), p))
     }
 
-    fn metrics(&self, view: &AgentView, start: Moment, end: Moment) -> Metrics {
-        let window = Window { start, end };
-        let view = &window.view(view);
+    fn measured(&self, parts: &Parts) -> Measured {
+        let window = Window { start: parts.start, end: parts.ended };
+        let end = parts.ended;
+        let view = &window.view(&parts.view);
         let user_segments = window.segments(Side::User, self.speech.of(Side::User, &self.parties));
         let agent_segments =
             window.segments(Side::Agent, self.speech.of(Side::Agent, &self.parties));
         let user = window.heard(evidence::user(&self.parties, view, &user_segments, end));
         let agent = window.heard(evidence::agent(&self.parties, view, &agent_segments, end));
         let transcribed = self.speech.any() || !view.items.is_empty();
-        let user_utterances =
+        let (user_utterances, user_words) =
             turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
-        let agent_utterances = turns::agent(view, &agent_segments, &agent);
+        let (agent_utterances, agent_words) = turns::agent(view, &agent_segments, &agent);
         let mut signs = self.dtmf.clone();
         signs.extend(self.typed.iter().map(|(at, _)| *at));
-        metrics::metrics(&metrics::Conversation {
+        let measured = metrics::measure(&metrics::Conversation {
             parties: &self.parties,
             view,
+            user_segments: &user_segments,
             agent_segments: &agent_segments,
             user: &user,
             agent: &agent,
             user_utterances: &user_utterances,
             agent_utterances: &agent_utterances,
             other_signs: &signs,
-            unseen: &self.unseen(start, end),
-            start,
+            unseen: &self.unseen(parts.start, end),
+            start: parts.start,
             end,
             silence_threshold_ms: self.settings.silence_threshold_ms,
+        });
+        Measured {
+            user_utterances,
+            agent_utterances,
+            user_words,
+            agent_words,
+            user,
+            agent,
+            ..measured
+        }
+    }
+
+    fn details(
+        &self,
+        parts: &Parts,
+        seen: &status::Seen,
+        measured: &Measured,
+        profile: Option<String>,
+    ) -> Details {
+        let sip = parts.caller.attributes.iter().filter(|(k, _)| k.starts_with("sip."));
+        let told = self.outcome.published_end().is_some();
+        let gap = |(from, to): (Moment, Moment)| details::Gap {
+            from: from.to_rfc3339(),
+            to: to.to_rfc3339(),
+        };
+        let since = self.watching_since;
+        details::build(&details::Sources {
+            ended_by: if told { details::EndedBy::Agent } else { status::ended_by(seen) },
+            disconnect_reason: parts.end.reason(),
+            sip: parts.caller.is_sip().then(|| sip.map(|(k, v)| (k.clone(), v.clone())).collect()),
+            observation: details::Observation {
+                from: since.map(Moment::to_rfc3339),
+                to: self.last_at.map(|at| at.min(parts.ended).to_rfc3339()),
+                gaps: self.unseen(parts.start, parts.ended).into_iter().map(gap).collect(),
+                late_seconds: since
+                    .map(|t| t.since(parts.caller.joined_at) as f64 / 1000.0),
+                end_time_basis: parts.end.basis,
+                recovered: self.recovered,
+            },
+            agents: self.agents_seen(),
+            view: &parts.view,
+            measured,
+            profile,
+            transcript: self.settings.transcript,
         })
+    }
+
+    fn agents_seen(&self) -> Vec<details::Agent> {
+        let voices: Vec<&str> =
+            self.parties.voice_agents().map(|p| p.identity.as_str()).collect();
+        let role = |p: &Party| match self.parties.part(p) {
+            Part::Avatar => details::AgentRole::Avatar,
+            _ if voices.contains(&p.identity.as_str()) => details::AgentRole::Voice,
+            _ => details::AgentRole::Other,
+        };
+        let of = |p: &&Party| matches!(self.parties.part(p), Part::Agent | Part::Avatar);
+        (self.parties.iter().filter(of))
+            .map(|p| details::Agent {
+                identity: p.identity.clone(),
+                role: role(p),
+                joined_at: p.joined_at.to_rfc3339(),
+                left_at: p.left.as_ref().map(|l| l.at.to_rfc3339()),
+                disconnect_reason: p.left.as_ref().map(|l| l.reason),
+            })
+            .collect()
     }
 
     /// Stretches of the call in which the observer saw nothing.
@@ -411,6 +583,9 @@ impl Call {
                     late as f64 / 1000.0
                 ));
             }
+        }
+        if self.recovered {
+            notes.push("The worker was restarted during the call.".into());
         }
         let unseen = self.unseen(start(caller), end.at);
         let missed =
@@ -505,6 +680,17 @@ impl Call {
     fn problem(&mut self, p: Problem) {
         *self.problems.entry(p).or_default() += 1;
     }
+}
+
+/// What a record is made of besides the metrics.
+struct Parts<'a> {
+    caller: &'a Party,
+    end: End,
+    view: AgentView,
+    call_type: CallType,
+    start: Moment,
+    /// Never before the start.
+    ended: Moment,
 }
 
 /// When the caller was connected: an answered leg from its answer on, everybody else from the

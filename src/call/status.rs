@@ -1,8 +1,9 @@
 //! How a call ended, in the contract's words (§2): the first rule that applies, from the top.
 
 use super::{
+    details::EndedBy,
     ending::{Cause, End, LOST_AFTER_MS},
-    event::{LeaveReason, Moment},
+    event::{Answerer, LeaveReason, Moment},
     history::{CallType, Status},
     parties::{Parties, Party},
 };
@@ -39,8 +40,12 @@ pub(crate) enum Reason {
     SipTrunkFailure,
     /// The caller's media connection failed.
     MediaFailure,
+    /// A machine took the call, in the opinion of the agent's detection.
+    Voicemail,
     /// The worker lost the room while a caller was in it.
     ObserverDisconnected,
+    /// The worker was restarted during the call, and the call was over when it came back.
+    ObserverRestarted,
     /// The caller was gone and nothing said why.
     Unknown,
 }
@@ -60,7 +65,9 @@ impl Reason {
             Self::JoinFailure => "join_failure",
             Self::SipTrunkFailure => "sip_trunk_failure",
             Self::MediaFailure => "media_failure",
+            Self::Voicemail => "voicemail",
             Self::ObserverDisconnected => "observer_disconnected",
+            Self::ObserverRestarted => "observer_restarted",
             Self::Unknown => "unknown",
         }
     }
@@ -68,44 +75,82 @@ impl Reason {
 
 pub(crate) type Verdict = (Status, Option<Reason>);
 
-/// Rules 2 to 6; rule 1 (the agent published an end) is the caller's to check first.
-///
-/// `agent_heard`: an agent spoke, whether or not one was seen: hidden ones are not listed.
-pub(crate) fn judge(
-    parties: &Parties,
-    caller: &Party,
-    call_type: CallType,
-    end: &End,
-    agent_heard: bool,
-) -> Verdict {
-    if !parties.callers().any(Party::connected) {
-        return never_connected(parties, caller, call_type, end);
+/// What a verdict is made of.
+pub(crate) struct Seen<'a> {
+    pub(crate) parties: &'a Parties,
+    pub(crate) caller: &'a Party,
+    pub(crate) call_type: CallType,
+    pub(crate) end: &'a End,
+    /// An agent spoke, whether or not one was seen: hidden ones are not listed.
+    pub(crate) agent_heard: bool,
+    pub(crate) answered_by: Option<Answerer>,
+    /// The worker that saw the beginning is not the one that tells.
+    pub(crate) recovered: bool,
+}
+
+/// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
+pub(crate) fn judge(s: &Seen) -> Verdict {
+    if !s.parties.callers().any(Party::connected) {
+        return never_connected(s.parties, s.caller, s.call_type, s.end);
     }
-    if !agent_heard && parties.voice_agents().next().is_none() {
+    if !s.agent_heard && s.parties.voice_agents().next().is_none() {
         return (Status::Failed, Some(Reason::NoAgent));
     }
-    if let Some(verdict) = agent_vanished(parties, end.at) {
+    if let Some(verdict) = agent_vanished(s.parties, s.end.at) {
         return verdict;
     }
-    match &end.cause {
+    let verdict = match &s.end.cause {
         Cause::CallerLeft { identity, reason } => {
-            let left = parties.get(identity).unwrap_or(caller);
+            let left = s.parties.get(identity).unwrap_or(s.caller);
             caller_left(left, *reason)
         }
         // The room was closed around the caller: that is how many agents hang up.
         Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
             (Status::Completed, None)
         }
+        Cause::RoomEnded(LeaveReason::UnknownReason) if s.recovered => {
+            (Status::Dropped, Some(Reason::ObserverRestarted))
+        }
         Cause::RoomEnded(_) => (Status::Dropped, Some(Reason::ObserverDisconnected)),
+    };
+    match (verdict, s.answered_by) {
+        ((Status::Completed, None), Some(Answerer::MachineVm)) => {
+            (Status::Completed, Some(Reason::Voicemail))
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+/// Who ended the call; where the agent says that it did, it did.
+pub(crate) fn ended_by(s: &Seen) -> EndedBy {
+    use LeaveReason as L;
+    match &s.end.cause {
+        Cause::RoomEnded(L::RoomDeleted | L::RoomClosed) => EndedBy::Room,
+        Cause::RoomEnded(L::ServerShutdown | L::SignalClose | L::MediaFailure) => EndedBy::Network,
+        Cause::RoomEnded(_) => EndedBy::Worker,
+        Cause::CallerLeft { identity, reason } => {
+            let left = s.parties.get(identity).unwrap_or(s.caller);
+            match caller_left(left, *reason).1 {
+                _ if !left.connected() => match reason {
+                    L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved => EndedBy::Room,
+                    L::UserRejected | L::UserUnavailable => EndedBy::Caller,
+                    _ if left.call_status() == Some("hangup") => EndedBy::Caller,
+                    _ => EndedBy::Network,
+                },
+                None if matches!(reason, L::ClientInitiated | L::UnknownReason) => EndedBy::Caller,
+                None => EndedBy::Room,
+                Some(Reason::Rejected | Reason::NoAnswer) => EndedBy::Caller,
+                Some(Reason::AgentError) => EndedBy::Agent,
+                Some(Reason::Unknown) => EndedBy::Unknown,
+                Some(_) => EndedBy::Network,
+            }
+        }
     }
 }
 
 /// CS §4.4, the rows without an answer.
 fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
-    let reason = match &end.cause {
-        Cause::CallerLeft { reason, .. } | Cause::RoomEnded(reason) => *reason,
-    };
-    let why = match (call_type, reason) {
+    let why = match (call_type, end.reason()) {
         (_, LeaveReason::UserRejected) => Reason::Rejected,
         (_, LeaveReason::UserUnavailable) => Reason::NoAnswer,
         (CallType::Outbound, _) => Reason::NotConnected,

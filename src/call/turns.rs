@@ -1,4 +1,7 @@
 //! Utterances: what each side said in one go, with its times and words (CS §6.4).
+//!
+//! The agent's own account of the conversation (its items) comes first; what it does not cover,
+//! because we or it came late or the room went before its last word, is made of the transcripts.
 
 use super::{
     event::{By, Moment},
@@ -12,18 +15,39 @@ use super::{
 const JOIN_WITHIN_MS: i64 = 3_000;
 /// Speech without any words counts from this length on, and only if nothing was transcribed.
 const MIN_WORDLESS_MS: i64 = 500;
+/// What was transcribed this long before the first item is not in any item. (An agent's first item
+/// may carry no time but that of its report, some of which come late.)
+const BEFORE_ITEMS_MS: i64 = 3_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Utterance {
     /// When it was spoken; `None` when no signal tells.
     pub(crate) spoken: Option<Interval>,
     pub(crate) words: u32,
+    /// Only where a transcript is asked for.
+    pub(crate) text: Option<Box<str>>,
     /// The agent's own word that it was cut off.
     pub(crate) interrupted: bool,
     /// The agent's own measure of its answer's delay, in seconds.
     pub(crate) e2e_latency: Option<f64>,
     /// By our clock, when we heard of it.
     pub(crate) known_at: Moment,
+}
+
+/// Where the words are from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Words {
+    /// Items of the agent's conversation.
+    Items,
+    /// Transcripts, both where the items do not reach and where there are none.
+    Transcripts,
+    /// Typed texts.
+    Typed,
+    /// None; the sound alone was counted.
+    Sound,
+    #[default]
+    None,
 }
 
 /// What the caller said.
@@ -34,126 +58,195 @@ pub(crate) fn user(
     user: &Heard,
     agent: &Heard,
     transcribed: bool,
-) -> Vec<Utterance> {
+) -> (Vec<Utterance>, Words) {
     let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::User).collect();
     let mut out: Vec<Utterance> = vec![];
     let mut before = Moment::from_millis(i64::MIN);
+    let covered = Covered::by(view, &items);
+    out.extend(join(segments.iter().filter(|s| covered.not_yet(s)), user, agent));
     for item in &items {
         let spoken = match user.tier {
-            Tier::Items => match (item.started_at, item.stopped_at) {
-                (Some(start), Some(end)) => Some(Interval { start, end: end.max(start) }),
-                _ => None,
-            },
+            Tier::Items => of_item(user, item),
             _ => last_chain(user, agent, before, item.created_at.unwrap_or(item.arrived)),
         };
         before = spoken.map_or(before, |s| s.end);
-        out.push(Utterance {
-            spoken,
-            words: item.words,
-            interrupted: false,
-            e2e_latency: None,
-            known_at: item.arrived,
-        });
+        out.push(Utterance { spoken, ..Utterance::from_item(item) });
     }
     // What was transcribed after the last item has none of its own (yet): the room went first.
-    let known = items.iter().map(|i| i.arrived).max();
-    let rest: Vec<&Segment> =
-        segments.iter().filter(|s| known.is_none_or(|k| s.first_at > k)).collect();
-    out.extend(join(&rest, user, agent));
+    out.extend(join(segments.iter().filter(|s| covered.no_more(s)), user, agent));
     // Typed words come as items too where there is a feed.
-    if items.is_empty() {
+    if items.is_empty() && !typed.is_empty() {
+        let words = if out.is_empty() { Words::Typed } else { Words::Transcripts };
         out.extend(typed.iter().map(|(at, words)| Utterance {
             spoken: None,
             words: *words,
+            text: None,
             interrupted: false,
             e2e_latency: None,
             known_at: *at,
         }));
+        return (out, words);
     }
     if out.is_empty() && !transcribed {
-        let long = |i: &&Interval| i.end.since(i.start) >= MIN_WORDLESS_MS;
+        let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
         out.extend(user.intervals.iter().filter(long).map(|i| Utterance {
             spoken: Some(*i),
             words: 0,
+            text: None,
             interrupted: false,
             e2e_latency: None,
             known_at: i.end,
         }));
+        let words = if out.is_empty() { Words::None } else { Words::Sound };
+        return (out, words);
     }
-    out
+    let words = words_from(&items, &out);
+    (out, words)
 }
 
 /// What the agent said.
-pub(crate) fn agent(view: &AgentView, segments: &[Segment], agent: &Heard) -> Vec<Utterance> {
+pub(crate) fn agent(
+    view: &AgentView,
+    segments: &[Segment],
+    agent: &Heard,
+) -> (Vec<Utterance>, Words) {
     let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::Agent).collect();
-    let mut out: Vec<Utterance> = vec![];
+    let covered = Covered::by(view, &items);
+    let mut out = deliveries(segments.iter().filter(|s| covered.not_yet(s)), agent);
     for item in &items {
         let start = item.started_at.or(item.created_at).unwrap_or(item.arrived);
-        let streamed = matching(segments, item);
-        out.push(Utterance {
+        let u = Utterance {
             spoken: at_or_before(agent, start, item.arrived),
-            // An interrupted item may hold the whole text where only its beginning was spoken.
-            words: match streamed {
-                Some(s) if item.interrupted && s.words > 0 => item.words.min(s.words),
-                _ => item.words,
-            },
+            ..Utterance::from_item(item)
+        };
+        // An interrupted item may hold the whole text where only its beginning was spoken.
+        let streamed = matching(segments, item).filter(|s| item.interrupted && s.words > 0);
+        out.push(match streamed {
+            Some(s) if s.words < u.words => {
+                Utterance { words: s.words, text: s.text.clone().or(u.text.clone()), ..u }
+            }
+            _ => u,
+        });
+    }
+    out.extend(deliveries(segments.iter().filter(|s| covered.no_more(s)), agent));
+    let words = words_from(&items, &out);
+    (out, words)
+}
+
+fn words_from(items: &[&Said], out: &[Utterance]) -> Words {
+    match (items.is_empty(), out.is_empty()) {
+        (false, _) => Words::Items,
+        (true, false) => Words::Transcripts,
+        (true, true) => Words::None,
+    }
+}
+
+/// Which stretch of the call the agent's items account for.
+struct Covered {
+    /// Of the whole conversation: it is reported from its beginning or from when we came.
+    since: Option<Moment>,
+    /// Of one side.
+    until: Option<Moment>,
+}
+
+impl Covered {
+    fn by(view: &AgentView, side: &[&Said]) -> Self {
+        let first = |i: &Said| i.order().min(i.arrived);
+        Self {
+            since: view.items.iter().map(first).min(),
+            until: side.iter().map(|i| i.arrived).max(),
+        }
+    }
+
+    fn not_yet(&self, s: &Segment) -> bool {
+        self.since.is_some_and(|since| s.end().plus(BEFORE_ITEMS_MS) < since)
+    }
+
+    /// Without any item of this side all that `not_yet` does not take is left over.
+    fn no_more(&self, s: &Segment) -> bool {
+        !self.not_yet(s) && self.until.is_none_or(|until| s.first_at > until)
+    }
+}
+
+impl Utterance {
+    fn from_item(item: &Said) -> Self {
+        Self {
+            spoken: None,
+            words: item.words,
+            text: item.text.clone(),
             interrupted: item.interrupted,
             e2e_latency: item.e2e_latency,
             known_at: item.arrived,
-        });
+        }
     }
-    let known = items.iter().map(|i| i.arrived).max();
-    let rest = segments.iter().filter(|s| known.is_none_or(|k| s.first_at > k));
-    if agent.tier == Tier::Transcripts || agent.tier == Tier::None {
-        out.extend(rest.map(|s| from_segment(s, agent)));
-        return out;
+
+    fn from_segment(s: &Segment, heard: &Heard) -> Self {
+        Self {
+            spoken: at_or_before(heard, s.first_at, s.end()),
+            words: s.words,
+            text: s.text.clone(),
+            interrupted: false,
+            e2e_latency: None,
+            known_at: s.end(),
+        }
     }
-    // Segments of one stretch of speech are one delivery; a paused one goes on in its segment.
-    let mut last: Option<(Interval, usize)> = None;
-    for s in rest {
-        let u = from_segment(s, agent);
-        match (&last, u.spoken) {
-            (Some((interval, i)), Some(spoken)) if *interval == spoken => {
-                out[*i].words = out[*i].words.saturating_add(u.words);
+
+    fn append(&mut self, words: u32, text: Option<&str>) {
+        self.words = self.words.saturating_add(words);
+        if let (Some(mine), Some(more)) = (&self.text, text) {
+            self.text = Some(format!("{mine} {more}").into());
+        }
+    }
+}
+
+/// The agent's segments as deliveries: those of one stretch of speech are one; a paused one goes
+/// on in its segment.
+fn deliveries<'a>(segments: impl Iterator<Item = &'a Segment>, agent: &Heard) -> Vec<Utterance> {
+    let mut out: Vec<Utterance> = vec![];
+    let each = matches!(agent.tier, Tier::Transcripts | Tier::None);
+    for s in segments {
+        let u = Utterance::from_segment(s, agent);
+        match out.last_mut() {
+            Some(last) if !each && u.spoken.is_some() && last.spoken == u.spoken => {
+                last.append(u.words, u.text.as_deref());
+                last.known_at = u.known_at;
             }
-            (_, spoken) => {
-                last = spoken.map(|i| (i, out.len()));
-                out.push(u);
-            }
+            _ => out.push(u),
         }
     }
     out
 }
 
-fn from_segment(s: &Segment, heard: &Heard) -> Utterance {
-    let end = s.closed_at.unwrap_or(s.last_at);
-    Utterance {
-        spoken: at_or_before(heard, s.first_at, end.max(s.first_at)),
-        words: s.words,
-        interrupted: false,
-        e2e_latency: None,
-        known_at: end,
-    }
-}
-
 /// The stretch of speech that `[from, to]` falls into, or the one that ended last before it.
 fn at_or_before(heard: &Heard, from: Moment, to: Moment) -> Option<Interval> {
-    let overlapping = heard.intervals.iter().find(|i| i.overlaps(from, to.plus(1)));
-    overlapping.or_else(|| heard.intervals.iter().rev().find(|i| i.end <= from)).copied()
+    let begun = heard.before(from.plus(1));
+    let running = begun.last().filter(|i| i.end > from);
+    let next = heard.from(from.plus(1)).first().filter(|i| i.start <= to);
+    running.or(next).or(begun.last()).copied()
+}
+
+/// The stretch that is the item's own.
+fn of_item(user: &Heard, item: &Said) -> Option<Interval> {
+    let end = item.stopped_at?;
+    // Its end is never wrong; taken off is what it came late.
+    user.before(end).last().copied()
 }
 
 /// The streamed text of an item: the segment that was open while it was spoken.
 fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
+    const NEAR_MS: i64 = 1_500;
     let start = item.started_at.or(item.created_at)?;
-    let near = |s: &&Segment| s.first_at.since(start).unsigned_abs() <= 1_500;
-    segments.iter().filter(near).min_by_key(|s| s.first_at.since(start).unsigned_abs())
+    let from = segments.partition_point(|s| s.first_at < start.plus(-NEAR_MS));
+    (segments[from..].iter())
+        .take_while(|s| s.first_at <= start.plus(NEAR_MS))
+        .min_by_key(|s| s.first_at.since(start).unsigned_abs())
 }
 
 /// The caller's last chain of speech that began before `until`: bursts with short pauses and no
 /// agent speech between them. Noise before it is another chain.
 fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Option<Interval> {
     let mut chain: Option<Interval> = None;
-    for i in user.intervals.iter().rev().filter(|i| i.start < until && i.start >= after) {
+    for i in user.before(until).iter().rev().take_while(|i| i.start >= after) {
         match &mut chain {
             None => chain = Some(*i),
             Some(c) if joins(agent, i.end, c.start) => c.start = i.start,
@@ -164,26 +257,29 @@ fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Opti
 }
 
 fn joins(agent: &Heard, end: Moment, start: Moment) -> bool {
-    start.since(end) <= JOIN_WITHIN_MS && !agent.intervals.iter().any(|a| a.overlaps(end, start))
+    start.since(end) <= JOIN_WITHIN_MS && !agent.any_between(end, start)
 }
 
 /// Consecutive segments of the caller that are one utterance.
-fn join(segments: &[&Segment], user: &Heard, agent: &Heard) -> Vec<Utterance> {
+fn join<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    user: &Heard,
+    agent: &Heard,
+) -> Vec<Utterance> {
     let mut out: Vec<Utterance> = vec![];
     let mut last_end: Option<Moment> = None;
     for s in segments {
-        let end = s.closed_at.unwrap_or(s.last_at);
-        if let (Some(e), Some(u)) = (last_end, out.last_mut())
-            && joins(agent, e, s.first_at)
-        {
-            u.words = u.words.saturating_add(s.words);
-            u.known_at = end;
-            let of_segment = from_segment(s, user).spoken;
-            if let (Some(i), Some(n)) = (&mut u.spoken, of_segment) {
-                i.end = i.end.max(n.end);
+        let next = Utterance::from_segment(s, user);
+        let end = s.end();
+        match (last_end, out.last_mut()) {
+            (Some(e), Some(u)) if joins(agent, e, s.first_at) => {
+                u.append(next.words, next.text.as_deref());
+                u.known_at = end;
+                if let (Some(i), Some(n)) = (&mut u.spoken, next.spoken) {
+                    i.end = i.end.max(n.end);
+                }
             }
-        } else {
-            out.push(from_segment(s, user));
+            _ => out.push(next),
         }
         last_end = Some(end);
     }

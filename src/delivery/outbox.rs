@@ -12,12 +12,14 @@
 //! final name is therefore always whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use thiserror::Error;
+
+use crate::disk::{Disk, DiskHealth};
 
 #[derive(Debug, Error)]
 #[error("{action} {path}: {source}")]
@@ -45,9 +47,11 @@ impl<T> Context<T> for io::Result<T> {
 }
 
 /// Blocking: call it where blocking is allowed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Outbox {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    health: DiskHealth,
 }
 
 impl Outbox {
@@ -55,15 +59,19 @@ impl Outbox {
     ///
     /// # Errors
     /// If they cannot.
-    pub(crate) fn open(dir: &Path) -> Result<Self, OutboxError> {
-        let outbox = Self { dir: dir.to_owned() };
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        health: DiskHealth,
+        dir: &Path,
+    ) -> Result<Self, OutboxError> {
+        let outbox = Self { dir: dir.to_owned(), disk, health };
         for folder in ["pending", "sent", "dead"] {
             let path = dir.join(folder);
-            create_private(&path).context("cannot create", &path)?;
+            outbox.disk.create_dir(&path).context("cannot create", &path)?;
         }
         let probe = dir.join("pending").join(".probe");
-        write_synced(&probe, b"").context("cannot write to", &probe)?;
-        fs::remove_file(&probe).context("cannot remove", &probe)?;
+        outbox.disk.write_synced(&probe, b"").context("cannot write to", &probe)?;
+        outbox.disk.remove(&probe).context("cannot remove", &probe)?;
         Ok(outbox)
     }
 
@@ -80,14 +88,23 @@ impl Outbox {
         let unique = uuid::Uuid::new_v4().simple();
         let tmp = pending.join(format!(".{unique}.tmp"));
         let path = self.path("pending", id);
-        write_synced(&tmp, body).context("cannot write", &tmp)?;
-        fs::rename(&tmp, &path).context("cannot rename to", &path)?;
-        sync_dir(&pending).context("cannot sync", &pending)
+        let sealed = (self.disk.write_synced(&tmp, body).context("cannot write", &tmp))
+            .and_then(|()| self.disk.rename(&tmp, &path).context("cannot rename to", &path))
+            .and_then(|()| self.disk.sync_dir(&pending).context("cannot sync", &pending));
+        match &sealed {
+            Ok(()) => self.health.worked("outbox"),
+            Err(e) => {
+                self.health.failed("outbox", &e.source);
+                // Half a file helps nobody; on a full disk it takes the room of a whole one.
+                let _ = self.disk.remove(&tmp);
+            }
+        }
+        sealed
     }
 
     /// Whether a record with this id was ever sealed here, and is still kept.
     pub(crate) fn knows(&self, id: &str) -> bool {
-        ["pending", "sent", "dead"].iter().any(|folder| self.path(folder, id).exists())
+        ["pending", "sent", "dead"].iter().any(|folder| self.disk.exists(&self.path(folder, id)))
     }
 
     /// The sealed bytes.
@@ -96,7 +113,7 @@ impl Outbox {
     /// If the file is gone ([`OutboxError::is_gone`]) or cannot be read.
     pub(crate) fn body(&self, id: &str) -> Result<Vec<u8>, OutboxError> {
         let path = self.path("pending", id);
-        fs::read(&path).context("cannot read", &path)
+        self.disk.read(&path).context("cannot read", &path)
     }
 
     /// The endpoint has it.
@@ -117,7 +134,7 @@ impl Outbox {
 
     fn file_under(&self, folder: &'static str, id: &str) -> Result<(), OutboxError> {
         let to = self.path(folder, id);
-        fs::rename(self.path("pending", id), &to).context("cannot move to", &to)
+        self.disk.rename(&self.path("pending", id), &to).context("cannot move to", &to)
     }
 
     /// Ids of the records that wait from an earlier run, oldest first.
@@ -127,13 +144,10 @@ impl Outbox {
     pub(crate) fn pending(&self) -> Result<Vec<String>, OutboxError> {
         let dir = self.dir.join("pending");
         let mut found = vec![];
-        for entry in fs::read_dir(&dir).context("cannot list", &dir)? {
-            let entry = entry.context("cannot list", &dir)?;
-            let name = entry.file_name();
-            let id = name.to_str().and_then(|n| n.strip_suffix(".json"));
+        for name in self.disk.list(&dir).context("cannot list", &dir)? {
+            let id = name.strip_suffix(".json");
             if let Some(id) = id.filter(|id| !id.starts_with('.')) {
-                let changed = entry.metadata().and_then(|m| m.modified()).ok();
-                found.push((changed, id.to_owned()));
+                found.push((self.disk.changed(&dir.join(&name)), id.to_owned()));
             }
         }
         found.sort();
@@ -141,38 +155,21 @@ impl Outbox {
     }
 }
 
-fn write_synced(path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(body)?;
-    file.sync_all()
-}
-
-/// Records hold personal data: only the worker's own user may look.
-fn create_private(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-/// A rename is only durable once its folder is.
-fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::RealDisk;
+
+    fn open(dir: &Path) -> Outbox {
+        Outbox::open(Arc::new(RealDisk), DiskHealth::new(dir), dir).unwrap()
+    }
 
     #[test]
     fn a_sealed_record_is_listed_read_and_filed() {
         let dir = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(dir.path()).unwrap();
+        let outbox = open(dir.path());
         outbox.seal("a", b"{}").unwrap();
         outbox.seal("b", b"[]").unwrap();
         fs::write(dir.path().join("pending/.c.tmp"), "half").unwrap();
@@ -192,7 +189,7 @@ mod tests {
     fn only_the_owner_can_read_records() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(&dir.path().join("data")).unwrap();
+        let outbox = open(&dir.path().join("data"));
         outbox.seal("a", b"{}").unwrap();
         let mode = |p: &str| fs::metadata(dir.path().join(p)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("data/pending"), 0o700);

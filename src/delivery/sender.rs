@@ -42,8 +42,8 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// Seals the record and queues it. Returns when it is safe on disk, or, if the disk fails,
-    /// when it is queued in memory.
-    pub(crate) async fn submit(&self, record: &CallHistory) {
+    /// when it is queued in memory; true if it is on disk.
+    pub(crate) async fn submit(&self, record: &CallHistory) -> bool {
         let id = record.call_id.clone();
         // Plain numbers, texts and lists: nothing in it can fail to become JSON.
         let body = serde_json::to_vec(record).unwrap_or_default();
@@ -54,6 +54,7 @@ impl Delivery {
             Ok(Err(e)) => Some(e.to_string()),
             Err(e) => Some(e.to_string()),
         };
+        let sealed = problem.is_none();
         if let Some(error) = problem {
             tracing::error!(
                 call_id = id,
@@ -64,6 +65,7 @@ impl Delivery {
         }
         // The sender only ends after all of these are gone.
         let _ = self.queue.send(id);
+        sealed
     }
 }
 

@@ -33,7 +33,7 @@ use std::{sync::Arc, time::Duration};
 use livekit_api::services::room::RoomClient;
 use tokio::sync::{Semaphore, watch as signal};
 
-use crate::{call::Settings, config::LiveKit, delivery::Delivery};
+use crate::{call::Settings, config::LiveKit, delivery::Delivery, journal::Journals};
 
 pub(crate) use watch::{Ended, observe};
 
@@ -73,6 +73,7 @@ pub(crate) struct Observers {
     pub(crate) settings: Settings,
     pub(crate) livekit: LiveKit,
     pub(crate) delivery: Delivery,
+    pub(crate) journals: Journals,
     api: Arc<RoomClient>,
     joins: Arc<Semaphore>,
     panics: signal::Receiver<u64>,
@@ -80,7 +81,12 @@ pub(crate) struct Observers {
 
 impl Observers {
     /// To be made once: it also installs the process's panic hook and LiveKit's transport.
-    pub(crate) fn new(settings: Settings, livekit: LiveKit, delivery: Delivery) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        livekit: LiveKit,
+        delivery: Delivery,
+        journals: Journals,
+    ) -> Self {
         websocket::install();
         let secret = livekit.api_secret.expose();
         let api = RoomClient::with_api_key(&livekit.http_url(), &livekit.api_key, secret)
@@ -90,6 +96,7 @@ impl Observers {
             settings,
             livekit,
             delivery,
+            journals,
             api: Arc::new(api),
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             panics: liveness::install_hook(),

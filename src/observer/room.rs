@@ -76,6 +76,8 @@ pub(super) struct Connection {
     speaking: HashMap<String, bool>,
     /// A token for each participant; its open streams hold copies.
     senders: HashMap<String, Arc<()>>,
+    /// Transcript streams without a chunk yet, and in whose name they are sent.
+    unsent: HashMap<String, String>,
     clock: Clock,
 }
 
@@ -110,6 +112,7 @@ impl Connection {
             sid: sid.map(|s| s.to_string()).unwrap_or_default(),
             speaking: HashMap::new(),
             senders: HashMap::new(),
+            unsent: HashMap::new(),
             clock,
         };
         let server_behind_ms = connection.server_behind_ms();
@@ -273,6 +276,25 @@ impl Connection {
                     let identity = participant_identity.to_string();
                     self.stream(identity.clone(), streams::bytes(&topic, identity, reader));
                 }
+            }
+            // Of an agent's stream in its caller's name only the chunks tell whose it is (CS §1.2).
+            #[allow(deprecated)]
+            RoomEvent::StreamHeaderReceived { header, participant_identity }
+                if header.topic == streams::TRANSCRIPTION && self.unsent.len() < MAX_STREAMS =>
+            {
+                self.unsent.insert(header.stream_id, participant_identity);
+            }
+            #[allow(deprecated)]
+            RoomEvent::StreamChunkReceived { chunk, participant_identity } => {
+                let named = self.unsent.remove(&chunk.stream_id);
+                if named.is_some_and(|named| named != participant_identity) {
+                    let (stream, identity) = (streams::short(&chunk.stream_id), participant_identity);
+                    self.fact(Fact::StreamSender { stream, identity });
+                }
+            }
+            #[allow(deprecated)]
+            RoomEvent::StreamTrailerReceived { trailer, .. } => {
+                self.unsent.remove(&trailer.stream_id);
             }
             RoomEvent::Reconnecting => {
                 self.notice(Notice::Reconnecting);

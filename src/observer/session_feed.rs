@@ -11,9 +11,13 @@ use livekit_protocol::agent::{
 use pbjson_types::Timestamp;
 use prost::Message;
 
+use super::streams::short;
 use crate::call::{
     Moment,
-    event::{AgentState, By, FeedMessage, Item, Model, ModelTask, UserState},
+    event::{
+        AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, ToolCall, Used,
+        UserState,
+    },
 };
 
 pub(super) const TOPIC: &str = "lk.agent.session";
@@ -34,9 +38,7 @@ fn message(envelope: Envelope) -> Option<FeedMessage> {
             e.event.and_then(|e| event(e, at)).or(at.map(|at| FeedMessage::Clock { at }))
         }
         Envelope::Response(r) => match r.response? {
-            Response::GetChatHistory(h) => {
-                Some(FeedMessage::History { items: h.items.into_iter().filter_map(item).collect() })
-            }
+            Response::GetChatHistory(h) => Some(history(h.items)),
             _ => None,
         },
         _ => None,
@@ -63,7 +65,19 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
             };
             FeedMessage::UserState { at, state }
         }
-        Event::ConversationItemAdded(i) => FeedMessage::Item { at, item: item(i.item?)? },
+        Event::ConversationItemAdded(i) => match i.item?.item? {
+            chat_item::Item::Message(m) => FeedMessage::Item { at, item: item(m)? },
+            chat_item::Item::AgentHandoff(h) => FeedMessage::Handoff(handoff(h)),
+            _ => return None,
+        },
+        Event::FunctionToolsExecuted(t) => {
+            FeedMessage::Tools { calls: tools(t.function_calls, t.function_call_outputs) }
+        }
+        Event::AgentFalseInterruption(f) => {
+            FeedMessage::FalseInterruption { at, resumed: f.resumed }
+        }
+        Event::AmdPrediction(p) => FeedMessage::Answered { by: answerer(p.category)? },
+        Event::Error(_) => FeedMessage::Error,
         Event::SessionUsageUpdated(u) => {
             let usage = u.usage?.model_usage.into_iter();
             FeedMessage::Usage { models: usage.filter_map(|m| model(m.usage?)).collect() }
@@ -72,18 +86,89 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
     })
 }
 
-fn model(usage: Usage) -> Option<Model> {
-    let (task, provider, model) = match usage {
-        Usage::Llm(u) => (ModelTask::Llm, u.provider, u.model),
-        Usage::Tts(u) => (ModelTask::Tts, u.provider, u.model),
-        Usage::Stt(u) => (ModelTask::Stt, u.provider, u.model),
-        Usage::Interruption(_) | Usage::Eot(_) => return None,
-    };
-    Some(Model { task, provider, model })
+fn history(all: Vec<ChatItem>) -> FeedMessage {
+    let (mut items, mut handoffs, mut calls, mut outputs) = (vec![], vec![], vec![], vec![]);
+    for i in all.into_iter().filter_map(|i| i.item) {
+        match i {
+            chat_item::Item::Message(m) => items.extend(item(m)),
+            chat_item::Item::AgentHandoff(h) => handoffs.push(handoff(h)),
+            chat_item::Item::FunctionCall(c) => calls.push(c),
+            chat_item::Item::FunctionCallOutput(o) => outputs.push(o),
+            chat_item::Item::AgentConfigUpdate(_) => {}
+        }
+    }
+    FeedMessage::History { items, handoffs, tools: tools(calls, outputs) }
 }
 
-fn item(i: ChatItem) -> Option<Item> {
-    let chat_item::Item::Message(m) = i.item? else { return None };
+fn tools(calls: Vec<pb::FunctionCall>, outputs: Vec<pb::FunctionCallOutput>) -> Vec<ToolCall> {
+    let failed = |id: &str| outputs.iter().any(|o| o.call_id == id && o.is_error);
+    (calls.into_iter())
+        .map(|c| ToolCall {
+            failed: failed(&c.call_id),
+            id: short(&c.call_id),
+            name: short(&c.name),
+        })
+        .collect()
+}
+
+fn handoff(h: pb::AgentHandoff) -> Handoff {
+    Handoff {
+        id: short(&h.id),
+        at: h.created_at.and_then(moment),
+        from: h.old_agent_id.as_deref().map(short),
+        to: short(&h.new_agent_id),
+    }
+}
+
+fn answerer(category: i32) -> Option<Answerer> {
+    Some(match pb::AmdCategory::try_from(category).ok()? {
+        pb::AmdCategory::AmdUnknown => return None,
+        pb::AmdCategory::AmdHuman => Answerer::Human,
+        pb::AmdCategory::AmdMachineIvr => Answerer::MachineIvr,
+        pb::AmdCategory::AmdMachineVm => Answerer::MachineVm,
+        pb::AmdCategory::AmdMachineUnavailable => Answerer::MachineUnavailable,
+        pb::AmdCategory::AmdUncertain => Answerer::Uncertain,
+    })
+}
+
+fn model(usage: Usage) -> Option<Model> {
+    let count = |n: i32| u64::try_from(n).unwrap_or(0);
+    let seconds = |s: f64| if s.is_finite() { s.max(0.0) } else { 0.0 };
+    let (task, provider, model, used) = match usage {
+        Usage::Llm(u) => {
+            let used = Used {
+                input_tokens: count(u.input_tokens),
+                cached_input_tokens: count(u.input_cached_tokens),
+                output_tokens: count(u.output_tokens),
+                ..Used::default()
+            };
+            (ModelTask::Llm, u.provider, u.model, used)
+        }
+        Usage::Tts(u) => {
+            let used = Used {
+                input_tokens: count(u.input_tokens),
+                output_tokens: count(u.output_tokens),
+                characters: count(u.characters_count),
+                audio_seconds: seconds(u.audio_duration),
+                ..Used::default()
+            };
+            (ModelTask::Tts, u.provider, u.model, used)
+        }
+        Usage::Stt(u) => {
+            let used = Used {
+                input_tokens: count(u.input_tokens),
+                output_tokens: count(u.output_tokens),
+                audio_seconds: seconds(u.audio_duration),
+                ..Used::default()
+            };
+            (ModelTask::Stt, u.provider, u.model, used)
+        }
+        Usage::Interruption(_) | Usage::Eot(_) => return None,
+    };
+    Some(Model { task, provider: short(&provider), model: short(&model), used })
+}
+
+fn item(m: pb::ChatMessage) -> Option<Item> {
     let by = match ChatRole::try_from(m.role).ok()? {
         ChatRole::User => By::User,
         ChatRole::Assistant => By::Agent,

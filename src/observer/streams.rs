@@ -98,7 +98,7 @@ fn transcript(identity: String, reader: TextStreamReader) -> Facts {
     }))
 }
 
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     id.chars().take(MAX_ID).collect()
 }
 

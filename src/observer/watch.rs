@@ -27,6 +27,7 @@ use crate::{
         event::LeaveReason, published::Problem,
     },
     clock::Clock,
+    journal::{CallJournal, LeftBehind},
     stop::Stop,
     telemetry::masked,
 };
@@ -54,14 +55,16 @@ pub(crate) enum Ended {
     Failed(String),
 }
 
-/// Observes one room to its end. `finished` is called when all is told, before the room is left.
+/// Observes one room to its end. `left`: a call of it that an earlier run left behind. `finished` is
+/// called when all is told, before the room is left.
 pub(crate) async fn observe(
     shared: Arc<Observers>,
     assignment: Assignment,
+    left: Option<LeftBehind>,
     stop: watch::Receiver<Stop>,
     finished: impl FnOnce(&Ended),
 ) -> Ended {
-    let clock = Clock::start();
+    let clock = left.as_ref().map_or_else(Clock::start, |l| Clock::start_after(l.last_at));
     let panics = shared.panics.clone();
     let mut watch = Watch {
         room_name: masked(&assignment.room),
@@ -71,6 +74,7 @@ pub(crate) async fn observe(
         stop,
         panics,
         call: None,
+        journal: None,
         presence: Presence::default(),
         reconnecting_since: None,
         unsure_since: None,
@@ -81,7 +85,8 @@ pub(crate) async fn observe(
         problems: BTreeSet::new(),
         calls: 0,
     };
-    let (ended, mut connection) = watch.run().await;
+    let (ended, mut connection) = watch.run(left).await;
+    watch.forget_journal();
     finished(&ended);
     if let Some(c) = &mut connection {
         c.close();
@@ -123,6 +128,8 @@ struct Watch {
     panics: watch::Receiver<u64>,
     /// `None` before the first join.
     call: Option<Call>,
+    /// Of that call.
+    journal: Option<CallJournal>,
     presence: Presence,
     /// Since when the SDK tries to reconnect.
     reconnecting_since: Option<Moment>,
@@ -142,21 +149,25 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(&mut self) -> (Ended, Option<Connection>) {
+    async fn run(&mut self, left: Option<LeftBehind>) -> (Ended, Option<Connection>) {
         self.panics.mark_unchanged();
-        let mut connection = match self.first_join().await {
+        let joined = match left {
+            Some(left) => self.go_on(left).await,
+            None => self.first_join().await,
+        };
+        let mut connection = match joined {
             Ok(c) => c,
             Err(ended) => return (ended, None),
         };
         loop {
             match self.follow(&mut connection).await {
                 Parted::RoomEnded(reason) => {
-                    self.room_over(&mut connection, reason, self.clock.now()).await;
+                    self.room_over(Some(&mut connection), reason, self.clock.now()).await;
                     return (Ended::Done, Some(connection));
                 }
                 Parted::Stopped => {
                     let reason = LeaveReason::ClientInitiated;
-                    self.room_over(&mut connection, reason, self.clock.now()).await;
+                    self.room_over(Some(&mut connection), reason, self.clock.now()).await;
                     return (Ended::Done, Some(connection));
                 }
                 Parted::Replaced => {
@@ -166,7 +177,7 @@ impl Watch {
                         "the room is gone, and another has its name; left at once"
                     );
                     let lost_at = self.lost_at();
-                    self.room_over(&mut connection, LeaveReason::UnknownReason, lost_at).await;
+                    self.room_over(Some(&mut connection), LeaveReason::UnknownReason, lost_at).await;
                     return (Ended::Done, Some(connection));
                 }
                 Parted::Lost(reason) => {
@@ -182,7 +193,7 @@ impl Watch {
                     match self.come_back(lost_at).await {
                         Some(c) => connection = c,
                         None => {
-                            self.room_over(&mut connection, reason, lost_at).await;
+                            self.room_over(Some(&mut connection), reason, lost_at).await;
                             return (Ended::Done, None);
                         }
                     }
@@ -290,13 +301,14 @@ impl Watch {
             return Err(Ended::NotOurs);
         }
         let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
-        let mut call = Call::new(facts, self.shared.settings);
+        let mut call = Call::new(facts, self.shared.settings.clone());
         // Calls of this room that an earlier observation has told keep their ids.
         let mut ordinal = 0;
         while self.shared.delivery.knows(&call.id()).await {
             ordinal += 1;
             call.set_ordinal(ordinal);
         }
+        self.journal = Some(self.shared.journals.begin(&call));
         self.call = Some(call);
         if !self.assignment.metadata.is_empty() {
             let metadata = self.assignment.metadata.clone();
@@ -310,6 +322,32 @@ impl Watch {
             "joined"
         );
         Ok(c)
+    }
+
+    /// A call that an earlier run was watching: in the room again, or told as far as it was seen.
+    async fn go_on(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
+        let LeftBehind { call, last_at, whole } = left;
+        self.sid = call.room().sid.clone();
+        self.live = call.has_caller();
+        self.present = call.present().into_iter().collect();
+        self.journal = Some(self.shared.journals.go_on(&call, whole));
+        tracing::info!(
+            call_id = call.id(),
+            room = self.room_name,
+            "a call that an earlier run was watching"
+        );
+        self.call = Some(call);
+        // Over already, but its record could not be sealed.
+        if self.phase() == Phase::Over {
+            self.call_over().await;
+            return Err(Ended::Done);
+        }
+        self.apply(self.clock.now(), Fact::Recovered);
+        if let Some(c) = self.come_back(last_at).await {
+            return Ok(c);
+        }
+        self.room_over(None, LeaveReason::UnknownReason, last_at).await;
+        Err(Ended::Done)
     }
 
     /// Into the same room again, for as long as there may be one.
@@ -496,9 +534,17 @@ impl Watch {
     fn apply(&mut self, at: Moment, fact: Fact) {
         let Some(call) = &mut self.call else { return };
         let event = Event { at, fact };
+        if let Some(journal) = &self.journal {
+            journal.append(&event);
+        }
         // What one event breaks must not take the whole call with it.
         if catch_unwind(AssertUnwindSafe(|| call.apply(&event))).is_err() {
             tracing::error!(room = self.room_name, "an event could not be taken, the call goes on");
+        }
+        if call.opted_out()
+            && let Some(journal) = self.journal.take()
+        {
+            journal.forget();
         }
         for (problem, count) in call.take_problems() {
             if self.problems.insert(problem) {
@@ -528,9 +574,16 @@ impl Watch {
     // ---- ending ------------------------------------------------------------------------------
 
     /// The last call in this room, if one is on.
-    async fn room_over(&mut self, c: &mut Connection, reason: LeaveReason, ended_at: Moment) {
-        for (at, fact) in c.rest(REST_WITHIN).await {
-            self.apply(at, fact);
+    async fn room_over(
+        &mut self,
+        c: Option<&mut Connection>,
+        reason: LeaveReason,
+        ended_at: Moment,
+    ) {
+        if let Some(c) = c {
+            for (at, fact) in c.rest(REST_WITHIN).await {
+                self.apply(at, fact);
+            }
         }
         self.apply(ended_at, Fact::RoomEnded { reason });
         if self.live {
@@ -558,9 +611,25 @@ impl Watch {
             .unwrap_or_else(|_| call.record_without_metrics())
         {
             self.log_end(&call, &record);
-            self.shared.delivery.submit(&record).await;
+            let sealed = self.shared.delivery.submit(&record).await;
+            // A record that is not on disk can be made again from its journal.
+            match self.journal.take() {
+                Some(journal) if sealed => journal.end(),
+                _ => {}
+            }
         }
-        self.call = Some(call.next(self.clock.now()));
+        let (next, event) = call.next(self.clock.now());
+        let journal = self.shared.journals.begin(&next);
+        journal.append(&event);
+        self.journal = Some(journal);
+        self.call = Some(next);
+    }
+
+    /// A room that is over leaves no journal of a call that never was.
+    fn forget_journal(&mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.forget();
+        }
     }
 
     fn log_end(&self, call: &Call, r: &CallHistory) {

@@ -20,6 +20,7 @@ use tokio::{
 use super::{WorkerState, sleep_or_stop};
 use crate::{
     config::Config,
+    journal::LeftBehind,
     observer::{self, Assignment, Ended, Observers},
     stop::Stop,
     telemetry::masked,
@@ -161,12 +162,29 @@ impl Jobs {
         }
         let id = job.id.clone();
         let url = a.url.filter(|u| !u.is_empty()).unwrap_or_else(|| self.url.clone());
-        self.start(assignment(job, url, a.token));
+        self.start(assignment(job, url, a.token), None);
         self.publish();
         Some(update(id, JobStatus::JsRunning, String::new()))
     }
 
-    fn start(&mut self, assignment: Assignment) {
+    /// Calls that an earlier run was watching.
+    pub(super) fn go_on(&mut self, left: Vec<LeftBehind>) {
+        for l in left {
+            let room = l.call.room();
+            let assignment = Assignment {
+                id: uuid::Uuid::new_v4().simple().to_string(),
+                room: room.name.clone(),
+                room_sid: Some(room.sid.clone()),
+                metadata: String::new(),
+                url: self.url.clone(),
+                token: None,
+            };
+            self.start(assignment, Some(l));
+        }
+        self.publish();
+    }
+
+    fn start(&mut self, assignment: Assignment, left: Option<LeftBehind>) {
         let id = assignment.id.clone();
         self.running.insert(id.clone(), assignment.room_sid.clone().unwrap_or_default());
         let (observers, stop, report) =
@@ -174,7 +192,8 @@ impl Jobs {
         self.tasks.spawn(async move {
             // Runs also if the observer panics: its job must not count for ever.
             let mut guard = Report { id, report, told: false };
-            observer::observe(observers, assignment, stop, |ended| guard.tell(ended.clone())).await;
+            let tell = |ended: &Ended| guard.tell(ended.clone());
+            observer::observe(observers, assignment, left, stop, tell).await;
         });
     }
 

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{config::Config, observer::Observers, stop::Stop};
+use crate::{config::Config, journal::LeftBehind, observer::Observers, stop::Stop};
 use backoff::Backoff;
 use connection::{Broken, Registered};
 use jobs::Jobs;
@@ -40,14 +40,17 @@ pub(crate) struct WorkerState {
     pub(crate) load: f32,
 }
 
-/// Runs until drained, or until told to stop now.
+/// Runs until drained, or until told to stop now. `left`: calls that an earlier run was watching,
+/// gone on with first.
 pub(crate) async fn run(
     config: &Config,
     observers: Arc<Observers>,
+    left: Vec<LeftBehind>,
     mut stop: watch::Receiver<Stop>,
     state: watch::Sender<WorkerState>,
 ) {
     let mut jobs = Jobs::new(config, observers, stop.clone(), state.clone());
+    jobs.go_on(left);
     let mut backoff = Backoff::default();
     state.send_modify(|s| s.away_since = Some(Instant::now()));
     loop {

@@ -242,7 +242,7 @@ fn with_feed() -> Told {
     t.item(5_700, item("i2", By::User, "I want a table", Some((4_000, 5_500))));
     t.feed_agent(6_300, Speaking).feed_agent(8_000, Listening);
     let reply = item("i3", By::Agent, "for how many", Some((6_300, 8_000)));
-    t.item(8_000, Item { e2e_latency: Some(0.8), ..reply });
+    t.item(8_000, Item { e2e_latency: heard(0.8), ..reply });
     t
 }
 
@@ -252,7 +252,7 @@ fn the_session_feed_is_used_when_it_is_there() {
     // The same words on the stream are not added.
     t.stream("agent", 1_100, 2_900, "hello how can I help", true);
     t.stream("agent", 6_400, 7_900, "for how many", true);
-    t.caller_says(4_600, 5_600, "I want a table");
+    t.caller_says(4_000, 5_500, "I want a table");
     let m = t.ends(9_000).metrics;
     assert_eq!((m.total_user_utterances, m.total_agent_utterances), (1, 2));
     assert_eq!((m.longest_user_utterance, m.longest_agent_utterance), (4, 5));
@@ -278,15 +278,15 @@ fn the_agents_clock_may_be_wrong() {
     };
     let i = item("i1", By::Agent, "hello how can I help ", None);
     t.feed(3_000, FeedMessage::Item { at: shifted(3_000), item: moved(i, 1_000, 3_000) });
-    for (ms, state) in [(4_000, UserState::Speaking), (5_500, UserState::Listening)] {
+    for (ms, state) in [(4_095, UserState::Speaking), (5_635, UserState::Listening)] {
         t.feed(ms, FeedMessage::UserState { at: shifted(ms), state });
     }
     let i = item("i2", By::User, "I want a table", None);
-    t.feed(5_700, FeedMessage::Item { at: shifted(5_700), item: moved(i, 4_000, 5_500) });
+    t.feed(5_700, FeedMessage::Item { at: shifted(5_700), item: moved(i, 4_095, 5_635) });
     for (ms, state) in [(6_300, AgentState::Speaking), (8_000, AgentState::Listening)] {
         t.feed(ms, FeedMessage::AgentState { at: shifted(ms), state });
     }
-    let i = Item { e2e_latency: Some(0.8), ..item("i3", By::Agent, "for how many", None) };
+    let i = Item { e2e_latency: heard(0.8), ..item("i3", By::Agent, "for how many", None) };
     t.feed(8_000, FeedMessage::Item { at: shifted(8_000), item: moved(i, 6_300, 8_000) });
     assert_eq!(t.ends(9_000).metrics, right);
 }
@@ -353,16 +353,16 @@ fn the_history_asked_for_at_the_end_fills_a_node_agents_call() {
     let mut t = Told::web_call();
     // Seen live: states and streams.
     t.agent_says(1_000, 3_000, "hello how can I help");
-    t.caller_says(4_600, 6_000, "I want a table");
+    t.caller_says(4_000, 5_500, "I want a table");
     t.agent_says(7_300, 9_000, "for how many");
     t.leaves(10_000, "caller", LeaveReason::ClientInitiated);
     let reply = item("i3", By::Agent, "for how many", Some((7_300, 9_000)));
     let items = vec![
         item("i1", By::Agent, "hello how can I help", Some((1_000, 3_000))),
         item("i2", By::User, "I want a table", Some((4_000, 5_500))),
-        Item { e2e_latency: Some(1.8), ..reply },
+        Item { e2e_latency: heard(1.8), ..reply },
     ];
-    t.feed(10_020, FeedMessage::History { items });
+    t.feed(10_020, history(items));
     let m = t.record().metrics;
     assert_eq!((m.total_user_utterances, m.total_agent_utterances), (1, 2));
     assert_eq!(m.average_agent_response_time, 1.8);
@@ -373,7 +373,7 @@ fn the_history_asked_for_at_the_end_fills_a_node_agents_call() {
 fn items_are_merged_by_id() {
     let mut t = with_feed();
     let again = Item { interrupted: true, ..item("i3", By::Agent, "for how many", None) };
-    t.feed(8_500, FeedMessage::History { items: vec![again, item("i4", By::User, "four", None)] });
+    t.feed(8_500, history(vec![again, item("i4", By::User, "four", None)]));
     let m = t.ends(9_000).metrics;
     assert_eq!((m.total_user_utterances, m.total_agent_utterances), (2, 2));
 }

@@ -1,4 +1,5 @@
-//! The core, told calls in plain words. Times are milliseconds from the start of the script.
+//! The core, told calls in plain words. Times are milliseconds from the start of the script, and
+//! those of speech are when it was spoken: what tells of it comes as late as it does in a room.
 
 mod endings;
 mod evidence;
@@ -13,8 +14,10 @@ use super::{
     event::{
         AgentState, By, FeedMessage, Item, Joined, Kind, LeaveReason, StreamOpened, UserState,
     },
+    evidence::{Late, Tier},
 };
 
+const TRANSCRIPT: Late = Late::user(Tier::Transcripts);
 const ZERO: i64 = 1_700_000_000_000;
 
 fn at(ms: i64) -> Moment {
@@ -79,7 +82,7 @@ impl Told {
     }
 
     fn state(&mut self, ms: i64, state: &str) -> &mut Self {
-        self.sets(ms, "agent", &[("lk.agent.state", state)])
+        self.sets(ms + Late::agent(Tier::State).start, "agent", &[("lk.agent.state", state)])
     }
 
     /// The agent speaks: state, text, state.
@@ -93,8 +96,10 @@ impl Told {
     fn caller_says(&mut self, from: i64, to: i64, text: &str) -> &mut Self {
         let segment = format!("SG_{from}");
         let first = text.split(' ').next().unwrap_or("");
+        let (from, to) = (from + TRANSCRIPT.start, to + TRANSCRIPT.end);
         self.segment("caller", &segment, from, from, first, false);
-        self.segment("caller", &segment, to, to, text, true)
+        self.segment("caller", &segment, from + 200, from + 200, text, false);
+        self.segment("caller", &segment, to.max(from + 200), to.max(from + 200), text, true)
     }
 
     fn stream(&mut self, who: &str, from: i64, to: i64, text: &str, is_final: bool) -> &mut Self {
@@ -149,6 +154,8 @@ impl Told {
     }
 
     fn feed_user(&mut self, ms: i64, state: UserState) -> &mut Self {
+        let late = Late::user(Tier::Feed);
+        let ms = ms + if state == UserState::Speaking { late.start } else { late.end };
         self.feed(ms, FeedMessage::UserState { at: Some(at(ms)), state })
     }
 
@@ -180,6 +187,8 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn item(id: &str, by: By, text: &str, spoken: Option<(i64, i64)>) -> Item {
+    let late = if by == By::User { Late::user(Tier::Items) } else { Late::agent(Tier::Items) };
+    let spoken = spoken.map(|(from, to)| (from + late.start, to + late.end));
     Item {
         id: id.into(),
         by,
@@ -190,4 +199,13 @@ fn item(id: &str, by: By, text: &str, spoken: Option<(i64, i64)>) -> Item {
         stopped_at: spoken.map(|(_, to)| at(to)),
         e2e_latency: None,
     }
+}
+
+fn history(items: Vec<Item>) -> FeedMessage {
+    FeedMessage::History { items, handoffs: vec![], tools: vec![] }
+}
+
+/// What an agent reports of an answer that took so many seconds: it heard its caller end late.
+fn heard(seconds: f64) -> Option<f64> {
+    Some(seconds - Late::user(Tier::Feed).end as f64 / 1000.0)
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::call::event::{Model, ModelTask};
+use crate::call::event::{Model, ModelTask, Used};
 
 /// Few names, so that events meet each other.
 fn who() -> impl Strategy<Value = String> {
@@ -105,10 +105,11 @@ fn feed() -> impl Strategy<Value = FeedMessage> {
         (some(), agent).prop_map(|(at, state)| FeedMessage::AgentState { at, state }),
         (some(), user).prop_map(|(at, state)| FeedMessage::UserState { at, state }),
         (some(), item()).prop_map(|(at, item)| FeedMessage::Item { at, item }),
-        prop::collection::vec(item(), 0..4).prop_map(|items| FeedMessage::History { items }),
+        prop::collection::vec(item(), 0..4).prop_map(history),
         time().prop_map(|at| FeedMessage::Clock { at }),
         text().prop_map(|model| {
-            let model = Model { task: ModelTask::Llm, provider: String::new(), model };
+            let used = Used { audio_seconds: 1.5, ..Used::default() };
+            let model = Model { task: ModelTask::Llm, provider: String::new(), model, used };
             FeedMessage::Usage { models: vec![model] }
         }),
     ]
@@ -195,7 +196,7 @@ proptest! {
             Fact::StreamOpened(_) | Fact::Legacy { .. } | Fact::Chat { .. } => 1,
             Fact::Speaking { .. } => 1,
             Fact::Feed { message: FeedMessage::Item { .. }, .. } => 1,
-            Fact::Feed { message: FeedMessage::History { items }, .. } => items.len(),
+            Fact::Feed { message: FeedMessage::History { items, .. }, .. } => items.len(),
             Fact::Feed { message: FeedMessage::UserState { .. }, .. } => 1,
             _ => 0,
         });
@@ -223,7 +224,7 @@ proptest! {
 
     #[test]
     fn the_next_call_starts_empty(events in story()) {
-        let call = tell(&events).next(at(500_000));
+        let (call, _) = tell(&events).next(at(500_000));
         prop_assert!(call.record().is_none());
     }
 }

@@ -1,0 +1,163 @@
+//! Reading a journal back, up to where it is whole.
+
+use super::{CRC, Header, VERSION, checked};
+use crate::call::Event;
+
+/// A journal as far as it can be read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Journal {
+    pub(crate) header: Header,
+    pub(crate) events: Vec<Event>,
+    /// Bytes that are whole; what follows is to be cut off.
+    pub(crate) whole: usize,
+    /// What is wrong with the line after them.
+    pub(crate) torn: Option<String>,
+}
+
+/// # Errors
+/// If there is no header that can be read: then nothing tells whose journal it is.
+pub(crate) fn read(bytes: &[u8]) -> Result<Journal, String> {
+    let mut lines = Lines { bytes, at: 0, number: 0, checksums: None };
+    let first = lines.next().ok_or("the file is empty")?;
+    let header = first.and_then(|l| {
+        serde_json::from_str::<Header>(&l).map_err(|e| format!("the first line is no header: {e}"))
+    })?;
+    if header.journal == 0 || header.journal > VERSION {
+        return Err(format!(
+            "the journal is of version {}, and this program knows up to {VERSION}",
+            header.journal
+        ));
+    }
+    let mut journal = Journal { header, events: vec![], whole: lines.at, torn: None };
+    while let Some(line) = lines.next() {
+        let event = line.and_then(|l| serde_json::from_str::<Event>(&l).map_err(|e| e.to_string()));
+        match event {
+            Ok(event) => journal.events.push(event),
+            Err(e) => {
+                journal.torn = Some(format!("line {}: {e}", lines.number));
+                break;
+            }
+        }
+        journal.whole = lines.at;
+    }
+    Ok(journal)
+}
+
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    number: usize,
+    /// As the first line has one.
+    checksums: Option<bool>,
+}
+
+impl Lines<'_> {
+    /// The next line that is not blank, checked; a comment (`//`) in a journal written by hand is
+    /// passed over.
+    fn next(&mut self) -> Option<Result<String, String>> {
+        loop {
+            let rest = &self.bytes[self.at..];
+            if rest.is_empty() {
+                return None;
+            }
+            let end = rest.iter().position(|b| *b == b'\n');
+            let line = &rest[..end.unwrap_or(rest.len())];
+            self.at += end.map_or(rest.len(), |e| e + 1);
+            self.number += 1;
+            let Ok(line) = std::str::from_utf8(line) else {
+                return Some(Err("not UTF-8".into()));
+            };
+            let line = line.trim();
+            if !line.is_empty() && !line.starts_with("//") {
+                let has = line.starts_with(CRC);
+                if *self.checksums.get_or_insert(has) && !has {
+                    return Some(Err("there is no checksum".into()));
+                }
+                return Some(checked(line));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line;
+    use super::*;
+    use crate::call::{Fact, Moment, RoomFacts, Settings};
+
+    fn header() -> Header {
+        Header {
+            journal: VERSION,
+            call_id: "id".into(),
+            room: RoomFacts { sid: "RM_1".into(), name: "room".into() },
+            ordinal: 2,
+            settings: Settings { end_grace_ms: 7, ..Settings::default() },
+        }
+    }
+
+    fn event(ms: i64) -> Event {
+        let fact = Fact::Chat { identity: "caller".into(), text: "a \"b\"\n{\u{1f600}".into() };
+        Event { at: Moment::from_millis(ms), fact }
+    }
+
+    fn three() -> Vec<u8> {
+        let mut bytes = line(&header());
+        (1..=3).for_each(|n| bytes.extend(line(&event(n))));
+        bytes
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let j = read(&three()).unwrap();
+        assert_eq!((j.header, j.events), (header(), vec![event(1), event(2), event(3)]));
+        assert_eq!((j.whole, j.torn), (three().len(), None));
+    }
+
+    #[test]
+    fn wherever_it_is_torn_what_comes_before_is_kept() {
+        let bytes = three();
+        let ends: Vec<usize> =
+            bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+        for cut in ends[0]..bytes.len() {
+            let j = read(&bytes[..cut]).unwrap();
+            // A line without its line feed is whole if it is whole.
+            let whole = ends.iter().filter(|e| **e <= cut + 1).count() - 1;
+            assert_eq!(j.events.len(), whole, "cut at {cut}");
+            assert_eq!(j.torn.is_some(), !ends.iter().any(|e| *e == cut || *e == cut + 1));
+        }
+        for cut in 0..ends[0] - 1 {
+            assert!(read(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_ends_the_journal_there() {
+        let bytes = three();
+        let second = line(&header()).len() + line(&event(1)).len();
+        for at in second..second + line(&event(2)).len() - 1 {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x15;
+            let j = read(&bad).unwrap();
+            // A line feed made of something else makes two lines of one, both bad.
+            assert_eq!(j.events, [event(1)], "byte {at}");
+            assert_eq!(j.whole, second);
+        }
+    }
+
+    #[test]
+    fn journals_written_by_hand_need_no_checksums() {
+        let text = "// a comment\n\
+            {\"journal\":1,\"call_id\":\"x\",\"room\":{\"sid\":\"RM\",\"name\":\"r\"},\"ordinal\":0}\n\n\
+            {\"at\":5,\"what\":\"blind\"}\n";
+        let j = read(text.as_bytes()).unwrap();
+        assert_eq!(j.header.settings, Settings::default());
+        assert_eq!(j.events, [Event { at: Moment::from_millis(5), fact: Fact::Blind }]);
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
+        let text = line(&Header { journal: VERSION + 1, ..header() });
+        assert!(read(&text).unwrap_err().contains("version 2"));
+        assert!(read(b"").is_err() && read(b"{}").is_err() && read(b"\xff\n").is_err());
+    }
+}

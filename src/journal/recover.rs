@@ -1,0 +1,81 @@
+//! What a worker that died left behind: journals of calls that were on.
+
+use std::{io, path::Path};
+
+use super::{Journal, read, replay::replay};
+use crate::{
+    call::{Call, Moment},
+    delivery::Outbox,
+    disk::Disk,
+};
+
+/// A call whose journal was found.
+pub(crate) struct LeftBehind {
+    pub(crate) call: Call,
+    /// When its last event was taken.
+    pub(crate) last_at: Moment,
+    /// Bytes of the journal that are whole.
+    pub(crate) whole: usize,
+}
+
+/// Reads all journals. Those whose record is sealed, or that tell nothing, are removed; one that
+/// cannot be read is set aside, for a person to look at.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub(crate) fn left_behind(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    outbox: &Outbox,
+) -> io::Result<Vec<LeftBehind>> {
+    let dir = data_dir.join("live");
+    let mut found = vec![];
+    let mut names = disk.list(&dir)?;
+    names.sort();
+    for name in names.iter().filter(|n| n.ends_with(".jsonl")) {
+        let path = dir.join(name);
+        let shown = path.display();
+        let bytes = match disk.read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                tracing::error!(path = %shown, error = %e, "a journal cannot be read; its call is not recovered");
+                continue;
+            }
+        };
+        let journal = match read(&bytes) {
+            Ok(journal) => journal,
+            // Torn before its first line was whole: nothing was seen yet.
+            Err(_) if !bytes.contains(&b'\n') => {
+                remove(disk, &path);
+                continue;
+            }
+            Err(e) => {
+                tracing::error!(path = %shown, error = e, "a journal cannot be read, set aside as .broken");
+                if let Err(e) = disk.rename(&path, &dir.join(format!("{name}.broken"))) {
+                    tracing::error!(path = %shown, error = %e, "nor can it be set aside");
+                }
+                continue;
+            }
+        };
+        if let Some(torn) = &journal.torn {
+            tracing::warn!(
+                path = %shown, reason = torn, lost_bytes = bytes.len() - journal.whole,
+                "the end of a journal is not whole and is cut off"
+            );
+        }
+        let Journal { whole, .. } = journal;
+        let last_at = journal.events.iter().map(|e| e.at).max();
+        let call = replay(&journal);
+        match last_at.filter(|_| !outbox.knows(&call.id()) && !call.opted_out()) {
+            Some(last_at) => found.push(LeftBehind { call, last_at, whole }),
+            None => remove(disk, &path),
+        }
+    }
+    Ok(found)
+}
+
+fn remove(disk: &dyn Disk, path: &Path) {
+    if let Err(e) = disk.remove(path) {
+        tracing::warn!(path = %path.display(), error = %e, "a journal that is done with cannot be removed");
+    }
+}

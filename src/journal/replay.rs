@@ -1,0 +1,28 @@
+//! From a journal to the record it gives.
+
+use super::Journal;
+use crate::call::{Call, Event, Fact, Moment, event::LeaveReason};
+
+/// The call as its journal tells it.
+pub(crate) fn replay(journal: &Journal) -> Call {
+    let h = &journal.header;
+    let mut call = Call::new(h.room.clone(), h.settings.clone());
+    call.set_ordinal(h.ordinal);
+    for event in &journal.events {
+        call.apply(event);
+    }
+    call
+}
+
+/// The call, ended: where the journal stops before the end did, it ends there.
+pub(crate) fn told(journal: &Journal) -> (Call, bool) {
+    let mut call = replay(journal);
+    let whole = call.record().is_some() || !call.has_caller();
+    if !whole {
+        let at = journal.events.iter().map(|e| e.at).max().unwrap_or(Moment::from_millis(0));
+        call.apply(&Event { at, fact: Fact::Recovered });
+        let reason = LeaveReason::UnknownReason;
+        call.apply(&Event { at, fact: Fact::RoomEnded { reason } });
+    }
+    (call, whole)
+}

@@ -1,0 +1,312 @@
+//! Writing journals: one thread appends for all calls, so that a slow disk never holds an observer
+//! up, and what comes in together is synced together.
+//!
+//! When the disk fails, lines wait in memory, a bounded number of bytes for each call, and are
+//! written once it works again; a call whose lines did not fit has no journal any more and lives
+//! in memory alone. Either way it is observed and reported.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Header, is_important, line};
+use crate::{
+    call::{Call, Event},
+    disk::{Disk, DiskFile, DiskHealth},
+};
+
+/// What is not synced at once is synced within this time.
+const SYNC_WITHIN: Duration = Duration::from_millis(500);
+/// Between attempts on a disk that fails.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bytes that wait for a failing disk, for each call.
+const MAX_WAITING: usize = 4 * 1024 * 1024;
+
+enum Order {
+    Begin { id: u64, path: PathBuf, line: Vec<u8>, append_at: Option<u64> },
+    Append { id: u64, line: Vec<u8>, now: bool },
+    End { id: u64, keep: Option<PathBuf> },
+    Flush(mpsc::Sender<()>),
+}
+
+/// All journals of a worker. Cheap to clone; the thread ends with the last handle.
+#[derive(Clone)]
+pub(crate) struct Journals {
+    dir: PathBuf,
+    /// Where the journals of ended calls go, if they are kept.
+    keep: Option<PathBuf>,
+    orders: mpsc::Sender<Order>,
+    next: Arc<AtomicU64>,
+}
+
+impl Journals {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the folders cannot be made, or there is no thread to be had.
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        health: DiskHealth,
+        data_dir: &Path,
+        keep: bool,
+    ) -> io::Result<Self> {
+        let dir = data_dir.join("live");
+        disk.create_dir(&dir)?;
+        let keep = keep.then(|| data_dir.join("journals"));
+        if let Some(keep) = &keep {
+            disk.create_dir(keep)?;
+        }
+        let (orders, inbox) = mpsc::channel();
+        let writer = Writer { disk, health, dir: dir.clone(), files: HashMap::new() };
+        thread::Builder::new().name("journal".into()).spawn(move || writer.run(&inbox))?;
+        Ok(Self { dir, keep, orders, next: Arc::default() })
+    }
+
+    /// A new journal for a call.
+    pub(crate) fn begin(&self, call: &Call) -> CallJournal {
+        let journal = self.handle(call);
+        let line = line(&Header::of(call));
+        journal.order(Order::Begin {
+            id: journal.id,
+            path: journal.path.clone(),
+            line,
+            append_at: None,
+        });
+        journal
+    }
+
+    /// Goes on in a journal that an earlier run left, after its first `whole` bytes.
+    pub(crate) fn go_on(&self, call: &Call, whole: usize) -> CallJournal {
+        let journal = self.handle(call);
+        journal.order(Order::Begin {
+            id: journal.id,
+            path: journal.path.clone(),
+            line: vec![],
+            append_at: Some(whole as u64),
+        });
+        journal
+    }
+
+    fn handle(&self, call: &Call) -> CallJournal {
+        let name = format!("{}.jsonl", call.id());
+        CallJournal {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            path: self.dir.join(&name),
+            kept: self.keep.as_ref().map(|dir| dir.join(&name)),
+            orders: self.orders.clone(),
+        }
+    }
+
+    /// Waits until all that was ordered so far is done, for at most `within`.
+    pub(crate) fn flush(&self, within: Duration) {
+        let (done, wait) = mpsc::channel();
+        if self.orders.send(Order::Flush(done)).is_ok() {
+            // A disk that hangs is not waited for.
+            let _ = wait.recv_timeout(within);
+        }
+    }
+}
+
+/// The journal of one call. Dropped without an end, it stays for the next start.
+pub(crate) struct CallJournal {
+    id: u64,
+    path: PathBuf,
+    kept: Option<PathBuf>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl CallJournal {
+    pub(crate) fn append(&self, event: &Event) {
+        let now = is_important(event);
+        self.order(Order::Append { id: self.id, line: line(event), now });
+    }
+
+    /// The record is sealed: the journal has done its work.
+    pub(crate) fn end(self) {
+        self.order(Order::End { id: self.id, keep: self.kept.clone() });
+    }
+
+    /// Nothing of this call is to be stored.
+    pub(crate) fn forget(self) {
+        self.order(Order::End { id: self.id, keep: None });
+    }
+
+    fn order(&self, order: Order) {
+        // The thread only ends after all handles are gone.
+        let _ = self.orders.send(order);
+    }
+}
+
+struct Writing {
+    path: PathBuf,
+    file: Option<Box<dyn DiskFile>>,
+    /// Bytes of it that are whole.
+    len: u64,
+    /// Lines that are not in the file yet.
+    waiting: Vec<u8>,
+    /// Not synced since.
+    dirty_since: Option<Instant>,
+    sync_now: bool,
+    /// More waited than there was room for.
+    given_up: bool,
+}
+
+struct Writer {
+    disk: Arc<dyn Disk>,
+    health: DiskHealth,
+    dir: PathBuf,
+    files: HashMap<u64, Writing>,
+}
+
+impl Writer {
+    fn run(mut self, inbox: &mpsc::Receiver<Order>) {
+        let mut retry_at: Option<Instant> = None;
+        loop {
+            let mut flushed: Vec<mpsc::Sender<()>> = vec![];
+            match inbox.recv_timeout(self.wait(retry_at)) {
+                Ok(first) => {
+                    self.take(first, &mut flushed);
+                    // What came in meanwhile is written and synced together with it.
+                    while let Ok(next) = inbox.try_recv() {
+                        self.take(next, &mut flushed);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write_all(true);
+                    return;
+                }
+            }
+            let now = Instant::now();
+            if retry_at.is_none_or(|t| t <= now) || !flushed.is_empty() {
+                retry_at = (!self.write_all(!flushed.is_empty())).then(|| now + RETRY);
+            }
+            for done in flushed {
+                // Who asked may have stopped waiting.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Until something is due.
+    fn wait(&self, retry_at: Option<Instant>) -> Duration {
+        if let Some(at) = retry_at {
+            return at.saturating_duration_since(Instant::now());
+        }
+        let oldest = self.files.values().filter_map(|f| f.dirty_since).min();
+        oldest.map_or(RETRY, |since| (since + SYNC_WITHIN).saturating_duration_since(Instant::now()))
+    }
+
+    fn take(&mut self, order: Order, flushed: &mut Vec<mpsc::Sender<()>>) {
+        match order {
+            Order::Begin { id, path, line, append_at } => {
+                self.files.insert(
+                    id,
+                    Writing {
+                        path,
+                        file: None,
+                        len: append_at.unwrap_or(0),
+                        waiting: line,
+                        dirty_since: None,
+                        sync_now: true,
+                        given_up: false,
+                    },
+                );
+            }
+            Order::Append { id, line, now } => {
+                let Some(f) = self.files.get_mut(&id).filter(|f| !f.given_up) else { return };
+                if f.waiting.len() + line.len() > MAX_WAITING {
+                    // A journal with a hole would tell another call than there was.
+                    f.given_up = true;
+                    f.waiting = vec![];
+                    f.file = None;
+                    let _ = self.disk.remove(&f.path);
+                    tracing::warn!(
+                        path = %f.path.display(),
+                        "the disk fails for too long: this call is kept in memory alone"
+                    );
+                    return;
+                }
+                f.waiting.extend(line);
+                f.sync_now |= now;
+            }
+            Order::End { id, keep } => {
+                let Some(mut f) = self.files.remove(&id) else { return };
+                let gone = match keep.filter(|_| !f.given_up) {
+                    Some(to) => {
+                        let _ = self.write(&mut f, true);
+                        self.disk.rename(&f.path, &to)
+                    }
+                    None => self.disk.remove(&f.path),
+                };
+                if let Err(e) = gone
+                    && e.kind() != io::ErrorKind::NotFound
+                {
+                    // Sealed records win over journals at the next start.
+                    self.health.failed("journal", &e);
+                }
+            }
+            Order::Flush(done) => flushed.push(done),
+        }
+    }
+
+    /// False if something could not be written.
+    fn write_all(&mut self, sync_all: bool) -> bool {
+        let now = Instant::now();
+        let mut files = std::mem::take(&mut self.files);
+        let (mut failed, mut worked) = (false, false);
+        for f in files.values_mut().filter(|f| !f.given_up) {
+            let due = f.dirty_since.is_some_and(|t| now.duration_since(t) >= SYNC_WITHIN);
+            let sync = sync_all || f.sync_now || due;
+            if f.waiting.is_empty() && !(sync && f.dirty_since.is_some()) {
+                continue;
+            }
+            match self.write(f, sync) {
+                Ok(()) => worked = true,
+                Err(e) => {
+                    failed = true;
+                    self.health.failed("journal", &e);
+                }
+            }
+        }
+        self.files = files;
+        if worked && !failed {
+            self.health.worked("journal");
+        }
+        !failed
+    }
+
+    fn write(&self, f: &mut Writing, sync: bool) -> io::Result<()> {
+        if f.file.is_none() {
+            // After a failure, too: half a line may be in it.
+            f.file = Some(self.disk.open_at(&f.path, f.len)?);
+            self.disk.sync_dir(&self.dir)?;
+        }
+        let Some(file) = &mut f.file else { return Ok(()) };
+        if !f.waiting.is_empty() {
+            if let Err(e) = file.append(&f.waiting) {
+                f.file = None;
+                return Err(e);
+            }
+            f.len += f.waiting.len() as u64;
+            f.waiting.clear();
+            f.waiting.shrink_to(4096);
+            f.dirty_since.get_or_insert_with(Instant::now);
+        }
+        if sync && f.dirty_since.is_some() {
+            file.sync()?;
+            f.dirty_since = None;
+            f.sync_now = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Commands that need no settings and no server: `replay` and `schema`.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use crate::{
+    call::{CallHistory, explain},
+    complain, journal,
+};
+
+/// Prints the record of each journal, a line each, or what made its numbers.
+pub(crate) fn replay(files: &[PathBuf], explained: bool, details: bool) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let mut failed = false;
+    for path in files {
+        match one(path, explained, details) {
+            Ok(text) => {
+                if writeln!(out, "{text}").is_err() {
+                    // Nobody reads any more.
+                    return ExitCode::FAILURE;
+                }
+            }
+            Err(e) => {
+                failed = true;
+                complain(&format!("{}: {e}", path.display()));
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let mut journal = journal::read(&bytes)?;
+    journal.header.settings.details |= details;
+    if let Some(torn) = &journal.torn {
+        complain(&format!("{}: cut off at {torn}", path.display()));
+    }
+    let (call, whole) = journal::told(&journal);
+    if !whole {
+        complain(&format!("{}: the call had not ended; told as it stands", path.display()));
+    }
+    let (record, measured) =
+        call.explained().ok_or("no caller was ever there: no call, no record")?;
+    if explained {
+        return Ok(explain::text(&record, &measured));
+    }
+    serde_json::to_string(&record).map_err(|e| e.to_string())
+}
+
+/// The schema of what is posted, from the types that it is made of.
+pub(crate) fn schema() -> ExitCode {
+    let schema = schemars::generate::SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<CallHistory>();
+    let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
