@@ -10,7 +10,7 @@ MACHETE := 0.9.2
 FUZZ := 0.13.2
 FUZZ_SECONDS ?= 20
 
-.PHONY: help demo build release test lint unit black-box foreign fuzz tools browser clean
+.PHONY: help demo build release test lint schema bench unit black-box foreign fuzz tools browser clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,18 +36,28 @@ lint: tools ## formatting, clippy, dependencies, docs
 	@if $(CARGO) tree --workspace --target all -i webrtc-sys >/dev/null 2>&1; then \
 		echo "webrtc-sys is in the tree: the patch of libwebrtc is not used"; exit 1; fi
 
+schema: ## writes docs/schema anew, after a change of the record's types
+	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
+	mv docs/schema/call-history.schema.json.new docs/schema/call-history.schema.json
+
+bench: ## events a second, memory of a call as it grows
+	$(CARGO) bench -p call-history --bench core
+
 unit: ## unit, table and property tests, and those of the crates
 	$(CARGO) test --workspace --exclude call-history
-	$(CARGO) test -p call-history --bins
+	$(CARGO) test -p call-history --lib
 
 black-box: ## the real binary against a LiveKit server and an endpoint
 	$(CARGO) build --workspace --bins
 	$(CARGO) test -p call-history --test it -- --test-threads=4
 	$(abspath $(TARGET))/debug/demo
 
-fuzz: tools ## the SDP reader, for FUZZ_SECONDS
+fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
 	mkdir -p crates/libwebrtc/fuzz/corpus/sdp
 	cd crates/libwebrtc && $(CARGO) fuzz run --sanitizer none sdp fuzz/corpus/sdp fuzz/seeds/sdp \
+		-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0
+	mkdir -p fuzz/corpus/journal
+	$(CARGO) fuzz run --sanitizer none journal fuzz/corpus/journal tests/journals \
 		-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0
 
 # Truth is measured to a few hundredths of a second, by five processes on the same machine. A

@@ -38,7 +38,8 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     let stop = watch::Sender::new(Stop::Run);
     let state = watch::Sender::new(WorkerState::default());
     if let Some(addr) = config.http_addr
-        && let Err(e) = admin::start(addr, config.agent_name.clone(), state.subscribe(), health).await
+        && let Err(e) =
+            admin::start(addr, config.agent_name.clone(), state.subscribe(), health).await
     {
         tracing::error!(
             addr = %addr, error = %e,
@@ -120,15 +121,14 @@ fn parts(config: &Config) -> Option<Parts> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let opened = disk
         .create_dir(dir)
-        .map_err(|e| e.to_string())
+        .map_err(|e| format!("cannot create {}: {e}", dir.display()))
         .and_then(|()| Lock::take(dir))
         .and_then(|lock| {
             let outbox = Outbox::open(disk.clone(), health.clone(), dir);
             Ok((lock, outbox.map_err(|e| e.to_string())?))
         })
         .and_then(|(lock, outbox)| {
-            let journals =
-                Journals::start(disk.clone(), health.clone(), dir, config.keep_journals);
+            let journals = Journals::start(disk.clone(), health.clone(), dir, config.keep_journals);
             Ok((lock, outbox, journals.map_err(|e| format!("no journals: {e}"))?))
         });
     let (lock, outbox, journals) = match opened {
@@ -167,8 +167,7 @@ fn parts(config: &Config) -> Option<Parts> {
         transcript: config.transcript,
         profiles: Arc::new(config.profiles.clone()),
     };
-    let observers =
-        Observers::new(settings, config.livekit.clone(), delivery.clone(), journals);
+    let observers = Observers::new(settings, config.livekit.clone(), delivery.clone(), journals);
     Some(Parts { observers, delivery, sender, health, left, _lock: lock })
 }
 

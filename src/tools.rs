@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
-    call::{CallHistory, explain},
-    complain, journal,
+    call::{Call, CallHistory, explain},
+    complain,
+    journal::{self, Journal},
 };
 
 /// Prints the record of each journal, a line each, or what made its numbers.
@@ -34,12 +35,15 @@ pub(crate) fn replay(files: &[PathBuf], explained: bool, details: bool) -> ExitC
 
 fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let mut journal = journal::read(&bytes)?;
-    journal.header.settings.details |= details;
-    if let Some(torn) = &journal.torn {
+    let mut replay = Replay::read(&bytes)?;
+    replay.journal.header.settings.details |= details;
+    if let Some(torn) = &replay.journal.torn {
         complain(&format!("{}: cut off at {torn}", path.display()));
     }
-    let (call, whole) = journal::told(&journal);
+    let (call, whole) = journal::told(&replay.journal);
+    if call.opted_out() {
+        return Err("somebody opted out of being recorded: no record".into());
+    }
     if !whole {
         complain(&format!("{}: the call had not ended; told as it stands", path.display()));
     }
@@ -49,6 +53,47 @@ fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
         return Ok(explain::text(&record, &measured));
     }
     serde_json::to_string(&record).map_err(|e| e.to_string())
+}
+
+/// A journal to be told again, for the benchmark and the fuzzer.
+pub struct Replay {
+    journal: Journal,
+}
+
+/// A call that was told.
+pub struct Told {
+    call: Call,
+}
+
+impl Replay {
+    /// # Errors
+    /// If the bytes do not begin as a journal does.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        Ok(Self { journal: journal::read(bytes)? })
+    }
+
+    /// Events that could be read.
+    pub fn events(&self) -> usize {
+        self.journal.events.len()
+    }
+
+    /// Takes all events.
+    pub fn tell(&self) -> Told {
+        Told { call: journal::told(&self.journal).0 }
+    }
+}
+
+impl Told {
+    /// The record, as it would be posted.
+    pub fn record(&self) -> Option<String> {
+        serde_json::to_string(&self.call.record()?).ok()
+    }
+
+    /// What made its numbers.
+    pub fn explanation(&self) -> Option<String> {
+        let (record, measured) = self.call.explained()?;
+        Some(explain::text(&record, &measured))
+    }
 }
 
 /// The schema of what is posted, from the types that it is made of.

@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 import time
+from pathlib import Path
 
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, JobContext, room_io
@@ -16,6 +18,10 @@ from livekit.agents import Agent, AgentSession, JobContext, room_io
 from . import mischief
 from .fakes import EnergyVad, ScriptedLlm, ScriptedStt, ToneTts
 from .wire import Line
+
+# What an author copies beside his agent.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "integrations/python"))
+import call_history  # noqa: E402
 
 STAGE_TOPIC = "call-history"
 
@@ -29,6 +35,14 @@ async def publish(room: rtc.Room, line: Line, action: dict) -> None:
         await me.send_text(text, topic=action.get("topic", STAGE_TOPIC))
     elif (message := action.get("packet")) is not None:
         await me.publish_data(json.dumps(message), topic=action.get("topic", STAGE_TOPIC))
+    elif (function := action.get("module")) is not None:
+        try:
+            args = action.get("args", {})
+            args = {"name": args} if isinstance(args, str) else args
+            await getattr(call_history, function)(**args)
+        except (TypeError, ValueError) as error:
+            line.tell("refused", action=action, error=type(error).__name__)
+            return
     elif (kind := action.get("mischief")) is not None:
         content = {"not_utf8": mischief.NOT_UTF8, "huge": b'{"type":"' + b"x" * 100_000}[kind]
         await me.publish_data(content[:14_000], topic=action["topic"])
@@ -89,6 +103,21 @@ def report(session: AgentSession, line: Line, spoke) -> None:
         line.tell("session_closed", reason=event.reason.value)
 
 
+def report_playback(session: AgentSession, line: Line) -> None:
+    """Tells when the agent's sound really is in the room."""
+    output = session.output.audio
+
+    @output.on("playback_started")
+    def _(event) -> None:
+        line.tell("playback_started", event.created_at)
+
+    @output.on("playback_finished")
+    def _(event) -> None:
+        line.tell(
+            "playback_finished", position=event.playback_position, interrupted=event.interrupted
+        )
+
+
 async def caller_on_the_phone(context: JobContext) -> None:
     """Returns when there is somebody to speak to: a phone call must be answered first."""
     caller = await context.wait_for_participant()
@@ -138,6 +167,7 @@ async def job(context: JobContext) -> None:
         record=False,
         session_host=script["feed"],
     )
+    report_playback(session, line)
     await play(cues.get("ready", []))
     line.tell("ready")
 

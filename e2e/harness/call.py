@@ -37,7 +37,7 @@ class Script:
     close_on_disconnect: bool = True
     """The session's own option: end with the caller's leave."""
     feed: bool = True
-    """Whether the session tells of itself on `lk.agent.session`."""
+    """Whether the session tells of itself on `lk.agent.session`; Node cannot leave it."""
     socket: str = ""
 
 
@@ -47,9 +47,11 @@ def conversation(greeting: str | None, *turns: tuple[str, str], **more) -> Scrip
 
 
 class Call:
-    """Use as `async with lab.call("name", script) as call:`."""
+    """Use as `async with lab.call("name", script) as call:`; `agent` is "python" or "node"."""
 
-    def __init__(self, lab, name: str, script: Script, *, product=None, endpoint=None) -> None:
+    def __init__(
+        self, lab, name: str, script: Script, *, agent="python", product=None, endpoint=None
+    ) -> None:
         self.lab, self.server = lab, lab.server
         self.product, self.endpoint = product or lab.product, endpoint or lab.endpoint
         mark = uuid.uuid4().hex[:6]
@@ -57,7 +59,8 @@ class Call:
         self.script = script
         self.script.socket = os.path.join(lab.directory, f"{mark}.sock")
         self.truth = Truth()
-        self.voice_agent = self.server.voice_agent
+        self.by_node = {"python": False, "node": True}[agent]
+        self.voice_agent = self.server.node_agent if self.by_node else self.server.voice_agent
         self.departure_timeout = 0
         """Seconds; 0 leaves it to the server."""
         self.observed_from_the_start = True
@@ -69,6 +72,8 @@ class Call:
             lab.said.add(text)
 
     async def __aenter__(self) -> "Call":
+        if self.by_node:
+            await self.lab.node_agents()
         await self.truth.listen(self.script.socket)
         return self
 

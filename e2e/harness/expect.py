@@ -78,6 +78,8 @@ def stages(truth: Truth, *names: str) -> list[dict]:
         stage = attributes.get("call.stage")
         if isinstance(message, dict) and message.get("type") == "stage":
             stage = message.get("stage")
+        if action.get("module") == "stage":
+            stage = action["args"]
         if stage:
             times.setdefault(stage, around(fact.t, fact["done"]))
     return [{"stage": name, "timestamp": times[name]} for name in names]
@@ -249,6 +251,35 @@ def metrics(truth: Truth, **known) -> dict:
         "silence_count": silences(truth),
         "interruption_count": 0,
     } | known
+
+
+ASKED, UNASKED = 0.15, 0.35
+"""How far a mean of response times may be from what the caller had, where the agent runs on Node.
+
+Asked for its history at the end, such an agent tells what it heard, 0.1 s after it was said on a
+quiet machine. Else there are speaker events and transcripts: 0.3 to 1.0 s late. The product takes
+off what is usual of it.
+"""
+
+
+def node_responses(truth: Truth, off: float = ASKED) -> dict:
+    """Both means by the caller's own clock, and when the agent's sound was really played."""
+
+    def near(asked: list[_Said], replies: list[_Said]) -> Near:
+        answers = _answers(asked, replies, lambda said: said.start)
+        mean = _mean([begin - end for end, begin in answers])
+        return Near(max(0.0, mean - off), mean + off) if answers else Near(0.0, 0.0)
+
+    users, agents = user_said(truth), agent_said(truth)
+    return {
+        "average_user_response_time": near([s for s in agents if not s.interrupted], users),
+        "average_agent_response_time": near(users, agents),
+    }
+
+
+def node_metrics(truth: Truth, **known) -> dict:
+    """The eight metrics of a call with a Node agent that could be asked at its end."""
+    return metrics(truth, **node_responses(truth) | known)
 
 
 def outcomes(**known) -> dict:

@@ -1,4 +1,4 @@
-"""Everything the scenarios share: one server, one voice-agent worker, one endpoint, one product."""
+"""Everything the scenarios share: server, workers of voice agents, endpoint and product."""
 
 import asyncio
 import os
@@ -33,14 +33,18 @@ class Lab:
         """What scenarios measured by the way; shown at the end."""
         self.products: list[Product] = []
         self._agents: list[Child] = []
+        self._node_worker: asyncio.Future[Child] | None = None
         self._endpoints: list[Endpoint] = []
 
     async def open(self) -> None:
         self.server = await Server.find(self.directory)
         self.endpoint = await self.new_endpoint()
         worker = asyncio.ensure_future(self.voice_agent(self.server.voice_agent))
-        self.product = await self.new_product(self.endpoint)
-        await worker
+        try:
+            self.product = await self.new_product(self.endpoint)
+        finally:
+            # Even if there is no product: else nobody would know of it, and end it.
+            await worker
 
     async def new_endpoint(self) -> Endpoint:
         endpoint = Endpoint()
@@ -57,8 +61,19 @@ class Lab:
         return product
 
     async def voice_agent(self, name: str) -> Child:
-        """Starts a worker of voice agents, and waits until it is registered."""
-        command = [sys.executable, "-m", "harness.agent_worker", "--name", name]
+        """Starts a worker of Python voice agents, and waits until it is registered."""
+        return await self._worker(sys.executable, "-m", "harness.agent_worker", "--name", name)
+
+    async def node_agents(self) -> None:
+        """Waits for the worker of Node voice agents; the first to ask has it started."""
+        if self._node_worker is None:
+            installed = os.path.isdir(os.path.join(self.home, "node", "node_modules"))
+            assert installed, "run `npm ci` in e2e/node, see e2e/README.md"
+            command = ["node", os.path.join("node", "worker.js"), self.server.node_agent]
+            self._node_worker = asyncio.ensure_future(self._worker(*command))
+        await asyncio.shield(self._node_worker)
+
+    async def _worker(self, *command: str) -> Child:
         child = await Child.start(
             *command,
             name="voice agent",

@@ -3,7 +3,7 @@
 `LIVEKIT_URL` set: that server, with `LIVEKIT_API_KEY` and
 `LIVEKIT_API_SECRET`; it may serve others too, so every agent gets a name of
 its own. Else the development server at `LIVEKIT_DEVSERVER_BIN` is started,
-and the voice agent is unnamed, as most are.
+and the Python voice agent is unnamed, as most are.
 """
 
 import json
@@ -22,7 +22,9 @@ class Server:
     key: str
     secret: str
     voice_agent: str
-    """Dispatch name of the voice agent."""
+    """Dispatch name of the Python voice agent."""
+    node_agent: str
+    """Dispatch name of the Node voice agent."""
     observer: str
     """Dispatch name of the product."""
     child: Child | None = None
@@ -32,7 +34,8 @@ class Server:
         mark = uuid.uuid4().hex[:6]
         if url := os.environ.get("LIVEKIT_URL"):
             key, secret = os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"]
-            return cls(url, key, secret, f"e2e-voice-{mark}", f"call-history-e2e-{mark}")
+            observer = f"call-history-e2e-{mark}"
+            return cls(url, key, secret, f"e2e-voice-{mark}", f"e2e-node-{mark}", observer)
         binary = os.environ.get("LIVEKIT_DEVSERVER_BIN")
         assert binary, "set LIVEKIT_URL (and keys) or LIVEKIT_DEVSERVER_BIN, see e2e/README.md"
         child = await Child.start(
@@ -46,9 +49,8 @@ class Server:
         ready = json.loads(
             await child.line(lambda line: line.startswith("{") and '"url"' in line, 20.0)
         )
-        return cls(
-            ready["url"], ready["api_key"], ready["api_secret"], "", "call-history", child=child
-        )
+        url, key, secret = ready["url"], ready["api_key"], ready["api_secret"]
+        return cls(url, key, secret, "", f"e2e-node-{mark}", "call-history", child=child)
 
     def settings(self) -> dict[str, str]:
         """The environment every LiveKit agent reads."""

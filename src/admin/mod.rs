@@ -45,10 +45,11 @@ pub(crate) async fn start(
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "health page");
-    let app = Router::new()
-        .route("/", get(health))
-        .route("/worker", get(info))
-        .with_state(Admin { agent_name, worker, disk });
+    let app = Router::new().route("/", get(health)).route("/worker", get(info)).with_state(Admin {
+        agent_name,
+        worker,
+        disk,
+    });
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
             tracing::error!(error = %e, "health page ended");

@@ -18,6 +18,7 @@ use super::{
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Details {
     /// Who ended the call, apart from how it went.
     pub(crate) ended_by: EndedBy,
@@ -69,6 +70,7 @@ pub(crate) enum EndedBy {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Observation {
     /// When the observer was in the room.
     pub(crate) from: Option<String>,
@@ -86,18 +88,23 @@ pub(crate) struct Observation {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Gap {
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) from: String,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) to: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Evidence {
     pub(crate) user: SideEvidence,
     pub(crate) agent: SideEvidence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct SideEvidence {
     /// Which signal told when this side spoke.
     pub(crate) speech: Tier,
@@ -106,6 +113,7 @@ pub(crate) struct SideEvidence {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Latency {
     /// From the end of the caller's speech to the agent's answer; null without one.
     pub(crate) agent_response: Option<Distribution>,
@@ -115,18 +123,25 @@ pub(crate) struct Latency {
 
 /// Seconds. Percentiles are values that were measured (nearest rank).
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Distribution {
     pub(crate) count: u32,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) min: f64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) p50: f64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) p90: f64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) p95: f64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) p99: f64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) max: f64,
     /// All of them in the order of the call.
@@ -135,6 +150,7 @@ pub(crate) struct Distribution {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Interruptions {
     /// Agent utterances that the caller cut off.
     pub(crate) by_caller: u32,
@@ -147,6 +163,7 @@ pub(crate) struct Interruptions {
 
 /// Seconds; null where no signal tells.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Talk {
     #[serde(serialize_with = "option_three_decimals")]
     pub(crate) user_seconds: Option<f64>,
@@ -160,6 +177,7 @@ pub(crate) struct Talk {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Usage {
     pub(crate) task: ModelTask,
     pub(crate) provider: String,
@@ -168,11 +186,13 @@ pub(crate) struct Usage {
     pub(crate) cached_input_tokens: u64,
     pub(crate) output_tokens: u64,
     pub(crate) characters: u64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) audio_seconds: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Tool {
     pub(crate) name: String,
     pub(crate) calls: u32,
@@ -180,9 +200,11 @@ pub(crate) struct Tool {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Agent {
     pub(crate) identity: String,
     pub(crate) role: AgentRole,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) joined_at: String,
     /// Null: it was there to the end.
     pub(crate) left_at: Option<String>,
@@ -201,13 +223,16 @@ pub(crate) enum AgentRole {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Passed {
     pub(crate) from: Option<String>,
     pub(crate) to: String,
+    /// When, by the agent.
     pub(crate) timestamp: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Line {
     pub(crate) by: By,
     /// When it was spoken; null where no signal tells.
@@ -236,7 +261,7 @@ pub(crate) fn build(s: &Sources) -> Details {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let timed = |h: &Heard| !matches!(h.tier, Tier::Transcripts | Tier::None);
     // A feed that tells only who passed to whom is none to count tools by.
-    let fed = v.agent_states.iter().any(|s| !s.is_empty()) || !v.items.is_empty();
+    let fed = v.sessions.iter().any(|s| !s.agent_states.is_empty()) || !v.items.is_empty();
     let talked = |h: &Heard| (h.tier != Tier::None).then(|| seconds(h.total_ms()));
     let both = m.user.tier != Tier::None && m.agent.tier != Tier::None;
     Details {
@@ -255,7 +280,8 @@ pub(crate) fn build(s: &Sources) -> Details {
         interruptions: Interruptions {
             by_caller: count(m.interruptions.len()),
             by_agent: (timed(&m.user) && timed(&m.agent)).then(|| count(m.talked_into.len())),
-            false_alarms: fed.then(|| count(v.false_interruptions.iter().filter(|(_, r)| *r).count())),
+            false_alarms: fed
+                .then(|| count(v.false_interruptions.iter().filter(|(_, r)| *r).count())),
         },
         talk: Talk {
             user_seconds: talked(&m.user),

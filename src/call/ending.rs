@@ -5,7 +5,7 @@
 
 use super::{
     event::{LeaveReason, Moment},
-    parties::{Parties, Party},
+    parties::{LOST_AFTER_MS, Parties, Party},
 };
 
 /// The caller's last words and the agent's last items arrive up to 2 s after the leave
@@ -13,8 +13,6 @@ use super::{
 const LAST_WORDS_MS: i64 = 2_500;
 /// After a time-out the same identity was seen back 12 s later (live-lab-node §1.5).
 const TIMEOUT_GRACE_MS: i64 = 20_000;
-/// Connection quality turns LOST 7.2 to 13.8 s after a participant died, mostly at 7.5 s.
-pub(crate) const LOST_AFTER_MS: i64 = 7_500;
 /// A participant that is LOST is reported as gone at most this much later.
 const LOST_TO_TIMEOUT_MS: i64 = 15_000;
 

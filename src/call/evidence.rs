@@ -143,31 +143,55 @@ pub(crate) fn agent(
 ) -> Heard {
     let heard = |tier, all| Heard::new(tier, Late::agent(tier), all);
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
-    if view.agent_states.iter().flatten().any(|(_, s)| speaking(s)) {
+    let agents = || parties.iter().filter(|p| parties.part(p) == Part::Agent);
+    // A feed may be a fragment: Node agents broadcast it only while no caller is linked.
+    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
+    let told = beginnings(agents().flat_map(|p| &p.states).filter(|(t, _)| *t <= until), speaking);
+    if fed > 0 && COVERS * fed >= told {
         let mut all = vec![];
-        for states in &view.agent_states {
-            all.extend(spans(states.iter().map(|(t, s)| (*t, speaking(s))), until));
+        for s in &view.sessions {
+            let gone = s.gone_at.map_or(until, |t| t.min(until));
+            all.extend(spans(s.agent_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
         }
-        let since = view.agent_states.iter().filter_map(|s| s.first()).map(|(t, _)| *t).min();
-        all.extend(before(view, By::Agent, since));
+        let since = view.sessions.iter().filter_map(|s| s.agent_states.first()).map(|(t, _)| *t);
+        all.extend(before(view, By::Agent, since.min()));
         all.extend(pauses(view, &all, segments));
         return heard(Tier::Feed, all);
     }
     let mut states: Vec<Interval> = vec![];
-    for agent in parties.iter().filter(|p| parties.part(p) == Part::Agent) {
-        let gone = agent.left.as_ref().map_or(until, |l| l.at);
+    for agent in agents() {
+        let gone = agent.gone_at().map_or(until, |t| t.min(until));
         states.extend(spans(agent.states.iter().map(|(t, s)| (*t, speaking(s))), gone));
     }
     if !states.is_empty() {
+        let since = agents().filter_map(|p| p.states.first()).map(|(t, _)| *t).min();
+        // Not through the server, so not late by that.
+        let late = Late::agent(Tier::State);
+        states.extend(
+            before(view, By::Agent, since)
+                .into_iter()
+                .map(|i| Interval { start: i.start.plus(late.start), end: i.end.plus(late.end) }),
+        );
         states.extend(pauses(view, &states, segments));
         return heard(Tier::State, states);
     }
     if !segments.is_empty() {
-        let all = segments.iter().map(|s| Interval { start: s.first_at, end: s.end() });
+        let all = segments.iter().map(|s| Interval { start: s.first_at, end: s.sound_end() });
         return heard(Tier::Transcripts, all.collect());
     }
     let of = |p: &&Party| parties.side(&p.identity) == Some(Side::Agent);
     heard(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
+}
+
+/// A source of states is taken if it tells at least one of so many that another tells.
+const COVERS: usize = 2;
+
+/// How often a state was entered.
+fn beginnings<'a, T: 'a>(
+    states: impl Iterator<Item = &'a (Moment, T)>,
+    is: impl Fn(&T) -> bool,
+) -> usize {
+    states.filter(|(_, s)| is(s)).count()
 }
 
 pub(crate) fn user(
@@ -178,16 +202,18 @@ pub(crate) fn user(
 ) -> Heard {
     let heard = |tier, all| Heard::new(tier, Late::user(tier), all);
     let speaking = |s: &UserState| *s == UserState::Speaking;
-    if view.user_states.iter().flatten().any(|(_, s)| speaking(s)) {
+    let of_user = || view.items.iter().filter(|i| i.by == By::User);
+    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
+    if fed > 0 && COVERS * fed >= of_user().filter(|i| i.started_at.is_some()).count() {
         let mut all = vec![];
-        for states in &view.user_states {
-            all.extend(spans(states.iter().map(|(t, s)| (*t, speaking(s))), until));
+        for s in &view.sessions {
+            let gone = s.gone_at.map_or(until, |t| t.min(until));
+            all.extend(spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
         }
-        let since = view.user_states.iter().filter_map(|s| s.first()).map(|(t, _)| *t).min();
-        all.extend(before(view, By::User, since));
+        let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
+        all.extend(before(view, By::User, since.min()));
         return heard(Tier::Feed, all);
     }
-    let of_user = || view.items.iter().filter(|i| i.by == By::User);
     let items: Vec<Interval> = of_user().filter_map(|i| item_spoken(i, segments)).collect();
     // The last turn often has no times; one missing does not spoil the tier.
     if !items.is_empty() && items.len() + 1 >= of_user().count() {
@@ -195,9 +221,8 @@ pub(crate) fn user(
     }
     // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
     // be there too.
-    let transcribed: Vec<&Party> = (parties.callers())
-        .filter(|p| segments.iter().any(|s| s.identity == p.identity))
-        .collect();
+    let transcribed: Vec<&Party> =
+        (parties.callers()).filter(|p| segments.iter().any(|s| s.identity == p.identity)).collect();
     let speakers = if transcribed.is_empty() {
         by_speakers(parties.callers(), until)
     } else {
@@ -207,6 +232,18 @@ pub(crate) fn user(
         return heard(Tier::Speakers, speakers);
     }
     heard(Tier::Transcripts, segments.iter().map(transcribed_speech).collect())
+}
+
+/// Callers' speech that the server's meter shows after the last word of any session: when an agent
+/// has closed its session, nothing else tells that somebody still speaks.
+pub(crate) fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment) -> Vec<Interval> {
+    let states = |s: &super::feed::Session| {
+        let last = (s.agent_states.last().map(|(t, _)| *t), s.user_states.last().map(|(t, _)| *t));
+        last.0.max(last.1)
+    };
+    let Some(last) = view.sessions.iter().filter_map(states).max() else { return vec![] };
+    let after = by_speakers(parties.callers(), until).into_iter().filter(|i| i.start > last);
+    Heard::new(Tier::Speakers, Late::user(Tier::Speakers), after.collect()).intervals
 }
 
 /// An item's own times. Its beginning can be that of a noise long before (live-lab §1.5): then it
@@ -258,19 +295,20 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
     let mut sorted = spoken.to_vec();
     sorted.sort_by_key(|i| (i.start, i.end));
     let mut out = vec![];
+    // Of the delivery that is being paused, maybe not for the first time.
+    let Some(mut began) = sorted.first().map(|i| i.start) else { return out };
     for pair in sorted.windows(2) {
         let pause = Interval { start: pair[0].end, end: pair[1].start };
-        if pause.start >= pause.end {
-            continue;
-        }
-        let from = segments.partition_point(|s| s.first_at < pair[0].start.plus(-TEXT_LATE_MS));
+        let from = segments.partition_point(|s| s.first_at < began.plus(-TEXT_LATE_MS));
         let went_on = (segments[from..].iter())
             .take_while(|s| s.first_at < pause.start)
             .any(|s| s.end() > pause.end.plus(TEXT_LATE_MS));
         let said = (view.false_interruptions.iter())
             .any(|(t, resumed)| *resumed && t.since(pause.end).unsigned_abs() < 250);
-        if went_on || said {
+        if pause.start < pause.end && (went_on || said) {
             out.push(pause);
+        } else {
+            began = pair[1].start;
         }
     }
     out

@@ -14,7 +14,7 @@ use super::{
         AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, Moment, ToolCall,
         Used, UserState,
     },
-    parties::Parties,
+    parties::{Parties, Party},
     words,
 };
 
@@ -35,6 +35,8 @@ const LONGEST_ANSWER_SECONDS: f64 = 120.0;
 /// A message of the conversation.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
+    /// Who told it, by its place in [`AgentView::sessions`].
+    pub(crate) session: usize,
     pub(crate) by: By,
     pub(crate) words: u32,
     pub(crate) blank: bool,
@@ -181,6 +183,7 @@ impl Feed {
         }
         self.by_id.insert(item.id.clone(), self.items.len());
         self.items.push(Said {
+            session: 0,
             by: item.by,
             words: words::count(&item.text),
             blank: item.text.trim().is_empty(),
@@ -259,8 +262,8 @@ impl Feeds {
         let some_speak = of_agents().any(|(_, f)| f.speaks());
         let mut view = AgentView::default();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
-        let mut items: Vec<(usize, Said)> = vec![];
-        for (n, (_, feed)) in of_agents().enumerate() {
+        let mut items: Vec<Said> = vec![];
+        for (identity, feed) in of_agents() {
             view.models.extend(feed.models.clone());
             view.add_figures(feed);
             if some_speak && !feed.speaks() {
@@ -268,14 +271,14 @@ impl Feeds {
             }
             let offset = feed.offset.unwrap_or(0);
             let ours = |t: Moment| t.plus(offset);
-            let mut agent_states: Vec<_> =
-                feed.agent_states.iter().map(|(t, s)| (ours(*t), *s)).collect();
-            agent_states.sort_by_key(|(t, _)| *t);
-            view.agent_states.push(agent_states);
-            let mut user_states: Vec<_> =
-                feed.user_states.iter().map(|(t, s)| (ours(*t), *s)).collect();
-            user_states.sort_by_key(|(t, _)| *t);
-            view.user_states.push(user_states);
+            let mut session = Session {
+                identity: identity.clone(),
+                gone_at: parties.get(identity).and_then(Party::gone_at),
+                agent_states: feed.agent_states.iter().map(|(t, s)| (ours(*t), *s)).collect(),
+                user_states: feed.user_states.iter().map(|(t, s)| (ours(*t), *s)).collect(),
+            };
+            session.agent_states.sort_by_key(|(t, _)| *t);
+            session.user_states.sort_by_key(|(t, _)| *t);
             view.false_interruptions
                 .extend(feed.false_interruptions.iter().map(|(t, resumed)| (ours(*t), *resumed)));
             for (id, i) in &feed.by_id {
@@ -284,16 +287,15 @@ impl Feeds {
                 if said.blank || !ids.insert(id) {
                     continue;
                 }
-                items.push((
-                    n,
-                    Said {
-                        created_at: said.created_at.map(ours),
-                        started_at: said.started_at.map(ours),
-                        stopped_at: said.stopped_at.map(ours),
-                        ..said.clone()
-                    },
-                ));
+                items.push(Said {
+                    session: view.sessions.len(),
+                    created_at: said.created_at.map(ours),
+                    started_at: said.started_at.map(ours),
+                    stopped_at: said.stopped_at.map(ours),
+                    ..said.clone()
+                });
             }
+            view.sessions.push(session);
         }
         view.items = one_telling_each(items);
         view
@@ -301,26 +303,26 @@ impl Feeds {
 }
 
 /// Sorts, and drops what another session has told of the same turn of the caller.
-fn one_telling_each(mut items: Vec<(usize, Said)>) -> Vec<Said> {
-    items.sort_by_key(|(n, i)| (i.order(), *n));
-    let several = items.windows(2).any(|w| w[0].0 != w[1].0);
-    let mut taken: Vec<(usize, Said)> = Vec::with_capacity(items.len());
-    for (n, item) in items {
+fn one_telling_each(mut items: Vec<Said>) -> Vec<Said> {
+    items.sort_by_key(|i| (i.order(), i.session));
+    let several = items.windows(2).any(|w| w[0].session != w[1].session);
+    let mut taken: Vec<Said> = Vec::with_capacity(items.len());
+    for item in items {
+        let same = |t: &Said| {
+            t.session != item.session
+                && t.by == By::User
+                && t.arrived.since(item.arrived).unsigned_abs() <= SAME_TURN_MS.unsigned_abs()
+        };
         let twice = several
             && item.by == By::User
             && (taken.iter().rev())
-                .take_while(|(_, t)| item.order().since(t.order()) <= SAME_TURN_MS)
-                .any(|(m, t)| {
-                    *m != n
-                        && t.by == By::User
-                        && t.arrived.since(item.arrived).unsigned_abs()
-                            <= SAME_TURN_MS.unsigned_abs()
-                });
+                .take_while(|t| item.order().since(t.order()) <= SAME_TURN_MS)
+                .any(same);
         if !twice {
-            taken.push((n, item));
+            taken.push(item);
         }
     }
-    taken.into_iter().map(|(_, i)| i).collect()
+    taken
 }
 
 impl Said {
@@ -330,13 +332,21 @@ impl Said {
     }
 }
 
+/// One sender's states, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) identity: String,
+    /// When the sender was gone: its last states held until then.
+    pub(crate) gone_at: Option<Moment>,
+    pub(crate) agent_states: Vec<(Moment, AgentState)>,
+    pub(crate) user_states: Vec<(Moment, UserState)>,
+}
+
 /// All agents' reports together; times by our clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AgentView {
     pub(crate) items: Vec<Said>,
-    /// One list for each session, in order.
-    pub(crate) agent_states: Vec<Vec<(Moment, AgentState)>>,
-    pub(crate) user_states: Vec<Vec<(Moment, UserState)>>,
+    pub(crate) sessions: Vec<Session>,
     pub(crate) false_interruptions: Vec<(Moment, bool)>,
     /// The last in use: `provider/model`.
     pub(crate) models: BTreeMap<ModelTask, String>,

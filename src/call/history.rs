@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::details::Details;
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct CallHistory {
     /// UUIDv5 over the room's sid and the ordinal of the call in it: the idempotency key.
     pub(crate) call_id: String,
@@ -18,10 +19,13 @@ pub(crate) struct CallHistory {
     pub(crate) room_name: String,
     pub(crate) call_type: CallType,
     /// RFC 3339, UTC, milliseconds: when the caller was connected.
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) start_time: String,
     /// The same: when the last caller left.
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) end_time: String,
     /// Seconds, three decimals, never negative.
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) duration_seconds: f64,
     pub(crate) status: Status,
@@ -75,6 +79,7 @@ impl Status {
 
 /// All null when the agent never said anything about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct AgentConfig {
     pub(crate) stt_config_key: Option<String>,
     pub(crate) llm_config_key: Option<String>,
@@ -85,6 +90,7 @@ pub(crate) struct AgentConfig {
 
 /// Definitions: call-signals §6.4. Times in seconds; `0` when there is nothing to measure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Metrics {
     pub(crate) total_user_utterances: u32,
     pub(crate) total_agent_utterances: u32,
@@ -92,8 +98,10 @@ pub(crate) struct Metrics {
     pub(crate) longest_user_utterance: u32,
     /// Words.
     pub(crate) longest_agent_utterance: u32,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) average_user_response_time: f64,
+    #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub(crate) average_agent_response_time: f64,
     pub(crate) silence_count: u32,
@@ -101,8 +109,10 @@ pub(crate) struct Metrics {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Outcomes {
     /// 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub(crate) completion_rate: f64,
     pub(crate) fields_collected: Vec<String>,
     pub(crate) final_stage: Option<String>,
@@ -111,8 +121,10 @@ pub(crate) struct Outcomes {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(crate) struct Stage {
     pub(crate) stage: String,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) timestamp: String,
 }
 

@@ -7,7 +7,7 @@ use super::{
     feed::AgentView,
     history::Metrics,
     parties::{Part, Parties, Party},
-    speech::Segment,
+    speech::{CUT_AFTER_MS, Segment},
     turns::{Utterance, Words},
 };
 
@@ -19,8 +19,6 @@ const SEEN_WITHIN_MS: i64 = 500;
 const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
 /// How much later than its sound the agent may report the end of what it said.
 const REPORTED_WITHIN_MS: i64 = 1_000;
-/// Text goes on this long after the caller began to be transcribed, if he cuts it off.
-const TEXT_STOPS_WITHIN_MS: i64 = 700;
 /// What the agent reports of an answer's delay is from something else than the caller's words if
 /// it is this far from what was seen.
 const CONTRADICTS_MS: i64 = 1_500;
@@ -39,6 +37,8 @@ pub(crate) struct Conversation<'a> {
     pub(crate) agent_utterances: &'a [Utterance],
     /// Signs of life that are not speech: DTMF, typed text.
     pub(crate) other_signs: &'a [Moment],
+    /// Speech of callers that only breaks a silence.
+    pub(crate) also_heard: &'a [Interval],
     /// Stretches that the observer did not see.
     pub(crate) unseen: &'a [(Moment, Moment)],
     pub(crate) start: Moment,
@@ -123,11 +123,7 @@ fn mean(answers: &[Answer]) -> f64 {
 }
 
 fn seen(from: Moment, to: Moment) -> Answer {
-    Answer {
-        between: Some((from, to)),
-        seconds: to.since(from) as f64 / 1000.0,
-        reported: false,
-    }
+    Answer { between: Some((from, to)), seconds: to.since(from) as f64 / 1000.0, reported: false }
 }
 
 /// From the end of a caller's utterance to the first sound of the agent's answer. The agent's own
@@ -162,11 +158,9 @@ fn agent_answers(c: &Conversation) -> Vec<Answer> {
             });
             match ours {
                 Some(o) if contradicted => Some(o),
-                _ => Some(Answer {
-                    between: ours.and_then(|o| o.between),
-                    seconds,
-                    reported: true,
-                }),
+                _ => {
+                    Some(Answer { between: ours.and_then(|o| o.between), seconds, reported: true })
+                }
             }
         })
         .collect();
@@ -212,6 +206,7 @@ fn spoken(utterances: &[Utterance]) -> Vec<Interval> {
 /// The gaps in which neither side speaks, from the first speech to the end of the call.
 fn silences(c: &Conversation) -> Vec<Interval> {
     let mut all: Vec<Interval> = (c.user.intervals.iter().chain(&c.agent.intervals))
+        .chain(c.also_heard)
         .copied()
         .chain(c.other_signs.iter().map(|t| Interval { start: *t, end: *t }))
         .filter(|i| i.start < c.end && i.end >= c.start)
@@ -295,11 +290,9 @@ fn by_streams(c: &Conversation) -> Vec<Moment> {
         let closed = s.closed_at.filter(|t| *t < c.end)?;
         let n = c.user_segments.partition_point(|u| u.first_at <= s.first_at);
         let into = c.user_segments[n..].first().filter(|u| u.first_at < closed)?;
-        // A last word comes with the close.
-        let with_close = closed.since(s.last_at) <= TEXT_ENDS_WITH_SOUND_MS;
-        let last = if with_close { s.burst_before.unwrap_or(s.first_at) } else { s.last_at };
-        let stopped = last <= into.first_at.plus(TEXT_STOPS_WITHIN_MS);
-        (stopped && closed.since(last) > TEXT_STOPS_WITHIN_MS).then_some(last)
+        let last = s.last_word();
+        let stopped = last <= into.first_at.plus(CUT_AFTER_MS);
+        (stopped && closed.since(last) > CUT_AFTER_MS).then_some(last)
     };
     c.agent_segments.iter().filter_map(cut).collect()
 }

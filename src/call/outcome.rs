@@ -126,8 +126,7 @@ impl Outcome {
         let completion_rate = (o.completion_rate)
             .or_else(|| Some(profile?.completion_rate(&fields_collected)))
             .unwrap_or(0.0);
-        let successful =
-            o.successful.or_else(|| profile?.successful(entered, completion_rate));
+        let successful = o.successful.or_else(|| profile?.successful(entered, completion_rate));
         let all: Vec<String> = o.notes.into_iter().chain(notes.iter().cloned()).collect();
         Outcomes {
             completion_rate,

@@ -20,6 +20,11 @@ const MAX_TRACKS: usize = 64;
 /// Changes of state, of speaking, kept per participant.
 const MAX_MARKS: usize = 100_000;
 
+/// From a participant's death to its connection quality LOST: 7.2 to 13.8 s, mostly the least.
+pub(crate) const LOST_AFTER_MS: i64 = 7_500;
+/// From a participant's death to CONNECTION_TIMEOUT (live-lab §1.3).
+const TIMEOUT_AFTER_MS: i64 = 21_000;
+
 const STATE: &str = "lk.agent.state";
 const ON_BEHALF: &str = "lk.publish_on_behalf";
 const CALL_STATUS: &str = "sip.callStatus";
@@ -124,6 +129,21 @@ impl Party {
     /// Whether the caller could speak with an agent: a SIP leg was answered, others just joined.
     pub(crate) fn connected(&self) -> bool {
         !self.is_sip() || self.active.is_some() || self.call_status().is_none()
+    }
+
+    /// When it was really gone: a server notices a dead connection some 21 s late, and tells sooner,
+    /// where we subscribe, that nothing is heard of it (live-lab-node §5). `None`: it is there.
+    pub(crate) fn gone_at(&self) -> Option<Moment> {
+        let by_quality = self.lost_at.map(|t| t.plus(-LOST_AFTER_MS));
+        match &self.left {
+            Some(l) if l.reason == LeaveReason::ConnectionTimeout => {
+                let died = by_quality.unwrap_or(l.at.plus(-TIMEOUT_AFTER_MS));
+                Some(died.max(self.joined_at).min(l.at))
+            }
+            Some(l) => Some(l.at),
+            // Not given up by the server yet.
+            None => by_quality,
+        }
     }
 
     fn silent(&mut self, at: Moment) {

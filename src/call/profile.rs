@@ -75,7 +75,11 @@ mod tests {
         ] {
             let found = p.completion_rate(&fields(&collected));
             assert_eq!(found, rate, "{collected:?}");
-            assert_eq!(p.successful(&entered, found), Some(successful), "{collected:?} {entered:?}");
+            assert_eq!(
+                p.successful(&entered, found),
+                Some(successful),
+                "{collected:?} {entered:?}"
+            );
         }
     }
 

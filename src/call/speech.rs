@@ -22,6 +22,12 @@ const MAX_SENDERS: usize = 64;
 const ONE_BURST_MS: i64 = 100;
 /// What is longer than this is not compared with what another agent tells.
 const LONGEST_SEGMENT_MS: i64 = 120_000;
+/// Text that stopped this long before its stream was closed was cut off.
+pub(crate) const CUT_AFTER_MS: i64 = 700;
+/// A chunk this close to the end of its stream came with it.
+const WITH_CLOSE_MS: i64 = 250;
+/// A word takes about so long to be spoken.
+const A_WORD_MS: i64 = 380;
 /// Segments of one call: a ten-hour call has some 20,000.
 const MAX_SEGMENTS: usize = 40_000;
 
@@ -84,6 +90,21 @@ impl Segment {
     /// When it was over, as far as is known.
     pub(crate) fn end(&self) -> Moment {
         self.closed_at.unwrap_or(self.last_at).max(self.first_at)
+    }
+
+    /// When an agent's sound was over: text that stopped long before its stream was closed was cut
+    /// off by its caller.
+    pub(crate) fn sound_end(&self) -> Moment {
+        let last = self.last_word();
+        // A legacy packet with the whole text may come with the end alone.
+        let cut = self.deltas && self.end().since(last) > CUT_AFTER_MS;
+        if cut { last.plus(A_WORD_MS).min(self.end()) } else { self.end() }
+    }
+
+    /// The last text before its stream was closed; a last word may come with the close.
+    pub(crate) fn last_word(&self) -> Moment {
+        let with_close = self.end().since(self.last_at) <= WITH_CLOSE_MS;
+        if with_close { self.burst_before.unwrap_or(self.first_at) } else { self.last_at }
     }
 
     fn text_at(&mut self, at: Moment) {
@@ -222,7 +243,6 @@ impl Speech {
         let s = &mut self.legacy.segments[i];
         if !text.trim().is_empty() {
             s.had_interim |= !is_final && !s.blank && at.since(s.first_at) > ONE_BURST_MS;
-            s.deltas |= !s.blank;
             s.text_at(at);
             s.set(text, self.keep_text);
         }

@@ -468,6 +468,10 @@ impl Call {
     }
 
     fn measured(&self, parts: &Parts) -> Measured {
+        // What is heard of a leg that rings is no conversation.
+        if !self.parties.callers().any(Party::connected) {
+            return Measured::default();
+        }
         let window = Window { start: parts.start, end: parts.ended };
         let end = parts.ended;
         let view = &window.view(&parts.view);
@@ -479,7 +483,8 @@ impl Call {
         let transcribed = self.speech.any() || !view.items.is_empty();
         let (user_utterances, user_words) =
             turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
-        let (agent_utterances, agent_words) = turns::agent(view, &agent_segments, &agent);
+        let (agent_utterances, agent_words) =
+            turns::agent(view, &agent_segments, &agent, transcribed);
         let mut signs = self.dtmf.clone();
         signs.extend(self.typed.iter().map(|(at, _)| *at));
         let measured = metrics::measure(&metrics::Conversation {
@@ -492,6 +497,7 @@ impl Call {
             user_utterances: &user_utterances,
             agent_utterances: &agent_utterances,
             other_signs: &signs,
+            also_heard: &evidence::after_the_feed(&self.parties, view, end),
             unseen: &self.unseen(parts.start, end),
             start: parts.start,
             end,
@@ -530,8 +536,7 @@ impl Call {
                 from: since.map(Moment::to_rfc3339),
                 to: self.last_at.map(|at| at.min(parts.ended).to_rfc3339()),
                 gaps: self.unseen(parts.start, parts.ended).into_iter().map(gap).collect(),
-                late_seconds: since
-                    .map(|t| t.since(parts.caller.joined_at) as f64 / 1000.0),
+                late_seconds: since.map(|t| t.since(parts.caller.joined_at) as f64 / 1000.0),
                 end_time_basis: parts.end.basis,
                 recovered: self.recovered,
             },
@@ -544,8 +549,7 @@ impl Call {
     }
 
     fn agents_seen(&self) -> Vec<details::Agent> {
-        let voices: Vec<&str> =
-            self.parties.voice_agents().map(|p| p.identity.as_str()).collect();
+        let voices: Vec<&str> = self.parties.voice_agents().map(|p| p.identity.as_str()).collect();
         let role = |p: &Party| match self.parties.part(p) {
             Part::Avatar => details::AgentRole::Avatar,
             _ if voices.contains(&p.identity.as_str()) => details::AgentRole::Voice,

@@ -2,7 +2,7 @@
 
 use super::{
     details::EndedBy,
-    ending::{Cause, End, LOST_AFTER_MS},
+    ending::{Cause, End},
     event::{Answerer, LeaveReason, Moment},
     history::{CallType, Status},
     parties::{Parties, Party},
@@ -10,8 +10,6 @@ use super::{
 
 /// An agent counts as vanished if it went at least this long before the caller.
 const VANISHED_BEFORE_MS: i64 = 2_000;
-/// Without a better sign: from a participant's death to CONNECTION_TIMEOUT (live-lab §1.3).
-const TIMEOUT_AFTER_MS: i64 = 21_000;
 
 /// Every `termination_reason` that the worker itself gives. An agent may publish others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,23 +161,18 @@ fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: 
 
 fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
     let gone = |p: &Party| -> Option<(Moment, Reason)> {
-        match (&p.left, p.lost_at) {
-            (Some(l), lost) => match l.reason {
-                LeaveReason::AgentError => Some((l.at, Reason::AgentError)),
-                LeaveReason::ConnectionTimeout => {
-                    let died =
-                        lost.map_or(l.at.plus(-TIMEOUT_AFTER_MS), |t| t.plus(-LOST_AFTER_MS));
-                    Some((died, Reason::AgentLost))
-                }
-                LeaveReason::SignalClose | LeaveReason::StateMismatch => {
-                    Some((l.at, Reason::AgentLost))
-                }
-                _ => None,
-            },
+        let reason = match p.left.as_ref().map(|l| l.reason) {
+            Some(LeaveReason::AgentError) => Reason::AgentError,
+            Some(
+                LeaveReason::ConnectionTimeout
+                | LeaveReason::SignalClose
+                | LeaveReason::StateMismatch,
+            ) => Reason::AgentLost,
             // Not yet given up by the server, but nothing has been heard of it since.
-            (None, Some(lost)) => Some((lost.plus(-LOST_AFTER_MS), Reason::AgentLost)),
-            (None, None) => None,
-        }
+            None => Reason::AgentLost,
+            Some(_) => return None,
+        };
+        Some((p.gone_at()?, reason))
     };
     let before = |at: Moment| ended.since(at) >= VANISHED_BEFORE_MS;
     let mut found = None;

@@ -3,6 +3,8 @@
 //! The agent's own account of the conversation (its items) comes first; what it does not cover,
 //! because we or it came late or the room went before its last word, is made of the transcripts.
 
+use std::collections::BTreeMap;
+
 use super::{
     event::{By, Moment},
     evidence::{Heard, Interval, Tier},
@@ -62,7 +64,7 @@ pub(crate) fn user(
     let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::User).collect();
     let mut out: Vec<Utterance> = vec![];
     let mut before = Moment::from_millis(i64::MIN);
-    let covered = Covered::by(view, &items);
+    let covered = Covered::of_user(view, &items, segments, agent);
     out.extend(join(segments.iter().filter(|s| covered.not_yet(s)), user, agent));
     for item in &items {
         let spoken = match user.tier {
@@ -88,17 +90,7 @@ pub(crate) fn user(
         return (out, words);
     }
     if out.is_empty() && !transcribed {
-        let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
-        out.extend(user.intervals.iter().filter(long).map(|i| Utterance {
-            spoken: Some(*i),
-            words: 0,
-            text: None,
-            interrupted: false,
-            e2e_latency: None,
-            known_at: i.end,
-        }));
-        let words = if out.is_empty() { Words::None } else { Words::Sound };
-        return (out, words);
+        return by_sound(user);
     }
     let words = words_from(&items, &out);
     (out, words)
@@ -109,9 +101,10 @@ pub(crate) fn agent(
     view: &AgentView,
     segments: &[Segment],
     agent: &Heard,
+    transcribed: bool,
 ) -> (Vec<Utterance>, Words) {
     let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::Agent).collect();
-    let covered = Covered::by(view, &items);
+    let covered = Covered::of_agent(view, &items);
     let mut out = deliveries(segments.iter().filter(|s| covered.not_yet(s)), agent);
     for item in &items {
         let start = item.started_at.or(item.created_at).unwrap_or(item.arrived);
@@ -129,7 +122,27 @@ pub(crate) fn agent(
         });
     }
     out.extend(deliveries(segments.iter().filter(|s| covered.no_more(s)), agent));
+    if out.is_empty() && !transcribed {
+        return by_sound(agent);
+    }
     let words = words_from(&items, &out);
+    (out, words)
+}
+
+/// Where nothing at all was put into words, the sound counts.
+fn by_sound(heard: &Heard) -> (Vec<Utterance>, Words) {
+    let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
+    let out: Vec<Utterance> = (heard.intervals.iter().filter(long))
+        .map(|i| Utterance {
+            spoken: Some(*i),
+            words: 0,
+            text: None,
+            interrupted: false,
+            e2e_latency: None,
+            known_at: i.end,
+        })
+        .collect();
+    let words = if out.is_empty() { Words::None } else { Words::Sound };
     (out, words)
 }
 
@@ -141,31 +154,66 @@ fn words_from(items: &[&Said], out: &[Utterance]) -> Words {
     }
 }
 
-/// Which stretch of the call the agent's items account for.
-struct Covered {
+/// Which stretch of the call the agents' items account for.
+struct Covered<'a> {
     /// Of the whole conversation: it is reported from its beginning or from when we came.
     since: Option<Moment>,
-    /// Of one side.
+    /// Of the words of each session's own agent, until its last item.
+    agents: BTreeMap<&'a str, Option<Moment>>,
+    /// Of all others' words, until the last item of this side.
     until: Option<Moment>,
 }
 
-impl Covered {
-    fn by(view: &AgentView, side: &[&Said]) -> Self {
-        let first = |i: &Said| i.order().min(i.arrived);
-        Self {
-            since: view.items.iter().map(first).min(),
-            until: side.iter().map(|i| i.arrived).max(),
+impl<'a> Covered<'a> {
+    fn by(view: &'a AgentView, items: &[&Said], since: Option<Moment>) -> Self {
+        let mut agents: BTreeMap<&str, Option<Moment>> =
+            view.sessions.iter().map(|s| (s.identity.as_str(), None)).collect();
+        for i in items {
+            let session = view.sessions.get(i.session).map(|s| s.identity.as_str());
+            if let Some(until) = session.and_then(|s| agents.get_mut(s)) {
+                *until = (*until).max(Some(i.arrived));
+            }
         }
+        Self { since, agents, until: items.iter().map(|i| i.arrived).max() }
+    }
+
+    fn of_agent(view: &'a AgentView, items: &[&Said]) -> Self {
+        let since = view.items.iter().map(|i| i.order().min(i.arrived)).min();
+        Self::by(view, items, since.map(|t| t.plus(-BEFORE_ITEMS_MS)))
+    }
+
+    fn of_user(view: &'a AgentView, items: &[&Said], segments: &[Segment], agent: &Heard) -> Self {
+        let first = view.items.iter().min_by_key(|i| i.order().min(i.arrived));
+        let since = first.map(|i| match i.started_at {
+            // A turn without a time of its own is the last that was transcribed before it.
+            None if i.by == By::User => chain_before(segments, agent, i.arrived),
+            _ => i.order().min(i.arrived).plus(-BEFORE_ITEMS_MS),
+        });
+        Self::by(view, items, since)
     }
 
     fn not_yet(&self, s: &Segment) -> bool {
-        self.since.is_some_and(|since| s.end().plus(BEFORE_ITEMS_MS) < since)
+        self.since.is_some_and(|since| s.end() < since)
     }
 
     /// Without any item of this side all that `not_yet` does not take is left over.
     fn no_more(&self, s: &Segment) -> bool {
-        !self.not_yet(s) && self.until.is_none_or(|until| s.first_at > until)
+        let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
+        !self.not_yet(s) && until.is_none_or(|until| s.first_at > until)
     }
+}
+
+/// Where the chain of the caller's segments that was known at `by` began.
+fn chain_before(segments: &[Segment], agent: &Heard, by: Moment) -> Moment {
+    let known = segments.partition_point(|s| s.first_at <= by);
+    let mut began = by;
+    for s in segments[..known].iter().rev() {
+        if began != by && !joins(agent, s.end(), began) {
+            break;
+        }
+        began = s.first_at;
+    }
+    began
 }
 
 impl Utterance {

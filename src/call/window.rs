@@ -32,7 +32,18 @@ impl Window {
     pub(crate) fn view(&self, view: &AgentView) -> AgentView {
         let mut view = view.clone();
         view.items.retain(|i| self.holds(i));
+        for s in &mut view.sessions {
+            self.states(&mut s.agent_states);
+            self.states(&mut s.user_states);
+        }
         view
+    }
+
+    /// What held at the start, and the changes from there to the end.
+    fn states<T>(&self, all: &mut Vec<(Moment, T)>) {
+        all.truncate(all.partition_point(|(t, _)| *t < self.end));
+        let before = all.partition_point(|(t, _)| *t <= self.start);
+        all.drain(..before.saturating_sub(1));
     }
 
     fn holds(&self, item: &Said) -> bool {

@@ -203,7 +203,8 @@ impl Writer {
             return at.saturating_duration_since(Instant::now());
         }
         let oldest = self.files.values().filter_map(|f| f.dirty_since).min();
-        oldest.map_or(RETRY, |since| (since + SYNC_WITHIN).saturating_duration_since(Instant::now()))
+        oldest
+            .map_or(RETRY, |since| (since + SYNC_WITHIN).saturating_duration_since(Instant::now()))
     }
 
     fn take(&mut self, order: Order, flushed: &mut Vec<mpsc::Sender<()>>) {

@@ -288,7 +288,8 @@ impl Connection {
             RoomEvent::StreamChunkReceived { chunk, participant_identity } => {
                 let named = self.unsent.remove(&chunk.stream_id);
                 if named.is_some_and(|named| named != participant_identity) {
-                    let (stream, identity) = (streams::short(&chunk.stream_id), participant_identity);
+                    let (stream, identity) =
+                        (streams::short(&chunk.stream_id), participant_identity);
                     self.fact(Fact::StreamSender { stream, identity });
                 }
             }

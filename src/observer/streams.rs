@@ -105,11 +105,11 @@ pub(super) fn short(id: &str) -> String {
 async fn whole_text(mut reader: TextStreamReader) -> String {
     let mut text = String::new();
     while let Some(Ok(chunk)) = reader.next().await {
-        if text.len() + chunk.len() > MAX_MESSAGE {
-            // Too large to be one of ours: what remains is no JSON and counts as such.
+        text.push_str(&chunk);
+        if text.len() > MAX_MESSAGE {
+            // Whoever reads it sees that it is too large.
             break;
         }
-        text.push_str(&chunk);
     }
     text
 }

@@ -177,7 +177,8 @@ impl Watch {
                         "the room is gone, and another has its name; left at once"
                     );
                     let lost_at = self.lost_at();
-                    self.room_over(Some(&mut connection), LeaveReason::UnknownReason, lost_at).await;
+                    self.room_over(Some(&mut connection), LeaveReason::UnknownReason, lost_at)
+                        .await;
                     return (Ended::Done, Some(connection));
                 }
                 Parted::Lost(reason) => {

@@ -7,7 +7,11 @@
 mod calls;
 mod command_line;
 mod delivery;
+mod details;
 mod hostile;
+mod recovery;
+mod replay;
+mod schema;
 mod server_trouble;
 mod stopping;
 
@@ -38,6 +42,10 @@ struct Scene {
     worker: Worker,
     name: String,
     room: String,
+    env: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+    /// Outlives the worker: another may go on with it.
+    data: tempfile::TempDir,
 }
 
 impl Scene {
@@ -51,14 +59,44 @@ impl Scene {
     }
 
     async fn at(venue: Venue, env: &[(&str, &str)]) -> Result<Self> {
-        let endpoint = Endpoint::start().await?;
-        let name = unique("worker");
-        let mut setup = Setup::new(binary(), &venue, &endpoint, &name);
-        for (key, value) in env {
-            setup = setup.with(key, value);
-        }
+        Self::with_files(venue, env, &[]).await
+    }
+
+    /// `files`: in the worker's working directory.
+    async fn with_files(
+        venue: Venue,
+        env: &[(&str, &str)],
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        let owned = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let (env, files) = (owned(env), owned(files));
+        let (endpoint, data, name) =
+            (Endpoint::start().await?, tempfile::tempdir()?, unique("worker"));
+        let setup = setup(&venue, &endpoint, &name, &env, &files, &data.path().join("data"));
         let worker = Worker::registered(setup).await?;
-        Ok(Self { venue, endpoint, worker, name, room: unique("room") })
+        Ok(Self { venue, endpoint, worker, name, room: unique("room"), env, files, data })
+    }
+
+    /// Another worker as this one, on the same data, not waited for.
+    fn start_another(&self) -> Result<Worker> {
+        let data = self.data.path().join("data");
+        Worker::start(setup(&self.venue, &self.endpoint, &self.name, &self.env, &self.files, &data))
+    }
+
+    /// The worker is killed without a word; what it held in memory is gone.
+    async fn kill(&mut self) -> Result<()> {
+        self.worker.signal(9).await?;
+        self.worker.ends(Duration::from_secs(5)).await?;
+        Ok(())
+    }
+
+    /// Another worker goes on with what the last one left.
+    async fn start_again(&mut self) -> Result<()> {
+        self.worker = self.start_another()?;
+        self.worker.logs("registered").await?;
+        Ok(())
     }
 
     /// A phone caller whose token dispatches the worker, connected and observed.
@@ -95,7 +133,9 @@ impl Scene {
     async fn record(&mut self) -> Result<Value> {
         let posts = self.posts(1).await?;
         assert_eq!(posts.len(), 1, "posted more than once");
-        posts[0].record()
+        let record = posts[0].record()?;
+        schema::check(&record);
+        Ok(record)
     }
 
     /// Requests about this room; the worker's log if they do not come.
@@ -106,6 +146,23 @@ impl Scene {
             lines.join("\n")
         })
     }
+}
+
+fn setup(
+    venue: &Venue,
+    endpoint: &Endpoint,
+    name: &str,
+    env: &[(String, String)],
+    files: &[(String, String)],
+    data: &Path,
+) -> Setup<'static> {
+    let mut setup = Setup::new(binary(), venue, endpoint, name);
+    for (key, value) in env {
+        setup = setup.with(key, value);
+    }
+    setup.files = files.to_vec();
+    setup.data = Some(data.to_owned());
+    setup
 }
 
 fn unique(what: &str) -> String {

@@ -165,6 +165,14 @@ impl VoiceAgent {
         self.event(Event::SessionUsageUpdated(SessionUsageUpdated { usage }), now()).await
     }
 
+    /// Tells anything else on its session feed.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub async fn tells_event(&self, event: Event) -> Result<()> {
+        self.event(event, now()).await
+    }
+
     async fn transcript(
         &self,
         caller: &str,

@@ -37,6 +37,8 @@ pub struct Setup<'a> {
     pub env: Vec<(String, String)>,
     /// A folder to use again; a new one if `None`.
     pub data: Option<PathBuf>,
+    /// Files in its working directory: path and content.
+    pub files: Vec<(String, String)>,
 }
 
 impl<'a> Setup<'a> {
@@ -53,7 +55,7 @@ impl<'a> Setup<'a> {
             ("JWT_SECRET", JWT_SECRET),
         ];
         let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        Self { binary, args: &[], env, data: None }
+        Self { binary, args: &[], env, data: None, files: vec![] }
     }
 
     #[must_use]
@@ -70,6 +72,11 @@ impl Worker {
     pub fn start(setup: Setup) -> Result<Self> {
         let dir = TempDir::new()?;
         let data = setup.data.unwrap_or_else(|| dir.path().join("data"));
+        for (path, content) in &setup.files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap_or(dir.path()))?;
+            std::fs::write(path, content)?;
+        }
         let mut child = Command::new(setup.binary)
             .args(setup.args)
             .env_clear()

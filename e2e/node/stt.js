@@ -1,0 +1,129 @@
+// The fake speech-to-text: understands the line whose pitch it hears; noise it does not
+// understand. Times as in `harness/fakes.py`: interim transcripts every 0.4 s, the final one
+// 0.35 s after the end of speech.
+
+import { randomUUID } from 'node:crypto';
+
+import { stt } from '@livekit/agents';
+
+import {
+  SECONDS_PER_WORD,
+  WINDOW,
+  Windows,
+  crossings,
+  isLoud,
+  lineOfPitch,
+  secondsFor,
+} from './sound.js';
+
+const INTERIM_EVERY = 0.4;
+const FINAL_AFTER = 0.35;
+const CUT_AFTER = 1.2; // in the middle of a line: on a busy machine sound has gaps
+
+export class ScriptedStt extends stt.STT {
+  label = 'e2e.ScriptedStt';
+  model = 'script-stt';
+  provider = 'e2e';
+
+  constructor(lines) {
+    super({ streaming: true, interimResults: true });
+    this.lines = lines;
+  }
+
+  async _recognize() {
+    throw new Error('only streaming');
+  }
+
+  stream(options) {
+    return new ScriptedSttStream(this, options?.connOptions);
+  }
+}
+
+class ScriptedSttStream extends stt.SpeechStream {
+  label = 'e2e.ScriptedSttStream';
+  #lines;
+  #windows = new Windows();
+  #at = 0; // seconds of audio
+  #told = { text: undefined, at: 0 };
+  #utterance = newUtterance();
+
+  constructor(ears, connOptions) {
+    super(ears, undefined, connOptions);
+    this.#lines = ears.lines;
+  }
+
+  async run() {
+    for await (const frame of this.input) {
+      if (this.closed) return;
+      if (frame === stt.SpeechStream.FLUSH_SENTINEL) {
+        this.#finish();
+        continue;
+      }
+      for (const window of this.#windows.of(frame)) this.#hear(window);
+    }
+  }
+
+  #hear(window) {
+    const u = this.#utterance;
+    this.#at += WINDOW;
+    if (isLoud(window)) {
+      // Only full windows tell the pitch: the first and the last are cut.
+      if (u.heard && !u.silence) {
+        u.crossings += crossings(window);
+        u.counted += WINDOW;
+      }
+      u.heard += WINDOW + u.silence;
+      u.silence = 0;
+      const text = this.#line();
+      if (text && u.heard - u.interimAt >= INTERIM_EVERY) {
+        u.interimAt = u.heard;
+        const words = text.split(' ');
+        const spoken = Math.floor(u.heard / SECONDS_PER_WORD);
+        this.#say(stt.SpeechEventType.INTERIM_TRANSCRIPT, words.slice(0, Math.max(1, spoken)));
+      }
+    } else if (u.heard) {
+      u.silence += WINDOW;
+      const whole = u.heard >= 0.8 * secondsFor(this.#line() ?? '');
+      if (u.silence >= (whole ? FINAL_AFTER : CUT_AFTER)) this.#finish();
+    }
+  }
+
+  #line() {
+    const { counted, crossings } = this.#utterance;
+    const number = counted ? lineOfPitch(crossings / 2 / counted) : undefined;
+    return number === undefined ? undefined : this.#lines[Math.min(number, this.#lines.length - 1)];
+  }
+
+  #say(type, words) {
+    const text = words.join(' ');
+    const heard = { language: 'en', text, startTime: 0, endTime: 0, confidence: 1 };
+    this.#put({ type, requestId: this.#utterance.id, alternatives: [heard] });
+  }
+
+  #put(event) {
+    if (!this.queue.closed) this.queue.put(event);
+  }
+
+  #finish() {
+    const { id, heard } = this.#utterance;
+    const text = this.#line();
+    if (text) {
+      // The rest of a line that had a gap near its end is not the line again.
+      const rest = text === this.#told.text && this.#at - this.#told.at < 2;
+      if (!rest || heard > 0.5 * secondsFor(text)) {
+        this.#say(stt.SpeechEventType.FINAL_TRANSCRIPT, [text]);
+      }
+      this.#told = { text, at: this.#at };
+    }
+    if (heard) {
+      const type = stt.SpeechEventType.RECOGNITION_USAGE;
+      this.#put({ type, requestId: id, recognitionUsage: { audioDuration: heard } });
+    }
+    this.#utterance = newUtterance();
+  }
+}
+
+/** Seconds of audio, and what was counted in them. */
+function newUtterance() {
+  return { id: randomUUID(), heard: 0, silence: 0, interimAt: 0, crossings: 0, counted: 0 };
+}

@@ -1,0 +1,142 @@
+//! A worker that dies in the middle of calls, and the one that comes after it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use livekit::DisconnectReason;
+
+use super::*;
+
+fn live(s: &Scene) -> Vec<String> {
+    let names = std::fs::read_dir(s.worker.data.join("live")).into_iter().flatten().flatten();
+    names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Waits until the journal of the call that is on holds this.
+async fn journaled(s: &Scene, text: &str) -> Result<()> {
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let journals = live(s).into_iter().map(|name| s.worker.data.join("live").join(name));
+        if journals.filter_map(|p| std::fs::read_to_string(p).ok()).any(|j| j.contains(text)) {
+            return Ok(());
+        }
+        assert!(tokio::time::Instant::now() < until, "{text} is not in the journal");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_on_in_its_record_after_the_worker_was_killed() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let caller = s.phone("+15550123451").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    agent.hears(&caller.identity, "I said something", WORD).await?;
+    journaled(&s, "thinking").await?;
+    s.kill().await?;
+    s.start_again().await?;
+    s.worker.logs("joined again").await?;
+    agent.says("and after it", WORD).await?;
+    caller.hangs_up().await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2);
+    assert_eq!(r["metrics"]["total_user_utterances"], 1);
+    let notes = r["outcomes"]["notes"].as_str().unwrap_or("");
+    assert!(notes.contains("The worker was restarted during the call."), "{notes}");
+    assert!(notes.contains("disconnected from the room for"), "{notes}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ended_while_no_worker_was_there_is_told_as_far_as_it_was_seen() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    journaled(&s, "\"kind\":\"item\"").await?;
+    s.kill().await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.venue.rooms().delete_room(&s.room).await?;
+    s.start_again().await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("dropped", Some("observer_restarted")));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    s.worker.logs("delivered").await?;
+    assert!(live(&s).is_empty(), "the journal is gone once the record is sealed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_journal_is_cut_off_and_its_call_is_told() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    journaled(&s, "\"kind\":\"item\"").await?;
+    s.kill().await?;
+    let journal = s.worker.data.join("live").join(&live(&s)[0]);
+    let mut bytes = std::fs::read(&journal)?;
+    bytes.extend(b"{\"crc\":\"00000000\",\"at\":1,\"what\":\"bli");
+    std::fs::write(&journal, bytes)?;
+    s.start_again().await?;
+    s.worker.logs("the end of a journal is not whole and is cut off").await?;
+    s.worker.logs("joined again").await?;
+    agent.says("after it", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_cannot_share_a_data_folder() -> Result<()> {
+    let s = Scene::new().await?;
+    let mut second = s.start_another()?;
+    let line = second
+        .logs("the data folder cannot be used; make it writable or set CALL_HISTORY_DATA_DIR")
+        .await?;
+    assert!(line["error"].as_str().unwrap().contains("another call-history uses it"), "{line}");
+    assert_eq!(second.ends(Duration::from_secs(5)).await?.code(), Some(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opts_out_leaves_no_journal() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    assert_eq!(live(&s).len(), 1, "a call that is on has one");
+    caller.me().set_metadata("{\"opt_out_sensitive_data\":true}".into()).await?;
+    // Nothing is logged of it until the call's end; the file goes at once.
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !live(&s).is_empty() {
+        assert!(tokio::time::Instant::now() < until, "the journal is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_journal_gives_the_record_that_was_posted() -> Result<()> {
+    let venue = Venue::from_env().await?;
+    let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true"), ("CALL_HISTORY_DETAILS", "true")];
+    let mut s = Scene::at(venue, &keep).await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello how can I help", WORD).await?;
+    agent.hears(&caller.identity, "I want a table", WORD).await?;
+    agent.says("booked", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    let posted = s.posts(1).await?[0].body.clone();
+    s.worker.stops().await?;
+    let id = serde_json::from_slice::<Value>(&posted)?["call_id"].as_str().unwrap().to_owned();
+    let journal = s.worker.data.join("journals").join(format!("{id}.jsonl"));
+    let out = std::process::Command::new(binary()).arg("replay").arg(journal).output()?;
+    assert_eq!(String::from_utf8(out.stdout)?.trim(), String::from_utf8(posted.to_vec())?);
+    Ok(())
+}
