@@ -179,6 +179,148 @@ fn opened(events: &[Event], count: impl Fn(&Fact) -> usize) -> u32 {
     u32::try_from(events.iter().map(|e| count(&e.fact)).sum::<usize>()).unwrap()
 }
 
+/// What a record says that later events of the same call can only add to.
+fn facts(r: &CallHistory) -> (String, String, Vec<String>) {
+    let stages = r.stage_timeline.iter().map(|s| s.stage.clone()).collect();
+    (r.call_id.clone(), r.room_name.clone(), stages)
+}
+
+/// Signals that do not depend on each other: those of different kinds at the same moment.
+fn kind(f: &Fact) -> u8 {
+    match f {
+        Fact::Speaking { .. } => 0,
+        Fact::Quality { .. } => 1,
+        Fact::Dtmf { .. } => 2,
+        Fact::Chat { .. } => 3,
+        Fact::Legacy { .. } => 4,
+        Fact::StreamOpened(_) | Fact::StreamChunk { .. } | Fact::StreamClosed { .. } => 5,
+        Fact::Feed { .. } => 6,
+        _ => 7,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    /// Clocks that jump by hours in the middle of a call, in both directions.
+    #[test]
+    fn clocks_that_jump_make_nothing_negative(
+        events in story(),
+        jumps in prop::collection::vec((0usize..120, -3_600_000i64..3_600_000), 0..4),
+    ) {
+        let mut events = events;
+        for (from, by) in jumps {
+            for e in events.iter_mut().skip(from) {
+                e.at = e.at.plus(by);
+            }
+        }
+        let Some(r) = tell(&events).record() else { return Ok(()) };
+        prop_assert!(r.duration_seconds >= 0.0);
+        prop_assert!(r.metrics.average_agent_response_time >= 0.0);
+        prop_assert!(r.metrics.average_user_response_time >= 0.0);
+        prop_assert!(r.start_time <= r.end_time);
+    }
+
+    #[test]
+    fn what_is_told_twice_is_not_counted_twice(events in story()) {
+        // Items, segments and stages have names; a second telling of the same changes no count.
+        let named = |e: &&Event| {
+            matches!(&e.fact, Fact::Feed { message: FeedMessage::Item { .. }, .. })
+        };
+        let last = events.iter().map(|e| e.at).max().unwrap_or(at(0));
+        let again = events.iter().filter(named).map(|e| Event { at: last, fact: e.fact.clone() });
+        let twice: Vec<Event> = events.iter().cloned().chain(again).collect();
+        let count = |c: &Call| {
+            c.record().map(|r| (r.metrics.total_user_utterances, r.metrics.total_agent_utterances))
+        };
+        prop_assert_eq!(count(&tell(&events)), count(&tell(&twice)));
+    }
+
+    #[test]
+    fn the_record_of_a_prefix_does_not_contradict_the_final_one(events in story(), n in 0usize..120) {
+        let prefix = &events[..n.min(events.len())];
+        let (Some(early), Some(late)) = (tell(prefix).record(), tell(&events).record()) else {
+            return Ok(());
+        };
+        let ((id, room, stages), (id_late, room_late, stages_late)) = (facts(&early), facts(&late));
+        prop_assert_eq!((id, room), (id_late, room_late));
+        for stage in stages {
+            prop_assert!(stages_late.contains(&stage), "{stage} was entered and is gone");
+        }
+    }
+
+    /// Events of one moment reach us in any order; those that have nothing to do with each other
+    /// give the same record in any.
+    #[test]
+    fn permuting_independent_signals_changes_nothing(events in story(), seed in any::<u64>()) {
+        let mut by_time: BTreeMap<Moment, Vec<Event>> = BTreeMap::new();
+        for mut e in events {
+            // So that many happen at once.
+            e.at = at(e.at.since(at(0)) / 5_000 * 5_000);
+            by_time.entry(e.at).or_default().push(e);
+        }
+        let told: Vec<Event> = by_time.values().flatten().cloned().collect();
+        let order = |k: u8| (u64::from(k) + 1).wrapping_mul(seed | 1).rotate_left(17);
+        let permuted: Vec<Event> = by_time
+            .into_values()
+            .flat_map(|mut same| {
+                // Within its kind each keeps its place; what everything hangs on stays first.
+                same.sort_by_key(|e| match kind(&e.fact) { 7 => 0, k => order(k) | 1 });
+                same
+            })
+            .collect();
+        let first: Vec<Event> = {
+            let mut by_time: BTreeMap<Moment, Vec<Event>> = BTreeMap::new();
+            for e in told {
+                by_time.entry(e.at).or_default().push(e);
+            }
+            by_time
+                .into_values()
+                .flat_map(|mut same| {
+                    same.sort_by_key(|e| u8::from(kind(&e.fact) != 7));
+                    same
+                })
+                .collect()
+        };
+        let json = |c: &Call| c.record().map(|r| serde_json::to_string(&r).unwrap());
+        prop_assert_eq!(json(&tell(&first)), json(&tell(&permuted)));
+    }
+
+    #[test]
+    fn the_next_call_is_told_the_same_from_what_it_was_left(events in story(), more in story()) {
+        let earlier = tell(&events);
+        let (mut next, event) = earlier.next(at(200_000));
+        let line = serde_json::to_string(&event).unwrap();
+        let back: Event = serde_json::from_str(&line).unwrap();
+        let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
+        let mut again = Call::new(room, Settings::default());
+        again.set_ordinal(1);
+        again.apply(&back);
+        for e in &more {
+            let e = Event { at: e.at.plus(200_000), fact: e.fact.clone() };
+            next.apply(&e);
+            again.apply(&e);
+        }
+        let json = |c: &Call| c.record().map(|r| serde_json::to_string(&r).unwrap());
+        prop_assert_eq!(json(&next), json(&again));
+    }
+}
+
+/// A ten-hour call and more of it than fits: bounded, and told in a moment.
+#[test]
+fn a_hundred_thousand_segments_are_taken() {
+    let mut t = Told::web_call();
+    for n in 0..50_000i64 {
+        let ms = n * 2_000;
+        t.caller_says(ms, ms + 500, "a word");
+        t.agent_says(ms + 900, ms + 1_500, "an answer");
+    }
+    let m = t.ends(100_000_000).metrics;
+    assert!(m.total_user_utterances > 10_000 && m.total_user_utterances <= 50_000, "{m:?}");
+    assert_eq!((m.longest_user_utterance, m.longest_agent_utterance), (2, 2));
+    assert!((m.average_agent_response_time - 0.4).abs() < 0.000_5, "{m:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
 
