@@ -11,11 +11,18 @@ import re
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
+import jsonschema
 import jwt
 
 from .endpoint import Post
 from .product import JWT_SECRET
+
+_SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schema/call-history.schema.json").read_text())
+_VALIDATOR = jsonschema.Draft202012Validator(
+    _SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+)
 
 KEYS = {
     "": [
@@ -99,6 +106,8 @@ def check_form(body: bytes) -> dict:
 
     for part, keys in KEYS.items():
         found = record[part] if part else record
+        if not part and "details" in found:
+            keys = [*keys, "details"]
         need(list(found) == keys, f"keys of {part or 'the record'}: {list(found)}")
     need(uuid.UUID(record["call_id"]).version == 5, f"call_id: {record['call_id']}")
     need(record["call_id"] == str(uuid.UUID(record["call_id"])), "call_id is not in lower case")
@@ -137,11 +146,15 @@ def check_form(body: bytes) -> dict:
     if wrong:
         raise AssertionError("the record's form is wrong:\n  " + "\n  ".join(wrong))
 
+    plain = json.loads(body)
+    unfit = [f"{e.json_path}: {e.message}" for e in _VALIDATOR.iter_errors(plain)]
+    assert not unfit, "the record does not fit the schema:\n  " + "\n  ".join(unfit)
+
     span = seconds(record["end_time"]) - seconds(record["start_time"])
     assert abs(float(record["duration_seconds"]) - span) < 0.0015, (
         f"duration_seconds is {record['duration_seconds']}, end - start is {span:.3f}"
     )
-    return json.loads(body)
+    return plain
 
 
 def check_request(post: Post, record: dict) -> None:

@@ -27,6 +27,8 @@ fn at(ms: i64) -> Moment {
 /// A call being told.
 struct Told {
     call: Call,
+    /// All of it, to be told again with other settings.
+    events: Vec<Event>,
     streams: u32,
 }
 
@@ -37,7 +39,8 @@ impl Told {
 
     fn in_room(name: &str) -> Self {
         let room = RoomFacts { sid: "RM_1".into(), name: name.into() };
-        let mut told = Self { call: Call::new(room, Settings::default()), streams: 0 };
+        let mut told =
+            Self { call: Call::new(room, Settings::default()), events: vec![], streams: 0 };
         told.fact(0, Fact::Watching { server_behind_ms: 0 });
         told
     }
@@ -51,7 +54,9 @@ impl Told {
     }
 
     fn fact(&mut self, ms: i64, fact: Fact) -> &mut Self {
-        self.call.apply(&Event { at: at(ms), fact });
+        let event = Event { at: at(ms), fact };
+        self.call.apply(&event);
+        self.events.push(event);
         self
     }
 

@@ -208,3 +208,119 @@ fn whom_the_call_was_with_is_told_by_the_best_source() {
         assert_eq!(t.record().phone_number, number, "{identity} {room}");
     }
 }
+
+#[test]
+fn an_inbound_caller_for_whom_no_agent_came_met_none() {
+    let mut t = Told::new();
+    t.joins(0, "caller", Kind::Sip, &[INBOUND, ("sip.callStatus", "ringing")]);
+    t.leaves(180_000, "caller", LeaveReason::ClientInitiated);
+    assert_eq!(verdict(&t), (Status::Failed, Some("no_agent".into())));
+}
+
+#[test]
+fn a_machine_that_took_the_call_is_named_by_the_agents_detection_alone() {
+    use crate::call::event::Answerer;
+    for (by, why) in [
+        (Answerer::MachineVm, Some("voicemail")),
+        (Answerer::Human, None),
+        (Answerer::MachineIvr, None),
+        (Answerer::MachineUnavailable, None),
+        (Answerer::Uncertain, None),
+    ] {
+        let mut t = phone(&[("sip.callStatus", "dialing")]);
+        t.sets(2_000, "caller", &[("sip.callStatus", "active")]);
+        t.feed(3_000, FeedMessage::Answered { by });
+        t.sets(9_000, "caller", &[("sip.callStatus", "hangup")]);
+        t.leaves(9_000, "caller", LeaveReason::ClientInitiated);
+        assert_eq!(verdict(&t), (Status::Completed, why.map(str::to_owned)), "{by:?}");
+    }
+}
+
+#[test]
+fn what_the_agent_says_of_the_end_comes_before_all_else() {
+    let transferred = r#"{"type":"end","termination_reason":"transferred"}"#;
+    for (message, reason, status, why) in [
+        (transferred, LeaveReason::ClientInitiated, Status::Completed, Some("transferred")),
+        (transferred, LeaveReason::ConnectionTimeout, Status::Completed, Some("transferred")),
+        (r#"{"type":"end","status":"failed"}"#, LeaveReason::ClientInitiated, Status::Failed, None),
+    ] {
+        let mut t = phone(&[INBOUND, ("sip.callStatus", "active")]);
+        t.publishes(5_000, "agent", message);
+        t.leaves(9_000, "caller", reason);
+        assert_eq!(verdict(&t), (status, why.map(str::to_owned)), "{message} {reason:?}");
+    }
+}
+
+#[test]
+fn a_call_whose_end_fell_into_a_restart_of_the_worker_says_so() {
+    let mut t = Told::web_call();
+    t.agent_says(1_000, 3_000, "hello");
+    t.fact(60_000, Fact::Recovered);
+    t.fact(3_050, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
+    assert_eq!(verdict(&t), (Status::Dropped, Some("observer_restarted".into())));
+    let notes = t.record().outcomes.notes.unwrap_or_default();
+    assert!(notes.contains("The worker was restarted during the call."), "{notes}");
+}
+
+#[test]
+fn who_ended_the_call_is_told_apart_from_how_it_went() {
+    use crate::call::details::EndedBy as By;
+    use LeaveReason as L;
+    let ended_by = |t: &Told| {
+        let settings = Settings { details: true, ..Settings::default() };
+        let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
+        let mut call = Call::new(room, settings);
+        t.events.iter().for_each(|e| call.apply(e));
+        call.record().and_then(|r| r.details).map(|d| d.ended_by)
+    };
+    for (left, by) in [
+        (L::ClientInitiated, By::Caller),
+        (L::ParticipantRemoved, By::Room),
+        (L::RoomDeleted, By::Room),
+        (L::RoomClosed, By::Room),
+        (L::ConnectionTimeout, By::Network),
+        (L::SignalClose, By::Network),
+        (L::ServerShutdown, By::Network),
+        (L::MediaFailure, By::Network),
+        (L::AgentError, By::Agent),
+        (L::UnknownReason, By::Unknown),
+    ] {
+        let mut t = Told::web_call();
+        t.leaves(9_000, "caller", left);
+        assert_eq!(ended_by(&t), Some(by), "{left:?}");
+    }
+    for (status, left, by) in [
+        ("hangup", L::ClientInitiated, By::Caller),
+        ("active", L::ClientInitiated, By::Network),
+        ("hangup", L::UnknownReason, By::Caller),
+    ] {
+        let mut t = phone(&[INBOUND, ("sip.callStatus", "active")]);
+        t.sets(9_000, "caller", &[("sip.callStatus", status)]);
+        t.leaves(9_000, "caller", left);
+        assert_eq!(ended_by(&t), Some(by), "{status} {left:?}");
+    }
+    for (left, by) in [
+        (L::UserRejected, By::Caller),
+        (L::UserUnavailable, By::Caller),
+        (L::ClientInitiated, By::Network),
+        (L::RoomDeleted, By::Room),
+    ] {
+        let mut t = phone(&[("sip.callStatus", "dialing")]);
+        t.leaves(9_000, "caller", left);
+        assert_eq!(ended_by(&t), Some(by), "never answered, {left:?}");
+    }
+    for (reason, by) in [
+        (L::RoomDeleted, By::Room),
+        (L::ClientInitiated, By::Worker),
+        (L::ParticipantRemoved, By::Worker),
+        (L::ServerShutdown, By::Network),
+    ] {
+        let mut t = Told::web_call();
+        t.fact(9_000, Fact::RoomEnded { reason });
+        assert_eq!(ended_by(&t), Some(by), "the room: {reason:?}");
+    }
+    let mut t = Told::web_call();
+    t.publishes(8_000, "agent", r#"{"type":"end"}"#);
+    t.leaves(9_000, "caller", L::RoomDeleted);
+    assert_eq!(ended_by(&t), Some(By::Agent));
+}
