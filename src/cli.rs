@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::delivery::operator;
+
 #[derive(Debug, Parser)]
 #[command(
     name = "call-history",
@@ -43,6 +45,11 @@ pub(crate) enum Command {
         /// Add `details` to the record, whatever the journal's settings say
         #[arg(long)]
         details: bool,
+    },
+    /// Look at records that wait, were delivered or refused, and have them tried again
+    Outbox {
+        #[command(subcommand)]
+        command: operator::Command,
     },
     /// Print the JSON Schema of the record; needs no settings
     Schema,

@@ -18,7 +18,7 @@ use reqwest::Url;
 mod file;
 mod profiles;
 
-use crate::call::profile::Profiles;
+use crate::{call::profile::Profiles, delivery::Cap};
 
 /// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
 const LIVEKIT_URL: &str = "LIVEKIT_URL";
@@ -49,6 +49,12 @@ const DETAILS: &str = "CALL_HISTORY_DETAILS";
 const TRANSCRIPT: &str = "CALL_HISTORY_TRANSCRIPT";
 /// Keeps the journals of ended calls.
 const KEEP_JOURNALS: &str = "CALL_HISTORY_KEEP_JOURNALS";
+/// Hours that delivered records are kept.
+const KEEP_SENT: &str = "CALL_HISTORY_KEEP_SENT";
+/// Undelivered records from which on the worker warns.
+const MAX_BACKLOG: &str = "CALL_HISTORY_MAX_BACKLOG";
+/// Megabytes of undelivered records from which on the worker warns.
+const MAX_BACKLOG_MB: &str = "CALL_HISTORY_MAX_BACKLOG_MB";
 /// `json` or `pretty`.
 const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
 
@@ -70,6 +76,9 @@ const KNOWN: &[&str] = &[
     DETAILS,
     TRANSCRIPT,
     KEEP_JOURNALS,
+    KEEP_SENT,
+    MAX_BACKLOG,
+    MAX_BACKLOG_MB,
 ];
 
 /// Exit status for a wrong configuration (`EX_CONFIG` of sysexits).
@@ -109,6 +118,8 @@ pub(crate) struct Config {
     pub(crate) details: bool,
     pub(crate) transcript: bool,
     pub(crate) keep_journals: bool,
+    pub(crate) keep_sent: Duration,
+    pub(crate) max_backlog: Cap,
     pub(crate) profiles: Profiles,
 }
 
@@ -179,6 +190,12 @@ impl Source {
         let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         source.environment(vars);
         source
+    }
+
+    /// The data folder alone: for commands that need nothing else.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        let told = self.values.get(DATA_DIR).map(|(v, _)| v.as_str());
+        PathBuf::from(told.unwrap_or("data"))
     }
 
     /// Later calls win over earlier ones. An empty value is none.
@@ -352,10 +369,23 @@ impl Config {
         }
         let end_grace = t.seconds(END_GRACE, 10.0, 3600.0);
         let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
-        let data_dir = PathBuf::from(t.optional(DATA_DIR).unwrap_or_else(|| "data".into()));
+        let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(Secret);
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
         let keep_journals = t.switch(KEEP_JOURNALS);
+        let hours = t.number(
+            KEEP_SENT,
+            24.0,
+            |h| (0.0..=8_760.0).contains(h),
+            "a number of hours from 0 to 8760",
+        );
+        let keep_sent = Duration::from_secs_f64(hours * 3600.0);
+        let positive = "a whole number from 1";
+        let max_backlog = Cap {
+            records: t.number(MAX_BACKLOG, 100_000, |n| *n > 0, positive),
+            bytes: 1_000_000
+                * t.number(MAX_BACKLOG_MB, 1_000, |n| (1..=1_000_000).contains(n), positive),
+        };
         let profiles = std::mem::take(&mut t.source.profiles);
         match (livekit_url, endpoint) {
             (Some(url), Some(endpoint)) if t.errors.is_empty() => Ok(Self {
@@ -373,6 +403,8 @@ impl Config {
                 details,
                 transcript,
                 keep_journals,
+                keep_sent,
+                max_backlog,
                 profiles,
             }),
             _ => Err(ConfigErrors(t.errors)),

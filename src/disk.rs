@@ -2,15 +2,16 @@
 //! so that tests can make each of them fail.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::Arc,
     time::SystemTime,
 };
 
-use tokio::sync::watch;
+use crate::health::Health;
+
+/// The names in a folder; one that cannot be read is passed over.
+pub(crate) type Names = Box<dyn Iterator<Item = String> + Send>;
 
 /// Blocking: call it where blocking is allowed.
 pub(crate) trait Disk: Send + Sync {
@@ -25,11 +26,13 @@ pub(crate) trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// A rename or a new file is only durable once its folder is.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// The names in a folder, in no order.
-    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Writes a file that may be lost.
+    fn write(&self, path: &Path, body: &[u8]) -> io::Result<()>;
+    /// Walks a folder, in no order; what comes or goes meanwhile may or may not be seen.
+    fn walk(&self, path: &Path) -> io::Result<Names>;
     fn exists(&self, path: &Path) -> bool;
-    /// When a file was last written to, if that is known.
-    fn changed(&self, path: &Path) -> Option<SystemTime>;
+    /// When a file was last written to, and its size in bytes.
+    fn about(&self, path: &Path) -> Option<(SystemTime, u64)>;
 }
 
 /// A file that is appended to.
@@ -80,17 +83,22 @@ impl Disk for RealDisk {
         File::open(path)?.sync_all()
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(path)?.map(|e| Ok(e?.file_name().into_string().ok()));
-        names.filter_map(Result::transpose).collect()
+    fn write(&self, path: &Path, body: &[u8]) -> io::Result<()> {
+        private().truncate(true).open(path)?.write_all(body)
+    }
+
+    fn walk(&self, path: &Path) -> io::Result<Names> {
+        let names = fs::read_dir(path)?.map_while(Result::ok);
+        Ok(Box::new(names.filter_map(|e| e.file_name().into_string().ok())))
     }
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
 
-    fn changed(&self, path: &Path) -> Option<SystemTime> {
-        fs::metadata(path).and_then(|m| m.modified()).ok()
+    fn about(&self, path: &Path) -> Option<(SystemTime, u64)> {
+        let about = fs::metadata(path).ok()?;
+        Some((about.modified().ok()?, about.len()))
     }
 }
 
@@ -137,23 +145,16 @@ impl Lock {
 #[derive(Clone, Debug)]
 pub(crate) struct DiskHealth {
     folder: PathBuf,
-    troubles: Arc<watch::Sender<BTreeMap<&'static str, String>>>,
+    health: Health,
 }
 
 impl DiskHealth {
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), troubles: Arc::new(watch::Sender::default()) }
+    pub(crate) fn new(folder: &Path, health: Health) -> Self {
+        Self { folder: folder.to_owned(), health }
     }
 
     pub(crate) fn failed(&self, who: &'static str, error: &io::Error) {
-        let first = self.troubles.send_if_modified(|t| {
-            if t.contains_key(who) {
-                return false;
-            }
-            t.insert(who, error.to_string());
-            true
-        });
-        if first {
+        if self.health.warn(who, format!("the disk fails: {error}")) {
             tracing::error!(
                 folder = %self.folder.display(), for_the = who, error = %error,
                 "the disk fails: calls are observed and reported from memory until it works again; \
@@ -163,14 +164,8 @@ impl DiskHealth {
     }
 
     pub(crate) fn worked(&self, who: &'static str) {
-        let over = self.troubles.send_if_modified(|t| t.remove(who).is_some());
-        if over {
+        if self.health.clear(who) {
             tracing::info!(folder = %self.folder.display(), for_the = who, "the disk works again");
         }
-    }
-
-    /// The first thing that is wrong.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.troubles.borrow().iter().next().map(|(who, error)| format!("{who}: {error}"))
     }
 }

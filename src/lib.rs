@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod delivery;
 mod disk;
+mod health;
 mod journal;
 mod net;
 mod observer;
@@ -31,13 +32,6 @@ use clap::Parser;
 /// The program: parses the command line and settings, and runs.
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let command = match cli.command.unwrap_or(cli::Command::Start) {
-        cli::Command::Replay { files, explain, details } => {
-            return tools::replay(&files, explain, details);
-        }
-        cli::Command::Schema => return tools::schema(),
-        command => command,
-    };
     // A missing .env is as good as an empty one; of a broken one nothing below the mistake is read.
     if let Err(e) = dotenvy::dotenv()
         && !e.not_found()
@@ -45,6 +39,14 @@ pub fn main() -> ExitCode {
         complain(&format!(".env is not right: {e}"));
         return ExitCode::from(config::EXIT_CONFIG);
     }
+    let command = match cli.command.unwrap_or(cli::Command::Start) {
+        cli::Command::Replay { files, explain, details } => {
+            return tools::replay(&files, explain, details);
+        }
+        cli::Command::Schema => return tools::schema(),
+        cli::Command::Outbox { command } => return tools::outbox(command),
+        command => command,
+    };
     let config = match config::Config::read(config::Source::from_process()) {
         Ok(config) => config,
         Err(errors) => {

@@ -14,8 +14,9 @@ use crate::{
     admin,
     call::Settings,
     config::{Config, loggable},
-    delivery::{self, Delivery, Outbox},
+    delivery::{self, Delivery, Level, Outbox, Target},
     disk::{Disk, DiskHealth, Lock, RealDisk},
+    health::Health,
     journal::{self, Journals, LeftBehind},
     net,
     observer::{self, Assignment, Ended, Observers},
@@ -107,7 +108,7 @@ struct Parts {
     observers: Observers,
     delivery: Delivery,
     sender: JoinHandle<()>,
-    health: DiskHealth,
+    health: Health,
     /// Calls that an earlier run was watching.
     left: Vec<LeftBehind>,
     /// Held as long as the process lives: the data folder is ours.
@@ -117,18 +118,20 @@ struct Parts {
 /// `None` after telling what is wrong.
 fn parts(config: &Config) -> Option<Parts> {
     let dir = &config.data_dir;
-    let health = DiskHealth::new(dir);
+    let health = Health::default();
+    let disk_health = DiskHealth::new(dir, health.clone());
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let opened = disk
         .create_dir(dir)
         .map_err(|e| format!("cannot create {}: {e}", dir.display()))
         .and_then(|()| Lock::take(dir))
         .and_then(|lock| {
-            let outbox = Outbox::open(disk.clone(), health.clone(), dir);
+            let outbox = Outbox::open(disk.clone(), disk_health.clone(), dir);
             Ok((lock, outbox.map_err(|e| e.to_string())?))
         })
         .and_then(|(lock, outbox)| {
-            let journals = Journals::start(disk.clone(), health.clone(), dir, config.keep_journals);
+            let journals =
+                Journals::start(disk.clone(), disk_health.clone(), dir, config.keep_journals);
             Ok((lock, outbox, journals.map_err(|e| format!("no journals: {e}"))?))
         });
     let (lock, outbox, journals) = match opened {
@@ -158,8 +161,14 @@ fn parts(config: &Config) -> Option<Parts> {
         signed = config.jwt_secret.is_some(),
         "records will be posted"
     );
-    let (delivery, sender) =
-        delivery::start(outbox, client, config.endpoint.clone(), config.jwt_secret.clone());
+    let target = Target {
+        client,
+        endpoint: config.endpoint.clone(),
+        jwt_secret: config.jwt_secret.clone(),
+        keep_sent: config.keep_sent,
+    };
+    let level = Level::new(config.max_backlog, health.clone());
+    let (delivery, sender) = delivery::start(outbox, target, level);
     let settings = Settings {
         silence_threshold_ms: millis(config.silence_threshold),
         end_grace_ms: millis(config.end_grace),

@@ -1,14 +1,19 @@
-//! Commands that need no settings and no server: `replay` and `schema`.
+//! Commands that need no server: `replay`, `schema`, `outbox`.
 
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use crate::{
     call::{Call, CallHistory, explain},
     complain,
+    config::Source,
+    delivery::{Outbox, operator},
+    disk::{DiskHealth, RealDisk},
+    health::Health,
     journal::{self, Journal},
 };
 
@@ -93,6 +98,22 @@ impl Told {
     pub fn explanation(&self) -> Option<String> {
         let (record, measured) = self.call.explained()?;
         Some(explain::text(&record, &measured))
+    }
+}
+
+/// The operator's commands on the data folder.
+pub(crate) fn outbox(command: operator::Command) -> ExitCode {
+    let dir = Source::from_process().data_dir();
+    let health = DiskHealth::new(&dir, Health::default());
+    let outbox = Outbox::at(Arc::new(RealDisk), health, &dir);
+    match operator::run(command, &outbox, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            if !e.is_empty() {
+                complain(&e);
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -42,6 +42,9 @@ _FLAGS = [
     "--use-fake-ui-for-media-stream",
 ]
 
+_NOISE = 0.8
+"""Seconds of a noise."""
+
 _TAKES = 60.0
 """Seconds for an order to be carried out; starting is slow on a busy machine."""
 
@@ -57,10 +60,11 @@ def chromium() -> str:
 
 
 class Browser(Ears):
-    """`script` is what the microphone says: pairs of a pause in seconds, and a line's number."""
+    """`script` is what the microphone says: pairs of a pause in seconds, and a line's number, or
+    none for a noise."""
 
     def __init__(
-        self, url: str, token: str, lines: list[str], script: list[tuple[float, int]], tell
+        self, url: str, token: str, lines: list[str], script: list[tuple[float, int | None]], tell
     ) -> None:
         super().__init__()
         self.options: dict = {}
@@ -152,7 +156,10 @@ class Browser(Ears):
     def _sounds(self):
         for pause, line in self._script:
             yield bytes(2 * int(sound.RATE * pause))
-            yield sound.tone(sound.pitch_of_line(line), sound.seconds_for(self._lines[line]))
+            if line is None:
+                yield sound.tone(sound.noise_pitch(), _NOISE)
+            else:
+                yield sound.tone(sound.pitch_of_line(line), sound.seconds_for(self._lines[line]))
         yield bytes(2 * sound.RATE)
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -186,8 +193,11 @@ class Browser(Ears):
     def _spoke(self, what: str, at: float) -> None:
         if what == "makes_sound":
             _, line = next(self._spoken, (0, -1))
-            self._saying = self._lines[line]
-        self._tell("speaks" if what == "makes_sound" else "spoke", at, text=self._saying)
+            self._saying = None if line is None else self._lines[line]
+        if self._saying is None:
+            self._tell("noise" if what == "makes_sound" else "noise_over", at)
+        else:
+            self._tell("speaks" if what == "makes_sound" else "spoke", at, text=self._saying)
 
     async def _order(self, do: str, **how) -> float:
         number = next(self._numbers)

@@ -223,8 +223,9 @@ class Call:
         token = self.token(identity, kind="standard", attributes={}, name="")
         return self._caller(token, who)
 
-    def browser(self, identity: str, *script: tuple[float, int]) -> Browser:
-        """A caller in Chromium. It says lines of the script, each after a pause in seconds."""
+    def browser(self, identity: str, *script: tuple[float, int | None]) -> Browser:
+        """A caller in Chromium. It says lines of the script, each after a pause in seconds; no
+        line is a noise."""
 
         def tell(what: str, at: float | None = None, **facts) -> None:
             self.truth.add("caller", what, at, **facts)

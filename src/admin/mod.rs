@@ -7,7 +7,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{disk::DiskHealth, worker::WorkerState};
+use crate::{health::Health, worker::WorkerState};
 
 /// A short loss of the connection to LiveKit is not an illness.
 const AWAY_FOR: Duration = Duration::from_secs(15);
@@ -16,7 +16,7 @@ const AWAY_FOR: Duration = Duration::from_secs(15);
 struct Admin {
     agent_name: String,
     worker: watch::Receiver<WorkerState>,
-    disk: DiskHealth,
+    health: Health,
 }
 
 /// The fields of LiveKit's `WorkerInfo`, and what is worth a warning.
@@ -41,14 +41,14 @@ pub(crate) async fn start(
     addr: SocketAddr,
     agent_name: String,
     worker: watch::Receiver<WorkerState>,
-    disk: DiskHealth,
+    health: Health,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "health page");
-    let app = Router::new().route("/", get(health)).route("/worker", get(info)).with_state(Admin {
+    let app = Router::new().route("/", get(state)).route("/worker", get(info)).with_state(Admin {
         agent_name,
         worker,
-        disk,
+        health,
     });
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
@@ -59,13 +59,13 @@ pub(crate) async fn start(
 }
 
 /// 200 also with a warning: a restart would not mend a disk, and loses what is only in memory.
-async fn health(State(admin): State<Admin>) -> (StatusCode, String) {
+async fn state(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.worker.borrow().away_since {
         Some(since) if since.elapsed() >= AWAY_FOR => {
             (StatusCode::SERVICE_UNAVAILABLE, "not connected to LiveKit".into())
         }
-        _ => match admin.disk.trouble() {
-            Some(trouble) => (StatusCode::OK, format!("warning: the disk fails: {trouble}")),
+        _ => match admin.health.warning() {
+            Some(warning) => (StatusCode::OK, format!("warning: {warning}")),
             None => (StatusCode::OK, "OK".into()),
         },
     }
@@ -81,6 +81,6 @@ async fn info(State(admin): State<Admin>) -> Json<WorkerInfo> {
         sdk_version: env!("CARGO_PKG_VERSION"),
         protocol_version: 1,
         registered: worker.away_since.is_none(),
-        warning: admin.disk.trouble().map(|t| format!("the disk fails: {t}")),
+        warning: admin.health.warning(),
     })
 }

@@ -47,6 +47,9 @@ pub(crate) enum Tier {
     None,
 }
 
+/// Speech that was seen at all lasted so long.
+const SHORTEST_MS: i64 = 200;
+
 /// How late a signal tells of the beginning and the end of speech, in milliseconds: medians over
 /// recorded calls of Python and Node agents with phone and browser callers (live-lab §2, §7,
 /// live-lab-node §3).
@@ -99,8 +102,10 @@ pub(crate) struct Heard {
 impl Heard {
     fn new(tier: Tier, late: Late, mut intervals: Vec<Interval>) -> Self {
         for i in &mut intervals {
-            i.start = i.start.plus(-late.start);
-            i.end = i.end.plus(-late.end).max(i.start);
+            let (start, end) = (i.start, i.end);
+            i.start = start.plus(-late.start);
+            // What ends later than it begins to be seen was not over before it began.
+            i.end = end.plus(-late.end).max(i.start.plus(SHORTEST_MS)).min(end).max(i.start);
         }
         intervals.sort_by_key(|i| (i.start, i.end));
         let mut merged: Vec<Interval> = vec![];
@@ -214,9 +219,15 @@ pub(crate) fn user(
         all.extend(before(view, By::User, since.min()));
         return heard(Tier::Feed, all);
     }
-    let items: Vec<Interval> = of_user().filter_map(|i| item_spoken(i, segments)).collect();
+    let timed = of_user().filter(|i| i.started_at.is_some() && i.stopped_at.is_some()).count();
     // The last turn often has no times; one missing does not spoil the tier.
-    if !items.is_empty() && items.len() + 1 >= of_user().count() {
+    if timed > 0 && timed + 1 >= of_user().count() {
+        let mut items = vec![];
+        let mut since = Moment::from_millis(i64::MIN);
+        for i in of_user() {
+            items.extend(item_spoken(i, segments).or_else(|| item_transcribed(i, since, segments)));
+            since = i.stopped_at.unwrap_or(i.arrived);
+        }
         return heard(Tier::Items, items);
     }
     // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
@@ -262,6 +273,18 @@ fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
         _ => start,
     };
     Some(Interval { start, end: end.max(start) })
+}
+
+/// An item without times of its own: as its words were transcribed, since the one before it. Taken
+/// as if it were from an item, that is by as much earlier as transcripts are later than items.
+fn item_transcribed(item: &Said, since: Moment, segments: &[Segment]) -> Option<Interval> {
+    let from = segments.partition_point(|s| s.first_at <= since);
+    let to = segments.partition_point(|s| s.first_at <= item.arrived);
+    let of = segments.get(from..to).unwrap_or_default();
+    let (first, last) = (transcribed_speech(of.first()?), transcribed_speech(of.last()?));
+    let (items, transcripts) = (Late::user(Tier::Items), Late::user(Tier::Transcripts));
+    let start = first.start.plus(items.start - transcripts.start);
+    Some(Interval { start, end: last.end.plus(items.end - transcripts.end).max(start) })
 }
 
 /// A caller's segment: from its first interim to its final text. One whose text came all at once

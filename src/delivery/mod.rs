@@ -3,11 +3,25 @@
 //!
 //! In: a [`crate::call::CallHistory`]. Out: a POST, and files under the data folder. A failure here, of the
 //! endpoint, of the disk or of one record, never reaches a call.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`outbox`] | the records on disk |
+//! | [`queue`] | which is tried next, and when |
+//! | [`retry`] | what an answer means, and how long to wait |
+//! | [`sender`] | attempts, one after the other and side by side |
+//! | [`token`] | the signature of a request |
+//! | [`backlog`] | how much waits |
+//! | [`operator`] | the commands on the outbox |
 
+mod backlog;
+pub(crate) mod operator;
 mod outbox;
+mod queue;
 mod retry;
 mod sender;
 mod token;
 
+pub(crate) use backlog::{Cap, Level};
 pub(crate) use outbox::Outbox;
-pub(crate) use sender::{Delivery, start};
+pub(crate) use sender::{Delivery, Target, start};

@@ -1,25 +1,32 @@
 //! The records on disk.
 //!
 //! ```text
-//! DATA_DIR/pending/<call_id>.json   sealed, not yet taken by the endpoint
-//! DATA_DIR/sent/<call_id>.json      taken
-//! DATA_DIR/dead/<call_id>.json      refused for good
+//! DATA_DIR/pending/<call_id>.json       sealed, not yet taken by the endpoint
+//! DATA_DIR/pending/<call_id>.attempts   how often it was tried, and what came of it
+//! DATA_DIR/sent/<call_id>.json          taken
+//! DATA_DIR/dead/<call_id>.json          refused for good
+//! DATA_DIR/dead/<call_id>.attempts      why
 //! ```
 //!
 //! Each record is a file of its own and holds exactly the bytes that are posted, so `ls`, `cat`,
 //! `jq` and `mv` are the operator's tools. A record is *sealed* when a power cut cannot lose it:
 //! written beside its place, fsync, renamed into `pending/`, fsync of the folder. A file under its
-//! final name is therefore always whole.
+//! final name is therefore always whole. What is told of attempts may be lost: then a record is
+//! tried longer, never less.
+//!
+//! Nothing here holds the backlog in memory; a folder is walked, however many records wait in it.
 
 use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::disk::{Disk, DiskHealth};
+use crate::disk::{Disk, DiskHealth, Names};
 
 #[derive(Debug, Error)]
 #[error("{action} {path}: {source}")]
@@ -46,6 +53,44 @@ impl<T> Context<T> for io::Result<T> {
     }
 }
 
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Folder {
+    Pending,
+    Sent,
+    Dead,
+}
+
+impl Folder {
+    pub(crate) const ALL: [Self; 3] = [Self::Pending, Self::Sent, Self::Dead];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Sent => "sent",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// How often a record was tried, and what came of it last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempts {
+    pub(crate) count: u32,
+    /// Seconds since the epoch.
+    pub(crate) first_at: i64,
+    pub(crate) last_at: i64,
+    pub(crate) last_error: String,
+}
+
+/// How much is in a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Blocking: call it where blocking is allowed.
 #[derive(Clone)]
 pub(crate) struct Outbox {
@@ -64,19 +109,32 @@ impl Outbox {
         health: DiskHealth,
         dir: &Path,
     ) -> Result<Self, OutboxError> {
-        let outbox = Self { dir: dir.to_owned(), disk, health };
-        for folder in ["pending", "sent", "dead"] {
-            let path = dir.join(folder);
+        let outbox = Self::at(disk, health, dir);
+        for folder in Folder::ALL {
+            let path = outbox.folder(folder);
             outbox.disk.create_dir(&path).context("cannot create", &path)?;
         }
-        let probe = dir.join("pending").join(".probe");
+        let probe = outbox.folder(Folder::Pending).join(".probe");
         outbox.disk.write_synced(&probe, b"").context("cannot write to", &probe)?;
         outbox.disk.remove(&probe).context("cannot remove", &probe)?;
         Ok(outbox)
     }
 
-    fn path(&self, folder: &str, id: &str) -> PathBuf {
-        self.dir.join(folder).join(format!("{id}.json"))
+    /// One that is there already, or not: for looking at it.
+    pub(crate) fn at(disk: Arc<dyn Disk>, health: DiskHealth, dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), disk, health }
+    }
+
+    fn folder(&self, folder: Folder) -> PathBuf {
+        self.dir.join(folder.name())
+    }
+
+    pub(crate) fn path(&self, folder: Folder, id: &str) -> PathBuf {
+        self.folder(folder).join(format!("{id}.json"))
+    }
+
+    fn note(&self, folder: Folder, id: &str) -> PathBuf {
+        self.folder(folder).join(format!("{id}.attempts"))
     }
 
     /// Puts a record where a crash or a power cut cannot lose it.
@@ -84,10 +142,10 @@ impl Outbox {
     /// # Errors
     /// If any step fails; then there is no file under the final name, or a whole one.
     pub(crate) fn seal(&self, id: &str, body: &[u8]) -> Result<(), OutboxError> {
-        let pending = self.dir.join("pending");
+        let pending = self.folder(Folder::Pending);
         let unique = uuid::Uuid::new_v4().simple();
         let tmp = pending.join(format!(".{unique}.tmp"));
-        let path = self.path("pending", id);
+        let path = self.path(Folder::Pending, id);
         let sealed = (self.disk.write_synced(&tmp, body).context("cannot write", &tmp))
             .and_then(|()| self.disk.rename(&tmp, &path).context("cannot rename to", &path))
             .and_then(|()| self.disk.sync_dir(&pending).context("cannot sync", &pending));
@@ -104,16 +162,36 @@ impl Outbox {
 
     /// Whether a record with this id was ever sealed here, and is still kept.
     pub(crate) fn knows(&self, id: &str) -> bool {
-        ["pending", "sent", "dead"].iter().any(|folder| self.disk.exists(&self.path(folder, id)))
+        self.find(id).is_some()
+    }
+
+    /// Where a record is.
+    pub(crate) fn find(&self, id: &str) -> Option<Folder> {
+        Folder::ALL.into_iter().find(|folder| self.disk.exists(&self.path(*folder, id)))
     }
 
     /// The sealed bytes.
     ///
     /// # Errors
     /// If the file is gone ([`OutboxError::is_gone`]) or cannot be read.
-    pub(crate) fn body(&self, id: &str) -> Result<Vec<u8>, OutboxError> {
-        let path = self.path("pending", id);
+    pub(crate) fn body(&self, folder: Folder, id: &str) -> Result<Vec<u8>, OutboxError> {
+        let path = self.path(folder, id);
         self.disk.read(&path).context("cannot read", &path)
+    }
+
+    /// What is told of a record's attempts; nothing of one that was never tried.
+    pub(crate) fn attempts(&self, folder: Folder, id: &str) -> Attempts {
+        let told = self.disk.read(&self.note(folder, id)).ok();
+        told.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
+    }
+
+    /// Tells of a pending record's attempts. That it fails is no reason not to send.
+    pub(crate) fn tell(&self, id: &str, attempts: &Attempts) {
+        // Numbers and a text: nothing in it can fail to become JSON.
+        let text = serde_json::to_vec(attempts).unwrap_or_default();
+        if let Err(e) = self.disk.write(&self.note(Folder::Pending, id), &text) {
+            self.health.failed("attempts", &e);
+        }
     }
 
     /// The endpoint has it.
@@ -121,37 +199,136 @@ impl Outbox {
     /// # Errors
     /// If the file cannot be moved; it will be sent again after a restart.
     pub(crate) fn sent(&self, id: &str) -> Result<(), OutboxError> {
-        self.file_under("sent", id)
+        self.move_to(Folder::Pending, Folder::Sent, id)?;
+        // Nobody asks any more how often it was tried.
+        let _ = self.disk.remove(&self.note(Folder::Pending, id));
+        Ok(())
     }
 
     /// The endpoint will never take it.
     ///
     /// # Errors
     /// If the file cannot be moved; it will be tried again after a restart.
-    pub(crate) fn dead(&self, id: &str) -> Result<(), OutboxError> {
-        self.file_under("dead", id)
+    pub(crate) fn dead(&self, id: &str, attempts: &Attempts) -> Result<(), OutboxError> {
+        self.tell(id, attempts);
+        self.move_to(Folder::Pending, Folder::Dead, id)?;
+        let _ = self.disk.rename(&self.note(Folder::Pending, id), &self.note(Folder::Dead, id));
+        Ok(())
     }
 
-    fn file_under(&self, folder: &'static str, id: &str) -> Result<(), OutboxError> {
-        let to = self.path(folder, id);
-        self.disk.rename(&self.path("pending", id), &to).context("cannot move to", &to)
+    /// A dead or sent record is to be tried again.
+    ///
+    /// # Errors
+    /// If the file cannot be moved.
+    pub(crate) fn revive(&self, from: Folder, id: &str) -> Result<(), OutboxError> {
+        if from != Folder::Pending {
+            self.move_to(from, Folder::Pending, id)?;
+        }
+        for folder in [from, Folder::Pending] {
+            // Its time begins anew.
+            let _ = self.disk.remove(&self.note(folder, id));
+        }
+        Ok(())
     }
 
-    /// Ids of the records that wait from an earlier run, oldest first.
+    fn move_to(&self, from: Folder, to: Folder, id: &str) -> Result<(), OutboxError> {
+        let path = self.path(to, id);
+        self.disk.rename(&self.path(from, id), &path).context("cannot move to", &path)
+    }
+
+    /// Deletes a record and what is told of it.
+    ///
+    /// # Errors
+    /// If it cannot be.
+    pub(crate) fn delete(&self, folder: Folder, id: &str) -> Result<(), OutboxError> {
+        let path = self.path(folder, id);
+        self.disk.remove(&path).context("cannot delete", &path)?;
+        let _ = self.disk.remove(&self.note(folder, id));
+        Ok(())
+    }
+
+    /// Walks a folder's records, in the order of the folder.
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub(crate) fn pending(&self) -> Result<Vec<String>, OutboxError> {
-        let dir = self.dir.join("pending");
-        let mut found = vec![];
-        for name in self.disk.list(&dir).context("cannot list", &dir)? {
-            let id = name.strip_suffix(".json");
-            if let Some(id) = id.filter(|id| !id.starts_with('.')) {
-                found.push((self.disk.changed(&dir.join(&name)), id.to_owned()));
+    pub(crate) fn walk(&self, folder: Folder) -> Result<Ids, OutboxError> {
+        let dir = self.folder(folder);
+        Ok(Ids(self.disk.walk(&dir).context("cannot list", &dir)?))
+    }
+
+    /// When a record came into its folder (for one that was moved: when it was sealed), and its
+    /// size in bytes.
+    pub(crate) fn about(&self, folder: Folder, id: &str) -> Option<(SystemTime, u64)> {
+        self.disk.about(&self.path(folder, id))
+    }
+
+    /// How much waits.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub(crate) fn backlog(&self) -> Result<Backlog, OutboxError> {
+        let mut sum = Backlog::default();
+        for id in self.walk(Folder::Pending)? {
+            sum.records += 1;
+            sum.bytes += self.about(Folder::Pending, &id).map_or(0, |(_, bytes)| bytes);
+        }
+        Ok(sum)
+    }
+
+    /// Deletes sent records that are older, and tells how many. They are never missed: the endpoint
+    /// has them.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub(crate) fn purge_sent(&self, older_than: Duration) -> Result<u64, OutboxError> {
+        let now = SystemTime::now();
+        let mut deleted = 0;
+        for id in self.walk(Folder::Sent)? {
+            let age = (self.about(Folder::Sent, &id))
+                .and_then(|(changed, _)| now.duration_since(changed).ok());
+            if age.is_some_and(|age| age >= older_than) && self.delete(Folder::Sent, &id).is_ok() {
+                deleted += 1;
             }
         }
-        found.sort();
-        Ok(found.into_iter().map(|(_, id)| id).collect())
+        Ok(deleted)
+    }
+
+    /// Files that a crash left half written.
+    pub(crate) fn sweep(&self) {
+        let pending = self.folder(Folder::Pending);
+        let names = self.disk.walk(&pending).into_iter().flatten();
+        for name in names.filter(|n| n.starts_with('.') && n.ends_with(".tmp")) {
+            let _ = self.disk.remove(&pending.join(name));
+        }
+    }
+
+    /// The operator changed something: the worker is to look anew.
+    pub(crate) fn ring(&self) -> io::Result<()> {
+        self.disk.write(&self.bell(), b"")
+    }
+
+    /// Whether the operator has rung since it was asked last.
+    pub(crate) fn was_rung(&self) -> bool {
+        let bell = self.bell();
+        self.disk.exists(&bell) && self.disk.remove(&bell).is_ok()
+    }
+
+    fn bell(&self) -> PathBuf {
+        self.dir.join(".look")
+    }
+}
+
+/// Ids of a folder's records.
+pub(crate) struct Ids(Names);
+
+impl Iterator for Ids {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        self.0.by_ref().find_map(|name| {
+            let id = name.strip_suffix(".json")?;
+            (!id.starts_with('.')).then(|| id.to_owned())
+        })
     }
 }
 
@@ -160,10 +337,16 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::disk::RealDisk;
+    use crate::{disk::RealDisk, health::Health};
 
     fn open(dir: &Path) -> Outbox {
-        Outbox::open(Arc::new(RealDisk), DiskHealth::new(dir), dir).unwrap()
+        Outbox::open(Arc::new(RealDisk), DiskHealth::new(dir, Health::default()), dir).unwrap()
+    }
+
+    fn pending(outbox: &Outbox) -> Vec<String> {
+        let mut ids: Vec<String> = outbox.walk(Folder::Pending).unwrap().collect();
+        ids.sort();
+        ids
     }
 
     #[test]
@@ -173,16 +356,33 @@ mod tests {
         outbox.seal("a", b"{}").unwrap();
         outbox.seal("b", b"[]").unwrap();
         fs::write(dir.path().join("pending/.c.tmp"), "half").unwrap();
-        let mut ids = outbox.pending().unwrap();
-        ids.sort();
-        assert_eq!(ids, ["a", "b"], "what was never renamed is no record");
-        assert_eq!(outbox.body("b").unwrap(), b"[]");
+        assert_eq!(pending(&outbox), ["a", "b"], "what was never renamed is no record");
+        assert_eq!(outbox.backlog().unwrap(), Backlog { records: 2, bytes: 4 });
+        assert_eq!(outbox.body(Folder::Pending, "b").unwrap(), b"[]");
         outbox.sent("a").unwrap();
-        outbox.dead("b").unwrap();
-        assert!(outbox.pending().unwrap().is_empty());
-        assert!(dir.path().join("sent/a.json").exists() && dir.path().join("dead/b.json").exists());
-        let e = outbox.body("a").unwrap_err().to_string();
-        assert!(e.contains("pending/a.json"), "{e}");
+        let attempts = Attempts { count: 3, last_error: "no".into(), ..Attempts::default() };
+        outbox.dead("b", &attempts).unwrap();
+        assert!(pending(&outbox).is_empty());
+        assert_eq!((outbox.find("a"), outbox.find("b")), (Some(Folder::Sent), Some(Folder::Dead)));
+        assert_eq!(outbox.attempts(Folder::Dead, "b"), attempts);
+        let e = outbox.body(Folder::Pending, "a").unwrap_err();
+        assert!(e.is_gone() && e.to_string().contains("pending/a.json"), "{e}");
+        outbox.revive(Folder::Dead, "b").unwrap();
+        assert_eq!(pending(&outbox), ["b"]);
+        assert_eq!(outbox.attempts(Folder::Pending, "b"), Attempts::default());
+        outbox.sweep();
+        assert!(!dir.path().join("pending/.c.tmp").exists());
+    }
+
+    #[test]
+    fn sent_records_are_kept_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = open(dir.path());
+        outbox.seal("a", b"{}").unwrap();
+        outbox.sent("a").unwrap();
+        assert_eq!(outbox.purge_sent(Duration::from_secs(60)).unwrap(), 0);
+        assert_eq!(outbox.purge_sent(Duration::ZERO).unwrap(), 1);
+        assert_eq!(outbox.find("a"), None);
     }
 
     #[test]
@@ -194,5 +394,14 @@ mod tests {
         let mode = |p: &str| fs::metadata(dir.path().join(p)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("data/pending"), 0o700);
         assert_eq!(mode("data/pending/a.json"), 0o600);
+    }
+
+    #[test]
+    fn the_operator_rings_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = open(dir.path());
+        assert!(!outbox.was_rung());
+        outbox.ring().unwrap();
+        assert!(outbox.was_rung() && !outbox.was_rung());
     }
 }

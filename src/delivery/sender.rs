@@ -1,10 +1,10 @@
-//! Posts sealed records: at most 16 at once, each until it is taken or refused.
+//! Posts sealed records, each until it is taken or refused; [`super::queue`] says which and when.
 //!
-//! One task owns the schedule; every attempt is a task of its own. While the endpoint is down one
-//! record probes for all, so that a backlog does not hammer a receiver that is getting up.
+//! One task owns the queue; every attempt is a task of its own. What is undelivered is never
+//! deleted here; what was delivered is, after a while.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,12 +12,14 @@ use std::{
 use reqwest::{Url, header};
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
-    time::{Instant, sleep_until},
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
-    outbox::Outbox,
+    backlog::Level,
+    outbox::{Attempts, Folder, Ids, Outbox},
+    queue::Queue,
     retry::{self, GIVE_UP_AFTER, Verdict},
     token::{self, Subject},
 };
@@ -26,17 +28,29 @@ use crate::{
     config::{Secret, loggable},
 };
 
-/// Requests at the same time.
-const IN_FLIGHT: usize = 16;
+/// How often it is looked whether the operator has rung.
+const BELL_EVERY: Duration = Duration::from_secs(1);
+/// How often delivered records that were kept long enough are looked for.
+const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Bodies that could not be sealed: they live only here until they are sent.
 type Unsealed = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// Where and how records are posted.
+pub(crate) struct Target {
+    pub(crate) client: reqwest::Client,
+    pub(crate) endpoint: Url,
+    pub(crate) jwt_secret: Option<Secret>,
+    /// For how long delivered records are kept.
+    pub(crate) keep_sent: Duration,
+}
 
 /// Hands records over. Cheap to clone; when the last one is gone and all is sent, the sender ends.
 #[derive(Clone)]
 pub(crate) struct Delivery {
     outbox: Outbox,
     unsealed: Unsealed,
+    level: Level,
     queue: mpsc::UnboundedSender<String>,
 }
 
@@ -47,34 +61,36 @@ impl Delivery {
         let id = record.call_id.clone();
         // Plain numbers, texts and lists: nothing in it can fail to become JSON.
         let body = serde_json::to_vec(record).unwrap_or_default();
+        let size = body.len();
         let (outbox, name, copy) = (self.outbox.clone(), id.clone(), body.clone());
-        let sealed = tokio::task::spawn_blocking(move || outbox.seal(&name, &copy)).await;
+        let sealed = spawn_blocking(move || outbox.seal(&name, &copy)).await;
         let problem = match sealed {
             Ok(Ok(())) => None,
             Ok(Err(e)) => Some(e.to_string()),
             Err(e) => Some(e.to_string()),
         };
         let sealed = problem.is_none();
-        if let Some(error) = problem {
-            tracing::error!(
-                call_id = id,
-                error,
-                "record not sealed on disk, kept in memory until it is sent; free or repair the data folder"
-            );
-            lock(&self.unsealed).insert(id.clone(), body);
+        match problem {
+            None => self.level.more(size),
+            Some(error) => {
+                tracing::error!(
+                    call_id = id,
+                    error,
+                    "record not sealed on disk, kept in memory until it is sent; free or repair the data folder"
+                );
+                lock(&self.unsealed).insert(id.clone(), body);
+            }
         }
         // The sender only ends after all of these are gone.
         let _ = self.queue.send(id);
         sealed
     }
-}
 
-impl Delivery {
     /// Whether a record with this id was sealed before.
     pub(crate) async fn knows(&self, id: &str) -> bool {
         let (outbox, id) = (self.outbox.clone(), id.to_owned());
         // A question that cannot be asked has no answer.
-        tokio::task::spawn_blocking(move || outbox.knows(&id)).await.unwrap_or(false)
+        spawn_blocking(move || outbox.knows(&id)).await.unwrap_or(false)
     }
 
     /// Tells, also when this handle is gone, how many records are only in memory.
@@ -92,34 +108,27 @@ fn lock(unsealed: &Unsealed) -> std::sync::MutexGuard<'_, HashMap<String, Vec<u8
 /// handles are gone and nothing is due any more, or is aborted: then the rest stays sealed.
 pub(crate) fn start(
     outbox: Outbox,
-    client: reqwest::Client,
-    endpoint: Url,
-    jwt_secret: Option<Secret>,
+    target: Target,
+    level: Level,
 ) -> (Delivery, tokio::task::JoinHandle<()>) {
     let (queue, inbox) = mpsc::unbounded_channel();
     let unsealed = Unsealed::default();
-    let delivery = Delivery { outbox: outbox.clone(), unsealed: unsealed.clone(), queue };
-    let post = Arc::new(Post { outbox, unsealed, client, endpoint, jwt_secret });
+    let delivery = Delivery {
+        outbox: outbox.clone(),
+        unsealed: unsealed.clone(),
+        level: level.clone(),
+        queue,
+    };
+    let post = Arc::new(Post { outbox, unsealed, level, target });
     (delivery, tokio::spawn(Sender::new(post).run(inbox)))
-}
-
-/// A record that waits for its next attempt.
-#[derive(Debug)]
-struct Waiting {
-    id: String,
-    /// Attempts so far.
-    attempts: u32,
-    first: Instant,
 }
 
 struct Sender {
     post: Arc<Post>,
-    /// By due time; the number keeps equal times apart and new ones first.
-    schedule: BTreeMap<(Instant, u64), Waiting>,
-    next: u64,
-    running: JoinSet<(Waiting, Attempt)>,
-    /// The last attempt did not reach a healthy endpoint.
-    down: bool,
+    queue: Queue,
+    /// A walk through `pending/` that has not come to its end.
+    walk: Option<Ids>,
+    running: JoinSet<(String, Attempts, Attempt)>,
 }
 
 /// How an attempt went.
@@ -142,129 +151,177 @@ enum Attempt {
 
 impl Sender {
     fn new(post: Arc<Post>) -> Self {
-        Self {
-            post,
-            schedule: BTreeMap::new(),
-            next: u64::MAX,
-            running: JoinSet::new(),
-            down: false,
-        }
+        Self { post, queue: Queue::new(true), walk: None, running: JoinSet::new() }
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<String>) {
-        self.take_over().await;
+        let outbox = self.post.outbox.clone();
+        // Nothing waits for it.
+        drop(spawn_blocking(move || outbox.sweep()));
+        self.count();
+        let mut bell = interval(BELL_EVERY);
+        bell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut purge = interval(PURGE_EVERY);
         let mut open = true;
-        while open || !self.schedule.is_empty() || !self.running.is_empty() {
+        while open || !self.queue.is_empty() {
+            self.refill().await;
             self.launch();
-            let due = self.schedule.keys().next().map(|(at, _)| *at).filter(|_| self.may_launch());
+            let due = self.queue.due();
             tokio::select! {
                 id = inbox.recv(), if open => match id {
-                    Some(id) => {
-                        let now = Instant::now();
-                        self.plan(now, Waiting { id, attempts: 0, first: now });
-                    }
+                    Some(id) => self.queue.sealed(id),
                     None => open = false,
                 },
                 Some(done) = self.running.join_next() => match done {
-                    Ok((waiting, attempt)) => self.settle(waiting, attempt).await,
+                    Ok((id, attempts, attempt)) => self.settle(id, attempts, attempt).await,
                     Err(e) => tracing::error!(error = %e, "an attempt to send broke; its record stays in pending/"),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                _ = bell.tick() => self.listen().await,
+                _ = purge.tick() => self.purge(),
             }
         }
     }
 
-    /// What an earlier run sealed and did not get delivered.
-    async fn take_over(&mut self) {
-        let outbox = self.post.outbox.clone();
-        match tokio::task::spawn_blocking(move || outbox.pending()).await {
-            Ok(Ok(ids)) => {
-                if !ids.is_empty() {
-                    tracing::info!(records = ids.len(), "undelivered records of an earlier run");
+    /// Counts what an earlier run left, in the background: there may be many.
+    fn count(&self) {
+        let post = self.post.clone();
+        drop(spawn_blocking(move || match post.outbox.backlog() {
+            Ok(backlog) => {
+                if backlog.records > 0 {
+                    tracing::info!(
+                        records = backlog.records,
+                        "undelivered records of an earlier run"
+                    );
                 }
-                let now = Instant::now();
-                for id in ids {
-                    self.plan(now, Waiting { id, attempts: 0, first: now });
-                }
+                post.level.add(backlog);
+            }
+            Err(e) => tracing::error!(error = %e, "undelivered records cannot be counted"),
+        }));
+    }
+
+    /// Takes from the disk what there is room for.
+    async fn refill(&mut self) {
+        let wants = self.queue.wants();
+        if wants == 0 {
+            return;
+        }
+        let (outbox, walk) = (self.post.outbox.clone(), self.walk.take());
+        let found = spawn_blocking(move || {
+            let mut walk = match walk {
+                Some(walk) => walk,
+                None => outbox.walk(Folder::Pending)?,
+            };
+            let ids: Vec<String> = walk.by_ref().take(wants).collect();
+            let all = ids.len() < wants;
+            Ok::<_, super::outbox::OutboxError>((ids, (!all).then_some(walk)))
+        });
+        match found.await {
+            Ok(Ok((ids, walk))) => {
+                self.queue.found(ids, walk.is_none());
+                self.walk = walk;
             }
             Ok(Err(e)) => {
-                tracing::error!(error = %e, "undelivered records of an earlier run are not sent")
+                tracing::error!(error = %e, "undelivered records cannot be listed; looked for again when the folder works");
+                self.queue.found(vec![], true);
             }
-            Err(e) => {
-                tracing::error!(error = %e, "undelivered records of an earlier run are not sent")
-            }
+            Err(_) => self.queue.found(vec![], true),
         }
     }
 
-    fn plan(&mut self, due: Instant, waiting: Waiting) {
-        self.next -= 1;
-        self.schedule.insert((due, self.next), waiting);
+    /// The operator may have put records back, or want them to be tried now.
+    async fn listen(&mut self) {
+        let outbox = self.post.outbox.clone();
+        if spawn_blocking(move || outbox.was_rung()).await.unwrap_or(false) {
+            tracing::info!("told to look at the outbox anew");
+            self.walk = None;
+            self.queue.look_again();
+        }
     }
 
-    fn may_launch(&self) -> bool {
-        self.running.len() < if self.down { 1 } else { IN_FLIGHT }
+    fn purge(&self) {
+        let post = self.post.clone();
+        drop(spawn_blocking(move || match post.outbox.purge_sent(post.target.keep_sent) {
+            Ok(0) => {}
+            Ok(records) => tracing::debug!(records, "delivered records were kept long enough"),
+            Err(e) => tracing::warn!(error = %e, "delivered records cannot be looked through"),
+        }));
     }
 
     fn launch(&mut self) {
-        while self.may_launch() {
-            let now = Instant::now();
-            let Some(entry) = self.schedule.first_entry().filter(|e| e.key().0 <= now) else {
-                break;
-            };
-            let waiting = entry.remove();
+        while let Some(id) = self.queue.next(Instant::now()) {
             let post = self.post.clone();
             self.running.spawn(async move {
-                let attempt = post.once(&waiting.id).await;
-                (waiting, attempt)
+                let (attempts, attempt) = post.once(&id).await;
+                (id, attempts, attempt)
             });
         }
     }
 
-    async fn settle(&mut self, mut waiting: Waiting, attempt: Attempt) {
-        waiting.attempts += 1;
-        let attempts = waiting.attempts;
-        let endpoint = loggable(&self.post.endpoint);
+    async fn settle(&mut self, id: String, mut attempts: Attempts, attempt: Attempt) {
+        let now = chrono::Utc::now().timestamp();
+        attempts.count = attempts.count.saturating_add(1);
+        if attempts.count == 1 {
+            attempts.first_at = now;
+        }
+        attempts.last_at = now;
+        let endpoint = loggable(&self.post.target.endpoint);
         match attempt {
             Attempt::Delivered { status } => {
-                self.down = false;
-                tracing::info!(call_id = waiting.id, status, attempts, "delivered");
-                self.post.file(&waiting.id, true).await;
+                tracing::info!(call_id = id, status, attempts = attempts.count, "delivered");
+                self.post.file(&id, None).await;
+                self.queue.done(&id, true);
             }
             Attempt::Refused { status } => {
-                self.down = false;
                 tracing::error!(
-                    call_id = waiting.id,
+                    call_id = id,
                     status,
                     endpoint,
                     "refused: the endpoint will not take this record; it is kept in dead/"
                 );
-                self.post.file(&waiting.id, false).await;
+                attempts.last_error = format!("answered {status}");
+                self.post.file(&id, Some(attempts)).await;
+                self.queue.done(&id, true);
             }
             Attempt::Gone { why } => {
-                tracing::warn!(call_id = waiting.id, error = why, "record is gone, not sent");
+                tracing::warn!(call_id = id, error = why, "record is gone, not sent");
+                self.queue.done(&id, false);
             }
-            Attempt::Failed { why, .. } if waiting.first.elapsed() >= GIVE_UP_AFTER => {
+            Attempt::Failed { why, .. }
+                if now - attempts.first_at >= GIVE_UP_AFTER.as_secs().cast_signed() =>
+            {
                 tracing::error!(
-                    call_id = waiting.id,
-                    attempts,
+                    call_id = id,
+                    attempts = attempts.count,
                     error = why,
                     endpoint,
                     "given up after 72 h; the record is kept in dead/"
                 );
-                self.post.file(&waiting.id, false).await;
+                attempts.last_error = why;
+                self.post.file(&id, Some(attempts)).await;
+                self.queue.done(&id, false);
             }
             Attempt::Failed { why, asked } => {
-                self.down = true;
-                let wait = retry::wait(attempts, asked, rand::random());
+                let first = !self.queue.is_down();
+                let (count, dice) = (attempts.count, rand::random());
+                let wait = self.queue.failed(id.clone(), count, asked, Instant::now(), dice);
+                let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(
-                    call_id = waiting.id,
-                    attempts,
+                    call_id = id,
+                    attempts = count,
                     error = why,
                     endpoint,
-                    retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    retry_in_ms,
                     "not delivered, will be tried again"
                 );
-                self.plan(Instant::now() + wait, waiting);
+                if first {
+                    tracing::info!(
+                        endpoint,
+                        "one record at a time probes until the endpoint answers"
+                    );
+                }
+                attempts.last_error = why;
+                self.post.tell(&id, attempts).await;
             }
         }
     }
@@ -274,67 +331,93 @@ impl Sender {
 struct Post {
     outbox: Outbox,
     unsealed: Unsealed,
-    client: reqwest::Client,
-    endpoint: Url,
-    jwt_secret: Option<Secret>,
+    level: Level,
+    target: Target,
 }
 
 impl Post {
-    async fn once(&self, id: &str) -> Attempt {
+    /// One attempt, and what was told of those before it.
+    async fn once(&self, id: &str) -> (Attempts, Attempt) {
         let unsealed = lock(&self.unsealed).get(id).cloned();
-        let body = match unsealed {
-            Some(body) => {
+        let (outbox, name) = (self.outbox.clone(), id.to_owned());
+        let kept = unsealed.clone();
+        let read = spawn_blocking(move || {
+            let attempts = outbox.attempts(Folder::Pending, &name);
+            let body = match kept {
                 // The disk may be well again.
-                let (outbox, name, copy) = (self.outbox.clone(), id.to_owned(), body.clone());
-                let sealed = tokio::task::spawn_blocking(move || outbox.seal(&name, &copy)).await;
-                if let Ok(Ok(())) = sealed {
+                Some(body) => outbox.seal(&name, &body).map(|()| body),
+                None => outbox.body(Folder::Pending, &name),
+            };
+            (attempts, body)
+        });
+        let failed = |why: String| Attempt::Failed { why, asked: None };
+        let (attempts, body) = match (read.await, unsealed) {
+            (Ok((attempts, Ok(body))), unsealed) => {
+                if unsealed.is_some() {
                     tracing::info!(call_id = id, "record sealed on disk after all");
                     lock(&self.unsealed).remove(id);
+                    self.level.more(body.len());
                 }
-                body
+                (attempts, body)
             }
-            None => {
-                let (outbox, name) = (self.outbox.clone(), id.to_owned());
-                match tokio::task::spawn_blocking(move || outbox.body(&name)).await {
-                    Ok(Ok(body)) => body,
-                    Ok(Err(e)) if e.is_gone() => return Attempt::Gone { why: e.to_string() },
-                    Ok(Err(e)) => return Attempt::Failed { why: e.to_string(), asked: None },
-                    Err(e) => return Attempt::Failed { why: e.to_string(), asked: None },
-                }
+            (Ok((attempts, Err(_))), Some(body)) => (attempts, body),
+            (Ok((attempts, Err(e))), None) if e.is_gone() => {
+                return (attempts, Attempt::Gone { why: e.to_string() });
             }
+            (Ok((attempts, Err(e))), None) => return (attempts, failed(e.to_string())),
+            (Err(e), _) => return (Attempts::default(), failed(e.to_string())),
         };
-        let mut request = self
-            .client
-            .post(self.endpoint.clone())
+        let attempt = self.post(id, body).await.unwrap_or_else(failed);
+        (attempts, attempt)
+    }
+
+    async fn post(&self, id: &str, body: Vec<u8>) -> Result<Attempt, String> {
+        let t = &self.target;
+        let mut request = (t.client.post(t.endpoint.clone()))
             .header(header::CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", id);
-        if let Some(secret) = &self.jwt_secret {
+        if let Some(secret) = &t.jwt_secret {
             let subject: Subject = serde_json::from_slice(&body).unwrap_or_default();
             let now = chrono::Utc::now().timestamp();
-            match token::mint(secret, id, &subject, &body, now) {
-                Ok(token) => request = request.bearer_auth(token),
-                Err(e) => return Attempt::Failed { why: e.to_string(), asked: None },
-            }
+            let token = token::mint(secret, id, &subject, &body, now).map_err(|e| e.to_string())?;
+            request = request.bearer_auth(token);
         }
         match request.body(body).send().await {
-            Ok(answer) => read(answer).await,
-            Err(e) => Attempt::Failed { why: causes(&e), asked: None },
+            Ok(answer) => Ok(read(answer).await),
+            Err(e) => Err(causes(&e)),
         }
     }
 
-    async fn file(&self, id: &str, delivered: bool) {
-        let unsealed = lock(&self.unsealed).remove(id);
-        if unsealed.is_some() && delivered {
+    async fn tell(&self, id: &str, attempts: Attempts) {
+        if lock(&self.unsealed).contains_key(id) {
             return;
         }
         let (outbox, name) = (self.outbox.clone(), id.to_owned());
+        // What cannot be told is tried all the same.
+        let _ = spawn_blocking(move || outbox.tell(&name, &attempts)).await;
+    }
+
+    /// Puts a record that is done with where it belongs; `refused`: with what was told of it.
+    async fn file(&self, id: &str, refused: Option<Attempts>) {
+        let unsealed = lock(&self.unsealed).remove(id);
+        if unsealed.is_some() && refused.is_none() {
+            return;
+        }
+        let (outbox, level, name) = (self.outbox.clone(), self.level.clone(), id.to_owned());
         let file = move || {
             if let Some(body) = unsealed {
                 outbox.seal(&name, &body)?;
+                level.more(body.len());
             }
-            if delivered { outbox.sent(&name) } else { outbox.dead(&name) }
+            let size = outbox.about(Folder::Pending, &name).map_or(0, |(_, size)| size);
+            match refused {
+                None => outbox.sent(&name)?,
+                Some(attempts) => outbox.dead(&name, &attempts)?,
+            }
+            level.less(size);
+            Ok::<(), super::outbox::OutboxError>(())
         };
-        if let Ok(Err(e)) = tokio::task::spawn_blocking(file).await {
+        if let Ok(Err(e)) = spawn_blocking(file).await {
             tracing::warn!(call_id = id, error = %e, "record not filed; it may be sent again");
         }
     }

@@ -30,7 +30,7 @@ pub(crate) fn left_behind(
 ) -> io::Result<Vec<LeftBehind>> {
     let dir = data_dir.join("live");
     let mut found = vec![];
-    let mut names = disk.list(&dir)?;
+    let mut names: Vec<String> = disk.walk(&dir)?.collect();
     names.sort();
     for name in names.iter().filter(|n| n.ends_with(".jsonl")) {
         let path = dir.join(name);

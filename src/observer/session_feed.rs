@@ -1,6 +1,8 @@
 //! The agent's session feed: protobuf messages on `lk.agent.session`, turned into ours; and the
 //! one request we ever send, for the agent's own history.
 
+use std::time::Duration;
+
 use livekit::{ByteStreamWriter, StreamByteOptions, StreamWriter, prelude::LocalParticipant};
 use livekit_protocol::agent::{
     self as pb, AgentSessionMessage, ChatRole, SessionRequest, agent_session_event::Event,
@@ -10,6 +12,7 @@ use livekit_protocol::agent::{
 };
 use pbjson_types::Timestamp;
 use prost::Message;
+use tokio::{sync::watch, time::timeout};
 
 use super::streams::short;
 use crate::call::{
@@ -19,6 +22,16 @@ use crate::call::{
         UserState,
     },
 };
+
+/// Between one request for a history and the next: five within half a second, for which a Node agent
+/// answers (live-lab-node §1.1).
+const ASK_AGAIN_AFTER: [Duration; 5] = [
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+    Duration::from_millis(110),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+];
 
 pub(super) const TOPIC: &str = "lk.agent.session";
 
@@ -194,9 +207,24 @@ fn moment(t: Timestamp) -> Option<Moment> {
     Some(Moment::from_millis(ms))
 }
 
-/// Asks one agent for the conversation so far. The answer comes as a message of the feed, or not
-/// at all; nothing waits for it.
-pub(super) async fn ask_for_history(us: LocalParticipant, agent: String) {
+/// Asks one agent for the conversation so far, until `answered` says that a history came. The answer
+/// is a message of the feed. Once is enough for a Python agent; a Node agent answers only once it
+/// knows itself that its caller has left, which may be some 20 ms after we do, and only for a moment.
+pub(super) async fn ask_for_history(
+    us: LocalParticipant,
+    agent: String,
+    mut answered: watch::Receiver<bool>,
+) {
+    for wait in ASK_AGAIN_AFTER {
+        ask(&us, &agent).await;
+        // A sender that is gone means that nobody wants to know any more.
+        if timeout(wait, answered.wait_for(|done| *done)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+async fn ask(us: &LocalParticipant, agent: &str) {
     let request = AgentSessionMessage {
         message: Some(Envelope::Request(SessionRequest {
             request_id: format!("call-history-{}", uuid::Uuid::new_v4()),
@@ -205,7 +233,7 @@ pub(super) async fn ask_for_history(us: LocalParticipant, agent: String) {
     };
     // A stream of its own, not `send_bytes`: that may choose a form older agents cannot read.
     let mut options = StreamByteOptions::new_with_topic(TOPIC);
-    options.destination_identities = vec![agent.into()];
+    options.destination_identities = vec![agent.to_owned().into()];
     options.name = Some("AS_history".into());
     let sent = async {
         let writer: ByteStreamWriter = us.stream_bytes(options).await?;

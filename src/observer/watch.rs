@@ -23,8 +23,10 @@ use super::{
 };
 use crate::{
     call::{
-        Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts, ending::Basis,
-        event::LeaveReason, published::Problem,
+        Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts,
+        ending::Basis,
+        event::{FeedMessage, LeaveReason},
+        published::Problem,
     },
     clock::Clock,
     journal::{CallJournal, LeftBehind},
@@ -82,6 +84,7 @@ pub(crate) async fn observe(
         live: false,
         sid: String::new(),
         asked: BTreeSet::new(),
+        answered: watch::Sender::new(false),
         problems: BTreeSet::new(),
         calls: 0,
     };
@@ -143,6 +146,8 @@ struct Watch {
     sid: String,
     /// Agents asked for their history on this connection.
     asked: BTreeSet<String>,
+    /// A history has come since they were asked.
+    answered: watch::Sender<bool>,
     /// Kinds of problems already logged for this call.
     problems: BTreeSet<Problem>,
     calls: u32,
@@ -490,6 +495,9 @@ impl Watch {
         if let Fact::Left { identity, .. } = &fact {
             self.present.remove(identity);
         }
+        if matches!(fact, Fact::Feed { message: FeedMessage::History { .. }, .. }) {
+            self.answered.send_replace(true);
+        }
         let was_there = self.caller_present();
         let joined = matches!(fact, Fact::Joined(_));
         self.apply(at, fact);
@@ -527,7 +535,9 @@ impl Watch {
         let Some(us) = us else { return };
         for agent in self.call.iter().flat_map(Call::agents).collect::<Vec<_>>() {
             if self.asked.insert(agent.clone()) {
-                tokio::spawn(session_feed::ask_for_history(us.clone(), agent));
+                self.answered.send_replace(false);
+                let answered = self.answered.subscribe();
+                tokio::spawn(session_feed::ask_for_history(us.clone(), agent, answered));
             }
         }
     }

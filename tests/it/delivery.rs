@@ -14,7 +14,7 @@ async fn call(s: &mut Scene) -> Result<()> {
 fn files(s: &Scene, folder: &str) -> Vec<String> {
     let dir = fs::read_dir(s.worker.data.join(folder)).unwrap();
     let names = dir.map(|e| e.unwrap().file_name().into_string().unwrap());
-    names.filter(|n| !n.starts_with('.')).collect()
+    names.filter(|n| !n.starts_with('.') && n.ends_with(".json")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@
 
 mod data;
 mod membership;
+mod meter;
 mod publish;
 pub(crate) mod quality;
 mod speakers;

@@ -3,14 +3,13 @@
 //! In: offers, track requests, mutes, RTP. Out: answers, published tracks, forwarded RTP. AddTrack reserves;
 //! the first packet (or, of a muted track, the offer) publishes. Must never forward what was not announced.
 
+use std::time::Duration;
+
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 use str0m::rtp::RtpPacket;
 
 use super::{Room, telling::When, track::Track};
 use crate::{clock::now, pc::Incoming};
-
-/// Louder than this (−dBov) is speech (CS §2.3).
-const ACTIVE_DBOV: u8 = 35;
 
 impl Room {
     /// An offer of the client's publisher, or only, connection.
@@ -151,10 +150,8 @@ impl Room {
         if let Some(level) = packet.header.ext_vals.audio_level {
             // str0m counts levels downwards from 0.
             let level = level.unsigned_abs().min(127);
-            let l = &mut track.loudness;
-            l.packets += 1;
-            l.loud += u32::from(level < ACTIVE_DBOV);
-            l.peak = Some(l.peak.map_or(level, |peak| peak.min(level)));
+            let sent = Duration::from_secs_f64(packet.time.as_seconds().max(0.0));
+            track.meter.observe(level, sent, packet.timestamp);
         }
         if track.info.muted {
             return;

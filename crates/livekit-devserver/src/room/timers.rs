@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::DisconnectReason as Why;
 
-use super::Room;
+use super::{Room, meter};
 use crate::{config::Config, participant::Limits};
 
-/// Loudness is judged over windows of this length (CS §2.3).
-pub(super) const SPEAKER_WINDOW: Duration = Duration::from_millis(400);
 /// Silence is looked at this often at most, and at least ten times within what it may take.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -29,7 +27,7 @@ impl Timers {
     pub(super) fn new(now: Instant, config: &Config) -> Timers {
         Timers {
             batch: now + config.batch_interval,
-            speakers: now + SPEAKER_WINDOW,
+            speakers: now + meter::WINDOW,
             quality: now + config.quality_interval,
             counts: now + config.room_update_interval,
             housekeeping: now,
@@ -60,8 +58,8 @@ impl Room {
         if due(&mut self.timers.batch, now, batch) {
             self.flush_batch();
         }
-        if due(&mut self.timers.speakers, now, SPEAKER_WINDOW) {
-            self.speakers();
+        if due(&mut self.timers.speakers, now, meter::WINDOW) {
+            self.speakers(now);
         }
         if due(&mut self.timers.quality, now, quality) {
             self.quality(now);

@@ -1,0 +1,189 @@
+"""What really happened in a call, from what its actors wrote down, and nothing the product says.
+
+* The caller speaks by his own clock: when his microphone's queue played a line, or in a browser
+  when a meter behind the microphone heard it.
+* The agent speaks from the moment its first frame of sound goes into the room (`playback_started`)
+  for as long as sound was played. Its own items are not used: they are one of the things measured.
+* An answer that was cut off ends where its sound stopped. How many of its words were said nobody
+  knows exactly: a word is cut, and the text that the agent keeps is paced by rules, not by sound.
+  So there is a least and a most.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..sound import SECONDS_PER_WORD
+
+SILENCE = 5.0
+"""Seconds: the product's default."""
+
+_LATE = 0.3
+"""Seconds by which the word of an ending may be late, on a machine that is short of time."""
+
+
+@dataclass
+class Said:
+    start: float
+    end: float
+    text: str
+    fewest: int
+    """Words that were said, at least."""
+    most: int
+    cut_off: bool = False
+    """By its caller."""
+    item: dict | None = None
+    """What the agent itself reports of it."""
+
+
+@dataclass
+class Answer:
+    asked: Said
+    given: Said
+
+    @property
+    def seconds(self) -> float:
+        return self.given.start - self.asked.end
+
+
+class Story:
+    """Read from `ROW-NN.truth.json`."""
+
+    def __init__(self, file: Path) -> None:
+        kept = json.loads(file.read_text())
+        self.file = file
+        self.name: str = file.name.removesuffix(".truth.json")
+        self.row: str = kept["row"]
+        self.posted: dict = kept["posted"]
+        self.plan: dict = kept["plan"]
+        self._facts: list[dict] = kept["facts"]
+        gone = self._all("caller", "leaves") + self._all("caller", "status", status="hangup")
+        self.end = min(fact["t"] for fact in gone)
+        self.noises = [
+            (n["t"], over["t"])
+            for n, over in zip(
+                self._all("caller", "noise"), self._all("caller", "noise_over"), strict=True
+            )
+        ]
+        self.user = self._user()
+        self.agent = self._agent()
+
+    def _all(self, who: str, what: str, **like) -> list[dict]:
+        found = (f for f in self._facts if f["who"] == who and f["what"] == what)
+        return [f for f in found if all(f.get(k) == v for k, v in like.items())]
+
+    def _user(self) -> list[Said]:
+        items = self._all("agent", "item", role="user")
+        out = []
+        pairs = zip(self._all("caller", "speaks"), self._all("caller", "spoke"), strict=True)
+        for starts, ends in pairs:
+            words = len(starts["text"].split())
+            item = next((i for i in items if i["text"] == starts["text"]), None)
+            end = min(ends["t"], self.end)
+            out.append(Said(starts["t"], end, starts["text"], words, words, item=item))
+        return out
+
+    def _agent(self) -> list[Said]:
+        items = self._all("agent", "item", role="assistant")
+        finished = self._all("agent", "playback_finished")
+        replies = {turn["line"]: turn["reply"] for turn in self.plan["turns"]}
+        out = []
+        for started in self._all("agent", "playback_started"):
+            start = started["t"]
+            if start >= self.end:
+                continue
+            over = next((f for f in finished if f["t"] >= start), None)
+            asked = [u.text for u in self.user if u.end < start]
+            text = replies[asked[-1]] if asked else self.plan["greeting"]
+            item = next((i for i in items if _begins(i, start)), None)
+            out.append(self._delivery(start, over, text, item))
+        return out
+
+    def _delivery(self, start: float, over: dict | None, text: str, item: dict | None) -> Said:
+        words = len(text.split())
+        # What the caller's leave cut short he heard up to it.
+        if over is None or over["t"] > self.end:
+            said = int((self.end - start) / SECONDS_PER_WORD)
+            return Said(start, self.end, text, min(said, words), words, item=item)
+        nominal = start + over["position"]
+        if not over["interrupted"]:
+            # Nothing but a pause makes it take much longer than its sound.
+            end = nominal if over["t"] - nominal < _LATE else over["t"]
+            return Said(start, end, text, words, words, item=item)
+        said = over["position"] / SECONDS_PER_WORD
+        kept = len(item["text"].split()) if item else 0
+        fewest, most = min(int(said), words), min(max(int(said) + 1, kept), words)
+        if kept:
+            fewest = min(fewest, kept)
+        spoken_into = any(u.start < nominal + _LATE and u.end > start for u in self.user)
+        return Said(start, nominal, text, fewest, most, cut_off=spoken_into, item=item)
+
+    def pauses(self) -> int:
+        """How often the agent fell silent for a noise, and went on."""
+        return len(self._all("agent", "false_interruption", resumed=True))
+
+    def heard(self) -> list[tuple[float, float]]:
+        """When a browser heard the agent begin, and when that was played."""
+        heard = [fact["t"] for fact in self._all("caller", "hears_sound")]
+        found = ((next((t for t in heard if t >= s.start), None), s.start) for s in self.agent)
+        return [(t, start) for t, start in found if t is not None and t - start < 1.0]
+
+    # ---- What a record has to say
+
+    def longest(self, said: list[Said]) -> tuple[int, int]:
+        """Words, at least and at most."""
+        return max((s.fewest for s in said), default=0), max((s.most for s in said), default=0)
+
+    def interruptions(self) -> int:
+        return sum(s.cut_off for s in self.agent)
+
+    def silences(self) -> int:
+        sounds = [(s.start, s.end) for s in self.user + self.agent] + self.noises
+        if not sounds:
+            return 0
+        quiet_since, count = min(sounds)[1], 0
+        for start, end in [*sorted(sounds), (self.end, self.end)]:
+            count += start - quiet_since >= SILENCE
+            quiet_since = max(quiet_since, end)
+        return count
+
+    def agent_answers(self) -> list[Answer]:
+        """Each line of the caller, and the agent's answer before his next one."""
+        return _answers(self.user, self.agent)
+
+    def user_answers(self) -> list[Answer]:
+        """Each thing that the agent said to its end, and the caller's answer."""
+        whole = [s for s in self.agent if not s.cut_off]
+        return [a for a in _answers(self.agent, self.user) if a.asked in whole]
+
+    # ---- What the agent itself reports of the same answers
+
+    def reported_agent_answers(self) -> list[tuple[float, float]]:
+        """What the agent measured, and what it was."""
+        items = [(a.given.item or {}, a.seconds) for a in self.agent_answers()]
+        return [(i["e2e_latency"], due) for i, due in items if i.get("e2e_latency") is not None]
+
+    def reported_user_answers(self) -> list[tuple[float, float]]:
+        out = []
+        for a in self.user_answers():
+            ended = (a.asked.item or {}).get("stopped_speaking_at")
+            began = (a.given.item or {}).get("started_speaking_at")
+            if ended is not None and began is not None:
+                out.append((began - ended, a.seconds))
+        return out
+
+
+def _begins(item: dict, start: float) -> bool:
+    began = item.get("started_speaking_at")
+    return began is not None and abs(began - start) < _LATE
+
+
+def _answers(asked: list[Said], given: list[Said]) -> list[Answer]:
+    out = []
+    for number, said in enumerate(asked):
+        until = asked[number + 1].start if number + 1 < len(asked) else float("inf")
+        talking = any(g.start < said.end < g.end for g in given)
+        answer = next((g for g in given if said.end <= g.start < until), None)
+        if answer and not talking:
+            out.append(Answer(said, answer))
+    return out

@@ -1,0 +1,98 @@
+"""The call as it is seen with fewer signals: its journal without some of the events, replayed."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_STREAMS = {"stream_opened", "stream_sender", "stream_chunk", "stream_closed"}
+_STATE = "lk.agent.state"
+
+
+def _without(*kinds: str) -> Callable[[dict], dict | None]:
+    return lambda event: None if event["what"] in kinds else event
+
+
+def _stateless(event: dict) -> dict | None:
+    """The event without the agent's state; none where nothing else is in it."""
+    for key in ("attributes", "changed"):
+        if _STATE in event.get(key, {}):
+            event[key] = {k: v for k, v in event[key].items() if k != _STATE}
+            if key == "changed" and not event[key]:
+                return None
+    return event
+
+
+def _all_of(*filters: Callable[[dict], dict | None]) -> Callable[[dict], dict | None]:
+    def both(event: dict) -> dict | None:
+        for one in filters:
+            if event is not None:
+                event = one(event)
+        return event
+
+    return both
+
+
+@dataclass(frozen=True)
+class Tier:
+    name: str
+    keep: Callable[[dict], dict | None]
+    needs: str = ""
+    """A kind of event without which the call says nothing of this tier."""
+    tells_words: bool = True
+
+    def is_of(self, lines: list[dict]) -> bool:
+        """Whether the call had what this tier is about."""
+        return not self.needs or any(line.get("what") == self.needs for line in lines)
+
+
+_FEED = _without("feed", "undecodable")
+_LEVELS = _without("speaking")
+_TEXTS = _without(*_STREAMS)
+
+TIERS = [
+    Tier("session feed", lambda event: event, needs="feed"),
+    Tier("states, streams, speakers", _FEED),
+    Tier("states, streams", _all_of(_FEED, _LEVELS)),
+    Tier("streams only", _all_of(_FEED, _LEVELS, _stateless)),
+    Tier("legacy packets only", _all_of(_FEED, _LEVELS, _stateless, _TEXTS), needs="legacy"),
+    Tier(
+        "speakers only",
+        _all_of(_FEED, _stateless, _TEXTS, _without("legacy")),
+        needs="speaking",
+        tells_words=False,
+    ),
+]
+"""What an observer may have, best first."""
+
+
+def journal_of(truth: Path) -> Path:
+    return truth.with_name(truth.name.replace(".truth.json", ".journal.jsonl"))
+
+
+def events(journal: Path) -> list[dict]:
+    """Header and events, without checksums."""
+    lines = [json.loads(line) for line in journal.read_text().splitlines() if line.strip()]
+    return [{k: v for k, v in line.items() if k != "crc"} for line in lines]
+
+
+def replayed(lines: list[dict], tier: Tier) -> dict | None:
+    """The record of the call as this tier sees it; none if it sees no call."""
+    header, *rest = json.loads(json.dumps(lines))
+    seen = [event for event in map(tier.keep, rest) if event is not None]
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
+        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [header, *seen]))
+    try:
+        return replay(Path(file.name))
+    finally:
+        os.unlink(file.name)
+
+
+def replay(journal: Path) -> dict | None:
+    command = [os.environ["CALL_HISTORY_BIN"], "replay", "--details", str(journal)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"replay of {journal.name}: {done.stderr.strip()}"
+    return json.loads(done.stdout) if done.stdout.strip() else None
