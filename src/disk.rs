@@ -10,6 +10,9 @@ use std::{
 
 use crate::health::Health;
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 /// The names in a folder; one that cannot be read is passed over.
 pub(crate) type Names = Box<dyn Iterator<Item = String> + Send>;
 

@@ -24,7 +24,7 @@ EDGE = 0.3
 
 STATE = 0.03
 
-HEARD_START, HEARD_END = 0.095, 0.135
+HEARD_START, HEARD_END = 0.075, 0.110
 """How much later than its caller an agent hears him begin and end (src/call/evidence.rs)."""
 
 UNFED = 0.45

@@ -69,11 +69,11 @@ impl Late {
         match tier {
             // The agent hears its caller through network and jitter buffer; its voice detector
             // backdates to what it heard.
-            Tier::Feed | Tier::Items => Self::new(95, 135),
+            Tier::Feed | Tier::Items => Self::new(75, 110),
             // The server's meter: windows of 400 ms, smoothed.
             Tier::Speakers => Self::new(440, 890),
             // First interim and final text of the recognition.
-            Tier::Transcripts => Self::new(560, 500),
+            Tier::Transcripts => Self::new(520, 475),
             Tier::State | Tier::None => Self::new(0, 0),
         }
     }
@@ -225,8 +225,10 @@ pub(crate) fn user(
         let mut items = vec![];
         let mut since = Moment::from_millis(i64::MIN);
         for i in of_user() {
-            items.extend(item_spoken(i, segments).or_else(|| item_transcribed(i, since, segments)));
-            since = i.stopped_at.unwrap_or(i.arrived);
+            let transcribed = || item_transcribed(i, since, segments, until);
+            items.extend(item_spoken(i, segments).or_else(transcribed));
+            // A short text comes after its end, and before the turn is accepted.
+            since = i.created_at.unwrap_or(i.arrived);
         }
         return heard(Tier::Items, items);
     }
@@ -239,10 +241,22 @@ pub(crate) fn user(
     } else {
         by_speakers(transcribed.into_iter(), until)
     };
-    if !speakers.is_empty() {
-        return heard(Tier::Speakers, speakers);
+    let transcripts = segments.iter().map(|s| transcribed_speech(s, until));
+    if speakers.is_empty() {
+        return heard(Tier::Transcripts, transcripts.collect());
     }
-    heard(Tier::Transcripts, segments.iter().map(transcribed_speech).collect())
+    // Words too short for the meter are told by their text.
+    let (of_text, of_meter) = (Late::user(Tier::Transcripts), Late::user(Tier::Speakers));
+    let metered = Heard::new(Tier::Speakers, of_meter, speakers.clone());
+    let unmetered = transcripts.filter(|i| {
+        let (start, end) = (i.start.plus(-of_text.start), i.end.plus(-of_text.end));
+        !metered.any_between(start.plus(-SHORTEST_MS), end.max(start).plus(SHORTEST_MS))
+    });
+    let all = speakers.iter().copied().chain(unmetered.map(|i| Interval {
+        start: i.start.plus(of_meter.start - of_text.start),
+        end: i.end.plus(of_meter.end - of_text.end),
+    }));
+    heard(Tier::Speakers, all.collect())
 }
 
 /// Callers' speech that the server's meter shows after the last word of any session: when an agent
@@ -277,25 +291,32 @@ fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
 
 /// An item without times of its own: as its words were transcribed, since the one before it. Taken
 /// as if it were from an item, that is by as much earlier as transcripts are later than items.
-fn item_transcribed(item: &Said, since: Moment, segments: &[Segment]) -> Option<Interval> {
+fn item_transcribed(
+    item: &Said,
+    since: Moment,
+    segments: &[Segment],
+    until: Moment,
+) -> Option<Interval> {
     let from = segments.partition_point(|s| s.first_at <= since);
     let to = segments.partition_point(|s| s.first_at <= item.arrived);
     let of = segments.get(from..to).unwrap_or_default();
-    let (first, last) = (transcribed_speech(of.first()?), transcribed_speech(of.last()?));
+    let (first, last) =
+        (transcribed_speech(of.first()?, until), transcribed_speech(of.last()?, until));
     let (items, transcripts) = (Late::user(Tier::Items), Late::user(Tier::Transcripts));
     let start = first.start.plus(items.start - transcripts.start);
     Some(Interval { start, end: last.end.plus(items.end - transcripts.end).max(start) })
 }
 
 /// A caller's segment: from its first interim to its final text. One whose text came all at once
-/// tells only its end; how long it took is guessed from its words.
-fn transcribed_speech(s: &Segment) -> Interval {
+/// tells only its end; how long it took is guessed from its words. The caller's leave makes an agent
+/// close what it was hearing: that text is not late, and its end is the leave.
+fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     const MS_PER_WORD: i64 = 380;
-    let end = s.last_at;
-    if s.had_interim {
-        return Interval { start: s.first_at, end };
-    }
     let late = Late::user(Tier::Transcripts);
+    let end = if s.last_at >= until { until.plus(late.end) } else { s.last_at };
+    if s.had_interim {
+        return Interval { start: s.first_at.min(end), end };
+    }
     let spoke_for = i64::from(s.words).saturating_mul(MS_PER_WORD).min(30_000);
     Interval { start: end.plus(late.start - late.end - spoke_for), end }
 }

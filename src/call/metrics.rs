@@ -249,7 +249,7 @@ fn by_caller(c: &Conversation, u: &Utterance) -> bool {
 }
 
 /// Without the agent's own word: it stopped while the caller spoke, and the segment it was in was
-/// closed, later than undisturbed text would, before it spoke or thought again.
+/// closed, later than undisturbed text would, before it spoke again. (It may think by then.)
 fn by_states(c: &Conversation) -> Vec<Moment> {
     let mut out = vec![];
     for agent in c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent) {
@@ -261,7 +261,7 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
             }
             let next = agent.states[k..]
                 .iter()
-                .find(|(_, s)| matches!(s, AgentState::Speaking | AgentState::Thinking))
+                .find(|(_, s)| *s == AgentState::Speaking)
                 .map_or(c.end, |(t, _)| *t);
             let caller_spoke = (c.user.before(stopped.plus(SEEN_WITHIN_MS)).last())
                 .is_some_and(|i| i.start > began && i.end.plus(SEEN_WITHIN_MS) > *stopped);

@@ -68,7 +68,7 @@ pub(crate) fn user(
     out.extend(join(segments.iter().filter(|s| covered.not_yet(s)), user, agent));
     for item in &items {
         let spoken = match user.tier {
-            Tier::Items => of_item(user, item),
+            Tier::Items if item.stopped_at.is_some() => of_item(user, item),
             _ => last_chain(user, agent, before, item.created_at.unwrap_or(item.arrived)),
         };
         before = spoken.map_or(before, |s| s.end);

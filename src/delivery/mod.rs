@@ -22,6 +22,9 @@ mod retry;
 mod sender;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use backlog::{Cap, Level};
 pub(crate) use outbox::Outbox;
 pub(crate) use sender::{Delivery, Target, start};

@@ -28,6 +28,9 @@ mod recover;
 mod replay;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use read::{Journal, read};

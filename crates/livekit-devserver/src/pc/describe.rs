@@ -77,7 +77,10 @@ impl<'a> Writer<'a> {
         self.line("a=rtcp-mux");
         self.line("a=rtcp-rsize");
         self.line(format!("a=rtpmap:{pt} opus/48000/2"));
-        self.line(format!("a=fmtp:{pt} minptime=10;useinbandfec=1"));
+        // As the real server answers a publisher: nothing is sent in silence, so its end is heard of
+        // late (meter.rs).
+        let dtx = if audio.sends.is_none() { ";usedtx=1" } else { "" };
+        self.line(format!("a=fmtp:{pt} minptime=10;useinbandfec=1{dtx}"));
         if let Some(id) = audio.level {
             self.line(format!("a=extmap:{id} {LEVEL}"));
         }

@@ -1,0 +1,183 @@
+//! Journals on a disk that fails and loses what a power cut may lose.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use super::{CallJournal, Journals, left_behind, read};
+use crate::{
+    call::{
+        Call, Event, Fact, Moment, RoomFacts, Settings,
+        event::{Joined, Kind},
+    },
+    delivery::Outbox,
+    disk::{
+        Disk, DiskHealth,
+        memory::{Fails, MemoryDisk},
+    },
+    health::Health,
+};
+
+const DIR: &str = "/data";
+const WITHIN: Duration = Duration::from_secs(10);
+
+struct Lab {
+    disk: MemoryDisk,
+    health: Health,
+    journals: Journals,
+    call: Call,
+}
+
+fn lab() -> Lab {
+    let (disk, health) = (MemoryDisk::default(), Health::default());
+    let dir = Path::new(DIR);
+    let disk_health = DiskHealth::new(dir, health.clone());
+    let journals = Journals::start(Arc::new(disk.clone()), disk_health, dir, false).unwrap();
+    let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
+    Lab { disk, health, journals, call: Call::new(room, Settings::default()) }
+}
+
+fn event(n: i64) -> Event {
+    let fact = Fact::Chat { identity: "caller".into(), text: format!("word {n}") };
+    Event { at: Moment::from_millis(1_000 + n), fact }
+}
+
+fn joins(n: i64) -> Event {
+    let fact = Fact::Joined(Joined {
+        identity: format!("caller{n}"),
+        sid: "PA_1".into(),
+        kind: Kind::Standard,
+        name: String::new(),
+        metadata: String::new(),
+        attributes: std::collections::BTreeMap::new(),
+        joined_at: Moment::from_millis(1_000),
+    });
+    Event { at: Moment::from_millis(1_000 + n), fact }
+}
+
+impl Lab {
+    fn begin(&self) -> CallJournal {
+        self.journals.begin(&self.call)
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        Path::new(DIR).join("live").join(format!("{}.jsonl", self.call.id()))
+    }
+
+    fn events(&self, disk: &MemoryDisk) -> Vec<Event> {
+        read(&disk.read(&self.path()).unwrap_or_default()).map(|j| j.events).unwrap_or_default()
+    }
+
+    fn outbox(&self, disk: &MemoryDisk) -> Outbox {
+        let health = DiskHealth::new(Path::new(DIR), Health::default());
+        Outbox::open(Arc::new(disk.clone()), health, Path::new(DIR)).unwrap()
+    }
+}
+
+#[test]
+fn what_was_flushed_survives_any_power_cut_and_what_was_not_is_a_prefix() {
+    let l = lab();
+    let journal = l.begin();
+    let all: Vec<Event> = (0..40).map(event).collect();
+    all[..30].iter().for_each(|e| journal.append(e));
+    l.journals.flush(WITHIN);
+    all[30..].iter().for_each(|e| journal.append(e));
+    for seed in 0..200 {
+        let after = l.events(&l.disk.after_a_power_cut(seed));
+        assert!(after.len() >= 30, "only {} are left", after.len());
+        assert_eq!(after, all[..after.len()]);
+    }
+}
+
+#[test]
+fn joins_are_on_the_disk_at_once() {
+    let l = lab();
+    let journal = l.begin();
+    journal.append(&joins(1));
+    // Written and synced in one go: no flush is asked for.
+    let until = std::time::Instant::now() + WITHIN;
+    while l.events(&l.disk.after_a_power_cut(1)).is_empty() {
+        assert!(std::time::Instant::now() < until, "it never came to the disk");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn when_the_disk_works_again_the_journal_is_whole() {
+    let l = lab();
+    let journal = l.begin();
+    journal.append(&event(0));
+    l.journals.flush(WITHIN);
+    l.disk.fail(Fails::All);
+    (1..20).for_each(|n| journal.append(&event(n)));
+    l.journals.flush(WITHIN);
+    assert!(l.health.warning().is_some(), "the health page says so");
+    assert_eq!(l.events(&l.disk).len(), 1, "nothing came to it");
+    l.disk.fail(Fails::None);
+    journal.append(&event(20));
+    l.journals.flush(WITHIN);
+    assert_eq!(l.events(&l.disk), (0..=20).map(event).collect::<Vec<_>>());
+    assert_eq!(l.health.warning(), None, "back to normal by itself");
+}
+
+#[test]
+fn whichever_step_fails_no_line_is_lost_or_doubled() {
+    for step in 0..12 {
+        let l = lab();
+        let journal = l.begin();
+        l.journals.flush(WITHIN);
+        l.disk.fail(Fails::Step(step));
+        for n in 0..5 {
+            journal.append(&event(n));
+            l.journals.flush(WITHIN);
+        }
+        l.disk.fail(Fails::None);
+        journal.append(&event(5));
+        l.journals.flush(WITHIN);
+        assert_eq!(l.events(&l.disk), (0..=5).map(event).collect::<Vec<_>>(), "step {step}");
+    }
+}
+
+#[test]
+fn a_call_whose_disk_fails_for_too_long_lives_in_memory_alone() {
+    let l = lab();
+    let journal = l.begin();
+    l.journals.flush(WITHIN);
+    l.disk.fail(Fails::All);
+    let text = "x".repeat(60_000);
+    for n in 0..100 {
+        let fact = Fact::Chat { identity: "caller".into(), text: text.clone() };
+        journal.append(&Event { at: Moment::from_millis(n), fact });
+    }
+    l.journals.flush(WITHIN);
+    l.disk.fail(Fails::None);
+    journal.append(&event(1));
+    l.journals.flush(WITHIN);
+    assert_eq!(l.events(&l.disk), [], "a journal with a hole would tell another call");
+}
+
+#[test]
+fn a_sealed_record_wins_over_its_journal() {
+    let l = lab();
+    let journal = l.begin();
+    journal.append(&joins(1));
+    l.journals.flush(WITHIN);
+    drop(journal);
+    let outbox = l.outbox(&l.disk);
+    let found = left_behind(&l.disk, Path::new(DIR), &outbox).unwrap();
+    assert_eq!(found.len(), 1, "it was on");
+    assert!(found[0].call.has_caller());
+    outbox.seal(&l.call.id(), b"{}").unwrap();
+    assert!(left_behind(&l.disk, Path::new(DIR), &outbox).unwrap().is_empty());
+    assert!(!l.disk.exists(&l.path()), "and the journal is gone");
+}
+
+#[test]
+fn a_journal_that_nobody_can_read_is_set_aside() {
+    let l = lab();
+    let path = Path::new(DIR).join("live/x.jsonl");
+    l.disk.write_synced(&path, b"{\"journal\":99}\n{}\n").unwrap();
+    l.disk.write_synced(&Path::new(DIR).join("live/y.jsonl"), b"{\"crc\":\"00").unwrap();
+    let outbox = l.outbox(&l.disk);
+    assert!(left_behind(&l.disk, Path::new(DIR), &outbox).unwrap().is_empty());
+    assert!(l.disk.exists(&Path::new(DIR).join("live/x.jsonl.broken")));
+    assert!(!l.disk.exists(&Path::new(DIR).join("live/y.jsonl")), "nothing had been seen yet");
+}
