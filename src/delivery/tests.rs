@@ -144,18 +144,18 @@ proptest! {
                         model.insert(id, (Folder::Pending, body));
                     }
                 }
-                Op::Sent if is(Folder::Pending) => {
-                    if outbox.sent(&id).is_ok() { model.get_mut(&id).unwrap().0 = Folder::Sent; }
+                Op::Sent if is(Folder::Pending) && outbox.sent(&id).is_ok() => {
+                    model.get_mut(&id).unwrap().0 = Folder::Sent;
                 }
-                Op::Dead if is(Folder::Pending) => {
-                    if outbox.dead(&id, &Attempts::default()).is_ok() {
-                        model.get_mut(&id).unwrap().0 = Folder::Dead;
-                    }
+                Op::Dead
+                    if is(Folder::Pending) && outbox.dead(&id, &Attempts::default()).is_ok() =>
+                {
+                    model.get_mut(&id).unwrap().0 = Folder::Dead;
                 }
-                Op::Revive if is(Folder::Dead) => {
-                    if outbox.revive(Folder::Dead, &id).is_ok() {
-                        model.get_mut(&id).unwrap().0 = Folder::Pending;
-                    }
+                Op::Revive
+                    if is(Folder::Dead) && outbox.revive(Folder::Dead, &id).is_ok() =>
+                {
+                    model.get_mut(&id).unwrap().0 = Folder::Pending;
                 }
                 Op::Purge => {
                     outbox.purge_sent(Duration::ZERO).unwrap();
@@ -170,6 +170,13 @@ proptest! {
                         let now = outbox.find(id);
                         prop_assert!(now.is_some(), "{id} was in {folder:?} and is lost");
                         *folder = now.unwrap();
+                    }
+                    // A deletion may be undone as well.
+                    for id in (0..4).map(|n| format!("id{n}")) {
+                        if let Some(folder) = outbox.find(&id) {
+                            let body = outbox.body(folder, &id).unwrap();
+                            model.entry(id).or_insert((folder, body));
+                        }
                     }
                 }
                 _ => {}

@@ -18,6 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::{sync::oneshot, time::timeout};
+
 use super::{Header, is_important, line};
 use crate::{
     call::{Call, Event},
@@ -32,10 +34,24 @@ const RETRY: Duration = Duration::from_secs(1);
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 
 enum Order {
-    Begin { id: u64, path: PathBuf, line: Vec<u8>, append_at: Option<u64> },
-    Append { id: u64, line: Vec<u8>, now: bool },
-    End { id: u64, keep: Option<PathBuf> },
+    Begin {
+        id: u64,
+        path: PathBuf,
+        line: Vec<u8>,
+        append_at: Option<u64>,
+    },
+    Append {
+        id: u64,
+        line: Vec<u8>,
+        now: bool,
+    },
+    End {
+        id: u64,
+        keep: Option<PathBuf>,
+    },
     Flush(mpsc::Sender<()>),
+    /// Tells when what came before it is written, or could not be.
+    Mark(oneshot::Sender<()>),
 }
 
 /// All journals of a worker. Cheap to clone; the thread ends with the last handle.
@@ -106,6 +122,16 @@ impl Journals {
         }
     }
 
+    /// Waits until what was ordered so far is written, without holding anything up, for at most
+    /// `within`.
+    pub(crate) async fn written(&self, within: Duration) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Mark(done)).is_ok() {
+            // A disk that hangs is not waited for.
+            let _ = timeout(within, wait).await;
+        }
+    }
+
     /// Waits until all that was ordered so far is done, for at most `within`.
     pub(crate) fn flush(&self, within: Duration) {
         let (done, wait) = mpsc::channel();
@@ -172,12 +198,13 @@ impl Writer {
         let mut retry_at: Option<Instant> = None;
         loop {
             let mut flushed: Vec<mpsc::Sender<()>> = vec![];
+            let mut marked: Vec<oneshot::Sender<()>> = vec![];
             match inbox.recv_timeout(self.wait(retry_at)) {
                 Ok(first) => {
-                    self.take(first, &mut flushed);
+                    self.take(first, &mut flushed, &mut marked);
                     // What came in meanwhile is written and synced together with it.
                     while let Ok(next) = inbox.try_recv() {
-                        self.take(next, &mut flushed);
+                        self.take(next, &mut flushed, &mut marked);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -194,6 +221,9 @@ impl Writer {
                 // Who asked may have stopped waiting.
                 let _ = done.send(());
             }
+            for done in marked {
+                let _ = done.send(());
+            }
         }
     }
 
@@ -207,7 +237,12 @@ impl Writer {
             .map_or(RETRY, |since| (since + SYNC_WITHIN).saturating_duration_since(Instant::now()))
     }
 
-    fn take(&mut self, order: Order, flushed: &mut Vec<mpsc::Sender<()>>) {
+    fn take(
+        &mut self,
+        order: Order,
+        flushed: &mut Vec<mpsc::Sender<()>>,
+        marked: &mut Vec<oneshot::Sender<()>>,
+    ) {
         match order {
             Order::Begin { id, path, line, append_at } => {
                 self.files.insert(
@@ -257,6 +292,7 @@ impl Writer {
                 }
             }
             Order::Flush(done) => flushed.push(done),
+            Order::Mark(done) => marked.push(done),
         }
     }
 

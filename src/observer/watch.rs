@@ -44,6 +44,8 @@ const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 const REST_WITHIN: Duration = Duration::from_millis(40);
 /// A token of the server's is used without a question within this time.
 const FRESH: Duration = Duration::from_secs(1);
+/// For a new journal to come to the disk.
+const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
 /// A caller who was there longer than this before us may have said something.
 const LATE_MS: i64 = 2_000;
 
@@ -320,6 +322,8 @@ impl Watch {
             let metadata = self.assignment.metadata.clone();
             self.apply(self.clock.now(), Fact::JobMetadata { metadata });
         }
+        // From here on the call is known, whatever happens to us.
+        self.shared.journals.written(JOURNAL_WITHIN).await;
         tracing::info!(
             job_id = self.assignment.id,
             room = self.room_name,

@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod calls;
+mod chaos;
 mod command_line;
 mod delivery;
 mod details;
 mod hostile;
+mod outbox;
 mod recovery;
 mod replay;
 mod schema;
