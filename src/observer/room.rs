@@ -40,6 +40,8 @@ const MAX_PACKET: usize = 64 * 1024 + 1;
 /// The SDK's own attempts within one join; we try again ourselves.
 const JOIN_RETRIES: u32 = 1;
 const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
+/// For the SDK to tell who is there, after it has joined.
+const PRESENT_WITHIN: Duration = Duration::from_secs(1);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Joining takes some 50 ms, at worst a second.
 const SAME_CLOCK_MS: u64 = 1_000;
@@ -120,7 +122,31 @@ impl Connection {
         if !metadata.is_empty() {
             connection.fact(Fact::RoomMetadata { metadata });
         }
+        // Those who are there come with the first event.
+        let _ = timeout(PRESENT_WITHIN, connection.those_present()).await;
         Ok(connection)
+    }
+
+    async fn those_present(&mut self) {
+        while let Some(event) = self.events.recv().await {
+            let first = matches!(event, RoomEvent::Connected { .. });
+            self.read(event);
+            if first {
+                return;
+            }
+        }
+    }
+
+    /// What is known already: the room and who is in it.
+    pub(super) fn known(&mut self) -> Vec<(Moment, Fact)> {
+        let mut known = vec![];
+        for (at, notice) in std::mem::take(&mut self.ready) {
+            match notice {
+                Notice::Fact(fact) => known.push((at, fact)),
+                other => self.ready.push_back((at, other)),
+            }
+        }
+        known
     }
 
     /// How far the server's clock is behind ours, in milliseconds; 0 where the difference could be

@@ -44,7 +44,7 @@ const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 const REST_WITHIN: Duration = Duration::from_millis(40);
 /// A token of the server's is used without a question within this time.
 const FRESH: Duration = Duration::from_secs(1);
-/// For a new journal to come to the disk.
+/// For the caller's coming to be on the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
 /// A caller who was there longer than this before us may have said something.
 const LATE_MS: i64 = 2_000;
@@ -322,8 +322,10 @@ impl Watch {
             let metadata = self.assignment.metadata.clone();
             self.apply(self.clock.now(), Fact::JobMetadata { metadata });
         }
-        // From here on the call is known, whatever happens to us.
-        self.shared.journals.written(JOURNAL_WITHIN).await;
+        for (at, fact) in c.known() {
+            self.note_presence(&fact);
+            self.apply(at, fact);
+        }
         tracing::info!(
             job_id = self.assignment.id,
             room = self.room_name,
@@ -331,6 +333,10 @@ impl Watch {
             took_ms = millis(began.elapsed()),
             "joined"
         );
+        self.note_start().await;
+        if self.live && self.came_late() {
+            self.ask_for_history(c.us());
+        }
         Ok(c)
     }
 
@@ -492,13 +498,7 @@ impl Watch {
     }
 
     async fn fact(&mut self, c: &mut Connection, at: Moment, fact: Fact) {
-        if let Fact::Joined(j) = &fact {
-            self.presence.is_back(&j.identity);
-            self.present.insert(j.identity.clone());
-        }
-        if let Fact::Left { identity, .. } = &fact {
-            self.present.remove(identity);
-        }
+        self.note_presence(&fact);
         if matches!(fact, Fact::Feed { message: FeedMessage::History { .. }, .. }) {
             self.answered.send_replace(true);
         }
@@ -511,16 +511,35 @@ impl Watch {
             self.asked.clear();
             self.ask_for_history(c.us());
         }
-        if !self.live && is_there {
-            self.live = true;
-            let call_id = self.call.as_ref().map(Call::id);
-            tracing::info!(call_id, room = self.room_name, "call started");
-        }
+        self.note_start().await;
         if joined && is_there && (self.came_late() || self.missed_something()) {
             self.ask_for_history(c.us());
         }
         if self.phase() == Phase::Over {
             self.call_over().await;
+        }
+    }
+
+    fn note_presence(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Joined(j) => {
+                self.presence.is_back(&j.identity);
+                self.present.insert(j.identity.clone());
+            }
+            Fact::Left { identity, .. } => {
+                self.present.remove(identity);
+            }
+            _ => {}
+        }
+    }
+
+    async fn note_start(&mut self) {
+        if !self.live && self.caller_present() {
+            self.live = true;
+            // From here on the call is known, whatever happens to us.
+            self.shared.journals.written(JOURNAL_WITHIN).await;
+            let call_id = self.call.as_ref().map(Call::id);
+            tracing::info!(call_id, room = self.room_name, "call started");
         }
     }
 

@@ -23,20 +23,41 @@ const ROUNDS: usize = 200;
 /// Calls at the same time.
 const AT_ONCE: usize = 4;
 
-/// Rooms that any worker said it had joined.
-fn joined(log: &[Value], into: &mut BTreeSet<String>) {
-    let of = log.iter().filter(|l| l["message"] == "joined");
-    into.extend(of.filter_map(|l| l["room"].as_str().map(str::to_owned)));
+/// What all workers logged, one after the other.
+#[derive(Default)]
+struct Logs(Vec<(usize, Value)>);
+
+impl Logs {
+    fn add(&mut self, round: usize, log: Vec<Value>) {
+        self.0.retain(|(r, _)| *r != round);
+        self.0.extend(log.into_iter().map(|l| (round, l)));
+    }
+
+    /// Rooms in which any worker saw a call begin.
+    fn started(&self) -> BTreeSet<String> {
+        let of = self.0.iter().filter(|(_, l)| l["message"] == "call started");
+        of.filter_map(|(_, l)| l["room"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn about(&self, rooms: &[String]) -> String {
+        let of = |l: &Value| l["room"].as_str().is_some_and(|r| rooms.iter().any(|x| x == r));
+        let calls: BTreeSet<String> = (self.0.iter().filter(|(_, l)| of(l)))
+            .filter_map(|(_, l)| l["call_id"].as_str().map(str::to_owned))
+            .collect();
+        let also = |l: &Value| l["call_id"].as_str().is_some_and(|c| calls.contains(c));
+        let lines = self.0.iter().filter(|(_, l)| of(l) || also(l));
+        lines.map(|(round, l)| format!("worker {round}: {l}\n")).collect()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_call_that_was_joined_is_lost_to_kills_at_random_moments() -> Result<()> {
+async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()> {
     let seed = rand::random();
     let mut dice = StdRng::seed_from_u64(seed);
     let mut s = Scene::new().await?;
-    let mut seen = BTreeSet::new();
+    let mut logs = Logs::default();
     let mut calls: Vec<(Person, VoiceAgent)> = vec![];
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         while calls.len() < AT_ONCE {
             // A room of its own; its token dispatches whoever is registered.
             let room = unique("room");
@@ -56,7 +77,7 @@ async fn no_call_that_was_joined_is_lost_to_kills_at_random_moments() -> Result<
         }
         sleep(Duration::from_millis(dice.random_range(0..250))).await;
         s.kill().await?;
-        joined(&s.worker.log(), &mut seen);
+        logs.add(round, s.worker.log());
         s.worker = s.start_another()?;
     }
     s.worker.logs_nth("registered", 1, POSTED).await?;
@@ -64,20 +85,26 @@ async fn no_call_that_was_joined_is_lost_to_kills_at_random_moments() -> Result<
         caller.leaves(DisconnectReason::ClientInitiated).await?;
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
-    let missing = loop {
-        joined(&s.worker.log(), &mut seen);
+    let (seen, missing) = loop {
+        logs.add(ROUNDS, s.worker.log());
+        let seen = logs.started();
         let posted: BTreeSet<String> = (s.endpoint.posts().iter())
             .filter(|p| p.status == 200)
             .filter_map(|p| Some(p.record().ok()?["room_name"].as_str()?.to_owned()))
             .collect();
         let missing: Vec<String> = seen.difference(&posted).cloned().collect();
         if missing.is_empty() || tokio::time::Instant::now() > deadline {
-            break missing;
+            break (seen, missing);
         }
         sleep(Duration::from_millis(200)).await;
     };
-    assert!(seen.len() >= ROUNDS / 10, "only {} calls were joined, seed {seed}", seen.len());
-    assert!(missing.is_empty(), "{missing:?} of {} are lost, seed {seed}", seen.len());
+    assert!(seen.len() >= ROUNDS / 10, "only {} calls were seen, seed {seed}", seen.len());
+    assert!(
+        missing.is_empty(),
+        "{missing:?} of {} are lost, seed {seed}\n{}",
+        seen.len(),
+        logs.about(&missing)
+    );
     // One id for each call, and what was accepted twice is the same.
     let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut rooms: BTreeMap<String, String> = BTreeMap::new();
