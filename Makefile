@@ -10,7 +10,7 @@ MACHETE := 0.9.2
 FUZZ := 0.13.2
 FUZZ_SECONDS ?= 20
 
-.PHONY: help demo build release test lint schema bench unit black-box foreign fuzz tools browser clean
+.PHONY: help demo build release test lint schema bench unit black-box foreign fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,8 +40,10 @@ schema: ## writes docs/schema anew, after a change of the record's types
 	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
 	mv docs/schema/call-history.schema.json.new docs/schema/call-history.schema.json
 
-bench: ## events a second, memory of a call as it grows
-	$(CARGO) bench -p call-history --bench core
+bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
+	$(CARGO) bench -p call-history --bench core --bench outbox
+	$(CARGO) build --release -p call-history -p lab --bins
+	$(abspath $(TARGET))/release/backlog
 
 unit: ## unit, table and property tests, and those of the crates
 	$(CARGO) test --workspace --exclude call-history
@@ -64,7 +66,8 @@ fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
 # scenario that misses its tolerance is held once more, alone; then it must pass.
 E2E := CALL_HISTORY_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
-foreign: build $(VENV)/ok browser ## real Python voice agents and callers, a browser
+foreign: build $(VENV)/ok node-modules ## real Python and Node voice agents, callers, a browser
+	node --test integrations/node/*.test.js
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
 
 $(VENV)/ok: e2e/requirements.txt
@@ -77,10 +80,14 @@ tools: ## installs the cargo tools that are missing
 	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete@$(MACHETE)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz@$(FUZZ)
 
-browser: ## what the browser scenarios need
-	@if [ -f e2e/browser/package.json ] && [ ! -d e2e/browser/node_modules ]; then \
-		cd e2e/browser && npm ci --no-audit --no-fund --silent; fi
+node-modules: ## what the browser and the Node agents need
+	@for folder in e2e/browser e2e/node; do \
+		if [ ! -d $$folder/node_modules ]; then \
+			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
+
+accuracy: build $(VENV)/ok node-modules ## docs/accuracy.md anew: half an hour, on a quiet machine
+	cd e2e && $(E2E) ../$(VENV)/bin/python -m accuracy --calls 20 --out ../docs/accuracy.md
 
 clean: ## build output and the Python environment
 	$(CARGO) clean
-	rm -rf $(VENV) e2e/browser/node_modules
+	rm -rf $(VENV) e2e/browser/node_modules e2e/node/node_modules

@@ -17,7 +17,8 @@ use crate::delivery::operator;
     after_help = "Settings are read from the environment, .env and config/*.toml.\n\
         Required: LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, CALL_HISTORY_ENDPOINT.\n\
         All settings with their defaults: .env.example.\n\n\
-        Exit status: 0 done, 1 failed, 78 wrong settings (all named at once)."
+        outbox reads CALL_HISTORY_DATA_DIR alone; replay and schema need none.\n\
+        Exit status: 0 done, 1 failed, 2 wrong command line, 78 wrong settings (all named at once)."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

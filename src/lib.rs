@@ -1,8 +1,8 @@
 //! `call-history`: one true history record per LiveKit call, posted to the operator's endpoint.
 //!
 //! The way of the data, one way only:
-//! [`worker`] takes jobs → [`observer`] turns a room into call events → [`journal`] writes them down
-//! → [`call`] makes them one record → [`delivery`] seals and posts it.
+//! `worker` takes jobs → `observer` turns a room into call events → `journal` writes them down
+//! → `call` makes them one record → `delivery` seals and posts it.
 //!
 //! A library only so that benchmarks and the fuzzer reach the core; it promises nothing to others.
 
@@ -23,7 +23,7 @@ mod telemetry;
 mod tools;
 mod worker;
 
-pub use tools::Replay;
+pub use tools::{Replay, Sealer};
 
 use std::process::ExitCode;
 

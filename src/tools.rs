@@ -60,6 +60,24 @@ fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
     serde_json::to_string(&record).map_err(|e| e.to_string())
 }
 
+/// Seals records, for the benchmark.
+pub struct Sealer(Outbox);
+
+impl Sealer {
+    /// # Errors
+    /// If the folder cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, String> {
+        let health = DiskHealth::new(dir, Health::default());
+        Outbox::open(Arc::new(RealDisk), health, dir).map(Self).map_err(|e| e.to_string())
+    }
+
+    /// # Errors
+    /// If it is not safe on disk now.
+    pub fn seal(&self, id: &str, body: &[u8]) -> Result<(), String> {
+        self.0.seal(id, body).map_err(|e| e.to_string())
+    }
+}
+
 /// A journal to be told again, for the benchmark and the fuzzer.
 pub struct Replay {
     journal: Journal,

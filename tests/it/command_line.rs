@@ -27,7 +27,16 @@ async fn help_and_version_need_no_settings() -> Result<()> {
     assert_eq!((code, out.trim()), (Some(0), concat!("call-history ", env!("CARGO_PKG_VERSION"))));
     let (code, out, _) = run(&["--help"], &[]).await?;
     assert_eq!(code, Some(0));
-    for word in ["start", "connect", "LIVEKIT_URL", "CALL_HISTORY_ENDPOINT", "78"] {
+    for word in [
+        "start",
+        "connect",
+        "replay",
+        "outbox",
+        "schema",
+        "LIVEKIT_URL",
+        "CALL_HISTORY_ENDPOINT",
+        "78",
+    ] {
         assert!(out.contains(word), "{word} is not in the help");
     }
     Ok(())
