@@ -2,8 +2,8 @@
 //! up, and what comes in together is synced together.
 //!
 //! When the disk fails, lines wait in memory, a bounded number of bytes for each call, and are
-//! written once it works again; a call whose lines did not fit has no journal any more and lives
-//! in memory alone. Either way it is observed and reported.
+//! written once it works again; the journal of a call whose lines did not fit ends there, and the call
+//! lives on in memory alone. Either way it is observed and reported.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -32,6 +32,8 @@ const SYNC_WITHIN: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that wait for a failing disk, for each call.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
+/// Bytes on their way to the thread, of all calls: a disk that hangs holds it up.
+const MAX_ON_THE_WAY: usize = 64 * 1024 * 1024;
 
 enum Order {
     Begin {
@@ -44,6 +46,9 @@ enum Order {
         id: u64,
         line: Vec<u8>,
         now: bool,
+    },
+    GiveUp {
+        id: u64,
     },
     End {
         id: u64,
@@ -62,6 +67,8 @@ pub(crate) struct Journals {
     keep: Option<PathBuf>,
     orders: mpsc::Sender<Order>,
     next: Arc<AtomicU64>,
+    /// Bytes on their way.
+    on_the_way: Arc<AtomicUsize>,
 }
 
 impl Journals {
@@ -82,9 +89,11 @@ impl Journals {
             disk.create_dir(keep)?;
         }
         let (orders, inbox) = mpsc::channel();
-        let writer = Writer { disk, health, dir: dir.clone(), files: HashMap::new() };
+        let on_the_way = Arc::<AtomicUsize>::default();
+        let taken = on_the_way.clone();
+        let writer = Writer { disk, health, dir: dir.clone(), files: HashMap::new(), taken };
         thread::Builder::new().name("journal".into()).spawn(move || writer.run(&inbox))?;
-        Ok(Self { dir, keep, orders, next: Arc::default() })
+        Ok(Self { dir, keep, orders, next: Arc::default(), on_the_way })
     }
 
     /// A new journal for a call.
@@ -119,6 +128,8 @@ impl Journals {
             path: self.dir.join(&name),
             kept: self.keep.as_ref().map(|dir| dir.join(&name)),
             orders: self.orders.clone(),
+            on_the_way: self.on_the_way.clone(),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -148,12 +159,24 @@ pub(crate) struct CallJournal {
     path: PathBuf,
     kept: Option<PathBuf>,
     orders: mpsc::Sender<Order>,
+    on_the_way: Arc<AtomicUsize>,
+    /// There was no room for a line of it.
+    given_up: AtomicBool,
 }
 
 impl CallJournal {
     pub(crate) fn append(&self, event: &Event) {
-        let now = is_important(event);
-        self.order(Order::Append { id: self.id, line: line(event), now });
+        if self.given_up.load(Ordering::Relaxed) {
+            return;
+        }
+        let line = line(event);
+        let before = self.on_the_way.fetch_add(line.len(), Ordering::Relaxed);
+        if before > MAX_ON_THE_WAY {
+            self.on_the_way.fetch_sub(line.len(), Ordering::Relaxed);
+            self.given_up.store(true, Ordering::Relaxed);
+            return self.order(Order::GiveUp { id: self.id });
+        }
+        self.order(Order::Append { id: self.id, line, now: is_important(event) });
     }
 
     /// The record is sealed: the journal has done its work.
@@ -191,6 +214,8 @@ struct Writer {
     health: DiskHealth,
     dir: PathBuf,
     files: HashMap<u64, Writing>,
+    /// What comes in is no more on its way.
+    taken: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -259,22 +284,15 @@ impl Writer {
                 );
             }
             Order::Append { id, line, now } => {
+                self.taken.fetch_sub(line.len(), Ordering::Relaxed);
                 let Some(f) = self.files.get_mut(&id).filter(|f| !f.given_up) else { return };
                 if f.waiting.len() + line.len() > MAX_WAITING {
-                    // A journal with a hole would tell another call than there was.
-                    f.given_up = true;
-                    f.waiting = vec![];
-                    f.file = None;
-                    let _ = self.disk.remove(&f.path);
-                    tracing::warn!(
-                        path = %f.path.display(),
-                        "the disk fails for too long: this call is kept in memory alone"
-                    );
-                    return;
+                    return self.give_up(id);
                 }
                 f.waiting.extend(line);
                 f.sync_now |= now;
             }
+            Order::GiveUp { id } => self.give_up(id),
             Order::End { id, keep } => {
                 let Some(mut f) = self.files.remove(&id) else { return };
                 let gone = match keep.filter(|_| !f.given_up) {
@@ -294,6 +312,18 @@ impl Writer {
             Order::Flush(done) => flushed.push(done),
             Order::Mark(done) => marked.push(done),
         }
+    }
+
+    /// A journal with a hole would tell another call than there was; one that stops tells less.
+    fn give_up(&mut self, id: u64) {
+        let Some(f) = self.files.get_mut(&id) else { return };
+        f.given_up = true;
+        f.waiting = vec![];
+        f.file = None;
+        tracing::warn!(
+            path = %f.path.display(),
+            "the disk fails for too long: from here on this call is kept in memory alone"
+        );
     }
 
     /// False if something could not be written.
