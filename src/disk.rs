@@ -34,6 +34,8 @@ pub(crate) trait Disk: Send + Sync {
     /// Walks a folder, in no order; what comes or goes meanwhile may or may not be seen.
     fn walk(&self, path: &Path) -> io::Result<Names>;
     fn exists(&self, path: &Path) -> bool;
+    /// Gives a file the time of now.
+    fn touch(&self, path: &Path) -> io::Result<()>;
     /// When a file was last written to, and its size in bytes.
     fn about(&self, path: &Path) -> Option<(SystemTime, u64)>;
 }
@@ -97,6 +99,10 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.set_modified(SystemTime::now())
     }
 
     fn about(&self, path: &Path) -> Option<(SystemTime, u64)> {

@@ -68,12 +68,15 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match command {
             cli::Command::Connect { room } => run::connect(config, room).await,
             _ => run::start(config).await,
         }
-    })
+    });
+    // A disk that hangs is not waited for.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    code
 }
 
 /// For what goes wrong before there is a log.

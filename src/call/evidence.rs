@@ -338,6 +338,9 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
     const TEXT_LATE_MS: i64 = 300;
     let mut sorted = spoken.to_vec();
     sorted.sort_by_key(|i| (i.start, i.end));
+    let mut resumed: Vec<Moment> =
+        view.false_interruptions.iter().filter(|(_, r)| *r).map(|(t, _)| *t).collect();
+    resumed.sort();
     let mut out = vec![];
     // Of the delivery that is being paused, maybe not for the first time.
     let Some(mut began) = sorted.first().map(|i| i.start) else { return out };
@@ -347,8 +350,8 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
         let went_on = (segments[from..].iter())
             .take_while(|s| s.first_at < pause.start)
             .any(|s| s.end() > pause.end.plus(TEXT_LATE_MS));
-        let said = (view.false_interruptions.iter())
-            .any(|(t, resumed)| *resumed && t.since(pause.end).unsigned_abs() < 250);
+        let n = resumed.partition_point(|t| *t <= pause.end.plus(-250));
+        let said = resumed.get(n).is_some_and(|t| *t < pause.end.plus(250));
         if pause.start < pause.end && (went_on || said) {
             out.push(pause);
         } else {

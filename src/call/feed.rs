@@ -72,8 +72,10 @@ pub(crate) struct Feed {
     user_states: Vec<(Moment, UserState)>,
     models: BTreeMap<ModelTask, String>,
     used: BTreeMap<(ModelTask, String, String), Used>,
-    tools: BTreeMap<String, ToolUse>,
-    tool_calls: BTreeSet<String>,
+    /// When it last told of its models.
+    models_at: Option<Moment>,
+    /// By id: the tool's name, and whether it failed.
+    tool_calls: BTreeMap<String, (String, bool)>,
     handoffs: Vec<Handoff>,
     /// Agent's clock: pauses for noise, and whether the speech went on.
     false_interruptions: Vec<(Moment, bool)>,
@@ -112,7 +114,10 @@ impl Feed {
                 tools.iter().for_each(|t| self.tool(t));
             }
             FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
-            FeedMessage::Usage { models } => models.iter().for_each(|m| self.model(m)),
+            FeedMessage::Usage { models } => {
+                self.models_at = Some(at);
+                models.iter().for_each(|m| self.model(m));
+            }
             FeedMessage::Tools { calls } => calls.iter().for_each(|t| self.tool(t)),
             FeedMessage::Handoff(h) => self.handoff(h),
             FeedMessage::FalseInterruption { at: created, resumed } => {
@@ -146,15 +151,11 @@ impl Feed {
 
     /// A call of a tool is told when it has run, and again in a history.
     fn tool(&mut self, t: &ToolCall) {
-        let known = self.told_before.contains(&t.id) || self.tool_calls.contains(&t.id);
-        if known || self.tool_calls.len() >= MAX_TOOL_CALLS {
-            return;
-        }
-        self.tool_calls.insert(t.id.clone());
-        if self.tools.len() < MAX_TOOLS || self.tools.contains_key(&t.name) {
-            let tool = self.tools.entry(t.name.clone()).or_default();
-            tool.calls += 1;
-            tool.failures += u32::from(t.failed);
+        if let Some((_, failed)) = self.tool_calls.get_mut(&t.id) {
+            // Told while it ran, it has not failed yet.
+            *failed |= t.failed;
+        } else if !self.told_before.contains(&t.id) && self.tool_calls.len() < MAX_TOOL_CALLS {
+            self.tool_calls.insert(t.id.clone(), (t.name.clone(), t.failed));
         }
     }
 
@@ -234,7 +235,7 @@ impl Feeds {
     /// What the next call in the room must know, and must not count again.
     pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
         let of = |f: &Feed| FeedBefore {
-            told: (f.told_before.iter().chain(f.by_id.keys()).chain(&f.tool_calls))
+            told: (f.told_before.iter().chain(f.by_id.keys()).chain(f.tool_calls.keys()))
                 .chain(f.handoffs.iter().map(|h| &h.id))
                 .cloned()
                 .collect(),
@@ -263,8 +264,14 @@ impl Feeds {
         let mut view = AgentView::default();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
         let mut items: Vec<Said> = vec![];
+        let mut by_usage: Vec<&Feed> = of_agents().map(|(_, f)| f).collect();
+        by_usage.sort_by_key(|f| f.models_at);
+        by_usage.into_iter().for_each(|f| view.models.extend(f.models.clone()));
+        let mut told: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
         for (identity, feed) in of_agents() {
-            view.models.extend(feed.models.clone());
+            for (id, (name, failed)) in &feed.tool_calls {
+                told.entry(id).or_insert((name, false)).1 |= failed;
+            }
             view.add_figures(feed);
             if some_speak && !feed.speaks() {
                 continue;
@@ -298,6 +305,13 @@ impl Feeds {
             view.sessions.push(session);
         }
         view.items = one_telling_each(items);
+        for (name, failed) in told.into_values() {
+            if view.tools.len() < MAX_TOOLS || view.tools.contains_key(name) {
+                let tool = view.tools.entry(name.to_owned()).or_default();
+                tool.calls = tool.calls.saturating_add(1);
+                tool.failures = tool.failures.saturating_add(u32::from(failed));
+            }
+        }
         view
     }
 }
@@ -369,16 +383,14 @@ impl AgentView {
             sum.characters = sum.characters.saturating_add(used.characters);
             sum.audio_seconds += used.audio_seconds;
         }
-        for (name, tool) in &feed.tools {
-            let sum = self.tools.entry(name.clone()).or_default();
-            sum.calls = sum.calls.saturating_add(tool.calls);
-            sum.failures = sum.failures.saturating_add(tool.failures);
-        }
         let ours = |h: &Handoff| Handoff {
             at: h.at.map(|t| t.plus(feed.offset.unwrap_or(0))),
             ..h.clone()
         };
-        self.handoffs.extend(feed.handoffs.iter().map(ours));
+        // A session that goes on from another's conversation has its hand-offs.
+        let new = feed.handoffs.iter().filter(|h| !self.handoffs.iter().any(|k| k.id == h.id));
+        let new: Vec<Handoff> = new.map(ours).collect();
+        self.handoffs.extend(new);
         self.handoffs.sort_by_key(|h| h.at);
         self.answered_by = self.answered_by.or(feed.answered_by);
         self.errors = self.errors.saturating_add(feed.errors);

@@ -124,7 +124,7 @@ impl Outcome {
         let profile = profile.filter(|_| known);
         let fields_collected = o.fields_collected.unwrap_or_default();
         let completion_rate = (o.completion_rate)
-            .or_else(|| Some(profile?.completion_rate(&fields_collected)))
+            .or_else(|| profile?.completion_rate(&fields_collected))
             .unwrap_or(0.0);
         let successful = o.successful.or_else(|| profile?.successful(entered, completion_rate));
         let all: Vec<String> = o.notes.into_iter().chain(notes.iter().cloned()).collect();

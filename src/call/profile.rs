@@ -31,13 +31,13 @@ pub(crate) struct Success {
 }
 
 impl Profile {
-    /// Collected ÷ required; 1 where nothing is required.
-    pub(crate) fn completion_rate(&self, collected: &[String]) -> f64 {
+    /// Collected ÷ required; `None` where nothing is required.
+    pub(crate) fn completion_rate(&self, collected: &[String]) -> Option<f64> {
         if self.required_fields.is_empty() {
-            return 1.0;
+            return None;
         }
         let have = self.required_fields.iter().filter(|f| collected.contains(f)).count();
-        have as f64 / self.required_fields.len() as f64
+        Some(have as f64 / self.required_fields.len() as f64)
     }
 
     /// `None` where the profile does not say what success is.
@@ -74,18 +74,14 @@ mod tests {
             (vec!["time", "name", "phone"], vec!["confirmation"], 1.0, true),
         ] {
             let found = p.completion_rate(&fields(&collected));
-            assert_eq!(found, rate, "{collected:?}");
-            assert_eq!(
-                p.successful(&entered, found),
-                Some(successful),
-                "{collected:?} {entered:?}"
-            );
+            assert_eq!(found, Some(rate), "{collected:?}");
+            assert_eq!(p.successful(&entered, rate), Some(successful), "{collected:?} {entered:?}");
         }
     }
 
     #[test]
     fn what_is_not_defined_is_not_decided() {
         let p = Profile::default();
-        assert_eq!((p.completion_rate(&[]), p.successful(&["a"], 1.0)), (1.0, None));
+        assert_eq!((p.completion_rate(&[]), p.successful(&["a"], 1.0)), (None, None));
     }
 }

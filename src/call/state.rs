@@ -212,7 +212,8 @@ impl Call {
         match &event.fact {
             Fact::Carried(c) => self.carry(c, at),
             Fact::Recovered => {
-                self.recovered = true;
+                // A call that begins later is none the worse for it.
+                self.recovered = self.parties.caller().is_some();
                 self.blind_since.get_or_insert(seen_until.unwrap_or(at));
                 self.parties.all_silent(seen_until.unwrap_or(at));
             }
@@ -263,8 +264,9 @@ impl Call {
             }
             Fact::Quality { identity, lost } => self.parties.quality(identity, *lost, at),
             Fact::StreamOpened(o) => {
+                // A caller's own would never count, and takes the room of those that do.
                 if !o.generated && self.parties.side(&o.identity) == Some(Side::User) {
-                    self.problem(Problem::NotAnAgent);
+                    return self.problem(Problem::NotAnAgent);
                 }
                 if self.speech.opened(o, at) {
                     self.parties.performed(&o.identity);
@@ -458,7 +460,7 @@ impl Call {
             end: &parts.end,
             agent_heard: !self.speech.of(Side::Agent, &self.parties).is_empty(),
             answered_by: parts.view.answered_by,
-            recovered: self.recovered,
+            end_unseen: self.recovered && self.blind_since.is_some(),
         }
     }
 
@@ -529,7 +531,11 @@ impl Call {
         };
         let since = self.watching_since;
         details::build(&details::Sources {
-            ended_by: if told { details::EndedBy::Agent } else { status::ended_by(seen) },
+            ended_by: match status::ended_by(seen) {
+                // Whoever says that it ends the call, and the room is closed: it was that.
+                details::EndedBy::Room if told => details::EndedBy::Agent,
+                by => by,
+            },
             disconnect_reason: parts.end.reason(),
             sip: parts.caller.is_sip().then(|| sip.map(|(k, v)| (k.clone(), v.clone())).collect()),
             observation: details::Observation {
@@ -581,7 +587,7 @@ impl Call {
         let mut notes = vec![];
         if let Some(since) = self.watching_since {
             let late = since.since(caller.joined_at);
-            if self.ordinal == 0 && late >= LATE_MS {
+            if late >= LATE_MS {
                 notes.push(format!(
                     "The observer joined {:.1} s after the caller.",
                     late as f64 / 1000.0

@@ -82,8 +82,8 @@ pub(crate) struct Seen<'a> {
     /// An agent spoke, whether or not one was seen: hidden ones are not listed.
     pub(crate) agent_heard: bool,
     pub(crate) answered_by: Option<Answerer>,
-    /// The worker that saw the beginning is not the one that tells.
-    pub(crate) recovered: bool,
+    /// The worker was restarted, and the call was over when it was back.
+    pub(crate) end_unseen: bool,
 }
 
 /// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
@@ -106,7 +106,7 @@ pub(crate) fn judge(s: &Seen) -> Verdict {
         Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
             (Status::Completed, None)
         }
-        Cause::RoomEnded(LeaveReason::UnknownReason) if s.recovered => {
+        Cause::RoomEnded(LeaveReason::UnknownReason) if s.end_unseen => {
             (Status::Dropped, Some(Reason::ObserverRestarted))
         }
         Cause::RoomEnded(_) => (Status::Dropped, Some(Reason::ObserverDisconnected)),

@@ -102,7 +102,8 @@ impl Which {
 struct Row {
     call_id: String,
     folder: Folder,
-    sealed_at: Option<String>,
+    /// Sealed, or of a sent one delivered.
+    at: Option<String>,
     bytes: u64,
     room_name: String,
     end_time: String,
@@ -147,7 +148,7 @@ fn list(
 ) -> Result<(), String> {
     let mut table = Table::new();
     table.load_preset(NOTHING);
-    table.set_header(["CALL", "WHERE", "SEALED", "BYTES", "ROOM", "STATUS", "TRIED", "LAST ERROR"]);
+    table.set_header(["CALL", "WHERE", "AT", "BYTES", "ROOM", "STATUS", "TRIED", "LAST ERROR"]);
     let mut n = 0usize;
     for folder in folders {
         for id in walk(outbox, *folder)? {
@@ -160,7 +161,7 @@ fn list(
                 table.add_row([
                     row.call_id,
                     folder.name().to_owned(),
-                    row.sealed_at.unwrap_or_default(),
+                    row.at.unwrap_or_default(),
                     row.bytes.to_string(),
                     row.room_name,
                     row.status,
@@ -201,7 +202,7 @@ fn row(outbox: &Outbox, folder: Folder, id: &str) -> Option<Row> {
     Some(Row {
         call_id: id.to_owned(),
         folder,
-        sealed_at: Some(rfc3339(sealed)),
+        at: Some(rfc3339(sealed)),
         bytes,
         room_name: glance.room_name,
         end_time: glance.end_time,

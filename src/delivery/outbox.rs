@@ -189,8 +189,9 @@ impl Outbox {
     pub(crate) fn tell(&self, id: &str, attempts: &Attempts) {
         // Numbers and a text: nothing in it can fail to become JSON.
         let text = serde_json::to_vec(attempts).unwrap_or_default();
-        if let Err(e) = self.disk.write(&self.note(Folder::Pending, id), &text) {
-            self.health.failed("attempts", &e);
+        match self.disk.write(&self.note(Folder::Pending, id), &text) {
+            Ok(()) => self.health.worked("attempts"),
+            Err(e) => self.health.failed("attempts", &e),
         }
     }
 
@@ -200,6 +201,8 @@ impl Outbox {
     /// If the file cannot be moved; it will be sent again after a restart.
     pub(crate) fn sent(&self, id: &str) -> Result<(), OutboxError> {
         self.move_to(Folder::Pending, Folder::Sent, id)?;
+        // It is kept for a while from now on, not from when it was sealed.
+        let _ = self.disk.touch(&self.path(Folder::Sent, id));
         // Nobody asks any more how often it was tried.
         let _ = self.disk.remove(&self.note(Folder::Pending, id));
         Ok(())
@@ -256,8 +259,7 @@ impl Outbox {
         Ok(Ids(self.disk.walk(&dir).context("cannot list", &dir)?))
     }
 
-    /// When a record came into its folder (for one that was moved: when it was sealed), and its
-    /// size in bytes.
+    /// When a record was sealed (of a sent one: delivered), and its size in bytes.
     pub(crate) fn about(&self, folder: Folder, id: &str) -> Option<(SystemTime, u64)> {
         self.disk.about(&self.path(folder, id))
     }

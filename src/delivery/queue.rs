@@ -4,7 +4,8 @@
 //!   backlog in turn, so that neither waits for the other. The newest of the new goes first.
 //! * A failure means that the endpoint may be down. From then on one record at a time probes for
 //!   all, each time another one, after a wait that doubles; the first that is taken opens the way
-//!   for all. A record that the endpoint alone does not like waits by itself.
+//!   for all. A record that failed three times, or for which the endpoint asked for patience, waits by
+//!   itself.
 //! * Only so many ids are held; what does not fit stays on disk and is found when there is room. So
 //!   memory does not depend on the backlog.
 
@@ -23,6 +24,12 @@ pub(super) const IN_FLIGHT: usize = 16;
 const WINDOW: usize = 2_000;
 /// Places in it that are kept for new records.
 const FOR_NEW: usize = 500;
+/// While the endpoint is down, a new record is tried within this time.
+const NEW_PROBES_WITHIN: Duration = Duration::from_secs(5);
+/// From this attempt on a record waits by itself, also when the endpoint takes others.
+const OWN_FAULT_FROM: u32 = 3;
+/// Until a file that cannot be read is tried again.
+const UNREADABLE_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -31,16 +38,25 @@ pub(super) struct Queue {
     /// From the disk.
     backlog: VecDeque<String>,
     /// Failed: by the time of the next attempt. The number keeps equal times apart.
-    waiting: BTreeMap<(Instant, u64), String>,
+    waiting: BTreeMap<(Instant, u64), Waiting>,
     next: u64,
     /// All ids above, and those on their way.
     held: HashSet<String>,
     on_their_way: usize,
     /// There may be records on disk that are not held.
     more_on_disk: bool,
+    /// Some were sealed that did not fit, maybe behind where the disk is being walked.
+    missed: bool,
     /// Takes from the backlog next.
     turn_of_backlog: bool,
     down: Option<Down>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: String,
+    /// It failed with the endpoint, most likely, and not by itself: it goes when that answers.
+    with_all: bool,
 }
 
 /// The endpoint does not answer as it should.
@@ -49,6 +65,8 @@ struct Down {
     /// Probes that failed.
     failures: u32,
     probe_at: Instant,
+    /// The endpoint asked for that much patience.
+    asked: bool,
 }
 
 impl Queue {
@@ -56,10 +74,15 @@ impl Queue {
         Self { more_on_disk, ..Self::default() }
     }
 
-    /// A record was sealed.
-    pub(super) fn sealed(&mut self, id: String) {
+    /// A record was sealed. It is not kept waiting for long, even by an endpoint that was down for
+    /// long.
+    pub(super) fn sealed(&mut self, id: String, now: Instant) {
+        if let Some(down) = self.down.as_mut().filter(|d| !d.asked) {
+            down.probe_at = down.probe_at.min(now + NEW_PROBES_WITHIN);
+        }
         if self.held.len() >= WINDOW {
             self.more_on_disk = true;
+            self.missed = true;
         } else if self.held.insert(id.clone()) {
             self.new.push(id);
         }
@@ -75,7 +98,7 @@ impl Queue {
 
     /// What was found on disk; `all`: there is no more.
     pub(super) fn found(&mut self, ids: Vec<String>, all: bool) {
-        self.more_on_disk = !all;
+        self.more_on_disk = !all || std::mem::take(&mut self.missed);
         for id in ids {
             if self.held.insert(id.clone()) {
                 self.backlog.push_back(id);
@@ -91,9 +114,9 @@ impl Queue {
     /// The operator wants all to be tried now.
     pub(super) fn look_again(&mut self) {
         self.more_on_disk = true;
-        self.up();
+        self.down = None;
         let waiting = std::mem::take(&mut self.waiting);
-        self.backlog.extend(waiting.into_values());
+        self.backlog.extend(waiting.into_values().map(|w| w.id));
     }
 
     /// Nothing is to be sent any more.
@@ -128,7 +151,7 @@ impl Queue {
                 .new
                 .pop()
                 .or_else(|| self.backlog.pop_front())
-                .or_else(|| self.waiting.pop_first().map(|(_, id)| id)),
+                .or_else(|| self.waiting.pop_first().map(|(_, w)| w.id)),
             None if self.on_their_way >= IN_FLIGHT => return None,
             None => self.next_of_all(now),
         }?;
@@ -140,7 +163,7 @@ impl Queue {
         self.turn_of_backlog = !self.turn_of_backlog;
         let due = |q: &mut Self| {
             let first = q.waiting.first_entry().filter(|e| e.key().0 <= now)?;
-            Some(first.remove())
+            Some(first.remove().id)
         };
         let old = |q: &mut Self| due(q).or_else(|| q.backlog.pop_front());
         if self.turn_of_backlog {
@@ -157,6 +180,17 @@ impl Queue {
         if answered {
             self.up();
         }
+    }
+
+    /// Its file cannot be read now; nothing is said of the endpoint.
+    pub(super) fn unreadable(&mut self, id: String, now: Instant) {
+        self.on_their_way = self.on_their_way.saturating_sub(1);
+        self.wait(now + UNREADABLE_FOR, Waiting { id, with_all: false });
+    }
+
+    fn wait(&mut self, until: Instant, waiting: Waiting) {
+        self.waiting.insert((until, self.next), waiting);
+        self.next += 1;
     }
 
     /// Not taken this time. `attempts`: of this record, with this one. `dice`: uniform in 0..1.
@@ -178,18 +212,24 @@ impl Queue {
         };
         let probe_at = now + retry::wait(failures, asked, dice);
         let probe_at = self.down.map_or(probe_at, |d| d.probe_at.max(probe_at));
-        self.down = Some(Down { failures, probe_at });
+        let asked_of_all = asked.is_some() || self.down.is_some_and(|d| d.asked);
+        self.down = Some(Down { failures, probe_at, asked: asked_of_all });
         let wait = retry::wait(attempts, asked, dice);
-        self.waiting.insert((now + wait, self.next), id);
-        self.next += 1;
+        let with_all = asked.is_none() && attempts < OWN_FAULT_FROM;
+        self.wait(now + wait, Waiting { id, with_all });
         wait
     }
 
     fn up(&mut self) {
         if self.down.take().is_some() {
-            // They failed with the endpoint, most likely, not by themselves.
             let waiting = std::mem::take(&mut self.waiting);
-            self.backlog.extend(waiting.into_values());
+            for (at, w) in waiting {
+                if w.with_all {
+                    self.backlog.push_back(w.id);
+                } else {
+                    self.waiting.insert(at, w);
+                }
+            }
         }
     }
 }
@@ -214,7 +254,7 @@ mod tests {
         let mut q = Queue::new(true);
         q.found(ids(4), true);
         for id in ["a", "b", "c"] {
-            q.sealed(id.into());
+            q.sealed(id.into(), now);
         }
         assert_eq!(drain(&mut q, now), ["old0", "c", "old1", "b", "old2", "a", "old3"]);
         assert!(!q.is_empty(), "they are on their way");
@@ -270,7 +310,8 @@ mod tests {
         let poison = q.next(now).unwrap();
         q.failed(poison, 1, None, now, 1.0);
         for n in 0..20 {
-            q.sealed(format!("good{n}"));
+            // (Its own patience is five minutes at most.)
+            q.sealed(format!("good{n}"), now);
             now += Duration::from_secs(400);
             let id = q.next(now).unwrap();
             if id == "poison" {
@@ -283,6 +324,52 @@ mod tests {
                 q.done(&id, true);
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_failed_often_is_not_tried_whenever_another_is_taken() {
+        let mut now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(1), true);
+        let id = q.next(now).unwrap();
+        q.failed(id, 7, None, now, 1.0);
+        q.sealed("good".into(), now);
+        now += Duration::from_secs(1);
+        assert_eq!(q.next(now).as_deref(), Some("good"));
+        q.done("good", true);
+        assert_eq!(q.next(now), None, "it has its own minute to wait");
+        assert_eq!(q.due(), Some(now + Duration::from_secs(63)));
+    }
+
+    #[test]
+    fn a_new_record_is_tried_soon_however_long_the_endpoint_was_down() {
+        let mut now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(1), true);
+        for n in 1..12 {
+            let id = q.next(now).unwrap();
+            q.failed(id, n, None, now, 1.0);
+            now = q.due().unwrap();
+        }
+        let id = q.next(now).unwrap();
+        q.failed(id, 12, None, now, 1.0);
+        assert_eq!(q.due(), Some(now + Duration::from_secs(300)));
+        q.sealed("new".into(), now);
+        assert_eq!(q.due(), Some(now + NEW_PROBES_WITHIN));
+    }
+
+    #[test]
+    fn what_did_not_fit_is_looked_for_again() {
+        let now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(1_400), false);
+        for n in 0..700 {
+            q.sealed(format!("new{n}"), now);
+        }
+        q.found(vec![], true);
+        assert!(q.more_on_disk, "some of the new ones were behind the walk");
+        q.found(vec![], true);
+        assert!(!q.more_on_disk);
     }
 
     #[test]
@@ -299,7 +386,7 @@ mod tests {
     fn memory_does_not_depend_on_the_backlog() {
         let mut q = Queue::new(false);
         for n in 0..100_000 {
-            q.sealed(format!("id{n}"));
+            q.sealed(format!("id{n}"), Instant::now());
         }
         assert_eq!(q.held.len(), WINDOW);
         assert!(q.more_on_disk && !q.is_empty());
@@ -323,7 +410,7 @@ mod tests {
             for n in 0..new {
                 let id = format!("new{n}");
                 disk.insert(id.clone());
-                q.sealed(id);
+                q.sealed(id, now);
             }
             for _ in 0..5_000 {
                 if disk.is_empty() {

@@ -13,7 +13,7 @@ use reqwest::{Url, header};
 use tokio::{
     sync::mpsc,
     task::{JoinSet, spawn_blocking},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 use super::{
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     call::CallHistory,
     config::{Secret, loggable},
+    journal::CallJournal,
 };
 
 /// How often it is looked whether the operator has rung.
@@ -33,8 +34,19 @@ const BELL_EVERY: Duration = Duration::from_secs(1);
 /// How often delivered records that were kept long enough are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Bodies that could not be sealed: they live only here until they are sent.
-type Unsealed = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+/// A disk that takes longer hangs, and is not waited for.
+const DISK_WITHIN: Duration = Duration::from_secs(5);
+/// After a folder could not be listed.
+const LIST_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What could not be sealed lives only here until it is sent, with the journal that can tell it again.
+type Unsealed = Arc<Mutex<InMemory>>;
+type InMemory = HashMap<String, (Vec<u8>, Option<CallJournal>)>;
+
+/// Work on the disk, apart from the runtime; `None` if it hangs or broke.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    timeout(DISK_WITHIN, spawn_blocking(work)).await.ok()?.ok()
+}
 
 /// Where and how records are posted.
 pub(crate) struct Target {
@@ -55,42 +67,44 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Seals the record and queues it. Returns when it is safe on disk, or, if the disk fails,
-    /// when it is queued in memory; true if it is on disk.
-    pub(crate) async fn submit(&self, record: &CallHistory) -> bool {
+    /// Seals the record and queues it; with it sealed its journal has done its work. Returns when it
+    /// is safe on disk, or, if the disk fails or hangs, when it is queued in memory.
+    pub(crate) async fn submit(&self, record: &CallHistory, journal: Option<CallJournal>) {
         let id = record.call_id.clone();
         // Plain numbers, texts and lists: nothing in it can fail to become JSON.
         let body = serde_json::to_vec(record).unwrap_or_default();
         let size = body.len();
         let (outbox, name, copy) = (self.outbox.clone(), id.clone(), body.clone());
-        let sealed = spawn_blocking(move || outbox.seal(&name, &copy)).await;
-        let problem = match sealed {
-            Ok(Ok(())) => None,
-            Ok(Err(e)) => Some(e.to_string()),
-            Err(e) => Some(e.to_string()),
+        let problem = match on_disk(move || outbox.seal(&name, &copy)).await {
+            Some(Ok(())) => None,
+            Some(Err(e)) => Some(e.to_string()),
+            None => Some("the disk hangs".to_owned()),
         };
-        let sealed = problem.is_none();
         match problem {
-            None => self.level.more(size),
+            None => {
+                self.level.more(size);
+                if let Some(journal) = journal {
+                    journal.end();
+                }
+            }
             Some(error) => {
                 tracing::error!(
                     call_id = id,
                     error,
                     "record not sealed on disk, kept in memory until it is sent; free or repair the data folder"
                 );
-                lock(&self.unsealed).insert(id.clone(), body);
+                lock(&self.unsealed).insert(id.clone(), (body, journal));
             }
         }
         // The sender only ends after all of these are gone.
         let _ = self.queue.send(id);
-        sealed
     }
 
     /// Whether a record with this id was sealed before.
     pub(crate) async fn knows(&self, id: &str) -> bool {
         let (outbox, id) = (self.outbox.clone(), id.to_owned());
         // A question that cannot be asked has no answer.
-        spawn_blocking(move || outbox.knows(&id)).await.unwrap_or(false)
+        on_disk(move || outbox.knows(&id)).await.unwrap_or(false)
     }
 
     /// Tells, also when this handle is gone, how many records are only in memory.
@@ -100,7 +114,7 @@ impl Delivery {
     }
 }
 
-fn lock(unsealed: &Unsealed) -> std::sync::MutexGuard<'_, HashMap<String, Vec<u8>>> {
+fn lock(unsealed: &Unsealed) -> std::sync::MutexGuard<'_, InMemory> {
     unsealed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -128,7 +142,11 @@ struct Sender {
     queue: Queue,
     /// A walk through `pending/` that has not come to its end.
     walk: Option<Ids>,
-    running: JoinSet<(String, Attempts, Attempt)>,
+    running: JoinSet<(Attempts, Attempt)>,
+    /// Which record each attempt is about.
+    about: HashMap<tokio::task::Id, String>,
+    /// The folder could not be listed; not again before this.
+    list_at: Option<Instant>,
 }
 
 /// How an attempt went.
@@ -143,6 +161,10 @@ enum Attempt {
         why: String,
         asked: Option<Duration>,
     },
+    /// The disk did not give it.
+    Unreadable {
+        why: String,
+    },
     /// The record's file is not there any more: the operator took it.
     Gone {
         why: String,
@@ -151,7 +173,14 @@ enum Attempt {
 
 impl Sender {
     fn new(post: Arc<Post>) -> Self {
-        Self { post, queue: Queue::new(true), walk: None, running: JoinSet::new() }
+        Self {
+            post,
+            queue: Queue::new(true),
+            walk: None,
+            running: JoinSet::new(),
+            about: HashMap::new(),
+            list_at: None,
+        }
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<String>) {
@@ -169,12 +198,21 @@ impl Sender {
             let due = self.queue.due();
             tokio::select! {
                 id = inbox.recv(), if open => match id {
-                    Some(id) => self.queue.sealed(id),
+                    Some(id) => self.queue.sealed(id, Instant::now()),
                     None => open = false,
                 },
-                Some(done) = self.running.join_next() => match done {
-                    Ok((id, attempts, attempt)) => self.settle(id, attempts, attempt).await,
-                    Err(e) => tracing::error!(error = %e, "an attempt to send broke; its record stays in pending/"),
+                Some(done) = self.running.join_next_with_id() => match done {
+                    Ok((task, (attempts, attempt))) => {
+                        if let Some(id) = self.about.remove(&task) {
+                            self.settle(id, attempts, attempt).await;
+                        }
+                    }
+                    Err(e) => {
+                        tracing::error!(error = %e, "an attempt to send broke; its record stays in pending/");
+                        if let Some(id) = self.about.remove(&e.id()) {
+                            self.queue.unreadable(id, Instant::now());
+                        }
+                    }
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 _ = bell.tick() => self.listen().await,
@@ -203,11 +241,11 @@ impl Sender {
     /// Takes from the disk what there is room for.
     async fn refill(&mut self) {
         let wants = self.queue.wants();
-        if wants == 0 {
+        if wants == 0 || self.list_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let (outbox, walk) = (self.post.outbox.clone(), self.walk.take());
-        let found = spawn_blocking(move || {
+        let found = on_disk(move || {
             let mut walk = match walk {
                 Some(walk) => walk,
                 None => outbox.walk(Folder::Pending)?,
@@ -216,23 +254,29 @@ impl Sender {
             let all = ids.len() < wants;
             Ok::<_, super::outbox::OutboxError>((ids, (!all).then_some(walk)))
         });
-        match found.await {
-            Ok(Ok((ids, walk))) => {
+        let error = match found.await {
+            Some(Ok((ids, walk))) => {
                 self.queue.found(ids, walk.is_none());
                 self.walk = walk;
+                self.list_at = None;
+                return;
             }
-            Ok(Err(e)) => {
-                tracing::error!(error = %e, "undelivered records cannot be listed; looked for again when the folder works");
-                self.queue.found(vec![], true);
-            }
-            Err(_) => self.queue.found(vec![], true),
+            Some(Err(e)) => e.to_string(),
+            None => "the disk hangs".to_owned(),
+        };
+        if self.list_at.is_none() {
+            tracing::error!(
+                error,
+                "undelivered records cannot be listed; tried again until they can"
+            );
         }
+        self.list_at = Some(Instant::now() + LIST_AGAIN_AFTER);
     }
 
     /// The operator may have put records back, or want them to be tried now.
     async fn listen(&mut self) {
         let outbox = self.post.outbox.clone();
-        if spawn_blocking(move || outbox.was_rung()).await.unwrap_or(false) {
+        if on_disk(move || outbox.was_rung()).await.unwrap_or(false) {
             tracing::info!("told to look at the outbox anew");
             self.walk = None;
             self.queue.look_again();
@@ -251,10 +295,9 @@ impl Sender {
     fn launch(&mut self) {
         while let Some(id) = self.queue.next(Instant::now()) {
             let post = self.post.clone();
-            self.running.spawn(async move {
-                let (attempts, attempt) = post.once(&id).await;
-                (id, attempts, attempt)
-            });
+            let name = id.clone();
+            let task = self.running.spawn(async move { post.once(&name).await });
+            self.about.insert(task.id(), id);
         }
     }
 
@@ -282,6 +325,14 @@ impl Sender {
                 attempts.last_error = format!("answered {status}");
                 self.post.file(&id, Some(attempts)).await;
                 self.queue.done(&id, true);
+            }
+            Attempt::Unreadable { why } => {
+                tracing::warn!(
+                    call_id = id,
+                    error = why,
+                    "record cannot be read, tried again later"
+                );
+                self.queue.unreadable(id, Instant::now());
             }
             Attempt::Gone { why } => {
                 tracing::warn!(call_id = id, error = why, "record is gone, not sent");
@@ -338,10 +389,10 @@ struct Post {
 impl Post {
     /// One attempt, and what was told of those before it.
     async fn once(&self, id: &str) -> (Attempts, Attempt) {
-        let unsealed = lock(&self.unsealed).get(id).cloned();
+        let unsealed = lock(&self.unsealed).get(id).map(|(body, _)| body.clone());
         let (outbox, name) = (self.outbox.clone(), id.to_owned());
         let kept = unsealed.clone();
-        let read = spawn_blocking(move || {
+        let read = on_disk(move || {
             let attempts = outbox.attempts(Folder::Pending, &name);
             let body = match kept {
                 // The disk may be well again.
@@ -352,20 +403,26 @@ impl Post {
         });
         let failed = |why: String| Attempt::Failed { why, asked: None };
         let (attempts, body) = match (read.await, unsealed) {
-            (Ok((attempts, Ok(body))), unsealed) => {
+            (Some((attempts, Ok(body))), unsealed) => {
                 if unsealed.is_some() {
                     tracing::info!(call_id = id, "record sealed on disk after all");
-                    lock(&self.unsealed).remove(id);
+                    self.out_of_memory(id);
                     self.level.more(body.len());
                 }
                 (attempts, body)
             }
-            (Ok((attempts, Err(_))), Some(body)) => (attempts, body),
-            (Ok((attempts, Err(e))), None) if e.is_gone() => {
+            (Some((attempts, Err(_))), Some(body)) => (attempts, body),
+            (None, Some(body)) => (Attempts::default(), body),
+            (Some((attempts, Err(e))), None) if e.is_gone() => {
                 return (attempts, Attempt::Gone { why: e.to_string() });
             }
-            (Ok((attempts, Err(e))), None) => return (attempts, failed(e.to_string())),
-            (Err(e), _) => return (Attempts::default(), failed(e.to_string())),
+            (Some((attempts, Err(e))), None) => {
+                return (attempts, Attempt::Unreadable { why: e.to_string() });
+            }
+            (None, None) => {
+                let why = "the disk hangs".to_owned();
+                return (Attempts::default(), Attempt::Unreadable { why });
+            }
         };
         let attempt = self.post(id, body).await.unwrap_or_else(failed);
         (attempts, attempt)
@@ -394,12 +451,21 @@ impl Post {
         }
         let (outbox, name) = (self.outbox.clone(), id.to_owned());
         // What cannot be told is tried all the same.
-        let _ = spawn_blocking(move || outbox.tell(&name, &attempts)).await;
+        on_disk(move || outbox.tell(&name, &attempts)).await;
+    }
+
+    /// It need not be kept in memory any more, nor be told again from its journal.
+    fn out_of_memory(&self, id: &str) -> Option<Vec<u8>> {
+        let (body, journal) = lock(&self.unsealed).remove(id)?;
+        if let Some(journal) = journal {
+            journal.end();
+        }
+        Some(body)
     }
 
     /// Puts a record that is done with where it belongs; `refused`: with what was told of it.
     async fn file(&self, id: &str, refused: Option<Attempts>) {
-        let unsealed = lock(&self.unsealed).remove(id);
+        let unsealed = self.out_of_memory(id);
         if unsealed.is_some() && refused.is_none() {
             return;
         }
@@ -417,7 +483,7 @@ impl Post {
             level.less(size);
             Ok::<(), super::outbox::OutboxError>(())
         };
-        if let Ok(Err(e)) = spawn_blocking(file).await {
+        if let Some(Err(e)) = on_disk(file).await {
             tracing::warn!(call_id = id, error = %e, "record not filed; it may be sent again");
         }
     }

@@ -1,4 +1,6 @@
-//! The journal of a call: every event that its record is made of, on disk before it is used.
+//! The journal of a call: every event that its record is made of. It is handed to the journals' thread
+//! in the moment in which it is taken, and on the disk at once (joins, leaves, ends) or within half a
+//! second.
 //!
 //! ```text
 //! DATA_DIR/live/<call_id>.jsonl

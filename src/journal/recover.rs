@@ -1,6 +1,11 @@
 //! What a worker that died left behind: journals of calls that were on.
 
-use std::{io, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use super::{Journal, read, replay::replay};
 use crate::{
@@ -16,6 +21,8 @@ pub(crate) struct LeftBehind {
     pub(crate) last_at: Moment,
     /// Bytes of the journal that are whole.
     pub(crate) whole: usize,
+    /// There was a later call in the same room.
+    pub(crate) superseded: bool,
 }
 
 /// Reads all journals. Those whose record is sealed, or that tell nothing, are removed; one that
@@ -51,9 +58,7 @@ pub(crate) fn left_behind(
             }
             Err(e) => {
                 tracing::error!(path = %shown, error = e, "a journal cannot be read, set aside as .broken");
-                if let Err(e) = disk.rename(&path, &dir.join(format!("{name}.broken"))) {
-                    tracing::error!(path = %shown, error = %e, "nor can it be set aside");
-                }
+                set_aside(disk, &path);
                 continue;
             }
         };
@@ -65,13 +70,36 @@ pub(crate) fn left_behind(
         }
         let Journal { whole, .. } = journal;
         let last_at = journal.events.iter().map(|e| e.at).max();
-        let call = replay(&journal);
+        let Ok(call) = catch_unwind(AssertUnwindSafe(|| replay(&journal))) else {
+            tracing::error!(path = %shown, "a journal cannot be told again, set aside as .broken");
+            set_aside(disk, &path);
+            continue;
+        };
         match last_at.filter(|_| !outbox.knows(&call.id()) && !call.opted_out()) {
-            Some(last_at) => found.push(LeftBehind { call, last_at, whole }),
+            Some(last_at) => {
+                found.push(LeftBehind { call, last_at, whole, superseded: false });
+            }
             None => remove(disk, &path),
         }
     }
+    // The last call of a room goes on; of those before it only the records are missing.
+    let mut last: BTreeMap<String, u32> = BTreeMap::new();
+    for l in &found {
+        let of_room = last.entry(l.call.room().sid.clone()).or_default();
+        *of_room = l.call.ordinal().max(*of_room);
+    }
+    for l in &mut found {
+        l.superseded = last.get(&l.call.room().sid).is_some_and(|n| l.call.ordinal() < *n);
+    }
     Ok(found)
+}
+
+fn set_aside(disk: &dyn Disk, path: &Path) {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".broken");
+    if let Err(e) = disk.rename(path, Path::new(&aside)) {
+        tracing::error!(path = %path.display(), error = %e, "nor can it be set aside");
+    }
 }
 
 fn remove(disk: &dyn Disk, path: &Path) {

@@ -143,7 +143,7 @@ fn the_journal_of_a_call_whose_disk_fails_for_too_long_ends_there() {
     l.journals.flush(WITHIN);
     l.disk.fail(Fails::All);
     let text = "x".repeat(60_000);
-    for n in 0..100 {
+    for n in 0..400 {
         let fact = Fact::Chat { identity: "caller".into(), text: text.clone() };
         journal.append(&Event { at: Moment::from_millis(n), fact });
     }
@@ -152,7 +152,7 @@ fn the_journal_of_a_call_whose_disk_fails_for_too_long_ends_there() {
     journal.append(&event(1));
     l.journals.flush(WITHIN);
     let after = l.events(&l.disk);
-    assert!(after.len() < 100, "four megabytes did not fit");
+    assert!(after.len() < 400, "sixteen megabytes did not fit");
     let times: Vec<i64> = after.iter().map(|e| e.at.since(Moment::default())).collect();
     assert!(times.iter().zip(0..).all(|(t, n)| *t == n), "it has a hole: {times:?}");
 }

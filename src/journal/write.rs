@@ -31,7 +31,9 @@ const SYNC_WITHIN: Duration = Duration::from_millis(500);
 /// Between attempts on a disk that fails.
 const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that wait for a failing disk, for each call.
-const MAX_WAITING: usize = 4 * 1024 * 1024;
+const MAX_WAITING: usize = 16 * 1024 * 1024;
+/// Bytes of one journal: a ten-hour call has some twenty million. What is longer was made so.
+const MAX_JOURNAL: u64 = 64 * 1024 * 1024;
 /// Bytes on their way to the thread, of all calls: a disk that hangs holds it up.
 const MAX_ON_THE_WAY: usize = 64 * 1024 * 1024;
 
@@ -202,6 +204,8 @@ struct Writing {
     len: u64,
     /// Lines that are not in the file yet.
     waiting: Vec<u8>,
+    /// Lines in it that are not synced yet.
+    unsynced: Vec<u8>,
     /// Not synced since.
     dirty_since: Option<Instant>,
     sync_now: bool,
@@ -277,6 +281,7 @@ impl Writer {
                         file: None,
                         len: append_at.unwrap_or(0),
                         waiting: line,
+                        unsynced: vec![],
                         dirty_since: None,
                         sync_now: true,
                         given_up: false,
@@ -286,7 +291,8 @@ impl Writer {
             Order::Append { id, line, now } => {
                 self.taken.fetch_sub(line.len(), Ordering::Relaxed);
                 let Some(f) = self.files.get_mut(&id).filter(|f| !f.given_up) else { return };
-                if f.waiting.len() + line.len() > MAX_WAITING {
+                let full = f.len + (f.waiting.len() + line.len()) as u64 > MAX_JOURNAL;
+                if full || f.waiting.len() + line.len() > MAX_WAITING {
                     return self.give_up(id);
                 }
                 f.waiting.extend(line);
@@ -322,7 +328,7 @@ impl Writer {
         f.file = None;
         tracing::warn!(
             path = %f.path.display(),
-            "the disk fails for too long: from here on this call is kept in memory alone"
+            "the disk fails for too long, or the journal is too long: from here on this call is kept in memory alone"
         );
     }
 
@@ -355,8 +361,9 @@ impl Writer {
     fn write(&self, f: &mut Writing, sync: bool) -> io::Result<()> {
         if f.file.is_none() {
             // After a failure, too: half a line may be in it.
-            f.file = Some(self.disk.open_at(&f.path, f.len)?);
+            let file = self.disk.open_at(&f.path, f.len)?;
             self.disk.sync_dir(&self.dir)?;
+            f.file = Some(file);
         }
         let Some(file) = &mut f.file else { return Ok(()) };
         if !f.waiting.is_empty() {
@@ -365,12 +372,21 @@ impl Writer {
                 return Err(e);
             }
             f.len += f.waiting.len() as u64;
-            f.waiting.clear();
+            f.unsynced.append(&mut f.waiting);
             f.waiting.shrink_to(4096);
             f.dirty_since.get_or_insert_with(Instant::now);
         }
         if sync && f.dirty_since.is_some() {
-            file.sync()?;
+            if let Err(e) = file.sync() {
+                // What was not synced may be gone, and a second sync would not tell: written again.
+                f.file = None;
+                f.len -= f.unsynced.len() as u64;
+                f.unsynced.append(&mut f.waiting);
+                std::mem::swap(&mut f.unsynced, &mut f.waiting);
+                return Err(e);
+            }
+            f.unsynced.clear();
+            f.unsynced.shrink_to(4096);
             f.dirty_since = None;
             f.sync_now = false;
         }

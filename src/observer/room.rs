@@ -12,10 +12,10 @@ use std::{
 
 use futures_util::{StreamExt, stream::SelectAll};
 use livekit::{
-    participant::ParticipantState,
+    participant::{ParticipantKind, ParticipantState},
     prelude::{
-        LocalParticipant, Participant, RemoteParticipant, RemoteTrackPublication, Room, RoomEvent,
-        RoomOptions, TrackKind,
+        LocalParticipant, Participant, ParticipantIdentity, RemoteParticipant,
+        RemoteTrackPublication, Room, RoomEvent, RoomOptions, TrackKind,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -23,11 +23,14 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     gate,
     liveness::PROBE_TOPIC,
-    participants,
+    participants, session_feed,
     streams::{self, Facts},
 };
 use crate::{
-    call::{Fact, Moment, event::LeaveReason},
+    call::{
+        Fact, Moment,
+        event::{FeedMessage, LeaveReason},
+    },
     clock::Clock,
 };
 
@@ -297,6 +300,14 @@ impl Connection {
                     self.stream(identity.clone(), streams::text(&topic, identity, reader));
                 }
             }
+            // Known not to be an agent: what it says of a session is not even read.
+            RoomEvent::ByteStreamOpened { topic, participant_identity, .. }
+                if topic == session_feed::TOPIC && self.no_agent(&participant_identity) =>
+            {
+                let message = FeedMessage::Clock { at: self.clock.now() };
+                let identity = participant_identity.to_string();
+                self.fact(Fact::Feed { identity, message });
+            }
             RoomEvent::ByteStreamOpened { reader, topic, participant_identity } => {
                 if let Some(reader) = reader.take() {
                     let identity = participant_identity.to_string();
@@ -334,6 +345,11 @@ impl Connection {
             }
             _ => {}
         }
+    }
+
+    fn no_agent(&self, identity: &ParticipantIdentity) -> bool {
+        let all = self.room.as_ref().map(Room::remote_participants).unwrap_or_default();
+        all.get(identity).is_some_and(|p| p.kind() != ParticipantKind::Agent)
     }
 
     /// Beyond the bounds a stream is dropped, which closes it.

@@ -1,7 +1,7 @@
 //! The agent's session feed: protobuf messages on `lk.agent.session`, turned into ours; and the
 //! one request we ever send, for the agent's own history.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use livekit::{ByteStreamWriter, StreamByteOptions, StreamWriter, prelude::LocalParticipant};
 use livekit_protocol::agent::{
@@ -32,6 +32,9 @@ const ASK_AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
 ];
+
+/// Items of one history that are read: a ten-hour call has some 20,000.
+const MAX_ITEMS: usize = 40_000;
 
 pub(super) const TOPIC: &str = "lk.agent.session";
 
@@ -101,7 +104,7 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
 
 fn history(all: Vec<ChatItem>) -> FeedMessage {
     let (mut items, mut handoffs, mut calls, mut outputs) = (vec![], vec![], vec![], vec![]);
-    for i in all.into_iter().filter_map(|i| i.item) {
+    for i in all.into_iter().filter_map(|i| i.item).take(MAX_ITEMS) {
         match i {
             chat_item::Item::Message(m) => items.extend(item(m)),
             chat_item::Item::AgentHandoff(h) => handoffs.push(handoff(h)),
@@ -114,10 +117,11 @@ fn history(all: Vec<ChatItem>) -> FeedMessage {
 }
 
 fn tools(calls: Vec<pb::FunctionCall>, outputs: Vec<pb::FunctionCallOutput>) -> Vec<ToolCall> {
-    let failed = |id: &str| outputs.iter().any(|o| o.call_id == id && o.is_error);
-    (calls.into_iter())
+    let failed: HashSet<String> =
+        outputs.into_iter().filter(|o| o.is_error).map(|o| o.call_id).collect();
+    (calls.into_iter().take(MAX_ITEMS))
         .map(|c| ToolCall {
-            failed: failed(&c.call_id),
+            failed: failed.contains(&c.call_id),
             id: short(&c.call_id),
             name: short(&c.name),
         })

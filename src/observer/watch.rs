@@ -333,7 +333,7 @@ impl Watch {
             took_ms = millis(began.elapsed()),
             "joined"
         );
-        self.note_start().await;
+        self.note_start();
         if self.live && self.came_late() {
             self.ask_for_history(c.us());
         }
@@ -342,7 +342,7 @@ impl Watch {
 
     /// A call that an earlier run was watching: in the room again, or told as far as it was seen.
     async fn go_on(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
-        let LeftBehind { call, last_at, whole } = left;
+        let LeftBehind { call, last_at, whole, superseded } = left;
         self.sid = call.room().sid.clone();
         self.live = call.has_caller();
         self.present = call.present().into_iter().collect();
@@ -353,12 +353,16 @@ impl Watch {
             "a call that an earlier run was watching"
         );
         self.call = Some(call);
-        // Over already, but its record could not be sealed.
-        if self.phase() == Phase::Over {
-            self.call_over().await;
+        self.apply(self.clock.now(), Fact::Recovered);
+        // A later call of the same room was on: only this one's record is missing.
+        if superseded {
+            self.apply(last_at, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
+            self.tell().await;
             return Err(Ended::Done);
         }
-        self.apply(self.clock.now(), Fact::Recovered);
+        if self.phase() == Phase::Over {
+            self.call_over_unseen().await;
+        }
         if let Some(c) = self.come_back(last_at).await {
             return Ok(c);
         }
@@ -393,7 +397,7 @@ impl Watch {
             }
             // A caller who had left before is not waited for any longer than with a connection.
             if self.phase() == Phase::Over && self.live {
-                self.call_over().await;
+                self.call_over_unseen().await;
             }
             if !self.pause(&mut wait).await {
                 return None;
@@ -511,7 +515,7 @@ impl Watch {
             self.asked.clear();
             self.ask_for_history(c.us());
         }
-        self.note_start().await;
+        self.note_start();
         if joined && is_there && (self.came_late() || self.missed_something()) {
             self.ask_for_history(c.us());
         }
@@ -533,13 +537,16 @@ impl Watch {
         }
     }
 
-    async fn note_start(&mut self) {
+    fn note_start(&mut self) {
         if !self.live && self.caller_present() {
             self.live = true;
-            // From here on the call is known, whatever happens to us.
-            self.shared.journals.written(JOURNAL_WITHIN).await;
             let call_id = self.call.as_ref().map(Call::id);
-            tracing::info!(call_id, room = self.room_name, "call started");
+            let (journals, room) = (self.shared.journals.clone(), self.room_name.clone());
+            // Said when the call is known for good, whatever happens to us; nothing waits for it.
+            tokio::spawn(async move {
+                journals.written(JOURNAL_WITHIN).await;
+                tracing::info!(call_id, room, "call started");
+            });
         }
     }
 
@@ -568,12 +575,13 @@ impl Watch {
     fn apply(&mut self, at: Moment, fact: Fact) {
         let Some(call) = &mut self.call else { return };
         let event = Event { at, fact };
-        if let Some(journal) = &self.journal {
-            journal.append(&event);
-        }
-        // What one event breaks must not take the whole call with it.
+        // What one event breaks must not take the whole call with it, nor the next start.
         if catch_unwind(AssertUnwindSafe(|| call.apply(&event))).is_err() {
             tracing::error!(room = self.room_name, "an event could not be taken, the call goes on");
+        } else if let Some(journal) = &self.journal
+            && !call.opted_out()
+        {
+            journal.append(&event);
         }
         if call.opted_out()
             && let Some(journal) = self.journal.take()
@@ -631,8 +639,26 @@ impl Watch {
         }
     }
 
+    /// The call is over while we are not in the room: nor do we see how the next one begins.
+    async fn call_over_unseen(&mut self) {
+        self.call_over().await;
+        self.apply(self.clock.now(), Fact::Blind);
+    }
+
     async fn call_over(&mut self) {
-        let Some(call) = self.call.take() else { return };
+        let Some(call) = self.tell().await else { return };
+        let (next, event) = call.next(self.clock.now());
+        if !next.opted_out() {
+            let journal = self.shared.journals.begin(&next);
+            journal.append(&event);
+            self.journal = Some(journal);
+        }
+        self.call = Some(next);
+    }
+
+    /// Hands the record over.
+    async fn tell(&mut self) -> Option<Call> {
+        let call = self.call.take()?;
         self.calls += 1;
         self.live = false;
         self.problems.clear();
@@ -645,18 +671,10 @@ impl Watch {
             .unwrap_or_else(|_| call.record_without_metrics())
         {
             self.log_end(&call, &record);
-            let sealed = self.shared.delivery.submit(&record).await;
-            // A record that is not on disk can be made again from its journal.
-            match self.journal.take() {
-                Some(journal) if sealed => journal.end(),
-                _ => {}
-            }
+            self.shared.delivery.submit(&record, self.journal.take()).await;
         }
-        let (next, event) = call.next(self.clock.now());
-        let journal = self.shared.journals.begin(&next);
-        journal.append(&event);
-        self.journal = Some(journal);
-        self.call = Some(next);
+        self.forget_journal();
+        Some(call)
     }
 
     /// A room that is over leaves no journal of a call that never was.

@@ -278,11 +278,11 @@ fn the_agents_clock_may_be_wrong() {
     };
     let i = item("i1", By::Agent, "hello how can I help ", None);
     t.feed(3_000, FeedMessage::Item { at: shifted(3_000), item: moved(i, 1_000, 3_000) });
-    for (ms, state) in [(4_095, UserState::Speaking), (5_635, UserState::Listening)] {
+    for (ms, state) in [(4_075, UserState::Speaking), (5_610, UserState::Listening)] {
         t.feed(ms, FeedMessage::UserState { at: shifted(ms), state });
     }
     let i = item("i2", By::User, "I want a table", None);
-    t.feed(5_700, FeedMessage::Item { at: shifted(5_700), item: moved(i, 4_095, 5_635) });
+    t.feed(5_700, FeedMessage::Item { at: shifted(5_700), item: moved(i, 4_075, 5_610) });
     for (ms, state) in [(6_300, AgentState::Speaking), (8_000, AgentState::Listening)] {
         t.feed(ms, FeedMessage::AgentState { at: shifted(ms), state });
     }
