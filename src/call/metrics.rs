@@ -19,6 +19,10 @@ const SEEN_WITHIN_MS: i64 = 500;
 const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
 /// How much later than its sound the agent may report the end of what it said.
 const REPORTED_WITHIN_MS: i64 = 1_000;
+/// What was being said when the caller left is closed within this time.
+const TEXT_CLOSES_WITHIN_MS: i64 = 2_500;
+/// What stopped this close to the caller's leave was stopped by it.
+const FORCED_WITHIN_MS: i64 = 250;
 /// What the agent reports of an answer's delay is from something else than the caller's words if
 /// it is this far from what was seen.
 const CONTRADICTS_MS: i64 = 1_500;
@@ -244,7 +248,7 @@ fn interruptions(c: &Conversation) -> Vec<Moment> {
 fn by_caller(c: &Conversation, u: &Utterance) -> bool {
     let Some(spoken) = u.spoken else { return u.known_at <= c.end };
     // The session closing on the caller's leave forces the flag on whatever is being said.
-    let forced = u.known_at > c.end && spoken.end.plus(REPORTED_WITHIN_MS) > c.end;
+    let forced = u.known_at > c.end && spoken.end.plus(FORCED_WITHIN_MS) > c.end;
     !forced && c.user.any_between(spoken.start, spoken.end.plus(REPORTED_WITHIN_MS))
 }
 
@@ -256,13 +260,13 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
         let mut segment = 0;
         for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
             let (began, before) = agent.states[k - 1];
-            if before != AgentState::Speaking || *stopped >= c.end {
+            if before != AgentState::Speaking || stopped.plus(FORCED_WITHIN_MS) > c.end {
                 continue;
             }
             let next = agent.states[k..]
                 .iter()
                 .find(|(_, s)| *s == AgentState::Speaking)
-                .map_or(c.end, |(t, _)| *t);
+                .map_or(c.end.plus(TEXT_CLOSES_WITHIN_MS), |(t, _)| *t);
             let caller_spoke = (c.user.before(stopped.plus(SEEN_WITHIN_MS)).last())
                 .is_some_and(|i| i.start > began && i.end.plus(SEEN_WITHIN_MS) > *stopped);
             while segment + 1 < c.agent_segments.len()
@@ -287,12 +291,13 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
 /// it got no more until it was closed.
 fn by_streams(c: &Conversation) -> Vec<Moment> {
     let cut = |s: &Segment| -> Option<Moment> {
-        let closed = s.closed_at.filter(|t| *t < c.end)?;
+        let closed = s.closed_at.filter(|t| *t < c.end.plus(TEXT_CLOSES_WITHIN_MS))?;
         let n = c.user_segments.partition_point(|u| u.first_at <= s.first_at);
         let into = c.user_segments[n..].first().filter(|u| u.first_at < closed)?;
         let last = s.last_word();
         let stopped = last <= into.first_at.plus(CUT_AFTER_MS);
-        (stopped && closed.since(last) > CUT_AFTER_MS).then_some(last)
+        let forced = last.plus(FORCED_WITHIN_MS) > c.end;
+        (stopped && !forced && closed.since(last) > CUT_AFTER_MS).then_some(last)
     };
     c.agent_segments.iter().filter_map(cut).collect()
 }

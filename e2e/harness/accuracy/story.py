@@ -101,8 +101,9 @@ class Story:
 
     def _delivery(self, start: float, over: dict | None, text: str, item: dict | None) -> Said:
         words = len(text.split())
-        # What the caller's leave cut short he heard up to it.
-        if over is None or over["t"] > self.end:
+        # What the caller's leave cut short he heard up to it. (What he had cut off before is only
+        # told to be over then: its sound had stopped.)
+        if over is None or min(over["t"], start + over["position"] + _LATE) > self.end:
             said = int((self.end - start) / SECONDS_PER_WORD)
             return Said(start, self.end, text, min(said, words), words, item=item)
         nominal = start + over["position"]
