@@ -55,8 +55,19 @@ class Product:
             os.path.abspath(binary), name="call-history", env=environment | settings, cwd=directory
         )
         product = cls(child, data, agent_name)
+        product._again = (server, endpoint, directory, agent_name, settings)
         await product.logs(lambda line: line.message == "registered", timeout=20.0)
         return product
+
+    async def dies(self) -> None:
+        """Without a word, as a process that is killed."""
+        self.child.kill()
+        await self.child.ended(5.0)
+
+    async def another(self) -> "Product":
+        """One that goes on with what this one left."""
+        server, endpoint, directory, agent_name, settings = self._again
+        return await Product.start(server, endpoint, directory, agent_name, **settings)
 
     async def logs(self, wanted, timeout: float) -> LogLine:
         """Waits for a log line."""

@@ -144,6 +144,7 @@ pub(crate) fn agent(
     parties: &Parties,
     view: &AgentView,
     segments: &[Segment],
+    unseen: &[(Moment, Moment)],
     until: Moment,
 ) -> Heard {
     let heard = |tier, all| Heard::new(tier, Late::agent(tier), all);
@@ -159,7 +160,7 @@ pub(crate) fn agent(
             all.extend(spans(s.agent_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
         }
         let since = view.sessions.iter().filter_map(|s| s.agent_states.first()).map(|(t, _)| *t);
-        all.extend(before(view, By::Agent, since.min()));
+        all.extend(unwatched(view, By::Agent, since.min(), unseen));
         all.extend(pauses(view, &all, segments));
         return heard(Tier::Feed, all);
     }
@@ -173,7 +174,7 @@ pub(crate) fn agent(
         // Not through the server, so not late by that.
         let late = Late::agent(Tier::State);
         states.extend(
-            before(view, By::Agent, since)
+            unwatched(view, By::Agent, since, unseen)
                 .into_iter()
                 .map(|i| Interval { start: i.start.plus(late.start), end: i.end.plus(late.end) }),
         );
@@ -203,6 +204,7 @@ pub(crate) fn user(
     parties: &Parties,
     view: &AgentView,
     segments: &[Segment],
+    unseen: &[(Moment, Moment)],
     until: Moment,
 ) -> Heard {
     let heard = |tier, all| Heard::new(tier, Late::user(tier), all);
@@ -216,7 +218,7 @@ pub(crate) fn user(
             all.extend(spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
         }
         let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
-        all.extend(before(view, By::User, since.min()));
+        all.extend(unwatched(view, By::User, since.min(), unseen));
         return heard(Tier::Feed, all);
     }
     let timed = of_user().filter(|i| i.started_at.is_some() && i.stopped_at.is_some()).count();
@@ -321,13 +323,21 @@ fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     Interval { start: end.plus(late.start - late.end - spoke_for), end }
 }
 
-/// What was said before the feed's states began for us (a late join): told by the items of the
-/// history, on the same clock.
-fn before(view: &AgentView, by: By, states_since: Option<Moment>) -> Vec<Interval> {
+/// What was said before the states began for us (a late join), or while we did not see the room: told
+/// by the items of the history, on the same clock.
+fn unwatched(
+    view: &AgentView,
+    by: By,
+    states_since: Option<Moment>,
+    unseen: &[(Moment, Moment)],
+) -> Vec<Interval> {
     let Some(since) = states_since else { return vec![] };
+    let missed = |i: &Interval| {
+        i.end < since || unseen.iter().any(|(from, to)| i.start < *to && i.end > *from)
+    };
     let of = view.items.iter().filter(|i| i.by == by);
     of.filter_map(|i| Some(Interval { start: i.started_at?, end: i.stopped_at? }))
-        .filter(|i| i.start < i.end && i.end < since)
+        .filter(|i| i.start < i.end && missed(i))
         .collect()
 }
 

@@ -480,8 +480,10 @@ impl Call {
         let user_segments = window.segments(Side::User, self.speech.of(Side::User, &self.parties));
         let agent_segments =
             window.segments(Side::Agent, self.speech.of(Side::Agent, &self.parties));
-        let user = window.heard(evidence::user(&self.parties, view, &user_segments, end));
-        let agent = window.heard(evidence::agent(&self.parties, view, &agent_segments, end));
+        let unseen = self.unseen(parts.start, end);
+        let user = evidence::user(&self.parties, view, &user_segments, &unseen, end);
+        let agent = evidence::agent(&self.parties, view, &agent_segments, &unseen, end);
+        let (user, agent) = (window.heard(user), window.heard(agent));
         let transcribed = self.speech.any() || !view.items.is_empty();
         let (user_utterances, user_words) =
             turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
@@ -500,7 +502,7 @@ impl Call {
             agent_utterances: &agent_utterances,
             other_signs: &signs,
             also_heard: &evidence::after_the_feed(&self.parties, view, end),
-            unseen: &self.unseen(parts.start, end),
+            unseen: &unseen,
             start: parts.start,
             end,
             silence_threshold_ms: self.settings.silence_threshold_ms,
