@@ -115,3 +115,37 @@ async fn an_observer_removed_by_the_operator_reports_what_it_saw() -> Result<()>
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_freezes_for_longer_than_livekit_waits_is_come_back_to() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    s.venue.breakable()?.freeze(Duration::from_secs(40)).await?;
+    // Whoever is still there, or is there again: the room is told once, as far as it was seen.
+    drop(caller);
+    s.venue.rooms().delete_room(&s.room).await.ok();
+    let r = s.record().await?;
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    assert!(r["duration_seconds"].as_f64().unwrap() > 1.0, "{r:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    s.venue.breakable()?.lose_packets(1.0, 1.0)?;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    s.venue.breakable()?.lose_packets(0.0, 0.0)?;
+    // What was sent meanwhile is sent again; the agent goes on when it can.
+    tokio::time::timeout(POSTED, agent.says("after it", WORD)).await??;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2, "{r:#}");
+    Ok(())
+}
