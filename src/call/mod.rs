@@ -7,6 +7,8 @@
 //! | file | its one idea |
 //! |---|---|
 //! | [`event`] | what can be observed, and when |
+//! | [`state`] | a call as it goes: takes events, knows when it is over |
+//! | [`record`] | from all that was seen to the record |
 //! | [`parties`] | who is caller, agent, avatar; who is there |
 //! | [`speech`] | what was said, on the two transcript channels |
 //! | [`feed`] | what the agent itself reports of its session |
@@ -40,6 +42,7 @@ pub(crate) mod outcome;
 pub(crate) mod parties;
 pub(crate) mod profile;
 pub(crate) mod published;
+pub(crate) mod record;
 pub(crate) mod speech;
 pub(crate) mod stages;
 pub(crate) mod state;

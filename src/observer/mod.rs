@@ -7,6 +7,7 @@
 //! | file | its one idea |
 //! |---|---|
 //! | [`watch`] | the life of one observation: events, deadlines, the end |
+//! | [`joining`] | into the room, and into it again |
 //! | [`room`] | one connection to the room, and what its events mean |
 //! | [`presence`] | who is really gone, and who only seems so |
 //! | [`participants`] | LiveKit's words for participants in ours |
@@ -18,6 +19,7 @@
 //! | [`websocket`] | the signalling connection with small buffers |
 
 mod gate;
+mod joining;
 mod liveness;
 mod participants;
 mod presence;

@@ -2,7 +2,7 @@
 //! end, leave with the room.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -11,19 +11,18 @@ use std::{
 use livekit::prelude::LocalParticipant;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     Assignment, Observers, liveness,
     presence::Presence,
-    rejoin::{self, RoomState},
     room::{Connection, Notice},
     session_feed,
 };
 use crate::{
     call::{
-        Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts,
+        Call, CallHistory, Event, Fact, Moment, Phase,
         ending::Basis,
         event::{FeedMessage, LeaveReason},
         published::Problem,
@@ -34,16 +33,8 @@ use crate::{
     telemetry::masked,
 };
 
-/// One attempt to join, from the free place in the queue to the room.
-const JOIN_WITHIN: Duration = Duration::from_secs(30);
-/// A server that cannot be reached for this long has no call of ours any more.
-const REJOIN_FOR: Duration = Duration::from_secs(10 * 60);
-/// Between attempts to come back: doubled up to the second.
-const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// What is left in the streams of a room that has ended.
 const REST_WITHIN: Duration = Duration::from_millis(40);
-/// A token of the server's is used without a question within this time.
-const FRESH: Duration = Duration::from_secs(1);
 /// For the caller's coming to be on the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
 /// A caller who was there longer than this before us may have said something.
@@ -99,18 +90,6 @@ pub(crate) async fn observe(
     ended
 }
 
-/// Why there is no connection.
-enum NoJoin {
-    /// The room is not there any more.
-    Gone,
-    /// Another room has its name.
-    Replaced,
-    /// We were told to stop meanwhile.
-    Stopped,
-    /// To be tried again.
-    Failed(String),
-}
-
 /// What made the watching of one connection end.
 enum Parted {
     /// The room is over, or we are not wanted in it.
@@ -123,36 +102,36 @@ enum Parted {
     Stopped,
 }
 
-struct Watch {
-    shared: Arc<Observers>,
-    assignment: Assignment,
+pub(super) struct Watch {
+    pub(super) shared: Arc<Observers>,
+    pub(super) assignment: Assignment,
     /// As it may be logged.
-    room_name: String,
-    clock: Clock,
-    stop: watch::Receiver<Stop>,
-    panics: watch::Receiver<u64>,
+    pub(super) room_name: String,
+    pub(super) clock: Clock,
+    pub(super) stop: watch::Receiver<Stop>,
+    pub(super) panics: watch::Receiver<u64>,
     /// `None` before the first join.
-    call: Option<Call>,
+    pub(super) call: Option<Call>,
     /// Of that call.
-    journal: Option<CallJournal>,
-    presence: Presence,
+    pub(super) journal: Option<CallJournal>,
+    pub(super) presence: Presence,
     /// Since when the SDK tries to reconnect.
-    reconnecting_since: Option<Moment>,
+    pub(super) reconnecting_since: Option<Moment>,
     /// Since when the room may be deaf.
-    unsure_since: Option<Moment>,
+    pub(super) unsure_since: Option<Moment>,
     /// Identities in the room, as told to the call.
-    present: BTreeSet<String>,
+    pub(super) present: BTreeSet<String>,
     /// A call is on.
-    live: bool,
+    pub(super) live: bool,
     /// The room's, once joined.
-    sid: String,
+    pub(super) sid: String,
     /// Agents asked for their history on this connection.
-    asked: BTreeSet<String>,
+    pub(super) asked: BTreeSet<String>,
     /// A history has come since they were asked.
-    answered: watch::Sender<bool>,
+    pub(super) answered: watch::Sender<bool>,
     /// Kinds of problems already logged for this call.
-    problems: BTreeSet<Problem>,
-    calls: u32,
+    pub(super) problems: BTreeSet<Problem>,
+    pub(super) calls: u32,
 }
 
 impl Watch {
@@ -214,216 +193,6 @@ impl Watch {
     fn lost_at(&mut self) -> Moment {
         let since = [self.reconnecting_since.take(), self.unsure_since.take()];
         since.into_iter().flatten().min().unwrap_or_else(|| self.clock.now())
-    }
-
-    // ---- joining -----------------------------------------------------------------------------
-
-    async fn first_join(&mut self) -> Result<Connection, Ended> {
-        let began = Instant::now();
-        let mut wait = REJOIN_WAIT.0;
-        let mut token = self.assignment.token.clone();
-        loop {
-            let expected = self.assignment.room_sid.clone();
-            match self.join(token.as_deref(), expected.as_deref()).await {
-                Ok(c) => return self.joined(c, began).await,
-                Err(NoJoin::Stopped) => return Err(Ended::Done),
-                Err(NoJoin::Replaced) => return Err(Ended::NotOurs),
-                Err(NoJoin::Gone) => {
-                    return Err(Ended::Failed(
-                        "the room was gone before it could be joined".into(),
-                    ));
-                }
-                Err(NoJoin::Failed(error)) => {
-                    tracing::warn!(
-                        job_id = self.assignment.id,
-                        room = self.room_name,
-                        error,
-                        "could not join the room"
-                    );
-                    if began.elapsed() >= REJOIN_FOR {
-                        return Err(Ended::Failed(error));
-                    }
-                }
-            }
-            // The job's token may be the reason.
-            token = None;
-            if !self.pause(&mut wait).await {
-                return Err(Ended::Done);
-            }
-        }
-    }
-
-    fn is_ours(&self, sid: &str) -> bool {
-        let expected = self.assignment.room_sid.as_deref();
-        expected.is_none_or(|e| e.is_empty() || e == sid)
-    }
-
-    /// One attempt, given up when we are told to stop now.
-    ///
-    /// A room that is gone must not be created again by joining it. So the server is asked first,
-    /// after the wait for a free place: only the assignment's own token, fresh from the server and
-    /// used at once, goes without.
-    async fn join(
-        &mut self,
-        token: Option<&str>,
-        expected: Option<&str>,
-    ) -> Result<Connection, NoJoin> {
-        let mut stop = self.stop.clone();
-        let attempt = async {
-            let (a, began) = (&self.assignment, Instant::now());
-            // Never closed, so there is always a permit in the end.
-            let _permit = self.shared.joins.acquire().await;
-            if token.is_none() || began.elapsed() > FRESH {
-                match rejoin::look(&self.shared.api, &a.room).await {
-                    RoomState::There(sid) if expected.is_none_or(|e| e == sid) => {}
-                    RoomState::There(_) => return Err(NoJoin::Replaced),
-                    RoomState::Gone => return Err(NoJoin::Gone),
-                    RoomState::Unknown(error) => return Err(NoJoin::Failed(error)),
-                }
-            }
-            let identity = a.identity();
-            let own = rejoin::token(&self.shared.livekit, &a.room, &identity);
-            let own = own.map_err(NoJoin::Failed)?;
-            let open = Connection::open(&a.url, token.unwrap_or(&own), &identity, self.clock);
-            match timeout(JOIN_WITHIN, open).await {
-                Ok(done) => done.map_err(NoJoin::Failed),
-                Err(_) => Err(NoJoin::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
-            }
-        };
-        tokio::select! {
-            done = attempt => done,
-            // A sender that is gone means that the process ends.
-            _ = stop.wait_for(|s| *s == Stop::Now) => Err(NoJoin::Stopped),
-        }
-    }
-
-    async fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
-        self.sid = c.sid().to_owned();
-        if !self.is_ours(&self.sid) {
-            tracing::warn!(
-                job_id = self.assignment.id,
-                room = self.room_name,
-                "another room has this name now, left at once"
-            );
-            c.close();
-            return Err(Ended::NotOurs);
-        }
-        let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
-        let mut call = Call::new(facts, self.shared.settings.clone());
-        // Calls of this room that an earlier observation has told keep their ids.
-        let mut ordinal = 0;
-        while self.shared.delivery.knows(&call.id()).await {
-            ordinal += 1;
-            call.set_ordinal(ordinal);
-        }
-        self.journal = Some(self.shared.journals.begin(&call));
-        self.call = Some(call);
-        if !self.assignment.metadata.is_empty() {
-            let metadata = self.assignment.metadata.clone();
-            self.apply(self.clock.now(), Fact::JobMetadata { metadata });
-        }
-        for (at, fact) in c.known() {
-            self.note_presence(&fact);
-            self.apply(at, fact);
-        }
-        tracing::info!(
-            job_id = self.assignment.id,
-            room = self.room_name,
-            room_sid = self.sid,
-            took_ms = millis(began.elapsed()),
-            "joined"
-        );
-        self.note_start();
-        if self.live && self.came_late() {
-            self.ask_for_history(c.us());
-        }
-        Ok(c)
-    }
-
-    /// A call that an earlier run was watching: in the room again, or told as far as it was seen.
-    async fn go_on(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
-        let LeftBehind { call, last_at, whole, superseded } = left;
-        self.sid = call.room().sid.clone();
-        self.live = call.has_caller();
-        self.present = call.present().into_iter().collect();
-        self.journal = Some(self.shared.journals.go_on(&call, whole));
-        tracing::info!(
-            call_id = call.id(),
-            room = self.room_name,
-            "a call that an earlier run was watching"
-        );
-        self.call = Some(call);
-        self.apply(self.clock.now(), Fact::Recovered);
-        // A later call of the same room was on: only this one's record is missing.
-        if superseded {
-            self.apply(last_at, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
-            self.tell().await;
-            return Err(Ended::Done);
-        }
-        if self.phase() == Phase::Over {
-            self.call_over_unseen().await;
-        }
-        if let Some(c) = self.come_back(last_at).await {
-            return Ok(c);
-        }
-        self.room_over(None, LeaveReason::UnknownReason, last_at).await;
-        Err(Ended::Done)
-    }
-
-    /// Into the same room again, for as long as there may be one.
-    async fn come_back(&mut self, lost_at: Moment) -> Option<Connection> {
-        let began = Instant::now();
-        let mut wait = REJOIN_WAIT.0;
-        while began.elapsed() < REJOIN_FOR {
-            let sid = self.sid.clone();
-            match self.join(None, Some(&sid)).await {
-                // Between the look and the join another may have taken its name.
-                Ok(c) if c.sid() != self.sid => return None,
-                Ok(c) => {
-                    tracing::info!(
-                        job_id = self.assignment.id,
-                        room = self.room_name,
-                        away_ms = millis(began.elapsed()),
-                        "joined again"
-                    );
-                    self.asked.clear();
-                    self.compare_presence(&c, lost_at);
-                    return Some(c);
-                }
-                Err(NoJoin::Stopped | NoJoin::Gone | NoJoin::Replaced) => return None,
-                Err(NoJoin::Failed(error)) => {
-                    tracing::warn!(room = self.room_name, error, "could not join again");
-                }
-            }
-            // A caller who had left before is not waited for any longer than with a connection.
-            if self.phase() == Phase::Over && self.live {
-                self.call_over_unseen().await;
-            }
-            if !self.pause(&mut wait).await {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// Those who left while we were away.
-    fn compare_presence(&mut self, c: &Connection, lost_at: Moment) {
-        let there = c.present();
-        for identity in self.present.iter().filter(|i| !there.contains(i)) {
-            self.presence.seems_gone(identity.clone(), BTreeMap::new(), lost_at);
-        }
-        self.presence.reconnected(self.clock.now());
-    }
-
-    /// False if we were told to stop meanwhile.
-    async fn pause(&mut self, wait: &mut Duration) -> bool {
-        let now = wait.mul_f64(rand::random_range(0.5..1.0));
-        *wait = (*wait * 2).min(REJOIN_WAIT.1);
-        tokio::select! {
-            () = sleep(now) => true,
-            // A sender that is gone means that the process ends.
-            _ = self.stop.wait_for(|s| *s == Stop::Now) => false,
-        }
     }
 
     // ---- watching ----------------------------------------------------------------------------
@@ -524,7 +293,7 @@ impl Watch {
         }
     }
 
-    fn note_presence(&mut self, fact: &Fact) {
+    pub(super) fn note_presence(&mut self, fact: &Fact) {
         match fact {
             Fact::Joined(j) => {
                 self.presence.is_back(&j.identity);
@@ -537,7 +306,7 @@ impl Watch {
         }
     }
 
-    fn note_start(&mut self) {
+    pub(super) fn note_start(&mut self) {
         if !self.live && self.caller_present() {
             self.live = true;
             let call_id = self.call.as_ref().map(Call::id);
@@ -551,7 +320,7 @@ impl Watch {
     }
 
     /// Something may have been said before we came, and the one who knows is there.
-    fn came_late(&self) -> bool {
+    pub(super) fn came_late(&self) -> bool {
         self.call.as_ref().is_some_and(|c| c.watched_late(LATE_MS))
     }
 
@@ -561,7 +330,7 @@ impl Watch {
     }
 
     /// Each agent once: the answer goes to everybody in the room.
-    fn ask_for_history(&mut self, us: Option<LocalParticipant>) {
+    pub(super) fn ask_for_history(&mut self, us: Option<LocalParticipant>) {
         let Some(us) = us else { return };
         for agent in self.call.iter().flat_map(Call::agents).collect::<Vec<_>>() {
             if self.asked.insert(agent.clone()) {
@@ -572,7 +341,7 @@ impl Watch {
         }
     }
 
-    fn apply(&mut self, at: Moment, fact: Fact) {
+    pub(super) fn apply(&mut self, at: Moment, fact: Fact) {
         let Some(call) = &mut self.call else { return };
         let event = Event { at, fact };
         // What one event breaks must not take the whole call with it, nor the next start.
@@ -601,7 +370,7 @@ impl Watch {
         }
     }
 
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.call.as_ref().map_or(Phase::Waiting, |c| c.phase(self.clock.now()))
     }
 
@@ -616,7 +385,7 @@ impl Watch {
     // ---- ending ------------------------------------------------------------------------------
 
     /// The last call in this room, if one is on.
-    async fn room_over(
+    pub(super) async fn room_over(
         &mut self,
         c: Option<&mut Connection>,
         reason: LeaveReason,
@@ -640,12 +409,12 @@ impl Watch {
     }
 
     /// The call is over while we are not in the room: nor do we see how the next one begins.
-    async fn call_over_unseen(&mut self) {
+    pub(super) async fn call_over_unseen(&mut self) {
         self.call_over().await;
         self.apply(self.clock.now(), Fact::Blind);
     }
 
-    async fn call_over(&mut self) {
+    pub(super) async fn call_over(&mut self) {
         let Some(call) = self.tell().await else { return };
         let (next, event) = call.next(self.clock.now());
         if !next.opted_out() {
@@ -657,7 +426,7 @@ impl Watch {
     }
 
     /// Hands the record over.
-    async fn tell(&mut self) -> Option<Call> {
+    pub(super) async fn tell(&mut self) -> Option<Call> {
         let call = self.call.take()?;
         self.calls += 1;
         self.live = false;
@@ -714,6 +483,6 @@ fn parted(reason: LeaveReason) -> Parted {
     }
 }
 
-fn millis(d: Duration) -> u64 {
+pub(super) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
