@@ -142,7 +142,7 @@ struct Sender {
     queue: Queue,
     /// A walk through `pending/` that has not come to its end.
     walk: Option<Ids>,
-    running: JoinSet<(Attempts, Attempt)>,
+    running: JoinSet<(u32, Attempt)>,
     /// Which record each attempt is about.
     about: HashMap<tokio::task::Id, String>,
     /// The folder could not be listed; not again before this.
@@ -165,10 +165,13 @@ enum Attempt {
     Unreadable {
         why: String,
     },
-    /// The record's file is not there any more: the operator took it.
-    Gone {
+    /// Not taken for 72 h.
+    GivenUp {
         why: String,
     },
+    /// The record's file is not there any more: the operator took it, or it was sent since it was
+    /// listed.
+    Gone,
 }
 
 impl Sender {
@@ -204,7 +207,7 @@ impl Sender {
                 Some(done) = self.running.join_next_with_id() => match done {
                     Ok((task, (attempts, attempt))) => {
                         if let Some(id) = self.about.remove(&task) {
-                            self.settle(id, attempts, attempt).await;
+                            self.settle(id, attempts, attempt);
                         }
                     }
                     Err(e) => {
@@ -296,23 +299,17 @@ impl Sender {
         while let Some(id) = self.queue.next(Instant::now()) {
             let post = self.post.clone();
             let name = id.clone();
-            let task = self.running.spawn(async move { post.once(&name).await });
+            let task = self.running.spawn(async move { post.attempt(&name).await });
             self.about.insert(task.id(), id);
         }
     }
 
-    async fn settle(&mut self, id: String, mut attempts: Attempts, attempt: Attempt) {
-        let now = chrono::Utc::now().timestamp();
-        attempts.count = attempts.count.saturating_add(1);
-        if attempts.count == 1 {
-            attempts.first_at = now;
-        }
-        attempts.last_at = now;
+    /// What an attempt means for the queue, and for the log.
+    fn settle(&mut self, id: String, attempts: u32, attempt: Attempt) {
         let endpoint = loggable(&self.post.target.endpoint);
         match attempt {
             Attempt::Delivered { status } => {
-                tracing::info!(call_id = id, status, attempts = attempts.count, "delivered");
-                self.post.file(&id, None).await;
+                tracing::info!(call_id = id, status, attempts, "delivered");
                 self.queue.done(&id, true);
             }
             Attempt::Refused { status } => {
@@ -322,8 +319,6 @@ impl Sender {
                     endpoint,
                     "refused: the endpoint will not take this record; it is kept in dead/"
                 );
-                attempts.last_error = format!("answered {status}");
-                self.post.file(&id, Some(attempts)).await;
                 self.queue.done(&id, true);
             }
             Attempt::Unreadable { why } => {
@@ -334,35 +329,30 @@ impl Sender {
                 );
                 self.queue.unreadable(id, Instant::now());
             }
-            Attempt::Gone { why } => {
-                tracing::warn!(call_id = id, error = why, "record is gone, not sent");
+            Attempt::Gone => {
+                tracing::debug!(call_id = id, "record is not there any more, not sent");
                 self.queue.done(&id, false);
             }
-            Attempt::Failed { why, .. }
-                if now - attempts.first_at >= GIVE_UP_AFTER.as_secs().cast_signed() =>
-            {
+            Attempt::GivenUp { why } => {
                 tracing::error!(
                     call_id = id,
-                    attempts = attempts.count,
+                    attempts,
                     error = why,
                     endpoint,
                     "given up after 72 h; the record is kept in dead/"
                 );
-                attempts.last_error = why;
-                self.post.file(&id, Some(attempts)).await;
                 self.queue.done(&id, false);
             }
             Attempt::Failed { why, asked } => {
                 let first = !self.queue.is_down();
-                let (count, dice) = (attempts.count, rand::random());
-                let wait = self.queue.failed(id.clone(), count, asked, Instant::now(), dice);
-                let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let (now, dice) = (Instant::now(), rand::random());
+                let wait = self.queue.failed(id.clone(), attempts, asked, now, dice);
                 tracing::warn!(
                     call_id = id,
-                    attempts = count,
+                    attempts,
                     error = why,
                     endpoint,
-                    retry_in_ms,
+                    retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                     "not delivered, will be tried again"
                 );
                 if first {
@@ -371,8 +361,6 @@ impl Sender {
                         "one record at a time probes until the endpoint answers"
                     );
                 }
-                attempts.last_error = why;
-                self.post.tell(&id, attempts).await;
             }
         }
     }
@@ -387,6 +375,42 @@ struct Post {
 }
 
 impl Post {
+    /// One attempt, and what follows from it on the disk; with the number of attempts so far.
+    async fn attempt(&self, id: &str) -> (u32, Attempt) {
+        let (mut attempts, attempt) = self.once(id).await;
+        let now = chrono::Utc::now().timestamp();
+        attempts.count = attempts.count.saturating_add(1);
+        if attempts.count == 1 {
+            attempts.first_at = now;
+        }
+        attempts.last_at = now;
+        let count = attempts.count;
+        let given_up = now - attempts.first_at >= GIVE_UP_AFTER.as_secs().cast_signed();
+        let attempt = match attempt {
+            Attempt::Delivered { .. } => {
+                self.file(id, None).await;
+                attempt
+            }
+            Attempt::Refused { status } => {
+                attempts.last_error = format!("answered {status}");
+                self.file(id, Some(attempts)).await;
+                attempt
+            }
+            Attempt::Failed { why, .. } if given_up => {
+                attempts.last_error.clone_from(&why);
+                self.file(id, Some(attempts)).await;
+                Attempt::GivenUp { why }
+            }
+            Attempt::Failed { ref why, .. } => {
+                attempts.last_error.clone_from(why);
+                self.tell(id, attempts).await;
+                attempt
+            }
+            other => other,
+        };
+        (count, attempt)
+    }
+
     /// One attempt, and what was told of those before it.
     async fn once(&self, id: &str) -> (Attempts, Attempt) {
         let unsealed = lock(&self.unsealed).get(id).map(|(body, _)| body.clone());
@@ -414,7 +438,7 @@ impl Post {
             (Some((attempts, Err(_))), Some(body)) => (attempts, body),
             (None, Some(body)) => (Attempts::default(), body),
             (Some((attempts, Err(e))), None) if e.is_gone() => {
-                return (attempts, Attempt::Gone { why: e.to_string() });
+                return (attempts, Attempt::Gone);
             }
             (Some((attempts, Err(e))), None) => {
                 return (attempts, Attempt::Unreadable { why: e.to_string() });
