@@ -12,14 +12,15 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
     && useradd --system --uid 10001 --home-dir /app call-history \
     && install -d -o call-history -g call-history /app /data
 COPY --from=build /src/target/release/call-history /usr/local/bin/call-history
-COPY --from=build /src/config /app/config
+COPY --from=build /src/config/default.toml /app/config/default.toml
+COPY --from=build /src/config/profiles /app/config/profiles
 USER call-history
 WORKDIR /app
 ENV CALL_HISTORY_DATA_DIR=/data
 # Records that are not delivered yet live here: keep it.
 VOLUME /data
 EXPOSE 8081
-# SIGTERM drains: give running calls the time of CALL_HISTORY_DRAIN_TIMEOUT (docker stop -t 600).
+# SIGTERM drains: give running calls the time of CALL_HISTORY_DRAIN_TIMEOUT and a minute more (docker stop -t 660).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["call-history"]
 CMD ["start"]

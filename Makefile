@@ -64,7 +64,7 @@ fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
 
 # Truth is measured to a few hundredths of a second, by five processes on the same machine. A
 # scenario that misses its tolerance is held once more, alone; then it must pass.
-E2E := CALL_HISTORY_BIN=$(abspath $(TARGET))/debug/call-history \
+E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
 foreign: build $(VENV)/ok node-modules ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js

@@ -1,4 +1,4 @@
-"""The product under test: the binary at `CALL_HISTORY_BIN`, and what it logs."""
+"""The product under test: the binary at `E2E_PRODUCT_BIN`, and what it logs."""
 
 import json
 import os
@@ -39,8 +39,8 @@ class Product:
         cls, server: Server, endpoint: str, directory: str, agent_name: str, **settings: str
     ) -> "Product":
         """Starts the binary and waits until the server has registered it."""
-        binary = os.environ.get("CALL_HISTORY_BIN")
-        assert binary, "set CALL_HISTORY_BIN to the built binary, see e2e/README.md"
+        binary = os.environ.get("E2E_PRODUCT_BIN")
+        assert binary, "set E2E_PRODUCT_BIN to the built binary, see e2e/README.md"
         data = os.path.join(directory, "data")
         environment = plain_environment(
             **server.settings(),

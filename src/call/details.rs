@@ -1,4 +1,4 @@
-//! `details`: what an operator can ask for beyond the seed's fields (contract §1.4).
+//! `details`: what an operator can ask for beyond the record itself.
 //!
 //! Unmeasured is `null`, never 0. Times of day are RFC 3339 in UTC, durations are seconds.
 

@@ -199,7 +199,7 @@ pub(crate) enum Kind {
     Bridge,
 }
 
-/// LiveKit's `DisconnectReason` (CS §4.6).
+/// LiveKit's `DisconnectReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum LeaveReason {

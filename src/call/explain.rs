@@ -23,7 +23,7 @@ fn explain(out: &mut String, r: &CallHistory, m: &Measured) -> fmt::Result {
     let n = &r.metrics;
     writeln!(out, "call {} in room {}", r.call_id, r.room_name)?;
     writeln!(out, "  {} to {}, {:.3} s", r.start_time, r.end_time, r.duration_seconds)?;
-    let reason = r.termination_reason.as_deref().unwrap_or("no reason needed");
+    let reason = r.termination_reason.as_deref().unwrap_or("a normal end");
     writeln!(out, "  {}: {reason}", r.status.as_str())?;
     writeln!(
         out,
@@ -40,7 +40,7 @@ fn explain(out: &mut String, r: &CallHistory, m: &Measured) -> fmt::Result {
     for (side, total, longest, utterances) in sides {
         writeln!(out, "total_{side}_utterances = {total}, longest_{side}_utterance = {longest}")?;
         for u in utterances {
-            utterance(out, u, &at)?;
+            utterance(out, u, m, &at)?;
         }
     }
     for (side, mean, answers) in [
@@ -70,14 +70,26 @@ fn explain(out: &mut String, r: &CallHistory, m: &Measured) -> fmt::Result {
     Ok(())
 }
 
-fn utterance(out: &mut String, u: &Utterance, at: &impl Fn(Moment) -> Seconds) -> fmt::Result {
+fn utterance(
+    out: &mut String,
+    u: &Utterance,
+    m: &Measured,
+    at: &impl Fn(Moment) -> Seconds,
+) -> fmt::Result {
+    /// The signals of one end lie no further apart.
+    const SAME_MS: u64 = 700;
     match u.spoken {
         Some(i) => write!(out, "  {} to {}", at(i.start), at(i.end))?,
         None => write!(out, "  heard of at {}", at(u.known_at))?,
     }
-    write!(out, "  {} words", u.words)?;
-    if u.interrupted {
-        write!(out, ", interrupted")?;
+    write!(out, "  {} word{}", u.words, if u.words == 1 { "" } else { "s" })?;
+    let end = u.spoken.map_or(u.known_at, |i| i.end);
+    let of_agent = m.agent_utterances.iter().any(|a| std::ptr::eq(a, u));
+    let cut = |t: &Moment| t.since(end).unsigned_abs() <= SAME_MS;
+    if of_agent && m.interruptions.iter().any(cut) {
+        write!(out, ", cut off by the caller")?;
+    } else if u.interrupted {
+        write!(out, ", which the agent calls interrupted; not by the caller, so not counted")?;
     }
     writeln!(out)
 }
@@ -87,8 +99,16 @@ fn answer(out: &mut String, a: &Answer, at: &impl Fn(Moment) -> Seconds) -> fmt:
         Some((from, to)) => write!(out, "  {} to {}", at(from), at(to))?,
         None => write!(out, "  (not seen)")?,
     }
-    let by = if a.reported { ", as the agent reports it" } else { "" };
-    writeln!(out, "  {:.3} s{by}", a.seconds)
+    match a.between {
+        Some((from, to)) if a.reported => writeln!(
+            out,
+            "  {:.3} s, as the agent reports it (seen: {} s)",
+            a.seconds,
+            Seconds(to.since(from))
+        ),
+        _ if a.reported => writeln!(out, "  {:.3} s, as the agent reports it", a.seconds),
+        _ => writeln!(out, "  {:.3} s", a.seconds),
+    }
 }
 
 /// Milliseconds, shown as seconds.

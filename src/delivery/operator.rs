@@ -131,7 +131,11 @@ pub(crate) fn run(command: Command, outbox: &Outbox, out: &mut dyn Write) -> Res
         Command::Retry { id: None, .. } => retry_all(outbox, out),
         Command::Export { folder, format: Format::Jsonl } => export(outbox, folder.folders(), out),
         Command::Purge { older_than, json, .. } => {
-            let deleted = outbox.purge_sent(older_than).map_err(|e| e.to_string())?;
+            let deleted = match outbox.purge_sent(older_than) {
+                // No worker was ever started here.
+                Err(e) if e.is_gone() => 0,
+                other => other.map_err(|e| e.to_string())?,
+            };
             match json {
                 true => write(out, &format!("{{\"deleted\":{deleted}}}")),
                 false => write(out, &format!("{deleted} delivered records deleted")),

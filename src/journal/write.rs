@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What is not synced at once is synced within this time.
-const SYNC_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const SYNC_WITHIN: Duration = Duration::from_millis(500);
 /// Between attempts on a disk that fails.
 const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that wait for a failing disk, for each call.
@@ -84,6 +84,17 @@ impl Journals {
         data_dir: &Path,
         keep: bool,
     ) -> io::Result<Self> {
+        Self::syncing(disk, health, data_dir, keep, SYNC_WITHIN)
+    }
+
+    /// `within`: what is not synced at once is, within this time.
+    pub(super) fn syncing(
+        disk: Arc<dyn Disk>,
+        health: DiskHealth,
+        data_dir: &Path,
+        keep: bool,
+        within: Duration,
+    ) -> io::Result<Self> {
         let dir = data_dir.join("live");
         disk.create_dir(&dir)?;
         let keep = keep.then(|| data_dir.join("journals"));
@@ -93,7 +104,8 @@ impl Journals {
         let (orders, inbox) = mpsc::channel();
         let on_the_way = Arc::<AtomicUsize>::default();
         let taken = on_the_way.clone();
-        let writer = Writer { disk, health, dir: dir.clone(), files: HashMap::new(), taken };
+        let writer =
+            Writer { disk, health, dir: dir.clone(), files: HashMap::new(), taken, within };
         thread::Builder::new().name("journal".into()).spawn(move || writer.run(&inbox))?;
         Ok(Self { dir, keep, orders, next: Arc::default(), on_the_way })
     }
@@ -220,6 +232,8 @@ struct Writer {
     files: HashMap<u64, Writing>,
     /// What comes in is no more on its way.
     taken: Arc<AtomicUsize>,
+    /// What is not synced at once is, within this time.
+    within: Duration,
 }
 
 impl Writer {
@@ -263,7 +277,7 @@ impl Writer {
         }
         let oldest = self.files.values().filter_map(|f| f.dirty_since).min();
         oldest
-            .map_or(RETRY, |since| (since + SYNC_WITHIN).saturating_duration_since(Instant::now()))
+            .map_or(RETRY, |since| (since + self.within).saturating_duration_since(Instant::now()))
     }
 
     fn take(
@@ -338,7 +352,7 @@ impl Writer {
         let mut files = std::mem::take(&mut self.files);
         let (mut failed, mut worked) = (false, false);
         for f in files.values_mut().filter(|f| !f.given_up) {
-            let due = f.dirty_since.is_some_and(|t| now.duration_since(t) >= SYNC_WITHIN);
+            let due = f.dirty_since.is_some_and(|t| now.duration_since(t) >= self.within);
             let sync = sync_all || f.sync_now || due;
             if f.waiting.is_empty() && !(sync && f.dirty_since.is_some()) {
                 continue;

@@ -199,13 +199,31 @@ async fn a_worker_at_its_maximum_refuses_and_takes_again() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_CALLS", "1")]).await?;
     let first = s.web("alice").await?;
+    worker_is(&s, true).await?;
+    // Nobody takes this one: the server offers a job once.
     let _second = s.web_in(&unique("room"), "bob").await?;
-    let state = || s.venue.breakable().unwrap().workers();
-    assert!(state().len() == 1);
     first.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
-    s.worker.logs("joined").await?;
-    let joined = s.worker.log().iter().filter(|l| l["message"] == "joined").count();
-    assert_eq!(joined, 1, "the second call was not for this worker");
+    worker_is(&s, false).await?;
+    let third = unique("room");
+    let _caller = s.web_in(&third, "carol").await?;
+    s.worker.logs_nth("joined", 2, POSTED).await?;
+    let log = s.worker.log();
+    let joined: Vec<&Value> =
+        log.iter().filter(|l| l["message"] == "joined").map(|l| &l["room"]).collect();
+    assert_eq!(joined, [&*s.room, &*third], "the second call was not for this worker");
     Ok(())
+}
+
+/// Waits until the server has the worker's word that it is full, or not.
+async fn worker_is(s: &Scene, full: bool) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + POSTED;
+    loop {
+        let workers = s.venue.breakable()?.workers();
+        if workers.iter().any(|w| (w.load > 0.6) == full) {
+            return Ok(());
+        }
+        assert!(tokio::time::Instant::now() < deadline, "full: {full}, {workers:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -106,7 +106,8 @@ async fn a_caller_cannot_pass_for_an_agent() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_opted_out_is_neither_reported_nor_stored() -> Result<()> {
-    let mut s = Scene::new().await?;
+    let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true")];
+    let mut s = Scene::at(Venue::from_env().await?, &keep).await?;
     let ticket = Ticket {
         room: s.room.clone(),
         identity: "alice".into(),
@@ -121,7 +122,7 @@ async fn who_opted_out_is_neither_reported_nor_stored() -> Result<()> {
     s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
     s.worker.stops().await?;
     assert!(s.endpoint.posts().is_empty());
-    for folder in ["pending", "sent", "dead"] {
+    for folder in ["pending", "sent", "dead", "live", "journals"] {
         assert_eq!(std::fs::read_dir(s.worker.data.join(folder))?.count(), 0);
     }
     Ok(())

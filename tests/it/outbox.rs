@@ -103,6 +103,7 @@ async fn what_is_not_there_is_said_and_fails() -> Result<()> {
         (&["retry"][..], 2, "required"),
         (&["purge", "--older-than", "1h"][..], 2, "--sent"),
         (&["list"][..], 0, ""),
+        (&["purge", "--sent", "--older-than", "1h"][..], 0, ""),
         (&["list", "--json"][..], 0, ""),
     ] {
         let mut c = Command::new(binary());

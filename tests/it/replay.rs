@@ -83,6 +83,46 @@ fn an_explanation_names_the_moments_of_every_number() -> Result<()> {
     Ok(())
 }
 
+/// What an explanation lists adds up to what it explains.
+#[test]
+fn every_explanation_adds_up() -> Result<()> {
+    for path in journals()?.iter().filter(|p| !p.to_string_lossy().contains(".none.")) {
+        let record: Value = serde_json::from_slice(&replay(&[], path)?.stdout)?;
+        let text = String::from_utf8(replay(&["--explain"], path)?.stdout)?;
+        let metrics = &record["metrics"];
+        let mut listed = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+        let mut of = "";
+        for line in text.lines() {
+            match line.strip_prefix("  ") {
+                Some(moment) => listed.entry(of).or_default().push(moment),
+                None => of = line.split([' ', ',']).next().unwrap_or_default(),
+            }
+        }
+        let moments = |of| listed.get(of).cloned().unwrap_or_default();
+        for count in [
+            "total_user_utterances",
+            "total_agent_utterances",
+            "silence_count",
+            "interruption_count",
+        ] {
+            assert_eq!(metrics[count], moments(count).len(), "{path:?}: {count}\n{text}");
+        }
+        let cut =
+            moments("total_agent_utterances").iter().filter(|u| u.contains("cut off")).count();
+        assert_eq!(metrics["interruption_count"], cut, "{path:?}\n{text}");
+        for mean in ["average_user_response_time", "average_agent_response_time"] {
+            let seconds: Vec<f64> = (moments(mean).iter())
+                .filter_map(|a| a.split(" s").next()?.split_whitespace().last()?.parse().ok())
+                .collect();
+            let sum: f64 = seconds.iter().sum();
+            let due = if seconds.is_empty() { 0.0 } else { sum / seconds.len() as f64 };
+            let found = metrics[mean].as_f64().unwrap_or(-1.0);
+            assert!((found - due).abs() < 0.002, "{path:?}: {mean} {found}, {due}\n{text}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_journal_that_was_cut_off_is_told_as_far_as_it_goes() -> Result<()> {
     let dir = tempfile::tempdir()?;

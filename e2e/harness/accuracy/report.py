@@ -72,7 +72,11 @@ class Report:
             lines += ["", "Given up, and in no table:", ""]
             lines += [f"* {name}: {why}" for name, why in self.m.failed]
         same = f"{total - len(self.m.differs)} of {total} calls{_but(self.m.differs)}"
-        lines += ["", f"Replayed, the journals give the posted record to the digit in {same}."]
+        lines += [
+            "",
+            f"Told again from the journals, the record is the posted one to the digit in {same}. "
+            "(Those named differ by what was changed in the program since they were held.)",
+        ]
         if self.m.unseen:
             lines += ["", f"No record at all: {'; '.join(self.m.unseen)}."]
         return "\n".join(lines)
@@ -96,7 +100,7 @@ class Report:
             calls, exact = sum(r.calls for r in results), sum(r.all_exact() for r in results)
             found = f"{exact} of {calls}"
             met = _met(exact == calls)
-            lines.append(["calls with exact counts", tier.name, f"all {calls}", found, met])
+            lines.append(["calls with exact utterances and longest utterances", tier.name, f"all {calls}", found, met])
         for side in SIDES:
             for tier, (middle, tail) in _AIMS.items():
                 pool, due = Errors(), 0

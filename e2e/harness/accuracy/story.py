@@ -21,6 +21,9 @@ SILENCE = 5.0
 _LATE = 0.3
 """Seconds by which the word of an ending may be late, on a machine that is short of time."""
 
+_FORCED = 0.15
+"""What stopped this close to the leave, in seconds, was stopped by it."""
+
 
 @dataclass
 class Said:
@@ -103,7 +106,7 @@ class Story:
         words = len(text.split())
         # What the caller's leave cut short he heard up to it. (What he had cut off before is only
         # told to be over then: its sound had stopped.)
-        if over is None or min(over["t"], start + over["position"] + _LATE) > self.end:
+        if over is None or min(over["t"], start + over["position"] + _FORCED) > self.end:
             said = int((self.end - start) / SECONDS_PER_WORD)
             return Said(start, self.end, text, min(said, words), words, item=item)
         nominal = start + over["position"]

@@ -92,7 +92,7 @@ def replayed(lines: list[dict], tier: Tier) -> dict | None:
 
 
 def replay(journal: Path) -> dict | None:
-    command = [os.environ["CALL_HISTORY_BIN"], "replay", "--details", str(journal)]
+    command = [os.environ["E2E_PRODUCT_BIN"], "replay", "--details", str(journal)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"replay of {journal.name}: {done.stderr.strip()}"
     return json.loads(done.stdout) if done.stdout.strip() else None
