@@ -18,7 +18,7 @@ use livekit::{
         RemoteTrackPublication, Room, RoomEvent, RoomOptions, TrackKind,
     },
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
     gate,
@@ -204,14 +204,13 @@ impl Connection {
         rest
     }
 
-    /// Leaves, without waiting for it.
-    pub(super) fn close(&mut self) {
-        if let Some(room) = self.room.take() {
-            tokio::spawn(async move {
-                // A room whose task has panicked never says that it closed.
-                let _ = timeout(LEAVE_WITHIN, room.close()).await;
-            });
-        }
+    /// Leaves. Goes on in a task of its own where it is not waited for.
+    pub(super) fn close(&mut self) -> Option<JoinHandle<()>> {
+        let room = self.room.take()?;
+        Some(tokio::spawn(async move {
+            // A room whose task has panicked never says that it closed.
+            let _ = timeout(LEAVE_WITHIN, room.close()).await;
+        }))
     }
 
     fn fact(&mut self, fact: Fact) {

@@ -84,8 +84,10 @@ pub(crate) async fn observe(
     let (ended, mut connection) = watch.run(left).await;
     watch.forget_journal();
     finished(&ended);
-    if let Some(c) = &mut connection {
-        c.close();
+    // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them
+    // panic.
+    if let Some(left) = connection.as_mut().and_then(Connection::close) {
+        let _ = left.await;
     }
     ended
 }

@@ -66,3 +66,20 @@ async fn an_idle_worker_stops_at_once() -> Result<()> {
     s.worker.logs("stopped").await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_are_left_in_an_orderly_way() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let mut callers = vec![];
+    for n in 0..20 {
+        callers.push(s.web_in(&unique("room"), &format!("caller-{n}")).await?);
+    }
+    s.worker.logs_nth("call started", callers.len(), POSTED).await?;
+    s.worker.signal(15).await?;
+    s.worker.signal(15).await?;
+    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    let errors = |l: &&Value| l["level"] == "ERROR";
+    assert_eq!(s.worker.log().iter().filter(errors).collect::<Vec<_>>(), Vec::<&Value>::new());
+    assert_eq!(s.endpoint.posts().len(), callers.len());
+    Ok(())
+}
