@@ -16,7 +16,10 @@ use std::{
 use reqwest::Url;
 
 mod file;
+mod layers;
 mod profiles;
+
+pub(crate) use layers::Layers;
 
 use crate::{call::profile::Profiles, delivery::Cap};
 
@@ -33,6 +36,10 @@ const ENDPOINT: &str = "CALL_HISTORY_ENDPOINT";
 const AGENT_NAME: &str = "CALL_HISTORY_AGENT_NAME";
 /// Journals and outbox.
 const DATA_DIR: &str = "CALL_HISTORY_DATA_DIR";
+/// How rooms are found.
+const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
+/// Megabytes of memory; near it the worker says FULL.
+const MAX_MEMORY_MB: &str = "CALL_HISTORY_MAX_MEMORY_MB";
 /// Calls observed at the same time; above it the worker says FULL.
 const MAX_CALLS: &str = "CALL_HISTORY_MAX_CALLS";
 /// Seconds of quiet on both sides that count as a silence.
@@ -67,7 +74,9 @@ const KNOWN: &[&str] = &[
     ENDPOINT,
     AGENT_NAME,
     DATA_DIR,
+    DISCOVERY,
     MAX_CALLS,
+    MAX_MEMORY_MB,
     SILENCE_THRESHOLD,
     END_GRACE,
     DRAIN_TIMEOUT,
@@ -107,7 +116,10 @@ pub(crate) struct Config {
     pub(crate) jwt_secret: Option<Secret>,
     pub(crate) agent_name: String,
     pub(crate) data_dir: PathBuf,
+    pub(crate) layers: Layers,
     pub(crate) max_calls: usize,
+    /// Bytes; `None`: what the container is given.
+    pub(crate) max_memory: Option<u64>,
     pub(crate) silence_threshold: Duration,
     pub(crate) end_grace: Duration,
     pub(crate) drain_timeout: Duration,
@@ -363,6 +375,19 @@ impl Config {
             |n| (1..=100_000).contains(n),
             "a whole number from 1 to 100000",
         );
+        let megabytes = t.number(
+            MAX_MEMORY_MB,
+            0,
+            |n| (1..=1_000_000).contains(n),
+            "a whole number from 1 to 1000000",
+        );
+        let max_memory = (megabytes > 0).then_some(1_000_000 * megabytes);
+        let layers =
+            t.optional(DISCOVERY).map_or_else(|| Ok(Layers::default()), |text| text.parse());
+        let layers = layers.unwrap_or_else(|e: String| {
+            t.wrong(DISCOVERY, e);
+            Layers::default()
+        });
         let silence_threshold = t.seconds(SILENCE_THRESHOLD, 5.0, 3600.0);
         if silence_threshold.is_zero() {
             t.wrong(SILENCE_THRESHOLD, "must be more than 0");
@@ -394,7 +419,9 @@ impl Config {
                 jwt_secret,
                 agent_name,
                 data_dir,
+                layers,
                 max_calls,
+                max_memory,
                 silence_threshold,
                 end_grace,
                 drain_timeout,
@@ -465,6 +492,8 @@ mod tests {
                 (LIVEKIT_URL, "localhost"),
                 (ENDPOINT, "ftp://x"),
                 (MAX_CALLS, "0"),
+                (MAX_MEMORY_MB, "lots"),
+                (DISCOVERY, "dispatch, telepathy"),
                 (SILENCE_THRESHOLD, "-1"),
                 (HTTP_ADDR, "nowhere"),
                 (LOG_FORMAT, "xml"),
@@ -481,6 +510,8 @@ mod tests {
             LIVEKIT_API_SECRET,
             ENDPOINT,
             MAX_CALLS,
+            MAX_MEMORY_MB,
+            "telepathy",
             SILENCE_THRESHOLD,
             HTTP_ADDR,
             LOG_FORMAT,
@@ -488,7 +519,7 @@ mod tests {
         ] {
             assert!(all.contains(name), "{name} not in {all}");
         }
-        assert_eq!(e.0.len(), 9, "{all}");
+        assert_eq!(e.0.len(), 11, "{all}");
     }
 
     #[test]
@@ -550,6 +581,7 @@ mod tests {
         s.file(&path);
         assert_eq!(s.values.len(), KNOWN.len(), "a setting is not in config/default.toml");
         s.values.remove(JWT_SECRET);
+        s.values.remove(MAX_MEMORY_MB);
         s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         assert_eq!(debug(s), debug(built_in.clone()));
 
@@ -563,6 +595,7 @@ mod tests {
         assert_eq!(vars.len(), KNOWN.len(), "a setting is not in .env.example");
         let mut s = Source::default();
         s.environment(vars.into_iter());
+        s.values.remove(MAX_MEMORY_MB);
         s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         assert_eq!(debug(s), debug(built_in));
     }

@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them: `start` and `connect`.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use livekit_api::services::room::RoomClient;
 use tokio::{
@@ -11,17 +11,17 @@ use tokio::{
 };
 
 use crate::{
-    admin,
-    call::Settings,
+    admin::{self, Webhook},
+    call::{Settings, event::Discovery},
     config::{Config, loggable},
     delivery::{self, Delivery, Level, Outbox, Target},
     disk::{Disk, DiskHealth, Lock, RealDisk},
     health::Health,
     journal::{self, Journals, LeftBehind},
     net,
-    observer::{self, Assignment, Ended, Observers},
+    observer::{self, Assignment, Badge, Ended, Observers, Orders},
     stop::Stop,
-    worker::{self, WorkerState},
+    worker::{self, Worker, WorkerState},
 };
 
 /// For the last lines of journals to reach the disk.
@@ -38,9 +38,16 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     let journals = observers.journals.clone();
     let stop = watch::Sender::new(Stop::Run);
     let state = watch::Sender::new(WorkerState::default());
+    let asks = worker::asks();
+    let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, asks.0.clone()));
+    let page = admin::Page {
+        agent_name: config.agent_name.clone(),
+        worker: state.subscribe(),
+        health: health.clone(),
+        webhook,
+    };
     if let Some(addr) = config.http_addr
-        && let Err(e) =
-            admin::start(addr, config.agent_name.clone(), state.subscribe(), health).await
+        && let Err(e) = admin::start(addr, page).await
     {
         tracing::error!(
             addr = %addr, error = %e,
@@ -49,7 +56,16 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         return ExitCode::FAILURE;
     }
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
-    worker::run(&config, Arc::new(observers), left, stop.subscribe(), state).await;
+    let worker = Worker {
+        config: Arc::new(config),
+        observers: Arc::new(observers),
+        left,
+        stop: stop.subscribe(),
+        state,
+        health,
+        asks,
+    };
+    worker.run().await;
     flush(delivery, sender).await;
     journals.flush(JOURNAL_WITHIN);
     tracing::info!("stopped");
@@ -89,14 +105,18 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         metadata: String::new(),
         url: config.livekit.url.clone(),
         token: None,
+        by: Discovery::Command,
+        ordinal: 0,
     };
     let observers = Arc::new(observers);
-    let ended = observer::observe(observers, assignment, left, stop.subscribe(), |_| {}).await;
+    let keep = watch::Sender::new(false);
+    let orders = Orders { stop: stop.subscribe(), withdraw: keep.subscribe() };
+    let ended = observer::observe(observers, assignment, left, orders, |_| {}).await;
     flush(delivery, sender).await;
     journals.flush(JOURNAL_WITHIN);
     match ended {
-        Ended::Done => ExitCode::SUCCESS,
-        Ended::NotOurs | Ended::Failed(_) => {
+        Ended::Done | Ended::Removed => ExitCode::SUCCESS,
+        Ended::NotOurs | Ended::Elsewhere | Ended::Failed(_) => {
             tracing::error!(?ended, "the room was not observed");
             ExitCode::FAILURE
         }
@@ -176,8 +196,25 @@ fn parts(config: &Config) -> Option<Parts> {
         transcript: config.transcript,
         profiles: Arc::new(config.profiles.clone()),
     };
-    let observers = Observers::new(settings, config.livekit.clone(), delivery.clone(), journals);
+    let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir));
+    let observers =
+        Observers::new(settings, config.livekit.clone(), delivery.clone(), journals, badge);
     Some(Parts { observers, delivery, sender, health, left, _lock: lock })
+}
+
+/// The same as long as the data folder is: other workers tell us by it from what is left of us in a
+/// room. One that cannot be kept is as good for a run.
+fn worker_id(disk: &dyn Disk, dir: &Path) -> String {
+    let path = dir.join("worker-id");
+    let kept = disk.read(&path).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    if let Some(id) = kept.filter(|id| uuid::Uuid::try_parse(id.trim()).is_ok()) {
+        return id.trim().to_owned();
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    if let Err(e) = disk.write(&path, id.as_bytes()) {
+        tracing::warn!(error = %e, "the worker's id cannot be kept in the data folder");
+    }
+    id
 }
 
 /// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.

@@ -1,22 +1,33 @@
-//! The health page: `GET /` for probes, `GET /worker` for people, as other LiveKit agents have
-//! them.
+//! The one port of the worker: `GET /` for probes, `GET /worker` for people, as other LiveKit agents
+//! have them, and `POST /webhook` for LiveKit.
+
+mod webhook;
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    routing::{get, post},
+};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{health::Health, worker::WorkerState};
+pub(crate) use webhook::Webhook;
 
 /// A short loss of the connection to LiveKit is not an illness.
 const AWAY_FOR: Duration = Duration::from_secs(15);
 
+/// What it shows, and to whom it passes on what it is told.
 #[derive(Clone)]
-struct Admin {
-    agent_name: String,
-    worker: watch::Receiver<WorkerState>,
-    health: Health,
+pub(crate) struct Page {
+    pub(crate) agent_name: String,
+    pub(crate) worker: watch::Receiver<WorkerState>,
+    pub(crate) health: Health,
+    /// `None`: webhooks are not taken.
+    pub(crate) webhook: Option<Webhook>,
 }
 
 /// The fields of LiveKit's `WorkerInfo`, and what is worth a warning.
@@ -37,19 +48,17 @@ struct WorkerInfo {
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub(crate) async fn start(
-    addr: SocketAddr,
-    agent_name: String,
-    worker: watch::Receiver<WorkerState>,
-    health: Health,
-) -> std::io::Result<()> {
+pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "health page");
-    let app = Router::new().route("/", get(state)).route("/worker", get(info)).with_state(Admin {
-        agent_name,
-        worker,
-        health,
+    let hook = page.webhook.clone().map(|webhook| {
+        Router::new()
+            .route("/webhook", post(webhook::receive))
+            .layer(DefaultBodyLimit::max(webhook::MAX_BODY))
+            .with_state(webhook)
     });
+    let app = Router::new().route("/", get(state)).route("/worker", get(info)).with_state(page);
+    let app = app.merge(hook.unwrap_or_default());
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
             tracing::error!(error = %e, "health page ended");
@@ -59,8 +68,8 @@ pub(crate) async fn start(
 }
 
 /// 200 also with a warning: a restart would not mend a disk, and loses what is only in memory.
-async fn state(State(admin): State<Admin>) -> (StatusCode, String) {
-    match admin.worker.borrow().away_since {
+async fn state(State(admin): State<Page>) -> (StatusCode, String) {
+    match admin.worker.borrow().away_since() {
         Some(since) if since.elapsed() >= AWAY_FOR => {
             (StatusCode::SERVICE_UNAVAILABLE, "not connected to LiveKit".into())
         }
@@ -71,7 +80,7 @@ async fn state(State(admin): State<Admin>) -> (StatusCode, String) {
     }
 }
 
-async fn info(State(admin): State<Admin>) -> Json<WorkerInfo> {
+async fn info(State(admin): State<Page>) -> Json<WorkerInfo> {
     let worker = *admin.worker.borrow();
     Json(WorkerInfo {
         worker_type: "JT_ROOM",
@@ -80,7 +89,7 @@ async fn info(State(admin): State<Admin>) -> Json<WorkerInfo> {
         worker_load: worker.load,
         sdk_version: env!("CARGO_PKG_VERSION"),
         protocol_version: 1,
-        registered: worker.away_since.is_none(),
+        registered: worker.away_since().is_none(),
         warning: admin.health.warning(),
     })
 }

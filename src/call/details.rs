@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     ending::Basis,
-    event::{Answerer, By, Handoff, LeaveReason, ModelTask, Moment, Used},
+    event::{Answerer, By, Discovery, Handoff, LeaveReason, ModelTask, Moment, Used},
     evidence::{Heard, Interval, Tier},
     feed::{AgentView, ToolUse},
     history::{option_three_decimals, three_decimals, three_decimals_each},
@@ -72,6 +72,8 @@ pub(crate) enum EndedBy {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Observation {
+    /// How the observer learned of the room.
+    pub(crate) discovered_by: Option<Discovery>,
     /// When the observer was in the room.
     pub(crate) from: Option<String>,
     /// Until when the call was observed.
@@ -81,6 +83,9 @@ pub(crate) struct Observation {
     /// Seconds by which the observer came after the caller; negative: it was there first.
     #[serde(serialize_with = "option_three_decimals")]
     pub(crate) late_seconds: Option<f64>,
+    /// Turns of either side that were not heard of when they were said: the agent told them
+    /// when it was asked for its history.
+    pub(crate) turns_from_history: u32,
     /// How `end_time` is known.
     pub(crate) end_time_basis: Basis,
     /// Continued after a crash of the worker.

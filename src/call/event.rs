@@ -28,6 +28,10 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
+    pub(crate) const fn millis(self) -> i64 {
+        self.0
+    }
+
     pub(crate) const fn plus(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
     }
@@ -59,6 +63,37 @@ pub(crate) struct Event {
     pub(crate) fact: Fact,
 }
 
+/// How an observer learned of its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Discovery {
+    /// LiveKit dispatched the worker by its name.
+    Dispatch,
+    /// LiveKit offered a caller's join, without a name.
+    ParticipantJob,
+    /// A webhook told of it.
+    Webhook,
+    /// It was found in the server's list of rooms.
+    Reconciler,
+    /// An earlier run of the worker had observed it.
+    Recovery,
+    /// An operator named it.
+    Command,
+}
+
+impl Discovery {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispatch => "dispatch",
+            Self::ParticipantJob => "participant_job",
+            Self::Webhook => "webhook",
+            Self::Reconciler => "reconciler",
+            Self::Recovery => "recovery",
+            Self::Command => "command",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(crate) enum Fact {
@@ -66,6 +101,9 @@ pub(crate) enum Fact {
     /// `server_behind_ms`: what to add to the server's times to have ours.
     Watching {
         server_behind_ms: i64,
+        /// How we learned of the room; older journals do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Discovery>,
     },
     /// An earlier call in this room left this to ours.
     Carried(Box<Carried>),

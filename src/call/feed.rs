@@ -43,6 +43,8 @@ pub(crate) struct Said {
     /// Only where a transcript is asked for.
     pub(crate) text: Option<Box<str>>,
     pub(crate) interrupted: bool,
+    /// We did not hear of it when it was said, the agent told it when it was asked.
+    pub(crate) from_history: bool,
     /// Our clock: when we first heard of it.
     pub(crate) arrived: Moment,
     /// Agent's clock, as the next three.
@@ -106,10 +108,10 @@ impl Feed {
                 if let Some(created) = created {
                     self.learn_offset(*created, at);
                 }
-                self.item(item, at, keep_text);
+                self.item(item, at, keep_text, false);
             }
             FeedMessage::History { items, handoffs, tools } => {
-                items.iter().for_each(|i| self.item(i, at, keep_text));
+                items.iter().for_each(|i| self.item(i, at, keep_text, true));
                 handoffs.iter().for_each(|h| self.handoff(h));
                 tools.iter().for_each(|t| self.tool(t));
             }
@@ -167,7 +169,7 @@ impl Feed {
     }
 
     /// A later report of the same item fills what an earlier one left open.
-    fn item(&mut self, item: &Item, at: Moment, keep_text: bool) {
+    fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) {
         let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_ANSWER_SECONDS).contains(l);
         let e2e_latency = item.e2e_latency.filter(plausible);
         if let Some(i) = self.by_id.get(&item.id) {
@@ -190,6 +192,7 @@ impl Feed {
             blank: item.text.trim().is_empty(),
             text: keep_text.then(|| item.text.as_str().into()),
             interrupted: item.interrupted,
+            from_history,
             arrived: at,
             created_at: item.created_at,
             started_at: item.started_at,

@@ -198,10 +198,12 @@ impl Call {
             disconnect_reason: parts.end.reason(),
             sip: parts.caller.is_sip().then(|| sip.map(|(k, v)| (k.clone(), v.clone())).collect()),
             observation: details::Observation {
+                discovered_by: self.discovered_by,
                 from: since.map(Moment::to_rfc3339),
                 to: self.last_at.map(|at| at.min(parts.ended).to_rfc3339()),
                 gaps: self.unseen(parts.start, parts.ended).into_iter().map(gap).collect(),
                 late_seconds: since.map(|t| t.since(parts.caller.joined_at) as f64 / 1000.0),
+                turns_from_history: turns_from_history(parts),
                 end_time_basis: parts.end.basis,
                 recovered: self.recovered,
             },
@@ -283,6 +285,11 @@ struct Parts<'a> {
     start: Moment,
     /// Never before the start.
     ended: Moment,
+}
+
+fn turns_from_history(parts: &Parts) -> u32 {
+    let view = Window { start: parts.start, end: parts.ended }.view(&parts.view);
+    u32::try_from(view.items.iter().filter(|i| i.from_history).count()).unwrap_or(u32::MAX)
 }
 
 /// When the caller was connected: an answered leg from its answer on, everybody else from the

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     carried::Carried,
     ending::{self},
-    event::{Event, Fact, Kind, LeaveReason, Moment},
+    event::{Discovery, Event, Fact, Kind, LeaveReason, Moment},
     feed::Feeds,
     outcome::{Outcome, Source},
     parties::{Parties, Party, Side},
@@ -93,6 +93,7 @@ pub(crate) struct Call {
     pub(super) server_behind_ms: i64,
     /// First and last time the room was watched, and what was missed between.
     pub(super) watching_since: Option<Moment>,
+    pub(super) discovered_by: Option<Discovery>,
     pub(super) blind_since: Option<Moment>,
     pub(super) blind: Vec<(Moment, Moment)>,
     /// The worker that saw the beginning died.
@@ -122,6 +123,7 @@ impl Call {
             room_ended: None,
             server_behind_ms: 0,
             watching_since: None,
+            discovered_by: None,
             blind_since: None,
             blind: vec![],
             recovered: false,
@@ -210,8 +212,9 @@ impl Call {
                 self.blind_since.get_or_insert(seen_until.unwrap_or(at));
                 self.parties.all_silent(seen_until.unwrap_or(at));
             }
-            Fact::Watching { server_behind_ms } => {
+            Fact::Watching { server_behind_ms, by } => {
                 self.server_behind_ms = *server_behind_ms;
+                self.discovered_by = self.discovered_by.or(*by);
                 self.watching_since.get_or_insert(at);
                 if let Some(since) = self.blind_since.take() {
                     let full = self.blind.len() >= MAX_BLIND;
@@ -337,6 +340,11 @@ impl Call {
     pub(crate) fn watched_late(&self, late_ms: i64) -> bool {
         let since = self.watching_since.zip(self.parties.caller());
         since.is_some_and(|(since, c)| since.since(c.joined_at) > late_ms)
+    }
+
+    /// By the server's clock: since when the call is watched.
+    pub(crate) fn watched_since(&self) -> Option<Moment> {
+        Some(self.watching_since?.plus(self.server_behind_ms.saturating_neg()))
     }
 
     /// The room was lost for a while.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     rejoin::{self, RoomState},
     room::Connection,
-    watch::{Ended, Watch, millis},
+    watch::{Ended, Told, Watch, millis},
 };
 use crate::{
     call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason},
@@ -102,9 +102,13 @@ impl Watch {
                 }
             }
             let identity = a.identity();
-            let own = rejoin::token(&self.shared.livekit, &a.room, &identity);
+            let call = self.call.as_ref();
+            let (since, ordinal) =
+                (call.and_then(Call::watched_since), call.map_or(a.ordinal, Call::ordinal));
+            let badge = self.shared.badge.attributes(since, ordinal);
+            let own = rejoin::token(&self.shared.livekit, &a.room, &identity, badge);
             let own = own.map_err(NoJoin::Failed)?;
-            let open = Connection::open(&a.url, token.unwrap_or(&own), &identity, self.clock);
+            let open = Connection::open(&a.url, token.unwrap_or(&own), &identity, a.by, self.clock);
             match timeout(JOIN_WITHIN, open).await {
                 Ok(done) => done.map_err(NoJoin::Failed),
                 Err(_) => Err(NoJoin::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
@@ -131,7 +135,8 @@ impl Watch {
         let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
         let mut call = Call::new(facts, self.shared.settings.clone());
         // Calls of this room that an earlier observation has told keep their ids.
-        let mut ordinal = 0;
+        let mut ordinal = self.assignment.ordinal;
+        call.set_ordinal(ordinal);
         while self.shared.delivery.knows(&call.id()).await {
             ordinal += 1;
             call.set_ordinal(ordinal);
@@ -150,9 +155,11 @@ impl Watch {
             job_id = self.assignment.id,
             room = self.room_name,
             room_sid = self.sid,
+            by = self.assignment.by.as_str(),
             took_ms = millis(began.elapsed()),
             "joined"
         );
+        (self.tell)(Told::Joined);
         self.note_start();
         if self.live && self.came_late() {
             self.ask_for_history(c.us());
@@ -206,6 +213,7 @@ impl Watch {
                         away_ms = millis(began.elapsed()),
                         "joined again"
                     );
+                    (self.tell)(Told::Joined);
                     self.asked.clear();
                     self.compare_presence(&c, lost_at);
                     return Some(c);

@@ -3,7 +3,7 @@
 //! Joining a room that is gone would create it anew and summon a voice agent into it, so the
 //! server is asked first, and only the same room (by sid) is joined.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_api::services::room::RoomClient;
@@ -38,11 +38,17 @@ pub(super) async fn look(api: &RoomClient, room: &str) -> RoomState {
 ///
 /// # Errors
 /// If it cannot be signed.
-pub(super) fn token(livekit: &LiveKit, room: &str, identity: &str) -> Result<String, String> {
+pub(super) fn token(
+    livekit: &LiveKit,
+    room: &str,
+    identity: &str,
+    attributes: HashMap<String, String>,
+) -> Result<String, String> {
     AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose())
         .with_identity(identity)
         .with_name("call-history")
         .with_kind("agent")
+        .with_attributes(attributes)
         .with_ttl(TOKEN_TTL)
         .with_room_config(nobody())
         .with_grants(VideoGrants {

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     call::{
         Fact, Moment,
-        event::{FeedMessage, LeaveReason},
+        event::{Discovery, FeedMessage, LeaveReason},
     },
     clock::Clock,
 };
@@ -95,6 +95,7 @@ impl Connection {
         url: &str,
         token: &str,
         identity: &str,
+        by: Discovery,
         clock: Clock,
     ) -> Result<Self, String> {
         let _joining = gate::open(identity);
@@ -121,7 +122,7 @@ impl Connection {
             clock,
         };
         let server_behind_ms = connection.server_behind_ms();
-        connection.fact(Fact::Watching { server_behind_ms });
+        connection.fact(Fact::Watching { server_behind_ms, by: Some(by) });
         if !metadata.is_empty() {
             connection.fact(Fact::RoomMetadata { metadata });
         }

@@ -10,12 +10,12 @@ use std::{
 
 use livekit::prelude::LocalParticipant;
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    Assignment, Observers, liveness,
+    Assignment, Observers, claim, liveness,
     presence::Presence,
     room::{Connection, Notice},
     session_feed,
@@ -37,6 +37,11 @@ use crate::{
 const REST_WITHIN: Duration = Duration::from_millis(40);
 /// For the caller's coming to be on the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
+/// For another worker to take a call that we have to leave.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(6);
+/// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes
+/// that longer.
+const LINGER: Duration = Duration::from_secs(25);
 /// A caller who was there longer than this before us may have said something.
 const LATE_MS: i64 = 2_000;
 
@@ -48,16 +53,34 @@ pub(crate) enum Ended {
     /// Another room has that name now.
     NotOurs,
     Failed(String),
+    /// Another worker observes it, and reports it.
+    Elsewhere,
+    /// Somebody removed us from the room.
+    Removed,
 }
 
-/// Observes one room to its end. `left`: a call of it that an earlier run left behind. `finished` is
-/// called when all is told, before the room is left.
+/// What an observer is told while it runs.
+pub(crate) struct Orders {
+    pub(crate) stop: watch::Receiver<Stop>,
+    /// Another worker's observer was first in the room: this one goes without a record.
+    pub(crate) withdraw: watch::Receiver<bool>,
+}
+
+/// What an observer tells.
+pub(crate) enum Told<'a> {
+    /// It is in the room, for the first time or again.
+    Joined,
+    /// All is told of the room; it is left next.
+    Over(&'a Ended),
+}
+
+/// Observes one room to its end. `left`: a call of it that an earlier run left behind.
 pub(crate) async fn observe(
     shared: Arc<Observers>,
     assignment: Assignment,
     left: Option<LeftBehind>,
-    stop: watch::Receiver<Stop>,
-    finished: impl FnOnce(&Ended),
+    orders: Orders,
+    tell: impl FnMut(Told<'_>) + Send + 'static,
 ) -> Ended {
     let clock = left.as_ref().map_or_else(Clock::start, |l| Clock::start_after(l.last_at));
     let panics = shared.panics.clone();
@@ -66,7 +89,9 @@ pub(crate) async fn observe(
         shared,
         assignment,
         clock,
-        stop,
+        stop: orders.stop,
+        withdraw: orders.withdraw,
+        tell: Box::new(tell),
         panics,
         call: None,
         journal: None,
@@ -83,7 +108,7 @@ pub(crate) async fn observe(
     };
     let (ended, mut connection) = watch.run(left).await;
     watch.forget_journal();
-    finished(&ended);
+    (watch.tell)(Told::Over(&ended));
     // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them
     // panic.
     if let Some(left) = connection.as_mut().and_then(Connection::close) {
@@ -102,6 +127,8 @@ enum Parted {
     Replaced,
     /// We were told to stop.
     Stopped,
+    /// Another worker observes the room.
+    Elsewhere,
 }
 
 pub(super) struct Watch {
@@ -111,6 +138,8 @@ pub(super) struct Watch {
     pub(super) room_name: String,
     pub(super) clock: Clock,
     pub(super) stop: watch::Receiver<Stop>,
+    withdraw: watch::Receiver<bool>,
+    pub(super) tell: Box<dyn FnMut(Told<'_>) + Send>,
     pub(super) panics: watch::Receiver<u64>,
     /// `None` before the first join.
     pub(super) call: Option<Call>,
@@ -151,12 +180,29 @@ impl Watch {
             match self.follow(&mut connection).await {
                 Parted::RoomEnded(reason) => {
                     self.room_over(Some(&mut connection), reason, self.clock.now()).await;
-                    return (Ended::Done, Some(connection));
+                    let removed = reason == LeaveReason::ParticipantRemoved;
+                    let ended = if removed { Ended::Removed } else { Ended::Done };
+                    return (ended, Some(connection));
                 }
                 Parted::Stopped => {
                     let reason = LeaveReason::ClientInitiated;
                     self.room_over(Some(&mut connection), reason, self.clock.now()).await;
                     return (Ended::Done, Some(connection));
+                }
+                Parted::Elsewhere => {
+                    tracing::info!(
+                        job_id = self.assignment.id,
+                        room = self.room_name,
+                        "another worker observes the room, left to it"
+                    );
+                    let waits = self.live && !self.caller_present();
+                    self.call = None;
+                    self.forget_journal();
+                    // Our leave would keep a room open that is about to close.
+                    if waits {
+                        self.wait_for_the_end(&mut connection).await;
+                    }
+                    return (Ended::Elsewhere, Some(connection));
                 }
                 Parted::Replaced => {
                     tracing::warn!(
@@ -201,14 +247,31 @@ impl Watch {
 
     async fn follow(&mut self, c: &mut Connection) -> Parted {
         let mut echo_by: Option<Instant> = None;
+        let mut successor: Option<oneshot::Receiver<bool>> = None;
+        // Drained, the room's own end is waited for until then.
+        let mut linger: Option<Instant> = None;
         loop {
+            if *self.withdraw.borrow_and_update() {
+                return Parted::Elsewhere;
+            }
             let stop = *self.stop.borrow_and_update();
             // A room that still waits for its caller is worth staying for; nobody else will come.
             let told = self.calls > 0 && !self.call_on();
-            if stop == Stop::Now || (stop == Stop::Drain && told) {
+            if stop == Stop::Drain && told {
+                linger.get_or_insert_with(|| Instant::now() + LINGER);
+            } else {
+                linger = None;
+            }
+            if linger.is_some_and(|until| until <= Instant::now()) {
                 return Parted::Stopped;
             }
-            let due = self.due(echo_by);
+            if stop == Stop::Now {
+                if !self.caller_present() {
+                    return Parted::Stopped;
+                }
+                successor.get_or_insert_with(|| self.hand_over());
+            }
+            let due = [self.due(echo_by), linger].into_iter().flatten().min();
             tokio::select! {
                 (at, notice) = c.next() => match notice {
                     Notice::Fact(fact) => self.fact(c, at, fact).await,
@@ -248,7 +311,33 @@ impl Watch {
                     echo_by = Some(Instant::now() + liveness::ECHO_WITHIN);
                 }
                 Ok(()) = self.stop.changed() => {}
+                Ok(()) = self.withdraw.changed() => {}
+                taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
+                    return if taken == Some(true) { Parted::Elsewhere } else { Parted::Stopped };
+                }
             }
+        }
+    }
+
+    /// Looks for another worker that takes the room.
+    fn hand_over(&self) -> oneshot::Receiver<bool> {
+        let (tell, taken) = oneshot::channel();
+        let (shared, room, us) =
+            (self.shared.clone(), self.assignment.room.clone(), self.assignment.identity());
+        tokio::spawn(async move {
+            let (api, badge) = (&shared.api, &shared.badge);
+            // Nobody listens any more only when the room has ended.
+            let _ = tell.send(claim::hand_over(api, badge, &room, &us, HAND_OVER_WITHIN).await);
+        });
+        taken
+    }
+
+    async fn wait_for_the_end(&mut self, c: &mut Connection) {
+        let end = async { while !matches!(c.next().await.1, Notice::Disconnected(_)) {} };
+        tokio::select! {
+            _ = timeout(LINGER, end) => {}
+            // A sender that is gone means that the process ends.
+            _ = self.stop.wait_for(|s| *s == Stop::Now) => {}
         }
     }
 
@@ -312,12 +401,23 @@ impl Watch {
         if !self.live && self.caller_present() {
             self.live = true;
             let call_id = self.call.as_ref().map(Call::id);
+            self.tell_ordinal();
             let (journals, room) = (self.shared.journals.clone(), self.room_name.clone());
             // Said when the call is known for good, whatever happens to us; nothing waits for it.
             tokio::spawn(async move {
                 journals.written(JOURNAL_WITHIN).await;
                 tracing::info!(call_id, room, "call started");
             });
+        }
+    }
+
+    /// For a worker that takes this room over.
+    fn tell_ordinal(&self) {
+        let ordinal = self.call.as_ref().map_or(0, Call::ordinal);
+        if ordinal > 0 {
+            let (api, room, us) =
+                (self.shared.api.clone(), self.assignment.room.clone(), self.assignment.identity());
+            tokio::spawn(async move { claim::tell_ordinal(&api, &room, &us, ordinal).await });
         }
     }
 

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
+    call::event::Discovery,
     config::Config,
     net::{self, Socket},
 };
@@ -31,6 +32,39 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENT_FOR: Duration = Duration::from_secs(25);
 /// A token for the upgrade only; it is not looked at again.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
+
+/// What a registration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Jobs for rooms, by our name.
+    Dispatch,
+    /// Jobs for callers' joins, without a name: another pool than that of unnamed voice agents,
+    /// which take jobs for rooms (spec §2.7 C).
+    Participant,
+}
+
+impl Role {
+    pub(super) const fn job_type(self) -> JobType {
+        match self {
+            Self::Dispatch => JobType::JtRoom,
+            Self::Participant => JobType::JtParticipant,
+        }
+    }
+
+    pub(super) const fn discovery(self) -> Discovery {
+        match self {
+            Self::Dispatch => Discovery::Dispatch,
+            Self::Participant => Discovery::ParticipantJob,
+        }
+    }
+
+    pub(super) fn agent_name(self, config: &Config) -> &str {
+        match self {
+            Self::Dispatch => &config.agent_name,
+            Self::Participant => "",
+        }
+    }
+}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -60,7 +94,7 @@ pub(super) struct Registered {
 ///
 /// # Errors
 /// [`Broken::Refused`] for wrong credentials, [`Broken::Lost`] for all else.
-pub(super) async fn register(config: &Config) -> Result<Registered, Broken> {
+pub(super) async fn register(config: &Config, role: Role) -> Result<Registered, Broken> {
     let livekit = &config.livekit;
     let grants = VideoGrants { agent: true, ..Default::default() };
     let token = AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose())
@@ -87,7 +121,7 @@ pub(super) async fn register(config: &Config) -> Result<Registered, Broken> {
         ping: interval(PING_EVERY),
         failed: None,
     };
-    r.send(Some(ToServer::Register(request(config)))).await;
+    r.send(Some(ToServer::Register(request(config, role)))).await;
     // The answer is the first message; anything else is not a LiveKit server.
     match timeout(REGISTERED_WITHIN, r.receive()).await {
         Ok(Ok(FromServer::Register(answer))) => {
@@ -102,10 +136,10 @@ pub(super) async fn register(config: &Config) -> Result<Registered, Broken> {
 }
 
 /// Hidden, no media, data only for history requests (contract §1.2). What is not set is denied.
-fn request(config: &Config) -> RegisterWorkerRequest {
+fn request(config: &Config, role: Role) -> RegisterWorkerRequest {
     RegisterWorkerRequest {
-        r#type: JobType::JtRoom as i32,
-        agent_name: config.agent_name.clone(),
+        r#type: role.job_type() as i32,
+        agent_name: role.agent_name(config).to_owned(),
         version: env!("CARGO_PKG_VERSION").into(),
         allowed_permissions: Some(permissions()),
         ..Default::default()

@@ -1,148 +1,131 @@
-//! The registration as a LiveKit agent worker: takes jobs, runs one observer for each, reports
+//! How the worker comes to its calls: takes jobs, finds rooms, runs one observer for each, reports
 //! load, drains.
 //!
-//! LiveKit gives each job once, to one worker of a pool, and never again; so the name is always
-//! explicit, offers are answered at once and without I/O, and the connection is kept for ever.
+//! LiveKit gives each job once, to one worker of a pool, and never again; so offers are answered at
+//! once and without I/O, registrations are kept for ever, and what was missed is found by looking.
+//! Never is an unnamed worker for rooms registered: it would take jobs from voice agents.
 //! Protocol: shared specification §1 to §4, measured on a real server.
 //!
 //! | file | its one idea |
 //! |---|---|
+//! | [`registration`] | one registration, kept for ever |
 //! | [`connection`] | one registered socket: messages in and out, until it breaks |
-//! | [`jobs`] | offered, accepted, running, done |
 //! | [`backoff`] | how long to wait before the next connection |
+//! | [`jobs`] | jobs of one registration: offered, accepted, running, done |
+//! | [`reconcile`] | asks the server for rooms without an observer, and with two |
+//! | [`decide`] | what to do about such a room |
+//! | [`rooms`] | the rooms we observe, however we learned of them; never one twice |
+//! | [`load`] | how busy we are |
 
 mod backoff;
 mod connection;
+mod decide;
 mod jobs;
+mod load;
+mod reconcile;
+mod registration;
+mod rooms;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
 };
 
-use crate::{config::Config, journal::LeftBehind, observer::Observers, stop::Stop};
-use backoff::Backoff;
-use connection::{Broken, Registered};
+use crate::{config::Config, health::Health, journal::LeftBehind, observer::Observers, stop::Stop};
+use connection::Role;
 use jobs::Jobs;
+pub(crate) use reconcile::Ask;
+use reconcile::{Reconciler, Work};
+use registration::Registration;
+use rooms::Rooms;
 
-/// A registration that lasted this long was a good one.
-const STEADY: Duration = Duration::from_secs(10);
+/// Requests to the reconciler that may wait. What does not find a place is found by looking.
+const ASKS: usize = 1_024;
 
 /// What the health page tells of the worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WorkerState {
-    /// Since when it is not registered; `None` while it is.
-    pub(crate) away_since: Option<Instant>,
+    /// Since when a registration is away; `None` while it is there, or not wanted.
+    dispatch_away: Option<Instant>,
+    participant_away: Option<Instant>,
     pub(crate) active_jobs: usize,
     /// As reported to the server, 0 to 1.
     pub(crate) load: f32,
 }
 
-/// Runs until drained, or until told to stop now. `left`: calls that an earlier run was watching,
-/// gone on with first.
-pub(crate) async fn run(
-    config: &Config,
-    observers: Arc<Observers>,
-    left: Vec<LeftBehind>,
-    mut stop: watch::Receiver<Stop>,
-    state: watch::Sender<WorkerState>,
-) {
-    let mut jobs = Jobs::new(config, observers, stop.clone(), state.clone());
-    jobs.go_on(left);
-    let mut backoff = Backoff::default();
-    state.send_modify(|s| s.away_since = Some(Instant::now()));
-    loop {
-        if jobs.finished_after_stop() {
-            break;
-        }
-        let broken = match connection::register(config).await {
-            Ok(mut registered) => {
-                let since = Instant::now();
-                state.send_modify(|s| s.away_since = None);
-                tracing::info!(
-                    worker_id = registered.worker_id,
-                    server = registered.server_version,
-                    url = config.livekit.loggable_url(),
-                    agent_name = config.agent_name,
-                    "registered"
-                );
-                let broken = serve(&mut registered, &mut jobs, &mut stop).await;
-                // A server that registers us and closes at once must not be hammered.
-                if since.elapsed() >= STEADY {
-                    backoff.reset();
-                }
-                state.send_modify(|s| s.away_since = Some(Instant::now()));
-                broken
-            }
-            Err(broken) => broken,
-        };
-        let wait = match &broken {
-            Broken::Stopped => break,
-            Broken::Refused(why) => {
-                tracing::error!(
-                    url = config.livekit.loggable_url(),
-                    error = why,
-                    "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and \
-                     LIVEKIT_API_SECRET to a pair the server knows"
-                );
-                Backoff::REFUSED
-            }
-            Broken::Lost(why) => {
-                let wait = backoff.next(rand::random());
-                tracing::warn!(
-                    url = config.livekit.loggable_url(),
-                    error = why,
-                    retry_in_ms = millis(wait),
-                    "not registered with LiveKit; calls that are on go on"
-                );
-                wait
-            }
-        };
-        if !jobs.while_away(wait, &mut stop).await {
-            break;
-        }
+impl WorkerState {
+    /// Since when not all is registered that should be.
+    pub(crate) fn away_since(&self) -> Option<Instant> {
+        [self.dispatch_away, self.participant_away].into_iter().flatten().min()
     }
-    jobs.finish().await;
-}
 
-/// One registered connection, until it breaks or the worker is done.
-async fn serve(
-    registered: &mut Registered,
-    jobs: &mut Jobs,
-    stop: &mut watch::Receiver<Stop>,
-) -> Broken {
-    registered.send(jobs.migrate()).await;
-    let mut tick = tokio::time::interval(jobs::STATUS_EVERY);
-    loop {
-        if jobs.finished_after_stop() {
-            return Broken::Stopped;
-        }
-        tokio::select! {
-            message = registered.receive() => match message {
-                Ok(message) => {
-                    if let Some(answer) = jobs.handle(message) {
-                        registered.send(Some(answer)).await;
-                    }
-                }
-                Err(broken) => return broken,
-            },
-            done = jobs.done() => registered.send(done).await,
-            _ = tick.tick() => registered.send(Some(jobs.status())).await,
-            Ok(()) = stop.changed() => registered.send(Some(jobs.status())).await,
-        }
+    fn set_away(&mut self, role: Role, away: bool) {
+        let since = match role {
+            Role::Dispatch => &mut self.dispatch_away,
+            Role::Participant => &mut self.participant_away,
+        };
+        *since = away.then(|| since.unwrap_or_else(Instant::now));
     }
 }
 
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+/// The way to ask the reconciler, and its other end.
+pub(crate) fn asks() -> (mpsc::Sender<Ask>, mpsc::Receiver<Ask>) {
+    mpsc::channel(ASKS)
 }
 
-/// Sleeps, but not beyond a change of `stop`.
-async fn sleep_or_stop(wait: Duration, stop: &mut watch::Receiver<Stop>) {
-    tokio::select! {
-        () = sleep(wait) => {}
-        _ = stop.changed() => {}
+/// What the worker is made of.
+pub(crate) struct Worker {
+    pub(crate) config: Arc<Config>,
+    pub(crate) observers: Arc<Observers>,
+    /// Calls that an earlier run was watching, gone on with first.
+    pub(crate) left: Vec<LeftBehind>,
+    pub(crate) stop: watch::Receiver<Stop>,
+    pub(crate) state: watch::Sender<WorkerState>,
+    pub(crate) health: Health,
+    pub(crate) asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
+}
+
+impl Worker {
+    /// Runs until drained, or until told to stop now.
+    pub(crate) async fn run(self) {
+        let Self { config, observers, left, stop, state, health, asks: (asks, asked) } = self;
+        let rooms = Arc::new(Rooms::new(
+            &config,
+            observers.clone(),
+            stop.clone(),
+            state.clone(),
+            asks.clone(),
+        ));
+        rooms.go_on(left);
+        let layers = config.layers;
+        let roles = [(Role::Dispatch, layers.dispatch), (Role::Participant, layers.participant)];
+        let mut all = JoinSet::new();
+        for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
+            let registration = Registration {
+                config: config.clone(),
+                role,
+                rooms: rooms.clone(),
+                jobs: Jobs::new(role, observers.badge.clone(), rooms.clone()),
+                stop: stop.clone(),
+                state: state.clone(),
+                asks: asks.clone(),
+            };
+            all.spawn(registration.run());
+        }
+        let reconciler = Reconciler {
+            rooms: rooms.clone(),
+            observers,
+            agent_name: config.agent_name.clone(),
+            health,
+            asks: asked,
+            lists: layers.reconcile,
+            work: Work::default(),
+        };
+        all.spawn(reconciler.run());
+        while all.join_next().await.is_some() {}
+        rooms.finish().await;
     }
 }

@@ -197,7 +197,8 @@ async fn a_burst_of_calls_is_slower_but_none_is_lost() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_at_its_maximum_refuses_and_takes_again() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
-    let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_CALLS", "1")]).await?;
+    let only_jobs = ("CALL_HISTORY_DISCOVERY", "dispatch");
+    let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_CALLS", "1"), only_jobs]).await?;
     let first = s.web("alice").await?;
     worker_is(&s, true).await?;
     // Nobody takes this one: the server offers a job once.

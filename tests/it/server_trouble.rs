@@ -72,15 +72,16 @@ async fn a_server_that_restarts_loses_its_rooms_but_no_record() -> Result<()> {
     drop(agent);
     s.venue.breakable()?.restart(Duration::from_secs(1)).await?;
     s.worker.logs_nth("registered", 2, POSTED).await?;
-    // The clients are back, too: their room is another one now.
     let posts = s.posts(1).await?;
     let r = posts[0].record()?;
     assert_eq!(r["phone_number"], "+15550123420");
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    // The clients are back, too: their room is another one now, and observed as well.
+    s.worker.logs_nth("call started", 2, POSTED).await?;
     // And new calls are taken.
     s.room = unique("room");
     let next = s.web_in(&s.room, "bob").await?;
-    s.worker.logs_nth("call started", 2, POSTED).await?;
+    s.worker.logs_nth("call started", 3, POSTED).await?;
     next.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     Ok(())

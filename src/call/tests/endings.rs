@@ -167,7 +167,7 @@ fn the_same_call_has_the_same_id_from_any_worker() {
 fn what_was_missed_is_said_in_the_notes() {
     let mut t = Told::web_call();
     t.fact(2_000, Fact::Blind);
-    t.fact(14_500, Fact::Watching { server_behind_ms: 0 });
+    t.fact(14_500, Fact::Watching { server_behind_ms: 0, by: None });
     let r = t.ends(20_000);
     let notes = r.outcomes.notes.unwrap();
     assert!(notes.contains("12.5 s"), "{notes}");
@@ -200,7 +200,7 @@ fn a_last_caller_who_opted_out_leaves_no_record() {
 #[test]
 fn the_servers_clock_may_be_another_one() {
     let mut t = Told::new();
-    t.fact(0, Fact::Watching { server_behind_ms: 30_000 });
+    t.fact(0, Fact::Watching { server_behind_ms: 30_000, by: None });
     let joined = |identity: &str, kind| {
         Fact::Joined(Joined {
             identity: identity.into(),

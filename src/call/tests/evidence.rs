@@ -433,7 +433,7 @@ fn what_was_not_seen_is_neither_silence_nor_an_answer() {
     t.agent_says(1_000, 2_000, "hello");
     t.fact(2_500, Fact::Speaking { identity: "caller".into(), speaking: true });
     t.fact(3_000, Fact::Blind);
-    t.fact(15_000, Fact::Watching { server_behind_ms: 0 });
+    t.fact(15_000, Fact::Watching { server_behind_ms: 0, by: None });
     t.agent_says(16_000, 17_000, "and now");
     t.fact(18_000, Fact::Speaking { identity: "caller".into(), speaking: true });
     t.fact(19_000, Fact::Speaking { identity: "caller".into(), speaking: false });
@@ -466,7 +466,7 @@ fn what_was_not_seen_before_the_call_says_nothing_of_it() {
     let mut t = Told::new();
     t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
     t.fact(1_000, Fact::Blind);
-    t.fact(7_000, Fact::Watching { server_behind_ms: 0 });
+    t.fact(7_000, Fact::Watching { server_behind_ms: 0, by: None });
     t.joins(10_000, "caller", Kind::Standard, &[]);
     t.agent_says(13_000, 14_000, "hello");
     let r = t.ends(16_000);

@@ -41,7 +41,7 @@ impl Told {
         let room = RoomFacts { sid: "RM_1".into(), name: name.into() };
         let mut told =
             Self { call: Call::new(room, Settings::default()), events: vec![], streams: 0 };
-        told.fact(0, Fact::Watching { server_behind_ms: 0 });
+        told.fact(0, Fact::Watching { server_behind_ms: 0, by: None });
         told
     }
 

@@ -1,0 +1,69 @@
+//! How rooms are found: which of the layers are on.
+
+use std::str::FromStr;
+
+/// Each can be switched off; the observer of a room is the same whoever found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layers {
+    /// LiveKit dispatches the worker by its name.
+    pub(crate) dispatch: bool,
+    /// The worker asks LiveKit for rooms that nobody observes.
+    pub(crate) reconcile: bool,
+    /// LiveKit's webhooks are taken at `/webhook`.
+    pub(crate) webhook: bool,
+    /// LiveKit offers every caller's join, without a name. It would take these jobs from an unnamed
+    /// voice agent that is registered for participants too.
+    pub(crate) participant: bool,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self { dispatch: true, reconcile: true, webhook: true, participant: false }
+    }
+}
+
+impl FromStr for Layers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut layers =
+            Self { dispatch: false, reconcile: false, webhook: false, participant: false };
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            *match word {
+                "dispatch" => &mut layers.dispatch,
+                "reconcile" => &mut layers.reconcile,
+                "webhook" => &mut layers.webhook,
+                "participant" => &mut layers.participant,
+                _ => {
+                    return Err(format!(
+                        "must be a list of dispatch, reconcile, webhook, participant; {word:?} is \
+                         none of them"
+                    ));
+                }
+            } = true;
+        }
+        let Self { dispatch, reconcile, webhook, participant } = layers;
+        if dispatch || reconcile || webhook || participant {
+            Ok(layers)
+        } else {
+            Err("must name at least one of dispatch, reconcile, webhook, participant".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_named_one_by_one() {
+        let all = Layers { participant: true, ..Layers::default() };
+        assert_eq!("dispatch, reconcile,webhook,participant".parse(), Ok(all));
+        assert_eq!("dispatch,reconcile,webhook".parse(), Ok(Layers::default()));
+        let one: Layers = "reconcile".parse().unwrap();
+        assert!(one.reconcile && !one.dispatch && !one.webhook && !one.participant);
+        for wrong in ["", " , ", "all", "Dispatch"] {
+            assert!(wrong.parse::<Layers>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What to do about a room, from what the server tells of it. No clock, no network.
+
+use std::time::Duration;
+
+use crate::observer::Occupancy;
+
+/// Between looks at a room whose caller may come at any moment.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+/// Between looks at a room that another worker observes, or that waits for long. More rooms are
+/// looked at less often, see [`Looked::patience`].
+pub(super) const PATIENT: Duration = Duration::from_secs(2);
+/// Looks for others in our own rooms: one when we join, one when all who joined with us are listed,
+/// and from then on.
+const OWN: [Duration; 2] = [Duration::from_millis(1_500), Duration::from_secs(15)];
+/// A dispatch of ours reaches a worker within 0.3 s, and the worker is in the room 0.1 s later.
+pub(super) const DISPATCHED_WITHIN: Duration = Duration::from_millis(800);
+/// A room is young for so many looks.
+const YOUNG_LOOKS: u32 = 10;
+
+/// What is remembered of a room between looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    looks: u32,
+    own_looks: u32,
+    /// It had a human and no observer when last looked at.
+    uncovered: bool,
+    /// A dispatch of ours was waited for.
+    waited: bool,
+    /// Which call of the room it is, as its last observer told.
+    pub(super) ordinal: u32,
+}
+
+/// What one look brought, and how we stand to it.
+#[derive(Clone, Debug)]
+pub(super) struct Looked<'a> {
+    pub(super) occupancy: &'a Occupancy,
+    /// Somebody dispatched us to it by name.
+    pub(super) dispatched: bool,
+    /// Our identity in it, if we observe it; empty while we are on the way.
+    pub(super) ours: Option<&'a str>,
+    /// This worker.
+    pub(super) me: &'a str,
+    /// No call can be taken now.
+    pub(super) full: bool,
+    /// How long we let other workers go first.
+    pub(super) courtesy: Duration,
+    /// Between looks at rooms that nothing is expected of.
+    pub(super) patience: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Again(Duration),
+    /// Another worker's: to be told to those who offer it to us.
+    Elsewhere(Duration),
+    /// It has a caller and nobody who observes.
+    Take,
+    /// It needs us, and we can take nobody.
+    NoPlace,
+    /// Another worker was there before us.
+    Withdraw,
+}
+
+impl Memory {
+    pub(super) fn decide(&mut self, l: &Looked) -> Next {
+        self.looks = self.looks.saturating_add(1);
+        if let Some(us) = l.ours {
+            return self.own(l, us);
+        }
+        self.own_looks = 0;
+        // What is left of an earlier life of this worker observes nothing.
+        let holder = l.occupancy.claims.iter().find(|c| !c.leaving && c.worker != l.me);
+        if let Some(last) = l.occupancy.claims.first() {
+            self.ordinal = self.ordinal.max(last.ordinal);
+        }
+        if holder.is_some() {
+            self.uncovered = false;
+            return Next::Elsewhere(l.patience);
+        }
+        if !l.occupancy.human {
+            self.uncovered = false;
+            return Next::Again(if self.looks <= YOUNG_LOOKS { SOON } else { l.patience });
+        }
+        if l.full {
+            return Next::NoPlace;
+        }
+        if l.dispatched && !self.waited {
+            self.waited = true;
+            self.uncovered = true;
+            return Next::Again(DISPATCHED_WITHIN + l.courtesy);
+        }
+        if !self.uncovered {
+            self.uncovered = true;
+            return Next::Again(l.courtesy);
+        }
+        self.uncovered = false;
+        Next::Take
+    }
+
+    fn own(&mut self, l: &Looked, us: &str) -> Next {
+        let mine = l.occupancy.claims.iter().position(|c| c.identity == us);
+        // Not listed yet: nothing can be said.
+        let Some(mine) = mine else { return Next::Again(SOON) };
+        let before = &l.occupancy.claims[..mine];
+        if before.iter().any(|c| !c.leaving && c.worker != l.me) {
+            return Next::Withdraw;
+        }
+        let next = OWN[usize::from(self.own_looks > 0)];
+        self.own_looks = self.own_looks.saturating_add(1);
+        Next::Again(next)
+    }
+
+    /// We have just joined it: who else did, is to be seen soon.
+    pub(super) fn joined(&mut self) {
+        self.own_looks = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::Claim;
+
+    const COURTESY: Duration = Duration::from_millis(70);
+
+    fn claim(worker: &str, since: i64) -> Claim {
+        Claim {
+            identity: format!("call-history-{worker}"),
+            worker: worker.into(),
+            since,
+            ordinal: 0,
+            leaving: false,
+        }
+    }
+
+    fn room(human: bool, claims: &[Claim]) -> Occupancy {
+        Occupancy { human, claims: claims.to_vec() }
+    }
+
+    fn looked<'a>(occupancy: &'a Occupancy, ours: Option<&'a str>) -> Looked<'a> {
+        Looked {
+            occupancy,
+            dispatched: false,
+            ours,
+            me: "me",
+            full: false,
+            courtesy: COURTESY,
+            patience: PATIENT,
+        }
+    }
+
+    #[test]
+    fn a_caller_without_an_observer_gets_one_after_others_could_have_come() {
+        let mut m = Memory::default();
+        let o = room(true, &[]);
+        assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
+        assert_eq!(m.decide(&looked(&o, None)), Next::Take);
+        // Somebody did come.
+        let mut m = Memory::default();
+        assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
+        let held = room(true, &[claim("other", 1)]);
+        assert_eq!(m.decide(&looked(&held, None)), Next::Elsewhere(PATIENT));
+        // And went: it begins anew.
+        assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
+    }
+
+    #[test]
+    fn a_dispatch_of_ours_is_waited_for_once() {
+        let mut m = Memory::default();
+        let o = room(true, &[]);
+        let l = Looked { dispatched: true, ..looked(&o, None) };
+        assert_eq!(m.decide(&l), Next::Again(DISPATCHED_WITHIN + COURTESY));
+        assert_eq!(m.decide(&l), Next::Take);
+    }
+
+    #[test]
+    fn an_empty_room_is_looked_at_often_while_it_is_young() {
+        let (mut m, o) = (Memory::default(), room(false, &[]));
+        for _ in 0..YOUNG_LOOKS {
+            assert_eq!(m.decide(&looked(&o, None)), Next::Again(SOON));
+        }
+        assert_eq!(m.decide(&looked(&o, None)), Next::Again(PATIENT));
+    }
+
+    #[test]
+    fn who_has_no_place_says_so() {
+        let (mut m, o) = (Memory::default(), room(true, &[]));
+        let l = Looked { full: true, ..looked(&o, None) };
+        assert_eq!(m.decide(&l), Next::NoPlace);
+        assert_eq!(m.decide(&l), Next::NoPlace);
+    }
+
+    #[test]
+    fn the_later_of_two_observers_withdraws_and_the_earlier_stays() {
+        let us = "call-history-me";
+        let late = room(true, &[claim("other", 1), claim("me", 2)]);
+        assert_eq!(Memory::default().decide(&looked(&late, Some(us))), Next::Withdraw);
+        let early = room(true, &[claim("me", 1), claim("other", 2)]);
+        let mut m = Memory::default();
+        assert_eq!(m.decide(&looked(&early, Some(us))), Next::Again(OWN[0]));
+        assert_eq!(m.decide(&looked(&early, Some(us))), Next::Again(OWN[1]));
+    }
+
+    #[test]
+    fn who_is_leaving_and_what_is_left_of_ourselves_is_no_rival() {
+        let us = "call-history-me";
+        let mut leaving = claim("other", 1);
+        leaving.leaving = true;
+        let mut before = claim("me", 2);
+        before.identity = "call-history-before".into();
+        let o = room(true, &[leaving, before, claim("me", 3)]);
+        assert_eq!(Memory::default().decide(&looked(&o, Some(us))), Next::Again(OWN[0]));
+        // A worker that was killed finds itself still listed, and its call unobserved.
+        assert_eq!(Memory::default().decide(&looked(&o, None)), Next::Again(COURTESY));
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_room_in_which_we_are_not_listed_yet() {
+        let o = room(true, &[claim("other", 1)]);
+        assert_eq!(Memory::default().decide(&looked(&o, Some(""))), Next::Again(SOON));
+    }
+
+    #[test]
+    fn the_last_observers_count_of_calls_is_remembered() {
+        let mut m = Memory::default();
+        let mut held = claim("other", 1);
+        held.ordinal = 2;
+        m.decide(&looked(&room(true, &[held]), None));
+        m.decide(&looked(&room(true, &[]), None));
+        assert_eq!(m.ordinal, 2);
+    }
+}

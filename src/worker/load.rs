@@ -1,0 +1,106 @@
+//! How busy the worker is: calls, and memory.
+//!
+//! LiveKit gives nothing to a worker that reports 0.7 or more, and draws among the others by what
+//! is left of them: so the whole range of work is spread below that, and FULL is said apart.
+
+use std::{fs, path::Path};
+
+/// The most that is ever reported.
+const MOST_LOAD: f32 = 0.69;
+/// A worker that uses more of its memory than this takes no more calls: what it has grows on.
+const SHORT_AT: f32 = 0.9;
+/// Where the limit of a container is told, by either version of control groups.
+const LIMITS: [&str; 2] =
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+/// No limit is told as a number as well.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// What is used of the memory there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// Bytes; `None` where there is no limit.
+    limit: Option<u64>,
+}
+
+impl Memory {
+    /// `limit`: bytes, as set; else the container's.
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        Self { limit: limit.or_else(|| LIMITS.iter().find_map(|p| read_limit(Path::new(p)))) }
+    }
+
+    /// The share that is used; 0 where there is no limit.
+    pub(super) fn used(self) -> f32 {
+        match (self.limit, resident()) {
+            (Some(limit), Some(bytes)) => bytes as f32 / limit as f32,
+            _ => 0.0,
+        }
+    }
+
+    /// Too little is left for more calls.
+    pub(super) fn short(self) -> bool {
+        self.used() >= SHORT_AT
+    }
+}
+
+/// The part of calls or of memory that is taken, whichever is more.
+pub(super) fn load(active: usize, max: usize, memory: f32) -> f32 {
+    let calls = active as f32 / max.max(1) as f32;
+    MOST_LOAD * calls.max(memory / SHORT_AT).clamp(0.0, 1.0)
+}
+
+fn read_limit(path: &Path) -> Option<u64> {
+    let bytes = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    (1..NO_LIMIT).contains(&bytes).then_some(bytes)
+}
+
+/// Bytes of ours that are in memory; `None` where the system does not tell.
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_stays_below_what_livekit_takes_for_full() {
+        for (active, max, memory, due) in [
+            (0, 100, 0.0, 0.0),
+            (50, 100, 0.0, 0.345),
+            (100, 100, 0.0, 0.69),
+            (150, 100, 0.0, 0.69),
+            (0, 100, 0.45, 0.345),
+            (10, 100, 0.9, 0.69),
+            (1, 100, 7.0, 0.69),
+        ] {
+            assert!((load(active, max, memory) - due).abs() < 0.001, "{active} {max} {memory}");
+        }
+    }
+
+    #[test]
+    fn memory_is_short_only_where_there_is_a_limit() {
+        assert!(resident().is_some_and(|bytes| bytes > 100_000), "not told by the system");
+        assert!(Memory::new(Some(1)).short());
+        assert!(!Memory::new(Some(1 << 50)).short());
+        assert!((Memory { limit: None }).used() == 0.0);
+    }
+
+    #[test]
+    fn limits_are_read_as_control_groups_write_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory.max");
+        for (text, due) in [
+            ("536870912\n", Some(536_870_912)),
+            ("max\n", None),
+            ("9223372036854771712\n", None),
+            ("0", None),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(read_limit(&path), due, "{text}");
+        }
+        assert_eq!(read_limit(&dir.path().join("none")), None);
+    }
+}

@@ -1,0 +1,370 @@
+//! Finds the rooms that have a caller and no observer, and settles who stays where two observe.
+//!
+//! LiveKit offers a job once; whoever was away then has missed it. So the server is asked for its
+//! rooms about once a second, and for the participants of those that may need us. A closed room is
+//! never joined, as every join without a job asks for the room's sid first.
+//!
+//! In: [`Ask`]s (webhooks, a new registration, a room just joined) and the time. Out: rooms to
+//! take, rooms to leave. What is asked of the server is bounded: one list at a time, at most a
+//! twentieth of the time spent waiting for it; [`LOOKS_AT_ONCE`] looks at a time, and of rooms that
+//! nothing is expected of some [`LOOKS_PER_SECOND`].
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use livekit_protocol::Room;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    decide::{Looked, Memory, Next, PATIENT, SOON},
+    rooms::{Found, No, Rooms},
+};
+use crate::{
+    call::event::Discovery,
+    health::Health,
+    observer::{Observers, Occupancy},
+    telemetry::masked,
+};
+
+/// Between lists of all rooms, while they come quickly.
+const LIST_EVERY: Duration = Duration::from_secs(1);
+const LIST_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
+/// A list that took a second is asked for every twenty.
+const SHARE: u32 = 20;
+const LOOKS_AT_ONCE: usize = 16;
+const LOOKS_PER_SECOND: u32 = 50;
+/// Other workers are let go first for a moment that differs from worker to worker, and grows with
+/// our load: whoever has most room goes first, and few join together.
+const COURTESY: Duration = Duration::from_millis(150);
+const COURTESY_OF_THE_BUSY: Duration = Duration::from_millis(200);
+/// Rooms that webhooks told of and no list has shown yet.
+const MOST_ROOMS: usize = 100_000;
+const TOPIC: &str = "rooms";
+const FULL: &str = "calls";
+
+/// What the reconciler is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    /// To list all rooms now.
+    AllRooms,
+    /// To look at a room that a webhook told of.
+    Room { name: String, sid: String },
+    /// To look at a room that we have joined.
+    Ours { name: String, sid: String },
+}
+
+/// A room that the server has.
+struct Known {
+    name: String,
+    memory: Memory,
+    by: Discovery,
+    /// When it is looked at next; `None` while it is being looked at.
+    due: Option<Instant>,
+    /// Asked for again while it was being looked at.
+    again: bool,
+    /// Humans in it, by the server's count, which lags by up to 5 s.
+    count: u32,
+}
+
+/// What the server has answered.
+enum Answer {
+    Rooms { rooms: Result<Vec<Room>, String>, took: Duration },
+    Seen { sid: String, seen: Result<Seen, String> },
+}
+
+struct Seen {
+    occupancy: Occupancy,
+    /// Metadata of a dispatch of ours.
+    dispatch: Option<String>,
+}
+
+pub(super) struct Reconciler {
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) observers: Arc<Observers>,
+    pub(super) agent_name: String,
+    pub(super) health: Health,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    /// Whether all rooms are listed again and again.
+    pub(super) lists: bool,
+    pub(super) work: Work,
+}
+
+/// What is known and what is under way.
+#[derive(Default)]
+pub(super) struct Work {
+    known: HashMap<String, Known>,
+    /// By time: rooms to be looked at.
+    schedule: BTreeSet<(Instant, String)>,
+    tasks: JoinSet<Answer>,
+    listing: bool,
+    looking: usize,
+    failures: u32,
+}
+
+impl Reconciler {
+    /// Until told to stop, and all calls are done.
+    pub(super) async fn run(mut self) {
+        let mut list_at = Instant::now();
+        let rooms = self.rooms.clone();
+        loop {
+            let next = self.work.schedule.first().map(|(at, _)| *at);
+            let look_at = next.filter(|_| self.work.looking < LOOKS_AT_ONCE);
+            tokio::select! {
+                () = rooms.done() => return,
+                Some(ask) = self.asks.recv() => match ask {
+                    Ask::AllRooms => list_at = Instant::now(),
+                    Ask::Room { name, sid } => self.look_now(name, sid, Discovery::Webhook),
+                    Ask::Ours { name, sid } => {
+                        self.look_now(name, sid.clone(), Discovery::Reconciler);
+                        self.work.known.entry(sid).and_modify(|k| k.memory.joined());
+                    }
+                },
+                () = sleep_until(list_at), if self.lists && !self.work.listing => self.list(),
+                () = sleep_until(look_at.unwrap_or(list_at)), if look_at.is_some() => self.look(),
+                Some(answer) = self.work.tasks.join_next() => match answer {
+                    Ok(Answer::Rooms { rooms, took }) => {
+                        self.work.listing = false;
+                        let wait = self.listed(rooms, took);
+                        list_at = Instant::now() + wait.mul_f64(rand::random_range(0.8..1.2));
+                    }
+                    Ok(Answer::Seen { sid, seen }) => {
+                        self.work.looking -= 1;
+                        self.seen(sid, seen);
+                    }
+                    // A task that panicked: its room is looked at with the next list.
+                    Err(e) => {
+                        tracing::error!(error = %e, "a look at a room broke");
+                        self.work.looking = self.work.looking.saturating_sub(1);
+                        self.work.listing = false;
+                    }
+                },
+            }
+        }
+    }
+
+    // ---- asking the server -------------------------------------------------------------------
+
+    fn list(&mut self) {
+        self.work.listing = true;
+        let api = self.observers.api.clone();
+        self.work.tasks.spawn(async move {
+            let began = Instant::now();
+            let rooms = api.list_rooms(vec![]).await.map_err(|e| e.to_string());
+            Answer::Rooms { rooms, took: began.elapsed() }
+        });
+    }
+
+    /// The room that is due first.
+    fn look(&mut self) {
+        let Some((_, sid)) = self.work.schedule.pop_first() else { return };
+        let Some(known) = self.work.known.get_mut(&sid) else { return };
+        known.due = None;
+        self.work.looking += 1;
+        let ours = self.rooms.ours(&sid).is_some();
+        let (observers, name) = (self.observers.clone(), known.name.clone());
+        let agent_name = self.agent_name.clone();
+        self.work.tasks.spawn(async move {
+            let seen = look(&observers, &name, &agent_name, ours).await;
+            Answer::Seen { sid, seen }
+        });
+    }
+
+    // ---- what it answers ---------------------------------------------------------------------
+
+    /// How long to wait before the next list.
+    fn listed(&mut self, rooms: Result<Vec<Room>, String>, took: Duration) -> Duration {
+        let rooms = match rooms {
+            Ok(rooms) => rooms,
+            Err(error) => {
+                self.work.failures = self.work.failures.saturating_add(1);
+                if self.health.warn(TOPIC, "LiveKit's rooms cannot be listed".into()) {
+                    tracing::warn!(
+                        error,
+                        "LiveKit's rooms cannot be listed; calls that nobody dispatched us to \
+                         are not found until they can"
+                    );
+                }
+                let doubled = LIST_EVERY.saturating_mul(1 << self.work.failures.min(10));
+                return doubled.min(LIST_AT_LEAST_EVERY);
+            }
+        };
+        self.work.failures = 0;
+        if self.health.clear(TOPIC) {
+            tracing::info!("LiveKit's rooms are listed again");
+        }
+        tracing::debug!(rooms = rooms.len(), ?took, "rooms listed");
+        let there: HashSet<&str> = rooms.iter().map(|r| r.sid.as_str()).collect();
+        let (known, schedule) = (&mut self.work.known, &mut self.work.schedule);
+        known.retain(|sid, k| {
+            let keep = there.contains(sid.as_str()) || k.due.is_none();
+            if !keep && let Some(due) = k.due {
+                schedule.remove(&(due, sid.clone()));
+            }
+            keep
+        });
+        for r in rooms {
+            let grown = self.work.known.get(&r.sid).is_none_or(|k| r.num_participants > k.count);
+            if grown {
+                self.look_now(r.name, r.sid.clone(), Discovery::Reconciler);
+            }
+            if let Some(k) = self.work.known.get_mut(&r.sid) {
+                k.count = r.num_participants;
+            }
+        }
+        (took * SHARE).clamp(LIST_EVERY, LIST_AT_LEAST_EVERY)
+    }
+
+    fn look_now(&mut self, name: String, sid: String, by: Discovery) {
+        if sid.is_empty() || self.work.known.len() >= MOST_ROOMS {
+            return;
+        }
+        let known = self.work.known.entry(sid.clone());
+        let is_new = matches!(known, std::collections::hash_map::Entry::Vacant(_));
+        let k = known.or_insert_with(|| Known {
+            name,
+            memory: Memory::default(),
+            by,
+            due: None,
+            again: false,
+            count: 0,
+        });
+        if k.due.is_none() && !is_new {
+            k.again = true;
+            return;
+        }
+        self.schedule(&sid, Duration::ZERO);
+    }
+
+    fn schedule(&mut self, sid: &str, wait: Duration) {
+        let Some(k) = self.work.known.get_mut(sid) else { return };
+        if let Some(due) = k.due {
+            self.work.schedule.remove(&(due, sid.to_owned()));
+        }
+        let at = Instant::now() + wait;
+        k.due = Some(at);
+        self.work.schedule.insert((at, sid.to_owned()));
+    }
+
+    fn seen(&mut self, sid: String, seen: Result<Seen, String>) {
+        let patience = self.patience();
+        let ours = self.rooms.ours(&sid);
+        let full = self.rooms.full();
+        let courtesy = self.courtesy();
+        let Some(k) = self.work.known.get_mut(&sid) else { return };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::debug!(room = masked(&k.name), error, "a room could not be looked at");
+                return self.schedule(&sid, PATIENT);
+            }
+        };
+        let next = k.memory.decide(&Looked {
+            occupancy: &seen.occupancy,
+            dispatched: seen.dispatch.is_some(),
+            ours: ours.as_deref(),
+            me: self.observers.badge.worker(),
+            full,
+            courtesy,
+            patience,
+        });
+        let wait = match next {
+            Next::Again(wait) => {
+                self.rooms.is_nowhere(&sid);
+                wait
+            }
+            Next::Elsewhere(wait) => {
+                self.rooms.is_elsewhere(&sid);
+                wait
+            }
+            Next::NoPlace => {
+                self.no_place();
+                SOON
+            }
+            Next::Withdraw => {
+                self.rooms.withdraw(&sid);
+                patience
+            }
+            Next::Take => {
+                let found = Found {
+                    name: k.name.clone(),
+                    sid: sid.clone(),
+                    metadata: seen.dispatch.unwrap_or_default(),
+                    by: k.by,
+                    ordinal: k.memory.ordinal,
+                };
+                match self.rooms.take(found) {
+                    Ok(()) | Err(No::Observed | No::Draining) => SOON,
+                    Err(No::Barred) => patience,
+                    Err(No::Full) => {
+                        self.no_place();
+                        SOON
+                    }
+                }
+            }
+        };
+        if !full && self.health.clear(FULL) {
+            tracing::info!("there is room for calls again");
+        }
+        let again = self.work.known.get_mut(&sid).is_some_and(|k| std::mem::take(&mut k.again));
+        let needy = match next {
+            Next::Again(_) => seen.occupancy.human || ours.is_some(),
+            Next::Take | Next::NoPlace | Next::Withdraw => true,
+            Next::Elsewhere(_) => false,
+        };
+        // Without lists nobody tells us that a room is gone, and a webhook tells of the next human.
+        if !self.lists && !again && !needy {
+            self.work.known.remove(&sid);
+            return;
+        }
+        self.schedule(&sid, if again { Duration::ZERO } else { wait });
+    }
+
+    fn no_place(&self) {
+        if self.rooms.stopping() {
+            return;
+        }
+        if self.health.warn(FULL, "no place for more calls; some are not observed".into()) {
+            tracing::warn!(
+                "no place for more calls, some are not observed; raise CALL_HISTORY_MAX_CALLS or \
+                 the memory, or start another worker"
+            );
+        }
+    }
+
+    /// So that rooms of which nothing is expected do not cost more than they are worth.
+    fn patience(&self) -> Duration {
+        let rooms = u32::try_from(self.work.known.len()).unwrap_or(u32::MAX);
+        let each = Duration::from_secs(1) * rooms / LOOKS_PER_SECOND;
+        each.max(PATIENT).mul_f64(rand::random_range(0.75..1.25))
+    }
+
+    fn courtesy(&self) -> Duration {
+        COURTESY.mul_f64(rand::random()) + COURTESY_OF_THE_BUSY.mul_f32(self.rooms.load())
+    }
+}
+
+/// Asks who is in a room; where it needs an observer, also whether one was dispatched by name.
+async fn look(
+    observers: &Observers,
+    name: &str,
+    agent_name: &str,
+    ours: bool,
+) -> Result<Seen, String> {
+    let participants = observers.api.list_participants(name).await.map_err(|e| e.to_string())?;
+    let occupancy = observers.badge.read(&participants);
+    let needy = !ours && occupancy.human && occupancy.holder().is_none();
+    let mut dispatch = None;
+    if needy {
+        // Without an answer there is none: nothing is lost by it but its metadata.
+        let all = observers.dispatches.list_dispatch(name).await.unwrap_or_default();
+        dispatch = all.into_iter().find(|d| d.agent_name == agent_name).map(|d| d.metadata);
+    }
+    Ok(Seen { occupancy, dispatch })
+}

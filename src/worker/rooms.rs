@@ -1,0 +1,395 @@
+//! The rooms that this worker observes, however it learned of them.
+//!
+//! In: rooms to observe, from offers, the reconciler, an earlier run. Out: one observer for each,
+//! never two for the same room. All layers of discovery ask here first, so nothing here waits.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{WorkerState, load, reconcile::Ask};
+use crate::{
+    call::event::Discovery,
+    config::Config,
+    journal::LeftBehind,
+    observer::{self, Assignment, Ended, Observers, Orders, Told},
+    stop::Stop,
+    telemetry::masked,
+};
+
+/// The server sends an assignment right after the answer to its offer, or never.
+const ASSIGNED_WITHIN: Duration = Duration::from_millis(7_500);
+/// After "now", for other workers to take over, the last records to be sealed, the rooms to be left.
+const FINISH_WITHIN: Duration = Duration::from_secs(20);
+/// For how long a room is left to another worker that was seen in it.
+const SEEN_ELSEWHERE: Duration = Duration::from_secs(30);
+/// Longer than any call: a room we were removed from is not joined again by ourselves.
+const BARRED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Reserved places expire without an event: looked at this often by who waits for the end.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Where an observation's end is told: its id, and how it ended.
+pub(super) type Report = mpsc::UnboundedSender<(String, Ended)>;
+
+/// Why a room is not to be observed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum No {
+    /// It is observed, by us or by another worker.
+    Observed,
+    /// We were removed from it.
+    Barred,
+    Draining,
+    Full,
+}
+
+impl No {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observed => "observed already",
+            Self::Barred => "removed from the room",
+            Self::Draining => "draining",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// A room without an observer.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) sid: String,
+    /// Of the dispatch that nobody answered, if there is one.
+    pub(super) metadata: String,
+    pub(super) by: Discovery,
+    /// Which call of the room it is, as far as other workers have told.
+    pub(super) ordinal: u32,
+}
+
+pub(super) struct Rooms {
+    url: String,
+    max: usize,
+    memory: load::Memory,
+    observers: Arc<Observers>,
+    stop: watch::Receiver<Stop>,
+    state: watch::Sender<WorkerState>,
+    /// To have a look at a room that was just joined: another worker may have.
+    asks: mpsc::Sender<Ask>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Offers said yes to: by job id, until when the assignment may come, and the room's sid.
+    reserved: HashMap<String, (Instant, String)>,
+    /// By the assignment's id.
+    running: HashMap<String, Running>,
+    /// Rooms in which another worker was seen, by sid, and when.
+    elsewhere: HashMap<String, Instant>,
+    /// Rooms that an operator removed us from, by sid, and when.
+    barred: HashMap<String, Instant>,
+    tasks: JoinSet<()>,
+}
+
+struct Running {
+    room: String,
+    sid: String,
+    identity: String,
+    withdraw: watch::Sender<bool>,
+}
+
+impl Inner {
+    fn active(&self) -> usize {
+        self.running.len() + self.reserved.len()
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        self.reserved.retain(|_, (until, _)| *until > now);
+        self.elsewhere.retain(|_, seen| seen.elapsed() < SEEN_ELSEWHERE);
+        self.barred.retain(|_, since| since.elapsed() < BARRED_FOR);
+    }
+
+    fn observes(&self, sid: &str) -> bool {
+        let reserved = self.reserved.values().map(|(_, s)| s);
+        !sid.is_empty() && self.running.values().map(|r| &r.sid).chain(reserved).any(|s| s == sid)
+    }
+}
+
+impl Rooms {
+    pub(super) fn new(
+        config: &Config,
+        observers: Arc<Observers>,
+        stop: watch::Receiver<Stop>,
+        state: watch::Sender<WorkerState>,
+        asks: mpsc::Sender<Ask>,
+    ) -> Self {
+        Self {
+            url: config.livekit.url.clone(),
+            max: config.max_calls,
+            memory: load::Memory::new(config.max_memory),
+            observers,
+            stop,
+            state,
+            asks,
+            inner: Mutex::default(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- asking ------------------------------------------------------------------------------
+
+    pub(super) fn stopping(&self) -> bool {
+        *self.stop.borrow() != Stop::Run
+    }
+
+    /// Nothing more can be taken.
+    pub(super) fn full(&self) -> bool {
+        self.stopping() || self.inner().active() >= self.max || self.memory.short()
+    }
+
+    /// Whether a room may be taken.
+    fn free(&self, inner: &Inner, sid: &str) -> Result<(), No> {
+        if inner.observes(sid) {
+            Err(No::Observed)
+        } else if self.stopping() {
+            Err(No::Draining)
+        } else if inner.active() >= self.max || self.memory.short() {
+            Err(No::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Our identity in a room that we observe; empty while the assignment is on its way.
+    pub(super) fn ours(&self, sid: &str) -> Option<String> {
+        let inner = self.inner();
+        let running = inner.running.values().find(|r| r.sid == sid);
+        match running {
+            Some(r) => Some(r.identity.clone()),
+            None => inner.observes(sid).then(String::new),
+        }
+    }
+
+    pub(super) fn active(&self) -> usize {
+        let mut inner = self.inner();
+        inner.expire();
+        inner.active()
+    }
+
+    /// As it is reported to the server.
+    pub(super) fn load(&self) -> f32 {
+        load::load(self.active(), self.max, self.memory.used())
+    }
+
+    pub(super) fn publish(&self) {
+        let (active_jobs, load) = (self.active(), self.load());
+        self.state.send_modify(|s| {
+            s.active_jobs = active_jobs;
+            s.load = load;
+        });
+    }
+
+    // ---- taking ------------------------------------------------------------------------------
+
+    /// Keeps a place for a job that is offered.
+    pub(super) fn reserve(&self, job_id: &str, sid: &str) -> Result<(), No> {
+        let mut inner = self.inner();
+        inner.expire();
+        if inner.elsewhere.contains_key(sid) {
+            return Err(No::Observed);
+        }
+        self.free(&inner, sid)?;
+        inner.reserved.insert(job_id.into(), (Instant::now() + ASSIGNED_WITHIN, sid.into()));
+        Ok(())
+    }
+
+    /// The place that was kept for a job. False if there is none, or not any more.
+    pub(super) fn take_reserved(&self, job_id: &str) -> bool {
+        let mut inner = self.inner();
+        inner.expire();
+        inner.reserved.remove(job_id).is_some()
+    }
+
+    /// A room that nobody observes.
+    pub(super) fn take(self: &Arc<Self>, room: Found) -> Result<(), No> {
+        let assignment = Assignment {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            room: room.name,
+            room_sid: Some(room.sid),
+            metadata: room.metadata,
+            url: self.url.clone(),
+            token: None,
+            by: room.by,
+            ordinal: room.ordinal,
+        };
+        {
+            let mut inner = self.inner();
+            inner.expire();
+            let sid = assignment.room_sid.as_deref().unwrap_or_default();
+            if inner.barred.contains_key(sid) {
+                return Err(No::Barred);
+            }
+            self.free(&inner, sid)?;
+            self.start(&mut inner, assignment, None, None);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// A job that was assigned.
+    pub(super) fn take_job(self: &Arc<Self>, mut assignment: Assignment, report: Report) {
+        if assignment.url.is_empty() {
+            assignment.url.clone_from(&self.url);
+        }
+        self.start(&mut self.inner(), assignment, None, Some(report));
+        self.publish();
+    }
+
+    /// Calls that an earlier run was watching.
+    pub(super) fn go_on(self: &Arc<Self>, left: Vec<LeftBehind>) {
+        for l in left {
+            let room = l.call.room();
+            let assignment = Assignment {
+                id: uuid::Uuid::new_v4().simple().to_string(),
+                room: room.name.clone(),
+                room_sid: Some(room.sid.clone()),
+                metadata: String::new(),
+                url: self.url.clone(),
+                token: None,
+                by: Discovery::Recovery,
+                ordinal: 0,
+            };
+            self.start(&mut self.inner(), assignment, Some(l), None);
+        }
+        self.publish();
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        assignment: Assignment,
+        left: Option<LeftBehind>,
+        report: Option<Report>,
+    ) {
+        let id = assignment.id.clone();
+        let (room, sid) = (assignment.room.clone(), assignment.room_sid.clone());
+        let sid = sid.unwrap_or_default();
+        let withdraw = watch::Sender::new(false);
+        let orders = Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe() };
+        let identity = assignment.identity();
+        let running = Running { room: room.clone(), sid: sid.clone(), identity, withdraw };
+        inner.running.insert(id.clone(), running);
+        let mut end = End { id, rooms: self.clone(), report, told: false };
+        let (observers, asks) = (self.observers.clone(), self.asks.clone());
+        let tell = move |told: Told<'_>| match told {
+            Told::Joined => {
+                // A queue that is full has enough to do, and the next pass looks too.
+                let _ = asks.try_send(Ask::Ours { name: room.clone(), sid: sid.clone() });
+            }
+            Told::Over(ended) => end.tell(ended.clone()),
+        };
+        while inner.tasks.try_join_next().is_some() {}
+        inner.tasks.spawn(async move {
+            observer::observe(observers, assignment, left, orders, tell).await;
+        });
+    }
+
+    // ---- letting go --------------------------------------------------------------------------
+
+    /// Another worker observes the room.
+    pub(super) fn is_elsewhere(&self, sid: &str) {
+        self.inner().elsewhere.insert(sid.into(), Instant::now());
+    }
+
+    /// Nobody does any more.
+    pub(super) fn is_nowhere(&self, sid: &str) {
+        self.inner().elsewhere.remove(sid);
+    }
+
+    /// Leaves a room to another worker.
+    pub(super) fn withdraw(&self, sid: &str) {
+        for r in self.inner().running.values().filter(|r| r.sid == sid) {
+            tracing::debug!(room = masked(&r.room), "another worker was there first");
+            r.withdraw.send_replace(true);
+        }
+    }
+
+    fn ended(&self, id: &str, ended: &Ended) {
+        let mut inner = self.inner();
+        if let Some(running) = inner.running.remove(id)
+            && *ended == Ended::Removed
+        {
+            inner.barred.insert(running.sid, Instant::now());
+        }
+        drop(inner);
+        self.publish();
+    }
+
+    /// Returns when told to stop and nothing is left to do.
+    pub(super) async fn done(&self) {
+        let (mut stop, mut state) = (self.stop.clone(), self.state.subscribe());
+        loop {
+            match *stop.borrow_and_update() {
+                Stop::Run => {}
+                Stop::Drain if self.active() > 0 => {}
+                Stop::Drain | Stop::Now => return,
+            }
+            tokio::select! {
+                Ok(()) = stop.changed() => {}
+                Ok(()) = state.changed() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Waits for what is ending.
+    pub(super) async fn finish(&self) {
+        let mut tasks = std::mem::take(&mut self.inner().tasks);
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if timeout(FINISH_WITHIN, all).await.is_err() {
+            tracing::warn!("some rooms were not left in time");
+        }
+    }
+}
+
+/// Tells of an observation's end exactly once.
+struct End {
+    id: String,
+    rooms: Arc<Rooms>,
+    report: Option<Report>,
+    told: bool,
+}
+
+impl End {
+    fn tell(&mut self, ended: Ended) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        if let Ended::Failed(why) = &ended {
+            tracing::error!(job_id = self.id, error = why, "call not observed");
+        }
+        self.rooms.ended(&self.id, &ended);
+        if let Some(report) = &self.report {
+            // Nobody listens any more only when the process ends.
+            let _ = report.send((self.id.clone(), ended));
+        }
+    }
+}
+
+impl Drop for End {
+    /// Also if the observer panics: its room must not count for ever.
+    fn drop(&mut self) {
+        self.tell(Ended::Failed("the observer broke".into()));
+    }
+}
