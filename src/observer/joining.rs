@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use livekit_api::services::room::RoomClient;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -18,12 +19,12 @@ use crate::{
 
 /// One attempt to join, from the free place in the queue to the room.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
+/// While a join takes long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A server that cannot be reached for this long has no call of ours any more.
 const REJOIN_FOR: Duration = Duration::from_secs(10 * 60);
 /// Between attempts to come back: doubled up to the second.
 const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// A token of the server's is used without a question within this time.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 enum NoJoin {
@@ -35,6 +36,20 @@ enum NoJoin {
     Stopped,
     /// To be tried again.
     Failed(String),
+}
+
+/// Returns when the room is not there any more.
+async fn gone(api: &RoomClient, room: &str, expected: Option<&str>) -> NoJoin {
+    loop {
+        sleep(LOOK_EVERY).await;
+        match rejoin::look(api, room).await {
+            RoomState::There(sid) if expected.is_some_and(|e| e != sid) => {
+                return NoJoin::Replaced;
+            }
+            RoomState::Gone => return NoJoin::Gone,
+            RoomState::There(_) | RoomState::Unknown(_) => {}
+        }
+    }
 }
 
 impl Watch {
@@ -49,9 +64,12 @@ impl Watch {
                 Err(NoJoin::Stopped) => return Err(Ended::Done),
                 Err(NoJoin::Replaced) => return Err(Ended::NotOurs),
                 Err(NoJoin::Gone) => {
-                    return Err(Ended::Failed(
-                        "the room was gone before it could be joined".into(),
-                    ));
+                    tracing::info!(
+                        job_id = self.assignment.id,
+                        room = self.room_name,
+                        "the room was gone before it could be joined"
+                    );
+                    return Err(Ended::NotOurs);
                 }
                 Err(NoJoin::Failed(error)) => {
                     tracing::warn!(
@@ -81,8 +99,10 @@ impl Watch {
     /// One attempt, given up when we are told to stop now.
     ///
     /// A room that is gone must not be created again by joining it. So the server is asked first,
-    /// after the wait for a free place: only the assignment's own token, fresh from the server and
-    /// used at once, goes without.
+    /// after the wait for a free place, and the token is our own: should the room end just then, the
+    /// one that comes of our join is gone in a second and summons nobody. A job's own token would
+    /// open a room with all that belongs to it; it is used only where the server does not answer
+    /// questions.
     async fn join(
         &mut self,
         token: Option<&str>,
@@ -90,17 +110,15 @@ impl Watch {
     ) -> Result<Connection, NoJoin> {
         let mut stop = self.stop.clone();
         let attempt = async {
-            let (a, began) = (&self.assignment, Instant::now());
+            let a = &self.assignment;
             // Never closed, so there is always a permit in the end.
             let _permit = self.shared.joins.acquire().await;
-            if token.is_none() || began.elapsed() > FRESH {
-                match rejoin::look(&self.shared.api, &a.room).await {
-                    RoomState::There(sid) if expected.is_none_or(|e| e == sid) => {}
-                    RoomState::There(_) => return Err(NoJoin::Replaced),
-                    RoomState::Gone => return Err(NoJoin::Gone),
-                    RoomState::Unknown(error) => return Err(NoJoin::Failed(error)),
-                }
-            }
+            let token = match rejoin::look(&self.shared.api, &a.room).await {
+                RoomState::There(sid) if expected.is_none_or(|e| e == sid) => None,
+                RoomState::There(_) => return Err(NoJoin::Replaced),
+                RoomState::Gone => return Err(NoJoin::Gone),
+                RoomState::Unknown(error) => Some(token.ok_or(NoJoin::Failed(error))?),
+            };
             let identity = a.identity();
             let call = self.call.as_ref();
             let (since, ordinal) =
@@ -109,9 +127,13 @@ impl Watch {
             let own = rejoin::token(&self.shared.livekit, &a.room, &identity, badge);
             let own = own.map_err(NoJoin::Failed)?;
             let open = Connection::open(&a.url, token.unwrap_or(&own), &identity, a.by, self.clock);
-            match timeout(JOIN_WITHIN, open).await {
-                Ok(done) => done.map_err(NoJoin::Failed),
-                Err(_) => Err(NoJoin::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
+            tokio::select! {
+                done = timeout(JOIN_WITHIN, open) => match done {
+                    Ok(done) => done.map_err(NoJoin::Failed),
+                    Err(_) => Err(NoJoin::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
+                },
+                // The SDK waits 15 s for a room that has ended.
+                gone = gone(&self.shared.api, &a.room, expected) => Err(gone),
             }
         };
         tokio::select! {

@@ -66,8 +66,9 @@ pub(crate) struct Assignment {
     pub(crate) room_sid: Option<String>,
     /// Metadata of the job.
     pub(crate) metadata: String,
-    /// URL and token to join with; without a token we sign our own.
+    /// URL to join at.
     pub(crate) url: String,
+    /// The job's, for servers that answer no questions; we sign our own.
     pub(crate) token: Option<String>,
     /// How we learned of the room.
     pub(crate) by: Discovery,

@@ -40,8 +40,8 @@ const MAX_STREAMS: usize = 256;
 const MAX_STREAMS_EACH: usize = 16;
 /// Bytes of a data packet that are looked at.
 const MAX_PACKET: usize = 64 * 1024 + 1;
-/// The SDK's own attempts within one join; we try again ourselves.
-const JOIN_RETRIES: u32 = 1;
+/// None by the SDK itself: before each attempt we look whether the room is still there.
+const JOIN_RETRIES: u32 = 0;
 const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 /// For the SDK to tell who is there, after it has joined.
 const PRESENT_WITHIN: Duration = Duration::from_secs(1);

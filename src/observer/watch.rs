@@ -50,7 +50,7 @@ const LATE_MS: i64 = 2_000;
 pub(crate) enum Ended {
     /// With the room, or because we were told to stop.
     Done,
-    /// Another room has that name now.
+    /// The room is gone; another may have its name.
     NotOurs,
     Failed(String),
     /// Another worker observes it, and reports it.

@@ -137,7 +137,7 @@ impl Jobs {
             Ended::Done | Ended::Elsewhere | Ended::Removed => {
                 (JobStatus::JsSuccess, String::new())
             }
-            Ended::NotOurs => (JobStatus::JsFailed, "the room was replaced by another".into()),
+            Ended::NotOurs => (JobStatus::JsFailed, "the room is gone".into()),
             Ended::Failed(why) => (JobStatus::JsFailed, why),
         };
         update(id, status, error)

@@ -9,6 +9,8 @@ mod chaos;
 mod command_line;
 mod delivery;
 mod details;
+mod discovery;
+mod fleet;
 mod hostile;
 mod outbox;
 mod recovery;

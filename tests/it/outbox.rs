@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::*;
 
 /// Exit code, standard output, standard error.
-async fn outbox(s: &Scene, args: &[&str]) -> Result<(i32, String, String)> {
+pub(super) async fn outbox(s: &Scene, args: &[&str]) -> Result<(i32, String, String)> {
     let out = Command::new(binary())
         .arg("outbox")
         .args(args)

@@ -2,13 +2,20 @@
 //! an attribute, both sides' words as text streams, its session feed, and what it publishes for
 //! the record. It hears nothing; the script tells it what was said.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
-use livekit::{SendByteOptions, SendTextOptions, StreamTextOptions, StreamWriter};
+use livekit::{
+    SendByteOptions, SendTextOptions, StreamReader, StreamTextOptions, StreamWriter,
+    prelude::{LocalParticipant, RoomEvent},
+};
 use livekit_protocol::agent::{
     AgentSessionEvent, AgentSessionMessage, AgentSessionUsage, AgentState, ChatMessage, ChatRole,
-    LlmModelUsage, MetricsReport, ModelUsage, SttModelUsage, TtsModelUsage, UserState,
+    LlmModelUsage, MetricsReport, ModelUsage, SessionResponse, SttModelUsage, TtsModelUsage,
+    UserState,
     agent_session_event::{
         AgentStateChanged, ConversationItemAdded, Event, SessionUsageUpdated, UserStateChanged,
     },
@@ -16,10 +23,12 @@ use livekit_protocol::agent::{
     chat_context::{ChatItem, chat_item},
     chat_message::{ChatContent, chat_content::Payload},
     model_usage::Usage,
+    session_request,
+    session_response::{GetChatHistoryResponse, Response},
 };
 use pbjson_types::Timestamp;
 use prost::Message as _;
-use tokio::time::sleep;
+use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
 
 use crate::{
     person::Person,
@@ -27,6 +36,7 @@ use crate::{
 };
 
 const TRANSCRIPTION: &str = "lk.transcription";
+const SESSION: &str = "lk.agent.session";
 
 pub struct VoiceAgent {
     pub person: Person,
@@ -35,6 +45,8 @@ pub struct VoiceAgent {
     state: AgentState,
     /// Unix seconds: when the caller last stopped speaking.
     caller_stopped: Option<f64>,
+    /// The conversation so far, told to whoever asks for it.
+    history: Arc<Mutex<Vec<ChatItem>>>,
 }
 
 impl VoiceAgent {
@@ -50,7 +62,11 @@ impl VoiceAgent {
         };
         let person = Person::join(venue, &ticket).await?;
         let state = AgentState::AsInitializing;
-        let mut agent = Self { person, feed, state, caller_stopped: None };
+        let history = Arc::default();
+        if feed {
+            tokio::spawn(answer(person.room.subscribe(), person.me(), Arc::clone(&history)));
+        }
+        let mut agent = Self { person, feed, state, caller_stopped: None, history };
         agent.enter(AgentState::AsListening).await?;
         Ok(agent)
     }
@@ -202,7 +218,9 @@ impl VoiceAgent {
             created_at: Some(timestamp(now())),
             ..Default::default()
         };
-        let item = Some(ChatItem { item: Some(chat_item::Item::Message(message)) });
+        let item = ChatItem { item: Some(chat_item::Item::Message(message)) };
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(item.clone());
+        let item = Some(item);
         self.event(Event::ConversationItemAdded(ConversationItemAdded { item }), now()).await
     }
 
@@ -213,9 +231,40 @@ impl VoiceAgent {
         let created_at = Some(timestamp(at));
         let event = AgentSessionEvent { created_at, event: Some(event) };
         let message = AgentSessionMessage { message: Some(Message::Event(event)) };
-        let options = SendByteOptions::new_with_topic("lk.agent.session");
+        let options = SendByteOptions::new_with_topic(SESSION);
         self.person.me().send_bytes(message.encode_to_vec(), options).await?;
         Ok(())
+    }
+}
+
+/// Tells the history to those who ask, as a Python session does: to everybody in the room.
+async fn answer(
+    mut events: UnboundedReceiver<RoomEvent>,
+    us: LocalParticipant,
+    history: Arc<Mutex<Vec<ChatItem>>>,
+) {
+    while let Some(event) = events.recv().await {
+        let RoomEvent::ByteStreamOpened { reader, topic, .. } = event else { continue };
+        let Some(reader) = reader.take().filter(|_| topic == SESSION) else { continue };
+        let Ok(bytes) = reader.read_all().await else { continue };
+        let Ok(AgentSessionMessage { message: Some(Message::Request(r)) }) =
+            AgentSessionMessage::decode(bytes)
+        else {
+            continue;
+        };
+        if !matches!(r.request, Some(session_request::Request::GetChatHistory(_))) {
+            continue;
+        }
+        let items = history.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let response = SessionResponse {
+            request_id: r.request_id,
+            error: None,
+            response: Some(Response::GetChatHistory(GetChatHistoryResponse { items })),
+        };
+        let message = AgentSessionMessage { message: Some(Message::Response(response)) };
+        let options = SendByteOptions::new_with_topic(SESSION);
+        // Who has left the room cannot be told.
+        let _ = us.send_bytes(message.encode_to_vec(), options).await;
     }
 }
 

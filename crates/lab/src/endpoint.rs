@@ -135,6 +135,11 @@ impl Endpoint {
         lock(&self.shared).answers.extend(answers);
     }
 
+    /// From now on 200.
+    pub fn is_well(&self) {
+        lock(&self.shared).answers.clear();
+    }
+
     pub fn posts(&self) -> Vec<Post> {
         lock(&self.shared).posts.clone()
     }

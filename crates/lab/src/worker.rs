@@ -150,6 +150,11 @@ impl Worker {
         }
     }
 
+    /// How often this was logged about a room.
+    pub fn count(&self, message: &str, room: &str) -> usize {
+        self.log().iter().filter(|l| l["message"] == message && l["room"] == room).count()
+    }
+
     /// The address of its health page.
     ///
     /// # Errors

@@ -49,6 +49,8 @@ pub struct Config {
     pub room_update_interval: Duration,
     /// Wait between a room's wish for an agent and the offer to a worker. The real server needs 0.1–0.3 s.
     pub dispatch_delay: Duration,
+    /// How old job tokens are when they are given out: what a worker meets that is slow to join.
+    pub job_token_age: Duration,
     /// Tell others which `capabilities` a client has, as servers after 1.11 do. Newer SDKs then compress
     /// text streams.
     pub capabilities: bool,
@@ -91,6 +93,7 @@ impl Default for Config {
             quality_lost_after: Duration::from_millis(7500),
             room_update_interval: Duration::from_secs(5),
             dispatch_delay: Duration::ZERO,
+            job_token_age: Duration::ZERO,
             capabilities: false,
             webhook: None,
         }

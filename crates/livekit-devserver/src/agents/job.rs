@@ -198,10 +198,12 @@ async fn assign(hub: &Arc<Hub>, worker: &str, mut job: lk::Job, answer: &lk::Ava
     });
     let Some((api_key, permissions)) = who else { return };
     let room = job.room.clone().unwrap_or_default().name;
-    let token = token::sign(
-        &claims(&api_key, &room, &job.agent_name, permissions, answer),
-        hub.config.keys.get(&api_key).map_or("", String::as_str),
-    );
+    let mut claims = claims(&api_key, &room, &job.agent_name, permissions, answer);
+    let age = hub.config.job_token_age.as_secs();
+    claims.nbf = claims.nbf.saturating_sub(age);
+    claims.exp = claims.exp.saturating_sub(age);
+    let secret = hub.config.keys.get(&api_key).map_or("", String::as_str);
+    let token = token::sign(&claims, secret);
     job.state.get_or_insert_default().participant_identity = answer.participant_identity.clone();
     let running = RunningJob {
         id: job.id.clone(),

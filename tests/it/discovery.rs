@@ -1,0 +1,410 @@
+//! How the worker comes to its calls: by dispatch, by looking, by webhooks, by callers' joins.
+//!
+//! But for the first the callers' tokens name nobody.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use livekit::DisconnectReason;
+use livekit_devserver::{Config, WebhookConfig};
+use livekit_protocol::{CreateAgentDispatchRequest, RoomAgentDispatch, RoomConfiguration};
+use reqwest::StatusCode;
+
+use super::*;
+
+const BY: &str = "CALL_HISTORY_DISCOVERY";
+
+impl Scene {
+    /// A web caller whose token dispatches nobody.
+    async fn undispatched(&self, room: &str, identity: &str) -> Result<Person> {
+        let ticket = Ticket {
+            room: room.into(),
+            identity: identity.into(),
+            kind: "standard",
+            ..Default::default()
+        };
+        Person::join(&self.venue, &ticket).await
+    }
+
+    /// How the worker came to a room.
+    async fn came_by(&mut self, room: &str) -> Result<String> {
+        let deadline = tokio::time::Instant::now() + POSTED;
+        loop {
+            let log = self.worker.log();
+            let of = |l: &&Value| l["message"] == "joined" && l["room"] == room;
+            if let Some(line) = log.iter().find(of) {
+                return Ok(line["by"].as_str().unwrap_or_default().to_owned());
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{room} is not joined: {log:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Rooms stay empty for a moment only.
+fn short() -> Config {
+    Config { empty_timeout: Duration::from_secs(4), ..lab::server::quick() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_nobody_dispatched_us_to_is_found() -> Result<()> {
+    let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    assert_eq!(s.came_by(&room).await?, "reconciler");
+    let mut agent = s.agent().await?;
+    agent.says("hello there", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatch_is_not_forestalled_and_not_repeated() -> Result<()> {
+    // As slow as on a real server, and slower.
+    let config = Config { dispatch_delay: Duration::from_millis(500), ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
+    let room = s.room.clone();
+    let caller = s.web_in(&room, "alice").await?;
+    assert_eq!(s.came_by(&room).await?, "dispatch");
+    // A second dispatch for a room that is observed needs nobody.
+    let again = CreateAgentDispatchRequest {
+        agent_name: s.name.clone(),
+        room: room.clone(),
+        ..Default::default()
+    };
+    s.venue.dispatches().create_dispatch(again).await?;
+    s.worker.logs("job for a room that is observed already").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    assert_eq!(s.worker.count("joined", &room), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result<()> {
+    let mut s = Scene::at(Venue::dev(short()).await?, &[]).await?;
+    let room = s.room.clone();
+    s.venue.rooms().create_room(&room, Default::default()).await?;
+    // An agent is nobody a record could be about.
+    let agent = s.agent().await?;
+    // Its end is the proof: several looks went by, and nobody joined or kept it.
+    let gone = async {
+        while !s.venue.rooms().list_rooms(vec![room.clone()]).await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(POSTED, gone).await??;
+    assert_eq!(s.worker.count("joined", &room), 0);
+    drop(agent);
+    // One that ends while it is looked at is not made again.
+    for n in 0..10 {
+        let room = unique("brief");
+        let caller = s.undispatched(&room, "alice").await?;
+        tokio::time::sleep(Duration::from_millis(120 * n)).await;
+        s.venue.rooms().delete_room(&room).await?;
+        drop(caller);
+    }
+    let last = s.undispatched(&room, "bob").await?;
+    s.came_by(&room).await?;
+    let there = s.venue.rooms().list_rooms(vec![]).await?;
+    let names: Vec<&str> = there.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, [&*room], "a closed room was made again");
+    last.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
+    let mut s = Scene::at(
+        Venue::from_env().await?,
+        &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_DETAILS", "true")],
+    )
+    .await?;
+    s.worker.stops().await?;
+    let mut calls = vec![];
+    for n in 0..20 {
+        let room = unique("room");
+        let caller = s.undispatched(&room, &format!("caller-{n}")).await?;
+        let mut agent = VoiceAgent::join(&s.venue, &room, true).await?;
+        agent.says("what can I do for you", Duration::from_millis(5)).await?;
+        agent.hears(&caller.identity, "a table please", Duration::from_millis(5)).await?;
+        calls.push((room, caller, agent));
+    }
+    s.start_again().await?;
+    for (room, ..) in &calls {
+        assert_eq!(s.came_by(room).await?, "reconciler");
+    }
+    let mut rooms = vec![];
+    for (room, caller, mut agent) in calls {
+        agent.says("it is yours", Duration::from_millis(5)).await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        rooms.push(room);
+    }
+    for room in rooms {
+        s.room = room;
+        let r = s.record().await?;
+        assert_eq!(verdict(&r), ("completed", None));
+        assert_eq!(r["metrics"]["total_agent_utterances"], 2, "{r:#}");
+        assert_eq!(r["metrics"]["total_user_utterances"], 1, "{r:#}");
+        assert_eq!(r["metrics"]["longest_agent_utterance"], 6);
+        let seen = &r["details"]["observation"];
+        assert_eq!(seen["discovered_by"], "reconciler");
+        assert_eq!(seen["turns_from_history"], 2, "{seen:#}");
+        assert!(seen["late_seconds"].as_f64().unwrap() > 0.0);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dispatch_said_is_known_though_nobody_took_it() -> Result<()> {
+    let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
+    s.worker.stops().await?;
+    let agents = vec![RoomAgentDispatch {
+        agent_name: s.name.clone(),
+        metadata: r#"{"business_config": {"business_type": "clinic"}}"#.into(),
+        ..Default::default()
+    }];
+    let token =
+        livekit_api::access_token::AccessToken::with_api_key(&s.venue.api_key, &s.venue.api_secret)
+            .with_identity("alice")
+            .with_room_config(RoomConfiguration { agents, ..Default::default() })
+            .with_grants(livekit_api::access_token::VideoGrants {
+                room_join: true,
+                room: s.room.clone(),
+                ..Default::default()
+            })
+            .to_jwt()?;
+    let (caller, _events) =
+        livekit::Room::connect(&s.venue.url, &token, livekit::RoomOptions::default()).await?;
+    s.start_again().await?;
+    let room = s.room.clone();
+    assert_eq!(s.came_by(&room).await?, "reconciler");
+    caller.close().await?;
+    assert_eq!(s.record().await?["agent_config"]["business_type"], "clinic");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_name_that_is_used_again_at_once_is_another_call() -> Result<()> {
+    let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
+    let room = s.room.clone();
+    let mut ids = std::collections::BTreeSet::new();
+    for n in 1..=3 {
+        let caller = s.undispatched(&room, "alice").await?;
+        s.worker.logs_nth("call started", n, POSTED).await?;
+        s.venue.rooms().delete_room(&room).await?;
+        drop(caller);
+        let posts = s.posts(n).await?;
+        ids.insert(posts[n - 1].header("idempotency-key").to_owned());
+    }
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_no_place_is_told_of_and_taken_when_there_is_one() -> Result<()> {
+    let mut s = Scene::at(
+        Venue::from_env().await?,
+        &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_MAX_CALLS", "1")],
+    )
+    .await?;
+    let first = s.web("alice").await?;
+    let second = unique("room");
+    let waiting = s.undispatched(&second, "bob").await?;
+    let full = "no place for more calls, some are not observed; raise CALL_HISTORY_MAX_CALLS or \
+                the memory, or start another worker";
+    s.worker.logs(full).await?;
+    let page = format!("http://{}/", s.worker.health().await?);
+    let text = reqwest::get(&page).await?.text().await?;
+    assert!(text.contains("no place for more calls"), "{text}");
+    first.leaves(DisconnectReason::ClientInitiated).await?;
+    assert_eq!(s.came_by(&second).await?, "reconciler");
+    s.record().await?;
+    s.room = second;
+    waiting.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    assert_eq!(reqwest::get(&page).await?.text().await?, "OK");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_short_of_memory_takes_no_more_calls() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_MEMORY_MB", "1")]).await?;
+    let _caller = s.web_in(&s.room, "alice").await?;
+    let refused = s.worker.logs("job refused").await;
+    // The server knows that it is full, and does not even ask; the reconciler says so.
+    let full = "no place for more calls, some are not observed; raise CALL_HISTORY_MAX_CALLS or \
+                the memory, or start another worker";
+    s.worker.logs(full).await?;
+    let _ = refused;
+    let workers = s.venue.breakable()?.workers();
+    assert!((0.68..0.7).contains(&workers[0].load), "{workers:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_are_switched_off_do_nothing() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let mut s = Scene::at(venue, &[(BY, "dispatch")]).await?;
+    let room = s.room.clone();
+    let _unseen = s.undispatched(&room, "alice").await?;
+    let page = format!("http://{}", s.worker.health().await?);
+    let client = reqwest::Client::new();
+    let answer = client.post(format!("{page}/webhook")).body("{}").send().await?;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    // Longer than the reconciler would take.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(s.worker.count("joined", &room), 0);
+    // And without a registration nobody is dispatched.
+    let mut other =
+        Worker::start(Setup::new(binary(), &s.venue, &s.endpoint, "other").with(BY, "reconcile"))?;
+    let deadline = tokio::time::Instant::now() + POSTED;
+    while other.count("joined", &room) == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "{:#?}", other.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(s.venue.breakable()?.workers().len(), 1);
+    other.stops().await.or(Ok(()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_callers_join_is_offered_where_that_is_wanted() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let mut s = Scene::at(venue, &[(BY, "participant")]).await?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    assert_eq!(s.came_by(&room).await?, "participant_job");
+    // Everybody who joins is offered; one observer is enough.
+    let second = s.undispatched(&room, "bob").await?;
+    s.worker.logs("job for a room that is observed already").await?;
+    second.leaves(DisconnectReason::ClientInitiated).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    assert_eq!(s.worker.count("joined", &room), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_token_has_expired_is_joined_with_one_of_our_own() -> Result<()> {
+    let config = Config { job_token_age: Duration::from_secs(2 * 3600), ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
+    let caller = s.web("alice").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    assert_eq!(s.worker.count("joined", &s.room), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() -> Result<()> {
+    let config = Config { dispatch_delay: Duration::from_millis(100), ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
+    // Before the offer, in the middle of the join, after it.
+    for n in 0..20 {
+        let room = unique("brief");
+        let caller = s.web_in(&room, "alice").await?;
+        tokio::time::sleep(Duration::from_millis(60 + 5 * n)).await;
+        s.venue.rooms().delete_room(&room).await?;
+        drop(caller);
+    }
+    // The next call goes as ever, and nothing else is there.
+    let room = s.room.clone();
+    let caller = s.web_in(&room, "bob").await?;
+    s.came_by(&room).await?;
+    let gone = async {
+        while s.venue.rooms().list_rooms(vec![]).await?.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(3), gone).await??;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    Ok(())
+}
+
+// ---- webhooks --------------------------------------------------------------------------------
+
+/// A free port: the server must know where to post before the worker is there.
+async fn free_port() -> Result<u16> {
+    Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
+}
+
+async fn with_webhooks(discovery: &str) -> Result<Scene> {
+    let port = free_port().await?;
+    let webhook = WebhookConfig {
+        urls: vec![format!("http://127.0.0.1:{port}/webhook")],
+        api_key: "devkey".into(),
+    };
+    let config = Config { webhook: Some(webhook), ..lab::server::quick() };
+    let addr = format!("127.0.0.1:{port}");
+    Scene::at(Venue::dev(config).await?, &[(BY, discovery), ("CALL_HISTORY_HTTP_ADDR", &addr)])
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_alone_bring_the_worker_to_every_call() -> Result<()> {
+    let mut s = with_webhooks("dispatch, webhook").await?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    assert_eq!(s.came_by(&room).await?, "webhook");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    assert_eq!(s.worker.count("joined", &room), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it() -> Result<()> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use livekit_api::access_token::AccessToken;
+    use sha2::{Digest, Sha256};
+
+    let mut s =
+        Scene::at(Venue::dev(lab::server::quick()).await?, &[(BY, "dispatch, webhook")]).await?;
+    let room = s.room.clone();
+    let _caller = s.undispatched(&room, "alice").await?;
+    let sid = s.venue.rooms().list_rooms(vec![room.clone()]).await?[0].sid.clone();
+    let url = format!("http://{}/webhook", s.worker.health().await?);
+    let body = serde_json::json!({
+        "event": "participant_joined", "room": { "name": room, "sid": sid }, "new_field": 1,
+    })
+    .to_string();
+    let sign = |secret: &str, body: &str| {
+        let sha256 = STANDARD.encode(Sha256::digest(body.as_bytes()));
+        AccessToken::with_api_key("devkey", secret).with_sha256(&sha256).to_jwt()
+    };
+    let client = reqwest::Client::new();
+    let post = async |token: &str, body: String| {
+        let request = client.post(&url).header("authorization", token).body(body);
+        anyhow::Ok(request.send().await?.status())
+    };
+    let foreign = sign("another-secret-another-secret-xx", &body)?;
+    let right = sign(&s.venue.api_secret, &body)?;
+    assert_eq!(post("", body.clone()).await?, StatusCode::UNAUTHORIZED);
+    assert_eq!(post("garbage", body.clone()).await?, StatusCode::UNAUTHORIZED);
+    assert_eq!(post(&foreign, body.clone()).await?, StatusCode::UNAUTHORIZED);
+    let changed = body.replace("joined", "left");
+    assert_eq!(post(&right, changed).await?, StatusCode::UNAUTHORIZED, "for another body");
+    let nonsense = "not json";
+    let signed = sign(&s.venue.api_secret, nonsense)?;
+    assert_eq!(post(&signed, nonsense.into()).await?, StatusCode::BAD_REQUEST);
+    let large = "x".repeat(3 * 1024 * 1024);
+    // Refused at once, or the connection is closed under it.
+    let answer = post(&right, large).await;
+    assert!(answer.is_err() || answer.is_ok_and(|s| s == StatusCode::PAYLOAD_TOO_LARGE));
+    assert_eq!(s.worker.count("joined", &room), 0);
+    assert_eq!(post(&right, body.clone()).await?, StatusCode::OK);
+    assert_eq!(s.came_by(&room).await?, "webhook");
+    // What it says is only a hint: a room that is not there is not made.
+    let ghost = body.replace(&room, "ghost").replace(&sid, "RM_ghost");
+    assert_eq!(post(&sign(&s.venue.api_secret, &ghost)?, ghost).await?, StatusCode::OK);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(s.venue.rooms().list_rooms(vec![]).await?.len(), 1);
+    Ok(())
+}

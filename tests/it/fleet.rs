@@ -1,0 +1,378 @@
+//! Several workers of one name: every call has one observer, and keeps one when its worker goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::Result;
+use futures_util::future::try_join_all;
+use livekit::DisconnectReason;
+use livekit_devserver::{Config, WebhookConfig};
+use livekit_protocol::CreateAgentDispatchRequest;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+/// Workers that share a name and nothing else.
+struct Fleet {
+    venue: Venue,
+    endpoint: Endpoint,
+    name: String,
+    env: Vec<(String, String)>,
+    workers: Vec<Worker>,
+    folders: Vec<tempfile::TempDir>,
+}
+
+impl Fleet {
+    async fn new(venue: Venue, workers: usize, env: &[(&str, &str)]) -> Result<Self> {
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let (endpoint, name) = (Endpoint::start().await?, unique("fleet"));
+        let mut fleet = Self { venue, endpoint, name, env, workers: vec![], folders: vec![] };
+        for n in 0..workers {
+            fleet.folders.push(tempfile::tempdir()?);
+            let worker = fleet.start(n, &[])?;
+            fleet.workers.push(worker);
+        }
+        for worker in &mut fleet.workers {
+            worker.logs("registered").await?;
+        }
+        Ok(fleet)
+    }
+
+    /// The worker with the n-th data folder.
+    fn start(&self, n: usize, env: &[(&str, &str)]) -> Result<Worker> {
+        let data = self.folders[n].path().join("data");
+        let mut setup = setup(&self.venue, &self.endpoint, &self.name, &self.env, &[], &data);
+        for (key, value) in env {
+            setup = setup.with(key, value);
+        }
+        Worker::start(setup)
+    }
+
+    async fn restart(&mut self, n: usize) -> Result<()> {
+        self.workers[n] = self.start(n, &[])?;
+        self.workers[n].logs("registered").await?;
+        Ok(())
+    }
+
+    /// A caller whose token dispatches the fleet, or nobody.
+    async fn caller(&self, room: &str, dispatched: bool) -> Result<Person> {
+        let ticket = Ticket {
+            room: room.into(),
+            identity: "alice".into(),
+            kind: "standard",
+            agents: if dispatched { vec![self.name.clone()] } else { vec![] },
+            ..Default::default()
+        };
+        Person::join(&self.venue, &ticket).await
+    }
+
+    /// Our observers in a room, as the server lists them.
+    async fn observers(&self, room: &str) -> Result<Vec<String>> {
+        let all = self.venue.rooms().list_participants(room).await?;
+        let all = all.into_iter().map(|p| p.identity);
+        Ok(all.filter(|i| i.starts_with("call-history-")).collect())
+    }
+
+    /// Waits until each of these rooms has exactly one observer, and stays so for a while.
+    async fn settle(&self, rooms: &[String]) -> Result<()> {
+        let deadline = Instant::now() + POSTED;
+        let mut good = 0;
+        while good < 3 {
+            let counts = rooms.iter().map(async |r| anyhow::Ok(self.observers(r).await?.len()));
+            let counts = try_join_all(counts).await?;
+            good = if counts.iter().all(|n| *n == 1) { good + 1 } else { 0 };
+            assert!(Instant::now() < deadline, "observers: {counts:?}");
+            sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// Which worker observes a room.
+    fn holder(&self, room: &str) -> usize {
+        let holds = |w: &Worker| {
+            let left = w.count("another worker observes the room, left to it", room);
+            w.count("joined", room) + w.count("joined again", room) > left
+        };
+        self.workers.iter().position(holds).expect("nobody observes it")
+    }
+
+    /// The records of a room, one for each id.
+    async fn records(&mut self, room: &str) -> Result<Vec<Value>> {
+        let posts = self.endpoint.wait(room, 1, 2 * POSTED).await;
+        posts.with_context(|| self.tell(room))?;
+        // A second one would come as soon.
+        sleep(Duration::from_millis(500)).await;
+        let mut of: BTreeMap<String, Value> = BTreeMap::new();
+        for post in self.endpoint.about(room) {
+            of.entry(post.header("idempotency-key").to_owned()).or_insert(post.record()?);
+        }
+        Ok(of.into_values().collect())
+    }
+
+    /// The one record of a room, posted once.
+    async fn record(&mut self, room: &str) -> Result<Value> {
+        let mut records = self.records(room).await?;
+        let posts = self.endpoint.about(room).len();
+        assert_eq!((records.len(), posts), (1, 1), "{}", self.tell(room));
+        Ok(records.remove(0))
+    }
+
+    /// What the workers logged about a room.
+    fn tell(&self, room: &str) -> String {
+        let of = |(n, w): (usize, &Worker)| {
+            let lines = w.log().into_iter().filter(|l| l["room"] == room);
+            lines.map(|l| format!("worker {n}: {l}\n")).collect::<String>()
+        };
+        self.workers.iter().enumerate().map(of).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -> Result<()> {
+    let mut fleet = Fleet::new(Venue::from_env().await?, 5, &[LAYERS]).await?;
+    let rooms: Vec<String> = (0..200).map(|_| unique("room")).collect();
+    let callers = rooms.iter().enumerate().map(|(n, r)| fleet.caller(r, n % 2 == 0));
+    let callers = try_join_all(callers).await?;
+    fleet.settle(&rooms).await?;
+    for (n, worker) in fleet.workers.iter().enumerate() {
+        let left = "another worker observes the room, left to it";
+        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(left, r));
+        let held = held.count();
+        assert!(held >= 10, "worker {n} has {held} of 200");
+    }
+    try_join_all(callers.into_iter().map(|c| c.leaves(DisconnectReason::ClientInitiated))).await?;
+    for room in &rooms {
+        fleet.endpoint.wait(room, 1, POSTED).await.with_context(|| fleet.tell(room))?;
+    }
+    // One that came twice would be there by now.
+    sleep(Duration::from_secs(1)).await;
+    let posts = fleet.endpoint.posts();
+    let ids: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
+    assert_eq!((posts.len(), ids.len()), (200, 200));
+    Ok(())
+}
+
+/// On somebody else's server too.
+const LAYERS: (&str, &str) = ("CALL_HISTORY_DISCOVERY", "dispatch, reconcile");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
+    let mut urls = vec![];
+    let mut addrs = vec![];
+    for _ in 0..5 {
+        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+        urls.push(format!("http://127.0.0.1:{port}/webhook"));
+        addrs.push(format!("127.0.0.1:{port}"));
+    }
+    let webhook = Some(WebhookConfig { urls, api_key: "devkey".into() });
+    let venue = Venue::dev(Config { webhook, ..lab::server::quick() }).await?;
+    let all = ("CALL_HISTORY_DISCOVERY", "dispatch, reconcile, webhook, participant");
+    let mut fleet = Fleet::new(venue, 0, &[all]).await?;
+    for (n, addr) in addrs.iter().enumerate() {
+        fleet.folders.push(tempfile::tempdir()?);
+        let mut worker = fleet.start(n, &[("CALL_HISTORY_HTTP_ADDR", addr)])?;
+        worker.logs("registered").await?;
+        fleet.workers.push(worker);
+    }
+    for round in 0..3 {
+        let room = unique("room");
+        let caller = fleet.caller(&room, round % 2 == 0).await?;
+        let dispatches = (0..10).map(|_| {
+            let request = CreateAgentDispatchRequest {
+                agent_name: fleet.name.clone(),
+                room: room.clone(),
+                ..Default::default()
+            };
+            let api = fleet.venue.dispatches();
+            async move { api.create_dispatch(request).await }
+        });
+        try_join_all(dispatches).await?;
+        fleet.settle(std::slice::from_ref(&room)).await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        fleet.record(&room).await?;
+    }
+    Ok(())
+}
+
+/// Talks a turn with the agent.
+async fn turn(agent: &mut VoiceAgent, caller: &str) -> Result<()> {
+    agent.says("one two three", Duration::from_millis(20)).await?;
+    agent.hears(caller, "four five", Duration::from_millis(20)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
+    let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
+    let mut calls = vec![];
+    for _ in 0..6 {
+        let room = unique("room");
+        let caller = fleet.caller(&room, true).await?;
+        let agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
+        calls.push((room, caller, agent));
+    }
+    let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
+    fleet.settle(&rooms).await?;
+    for n in 0..fleet.workers.len() {
+        for (_, caller, agent) in &mut calls {
+            turn(agent, &caller.identity).await?;
+        }
+        // The first signal drains; these calls are longer than anybody waits.
+        fleet.workers[n].signal(15).await?;
+        fleet.workers[n]
+            .logs("draining: no new calls, those that are on go on; signal again to stop now")
+            .await?;
+        fleet.workers[n].signal(15).await?;
+        assert!(fleet.workers[n].ends(POSTED).await?.success());
+        fleet.settle(&rooms).await?;
+        fleet.restart(n).await?;
+    }
+    for (room, caller, mut agent) in calls {
+        turn(&mut agent, &caller.identity).await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        let r = fleet.record(&room).await?;
+        assert_eq!(verdict(&r), ("completed", None));
+        assert_eq!(r["metrics"]["total_agent_utterances"], 4, "{r:#}");
+        assert_eq!(r["metrics"]["total_user_utterances"], 4, "{r:#}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
+    // A dead client is noticed after 21 s; here sooner.
+    let config = Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() };
+    let mut fleet = Fleet::new(Venue::dev(config).await?, 2, &[]).await?;
+    let room = unique("room");
+    let caller = fleet.caller(&room, true).await?;
+    let mut agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
+    fleet.settle(std::slice::from_ref(&room)).await?;
+    turn(&mut agent, &caller.identity).await?;
+    let dead = fleet.holder(&room);
+    fleet.workers[dead].signal(9).await?;
+    let deadline = Instant::now() + POSTED;
+    while fleet.workers[1 - dead].count("joined", &room) == 0 {
+        assert!(Instant::now() < deadline, "{}", fleet.tell(&room));
+        sleep(Duration::from_millis(50)).await;
+    }
+    turn(&mut agent, &caller.identity).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = fleet.record(&room).await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2);
+    assert_eq!(r["metrics"]["total_user_utterances"], 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result<()> {
+    let config = Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() };
+    let mut fleet = Fleet::new(Venue::dev(config).await?, 2, &[]).await?;
+    let room = unique("room");
+    let caller = fleet.caller(&room, true).await?;
+    let mut agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
+    fleet.settle(std::slice::from_ref(&room)).await?;
+    turn(&mut agent, &caller.identity).await?;
+    let dead = fleet.holder(&room);
+    let other = 1 - dead;
+    // Its journal is on disk by then.
+    sleep(Duration::from_millis(700)).await;
+    fleet.workers[dead].signal(9).await?;
+    let deadline = Instant::now() + POSTED;
+    while fleet.workers[other].count("call started", &room) == 0 {
+        assert!(Instant::now() < deadline, "{}", fleet.tell(&room));
+        sleep(Duration::from_millis(50)).await;
+    }
+    fleet.restart(dead).await?;
+    let left = "another worker observes the room, left to it";
+    fleet.workers[other].logs_nth(left, 1, POSTED).await?;
+    turn(&mut agent, &caller.identity).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = fleet.record(&room).await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2);
+    assert!(r["outcomes"]["notes"].as_str().unwrap().contains("restarted"), "the one who saw it");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
+    let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
+    let mut calls = vec![];
+    for _ in 0..6 {
+        let room = unique("room");
+        let caller = fleet.caller(&room, true).await?;
+        let agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
+        calls.push((room, caller, agent));
+    }
+    let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
+    fleet.settle(&rooms).await?;
+    let frozen = fleet.holder(&rooms[0]);
+    for (_, caller, agent) in &mut calls {
+        turn(agent, &caller.identity).await?;
+    }
+    fleet.workers[frozen].signal(19).await?;
+    let thaw = Instant::now() + Duration::from_secs(60);
+    // New calls meanwhile: what the server offers to the frozen one is found by the others.
+    for _ in 0..6 {
+        let room = unique("room");
+        let caller = fleet.caller(&room, true).await?;
+        let agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
+        calls.push((room, caller, agent));
+    }
+    // One call ends while its worker cannot see it; the server notices that one's death 21 s late.
+    sleep(Duration::from_secs(35)).await;
+    let (first, caller, mut agent) = calls.remove(0);
+    turn(&mut agent, &caller.identity).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = fleet.records(&first).await?.remove(0);
+    assert_eq!(verdict(&r), ("completed", None), "by another worker");
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2, "{r:#}");
+    tokio::time::sleep_until(thaw).await;
+    fleet.workers[frozen].signal(18).await?;
+    let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
+    fleet.settle(&rooms).await?;
+    let late = 5;
+    for (n, (room, caller, mut agent)) in calls.into_iter().enumerate() {
+        turn(&mut agent, &caller.identity).await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        let r = fleet.record(&room).await?;
+        assert_eq!(verdict(&r), ("completed", None), "{}", fleet.tell(&room));
+        let turns = if n < late { 2 } else { 1 };
+        assert_eq!(r["metrics"]["total_agent_utterances"], turns, "{r:#}");
+        assert_eq!(r["metrics"]["total_user_utterances"], turns, "{r:#}");
+    }
+    // What it held of the first call it may tell as well: under the same id.
+    let ids: BTreeSet<String> = (fleet.endpoint.about(&first).iter())
+        .map(|p| p.header("idempotency-key").to_owned())
+        .collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result<()> {
+    let grace = ("CALL_HISTORY_END_GRACE", "0.5");
+    let config = Config { departure_timeout: Duration::from_secs(8), ..Config::default() };
+    let mut fleet = Fleet::new(Venue::dev(config).await?, 2, &[grace]).await?;
+    let room = unique("room");
+    let first = fleet.caller(&room, true).await?;
+    fleet.settle(std::slice::from_ref(&room)).await?;
+    first.leaves(DisconnectReason::ClientInitiated).await?;
+    fleet.endpoint.wait(&room, 1, POSTED).await?;
+    let second = fleet.caller(&room, false).await?;
+    let one = fleet.holder(&room);
+    fleet.workers[one].logs_nth("call started", 2, POSTED).await?;
+    // The other worker looks every two seconds or so.
+    sleep(Duration::from_secs(4)).await;
+    fleet.workers[one].signal(15).await?;
+    fleet.workers[one].signal(15).await?;
+    fleet.workers[one].ends(POSTED).await?;
+    fleet.workers[1 - one].logs("call started").await?;
+    second.leaves(DisconnectReason::ClientInitiated).await?;
+    let posts = fleet.endpoint.wait(&room, 2, POSTED).await?;
+    let ids: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
+    assert_eq!((posts.len(), ids.len()), (2, 2), "{}", fleet.tell(&room));
+    Ok(())
+}
