@@ -7,6 +7,7 @@
 mod calls;
 mod chaos;
 mod command_line;
+mod connection;
 mod delivery;
 mod details;
 mod discovery;

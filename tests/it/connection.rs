@@ -1,0 +1,246 @@
+//! The registration, against a server that does whatever a test wants.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use futures_util::{SinkExt, StreamExt};
+use livekit_protocol::{
+    AvailabilityRequest, Job, JobAssignment, RegisterWorkerResponse, Room as RoomInfo,
+    ServerMessage, WorkerMessage, WorkerStatus, agent_http::GoAway,
+    server_message::Message as ToWorker, worker_message::Message as FromWorker,
+};
+use prost::Message as _;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        http::StatusCode,
+    },
+};
+
+use super::*;
+
+/// Speaks the worker protocol, as told.
+struct Fake {
+    listener: TcpListener,
+    endpoint: Endpoint,
+    url: String,
+}
+
+type Socket = WebSocketStream<TcpStream>;
+
+impl Fake {
+    async fn new() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("ws://{}", listener.local_addr()?);
+        Ok(Self { listener, endpoint: Endpoint::start().await?, url })
+    }
+
+    /// A worker without a reconciler: it would ask this server for rooms.
+    fn worker(&self, env: &[(&str, &str)]) -> Result<Worker> {
+        let venue = Venue {
+            url: self.url.clone(),
+            api_key: "devkey".into(),
+            api_secret: "secret-secret-secret-secret-secret".into(),
+            dev: None,
+        };
+        let mut setup = Setup::new(binary(), &venue, &self.endpoint, "w");
+        for (key, value) in env {
+            setup = setup.with(key, value);
+        }
+        Worker::start(setup)
+    }
+
+    /// The next connection, at the agents' path; questions for rooms are not answered.
+    async fn socket(&self) -> Result<Socket> {
+        let accept = async {
+            loop {
+                let (stream, _) = self.listener.accept().await?;
+                if let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, only_agents).await {
+                    return anyhow::Ok(socket);
+                }
+            }
+        };
+        timeout(Duration::from_secs(45), accept).await.context("no connection")?
+    }
+
+    /// The next connection, registered.
+    async fn registered(&self) -> Result<Socket> {
+        let mut socket = self.socket().await?;
+        let FromWorker::Register(r) = receive(&mut socket).await? else {
+            bail!("the first message is no registration")
+        };
+        assert_eq!((r.agent_name.as_str(), r.r#type), ("w", 0));
+        let may = r.allowed_permissions.context("no permissions")?;
+        assert!(may.hidden && may.can_subscribe && may.can_publish_data && !may.can_publish);
+        let answer = RegisterWorkerResponse { worker_id: "AW_1".into(), ..Default::default() };
+        send(&mut socket, ToWorker::Register(answer)).await?;
+        Ok(socket)
+    }
+}
+
+/// Observers knock too.
+#[allow(clippy::result_large_err)]
+fn only_agents(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+    let refusal = || {
+        let mut refusal = ErrorResponse::new(None);
+        *refusal.status_mut() = StatusCode::NOT_FOUND;
+        refusal
+    };
+    if request.uri().path() == "/agent" { Ok(response) } else { Err(refusal()) }
+}
+
+async fn receive(socket: &mut Socket) -> Result<FromWorker> {
+    let next = async {
+        loop {
+            match socket.next().await.context("closed")?? {
+                Message::Binary(bytes) => {
+                    let message = WorkerMessage::decode(bytes)?.message;
+                    return message.context("an empty message");
+                }
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => bail!("{other:?}"),
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), next).await.context("nothing comes")?
+}
+
+/// The next message but for the load that is reported all the time.
+async fn answer(socket: &mut Socket) -> Result<FromWorker> {
+    loop {
+        match receive(socket).await? {
+            FromWorker::UpdateWorker(_) => {}
+            other => return Ok(other),
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, message: ToWorker) -> Result<()> {
+    let bytes = ServerMessage { message: Some(message) }.encode_to_vec();
+    Ok(socket.send(Message::Binary(bytes.into())).await?)
+}
+
+fn job(id: &str) -> Job {
+    let room =
+        RoomInfo { name: format!("room-{id}"), sid: format!("RM_{id}"), ..Default::default() };
+    Job { id: id.into(), room: Some(room), ..Default::default() }
+}
+
+/// Offers a job; whether it was taken.
+async fn offer(socket: &mut Socket, id: &str) -> Result<bool> {
+    let offer = AvailabilityRequest { job: Some(job(id)), resuming: false };
+    send(socket, ToWorker::Availability(offer)).await?;
+    let FromWorker::Availability(a) = answer(socket).await? else { bail!("no answer to {id}") };
+    assert_eq!(a.job_id, id);
+    assert_eq!(a.available, !a.participant_identity.is_empty());
+    Ok(a.available)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_is_dead_without_a_word_is_given_up_within_half_a_minute() -> Result<()> {
+    let fake = Fake::new().await?;
+    let _worker = fake.worker(&[])?;
+    // Open, and never read nor written again: no ping, no pong.
+    let _dead = fake.registered().await?;
+    let since = Instant::now();
+    let _next = fake.registered().await?;
+    let waited = since.elapsed();
+    assert!((20..31).contains(&waited.as_secs()), "{waited:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_registers_and_closes_is_not_hammered() -> Result<()> {
+    let fake = Fake::new().await?;
+    let mut worker = fake.worker(&[])?;
+    let began = Instant::now();
+    for _ in 0..5 {
+        drop(fake.registered().await?);
+    }
+    // The first retry is immediate; the next wait 0.25 s at least, then 0.5, 1.
+    assert!(began.elapsed() > Duration::from_millis(1_500), "{:?}", began.elapsed());
+    // And one that closes before it answers.
+    let lost = "not registered with LiveKit; calls that are on go on";
+    for _ in 0..2 {
+        drop(fake.socket().await?);
+    }
+    worker.logs_nth(lost, 7, POSTED).await?;
+    let _stays = fake.registered().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_go_elsewhere_the_worker_registers_anew_and_tells_its_jobs() -> Result<()> {
+    let fake = Fake::new().await?;
+    let _worker = fake.worker(&[])?;
+    let mut socket = fake.registered().await?;
+    assert!(offer(&mut socket, "AJ_one").await?);
+    let given =
+        JobAssignment { job: Some(job("AJ_one")), token: "token".into(), ..Default::default() };
+    send(&mut socket, ToWorker::Assignment(given)).await?;
+    assert!(matches!(answer(&mut socket).await?, FromWorker::UpdateJob(u) if u.job_id == "AJ_one"));
+    send(&mut socket, ToWorker::GoAway(GoAway::default())).await?;
+    let mut socket = fake.registered().await?;
+    let first = receive(&mut socket).await?;
+    assert!(matches!(&first, FromWorker::MigrateJob(m) if m.job_ids == ["AJ_one"]), "{first:?}");
+    // The same room is not taken twice.
+    let offer = AvailabilityRequest { job: Some(job("AJ_one")), resuming: false };
+    send(&mut socket, ToWorker::Availability(offer)).await?;
+    let again = answer(&mut socket).await?;
+    assert!(matches!(&again, FromWorker::Availability(a) if a.terminate && !a.available));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_kept_for_a_job_that_never_comes_is_free_again() -> Result<()> {
+    let fake = Fake::new().await?;
+    let _worker = fake.worker(&[("CALL_HISTORY_MAX_CALLS", "1")])?;
+    let mut socket = fake.registered().await?;
+    assert!(offer(&mut socket, "AJ_one").await?);
+    assert!(!offer(&mut socket, "AJ_two").await?, "full");
+    let full = async {
+        loop {
+            if let FromWorker::UpdateWorker(u) = receive(&mut socket).await? {
+                assert!(u.load.is_finite() && u.load < 0.7);
+                if u.status == Some(WorkerStatus::WsAvailable as i32) && u.load == 0.0 {
+                    return anyhow::Ok(());
+                }
+            }
+        }
+    };
+    timeout(POSTED, full).await??;
+    assert!(offer(&mut socket, "AJ_three").await?);
+    // The one that comes too late is refused.
+    let late =
+        JobAssignment { job: Some(job("AJ_one")), token: "token".into(), ..Default::default() };
+    send(&mut socket, ToWorker::Assignment(late)).await?;
+    let FromWorker::UpdateJob(u) = answer(&mut socket).await? else { bail!("no word of it") };
+    assert_eq!((u.job_id.as_str(), u.error.as_str()), ("AJ_one", "assigned too late"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_sends_that_nobody_understands_is_survived() -> Result<()> {
+    let fake = Fake::new().await?;
+    let _worker = fake.worker(&[])?;
+    let mut socket = fake.registered().await?;
+    // A kind of message of tomorrow, a text, jobs without anything in them.
+    socket.send(Message::Binary(vec![0xfa, 0x3f, 0x01, b'x'].into())).await?;
+    socket.send(Message::text("hello")).await?;
+    send(&mut socket, ToWorker::Availability(AvailabilityRequest::default())).await?;
+    let refused = answer(&mut socket).await?;
+    assert!(matches!(refused, FromWorker::Availability(a) if !a.available));
+    send(&mut socket, ToWorker::Assignment(JobAssignment::default())).await?;
+    assert!(offer(&mut socket, "AJ_one").await?, "it goes on");
+    // What is no message at all ends the connection, and the next one is as good.
+    socket.send(Message::Binary(vec![0xff; 64].into())).await?;
+    let mut socket = fake.registered().await?;
+    assert!(offer(&mut socket, "AJ_two").await?);
+    Ok(())
+}
