@@ -15,12 +15,13 @@ from .agent import job
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", default="", help="agent name; none takes unnamed dispatches")
+    parser.add_argument("--idle", type=int, default=4, help="processes that wait for a job")
     options = parser.parse_args()
 
     server = AgentServer(
         # A process for each call, as in production: one can be killed alone.
         job_executor_type=JobExecutorType.PROCESS,
-        num_idle_processes=4,
+        num_idle_processes=options.idle,
         preload_modules=["harness.agent"],
         # A shared machine may be busy: a full worker would be offered no job, and the
         # call would be one without an agent.

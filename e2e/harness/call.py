@@ -50,9 +50,17 @@ class Call:
     """Use as `async with lab.call("name", script) as call:`; `agent` is "python" or "node"."""
 
     def __init__(
-        self, lab, name: str, script: Script, *, agent="python", product=None, endpoint=None
+        self,
+        lab,
+        name: str,
+        script: Script,
+        *,
+        agent="python",
+        product=None,
+        endpoint=None,
+        server=None,
     ) -> None:
-        self.lab, self.server = lab, lab.server
+        self.lab, self.server = lab, server or lab.server
         self.product, self.endpoint = product or lab.product, endpoint or lab.endpoint
         mark = uuid.uuid4().hex[:6]
         self.room = f"{name}-{mark}"

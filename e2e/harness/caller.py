@@ -82,9 +82,10 @@ class Caller(Ears):
         self.room.on("reconnecting", lambda: self._tell("reconnecting"))
         self.room.on("reconnected", lambda: self._tell("reconnected"))
 
-    async def join(self, *, microphone: bool = True) -> None:
+    async def join(self, *, microphone: bool = True, listening: bool = True) -> None:
         self._tell("joins")
-        await self.room.connect(self._url, self._token)
+        options = rtc.RoomOptions(auto_subscribe=listening)
+        await self.room.connect(self._url, self._token, options)
         self._tell("joined", sid=self.room.local_participant.sid)
         for participant in self.room.remote_participants.values():
             self._on_attributes(participant.attributes, participant)
@@ -92,6 +93,13 @@ class Caller(Ears):
             self._mouth = Mouth(self.room, self.room.local_participant.identity)
             await self._mouth.open()
             self._tell("microphone")
+
+    def listens(self) -> None:
+        """From now on to those who are there; not before, if it joined without listening."""
+        self._tell("listens")
+        for participant in self.room.remote_participants.values():
+            for publication in participant.track_publications.values():
+                publication.set_subscribed(True)
 
     def _on_attributes(self, changed: dict[str, str], participant) -> None:
         if state := changed.get("lk.agent.state"):

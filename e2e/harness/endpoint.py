@@ -31,21 +31,25 @@ class Endpoint:
     def __init__(self) -> None:
         self.posts: list[Post] = []
         self.answers: list[int] = []
+        self.events: list[dict] = []
+        """LiveKit's webhooks, where a server is told to send them to `hooks`."""
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._port = 0
-        self.url = ""
+        self.url = self.hooks = ""
 
     async def start(self) -> None:
         """Listens; after a `stop`, at the same address as before."""
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/calls", self._take)
+        app.router.add_post("/hooks", self._hear)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self._port}/calls"
+        self.hooks = f"http://127.0.0.1:{self._port}/hooks"
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -55,6 +59,10 @@ class Endpoint:
             self.posts.append(post)
             self._changed.notify_all()
         return web.Response(status=status)
+
+    async def _hear(self, request: web.Request) -> web.Response:
+        self.events.append(json.loads(await request.read()))
+        return web.Response()
 
     def of(self, room: str) -> list[Post]:
         return [post for post in self.posts if post.room == room]

@@ -35,6 +35,7 @@ class Lab:
         self._agents: list[Child] = []
         self._node_worker: asyncio.Future[Child] | None = None
         self._endpoints: list[Endpoint] = []
+        self._servers: list[Server] = []
 
     async def open(self) -> None:
         self.server = await Server.find(self.directory)
@@ -52,17 +53,27 @@ class Lab:
         self._endpoints.append(endpoint)
         return endpoint
 
-    async def new_product(self, endpoint: Endpoint, suffix: str = "", **settings: str) -> Product:
+    async def new_server(self, *options: str) -> Server:
+        """A development server of its own, whatever the others run on."""
+        server = await Server.start(self.directory, *options)
+        self._servers.append(server)
+        return server
+
+    async def new_product(
+        self, endpoint: Endpoint, suffix: str = "", *, server: Server | None = None, **settings: str
+    ) -> Product:
         """Starts the product; a second one needs a suffix to be dispatched apart."""
         directory = tempfile.mkdtemp(prefix="product-", dir=self.directory)
-        name = self.server.observer + suffix
-        product = await Product.start(self.server, endpoint.url, directory, name, **settings)
+        server = server or self.server
+        name = server.observer + suffix
+        product = await Product.start(server, endpoint.url, directory, name, **settings)
         self.products.append(product)
         return product
 
-    async def voice_agent(self, name: str) -> Child:
+    async def voice_agent(self, name: str, *, server: Server | None = None, idle=4) -> Child:
         """Starts a worker of Python voice agents, and waits until it is registered."""
-        return await self._worker(sys.executable, "-m", "harness.agent_worker", "--name", name)
+        command = [sys.executable, "-m", "harness.agent_worker", "--name", name]
+        return await self._worker(*command, "--idle", str(idle), server=server)
 
     async def node_agents(self) -> None:
         """Waits for the worker of Node voice agents; the first to ask has it started."""
@@ -73,11 +84,11 @@ class Lab:
             self._node_worker = asyncio.ensure_future(self._worker(*command))
         await asyncio.shield(self._node_worker)
 
-    async def _worker(self, *command: str) -> Child:
+    async def _worker(self, *command: str, server: Server | None = None) -> Child:
         child = await Child.start(
             *command,
             name="voice agent",
-            env=plain_environment(**self.server.settings(), PYTHONUNBUFFERED="1"),
+            env=plain_environment(**(server or self.server).settings(), PYTHONUNBUFFERED="1"),
             cwd=self.home,
         )
         self._agents.append(child)
@@ -96,10 +107,11 @@ class Lab:
             self._keep_log(f"agent-{number}", agent)
         for endpoint in self._endpoints:
             await endpoint.stop()
-        if hasattr(self, "server"):
-            await self.server.stop()
-            if self.server.child:
-                self._keep_log("server", self.server.child)
+        servers = [self.server] if hasattr(self, "server") else []
+        for number, server in enumerate(servers + self._servers):
+            await server.stop()
+            if server.child:
+                self._keep_log(f"server-{number}", server.child)
         if os.environ.get("E2E_KEEP"):
             print(f"kept: {self.directory}")
         else:

@@ -48,6 +48,8 @@ class Product:
             CALL_HISTORY_AGENT_NAME=agent_name,
             CALL_HISTORY_DATA_DIR=data,
             CALL_HISTORY_HTTP_ADDR="127.0.0.1:0",
+            # Scenarios share a server: a product looks for calls only where a scenario says so.
+            CALL_HISTORY_DISCOVERY="dispatch",
             CALL_HISTORY_LOG_FORMAT="json",
             JWT_SECRET=JWT_SECRET,
         )

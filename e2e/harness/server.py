@@ -36,12 +36,19 @@ class Server:
             key, secret = os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"]
             observer = f"call-history-e2e-{mark}"
             return cls(url, key, secret, f"e2e-voice-{mark}", f"e2e-node-{mark}", observer)
+        return await cls.start(directory)
+
+    @classmethod
+    async def start(cls, directory: str, *options: str) -> "Server":
+        """A development server of its own."""
+        mark = uuid.uuid4().hex[:6]
         binary = os.environ.get("LIVEKIT_DEVSERVER_BIN")
         assert binary, "set LIVEKIT_URL (and keys) or LIVEKIT_DEVSERVER_BIN, see e2e/README.md"
         child = await Child.start(
             os.path.abspath(binary),
             "--port",
             "0",
+            *options,
             name="dev server",
             env=plain_environment(),
             cwd=directory,
