@@ -181,7 +181,7 @@ impl Watch {
             took_ms = millis(began.elapsed()),
             "joined"
         );
-        (self.tell)(Told::Joined);
+        (self.report)(Told::Joined);
         self.note_start();
         if self.live && self.came_late() {
             self.ask_for_history(c.us());
@@ -235,7 +235,7 @@ impl Watch {
                         away_ms = millis(began.elapsed()),
                         "joined again"
                     );
-                    (self.tell)(Told::Joined);
+                    (self.report)(Told::Joined);
                     self.asked.clear();
                     self.compare_presence(&c, lost_at);
                     return Some(c);

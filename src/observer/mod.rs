@@ -6,7 +6,7 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | [`watch`] | the life of one observation: events, deadlines, the end |
+//! | [`watch`] | the life of one observation: events and deadlines |
 //! | [`joining`] | into the room, and into it again |
 //! | [`room`] | one connection to the room, and what its events mean |
 //! | [`presence`] | who is really gone, and who only seems so |
@@ -14,13 +14,16 @@
 //! | [`streams`] | reading text and byte streams, with bounds |
 //! | [`session_feed`] | the agent's own feed, and asking for its history |
 //! | [`rejoin`] | coming back into a room that lives on |
+//! | [`telling`] | the end of a call, and its record |
 //! | [`claim`] | which worker observes a room |
+//! | [`handover`] | leaving a call to another worker |
 //! | [`liveness`] | finding out that a room went deaf |
 //! | [`gate`] | no room is joined by name behind our back |
 //! | [`websocket`] | the signalling connection with small buffers |
 
 mod claim;
 mod gate;
+mod handover;
 mod joining;
 mod liveness;
 mod participants;
@@ -29,6 +32,7 @@ mod rejoin;
 mod room;
 mod session_feed;
 mod streams;
+mod telling;
 mod watch;
 mod websocket;
 

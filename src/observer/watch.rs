@@ -1,5 +1,5 @@
-//! The life of one observation: join, watch, come back when the room is lost, tell each call's
-//! end, leave with the room.
+//! The life of one observation: join, watch, come back when the room is lost, leave with the room
+//! or when another worker has it.
 
 use std::{
     collections::BTreeSet,
@@ -11,19 +11,20 @@ use std::{
 use livekit::prelude::LocalParticipant;
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    Assignment, Observers, claim, liveness,
+    Assignment, Observers,
+    handover::LINGER,
+    liveness,
     presence::Presence,
     room::{Connection, Notice},
     session_feed,
 };
 use crate::{
     call::{
-        Call, CallHistory, Event, Fact, Moment, Phase,
-        ending::Basis,
+        Call, Event, Fact, Moment, Phase,
         event::{FeedMessage, LeaveReason},
         published::Problem,
     },
@@ -33,15 +34,8 @@ use crate::{
     telemetry::masked,
 };
 
-/// What is left in the streams of a room that has ended.
-const REST_WITHIN: Duration = Duration::from_millis(40);
 /// For the caller's coming to be on the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
-/// For another worker to take a call that we have to leave.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(6);
-/// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes
-/// that longer.
-const LINGER: Duration = Duration::from_secs(25);
 /// A caller who was there longer than this before us may have said something.
 const LATE_MS: i64 = 2_000;
 
@@ -80,7 +74,7 @@ pub(crate) async fn observe(
     assignment: Assignment,
     left: Option<LeftBehind>,
     orders: Orders,
-    tell: impl FnMut(Told<'_>) + Send + 'static,
+    report: impl FnMut(Told<'_>) + Send + 'static,
 ) -> Ended {
     let clock = left.as_ref().map_or_else(Clock::start, |l| Clock::start_after(l.last_at));
     let panics = shared.panics.clone();
@@ -91,7 +85,7 @@ pub(crate) async fn observe(
         clock,
         stop: orders.stop,
         withdraw: orders.withdraw,
-        tell: Box::new(tell),
+        report: Box::new(report),
         panics,
         call: None,
         journal: None,
@@ -108,7 +102,7 @@ pub(crate) async fn observe(
     };
     let (ended, mut connection) = watch.run(left).await;
     watch.forget_journal();
-    (watch.tell)(Told::Over(&ended));
+    (watch.report)(Told::Over(&ended));
     // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them
     // panic.
     if let Some(left) = connection.as_mut().and_then(Connection::close) {
@@ -139,7 +133,7 @@ pub(super) struct Watch {
     pub(super) clock: Clock,
     pub(super) stop: watch::Receiver<Stop>,
     withdraw: watch::Receiver<bool>,
-    pub(super) tell: Box<dyn FnMut(Told<'_>) + Send>,
+    pub(super) report: Box<dyn FnMut(Told<'_>) + Send>,
     pub(super) panics: watch::Receiver<u64>,
     /// `None` before the first join.
     pub(super) call: Option<Call>,
@@ -319,28 +313,6 @@ impl Watch {
         }
     }
 
-    /// Looks for another worker that takes the room.
-    fn hand_over(&self) -> oneshot::Receiver<bool> {
-        let (tell, taken) = oneshot::channel();
-        let (shared, room, us) =
-            (self.shared.clone(), self.assignment.room.clone(), self.assignment.identity());
-        tokio::spawn(async move {
-            let (api, badge) = (&shared.api, &shared.badge);
-            // Nobody listens any more only when the room has ended.
-            let _ = tell.send(claim::hand_over(api, badge, &room, &us, HAND_OVER_WITHIN).await);
-        });
-        taken
-    }
-
-    async fn wait_for_the_end(&mut self, c: &mut Connection) {
-        let end = async { while !matches!(c.next().await.1, Notice::Disconnected(_)) {} };
-        tokio::select! {
-            _ = timeout(LINGER, end) => {}
-            // A sender that is gone means that the process ends.
-            _ = self.stop.wait_for(|s| *s == Stop::Now) => {}
-        }
-    }
-
     fn due(&self, echo_by: Option<Instant>) -> Option<Instant> {
         let call = match self.call.as_ref().map(|c| c.phase(self.clock.now())) {
             Some(Phase::Ending(at)) => Some(self.clock.instant(at)),
@@ -411,16 +383,6 @@ impl Watch {
         }
     }
 
-    /// For a worker that takes this room over.
-    fn tell_ordinal(&self) {
-        let ordinal = self.call.as_ref().map_or(0, Call::ordinal);
-        if ordinal > 0 {
-            let (api, room, us) =
-                (self.shared.api.clone(), self.assignment.room.clone(), self.assignment.identity());
-            tokio::spawn(async move { claim::tell_ordinal(&api, &room, &us, ordinal).await });
-        }
-    }
-
     /// Something may have been said before we came, and the one who knows is there.
     pub(super) fn came_late(&self) -> bool {
         self.call.as_ref().is_some_and(|c| c.watched_late(LATE_MS))
@@ -482,95 +444,6 @@ impl Watch {
 
     fn caller_present(&self) -> bool {
         self.call.as_ref().is_some_and(Call::caller_present)
-    }
-
-    // ---- ending ------------------------------------------------------------------------------
-
-    /// The last call in this room, if one is on.
-    pub(super) async fn room_over(
-        &mut self,
-        c: Option<&mut Connection>,
-        reason: LeaveReason,
-        ended_at: Moment,
-    ) {
-        if let Some(c) = c {
-            for (at, fact) in c.rest(REST_WITHIN).await {
-                self.apply(at, fact);
-            }
-        }
-        self.apply(ended_at, Fact::RoomEnded { reason });
-        if self.live {
-            self.call_over().await;
-        } else if self.calls == 0 {
-            tracing::info!(
-                job_id = self.assignment.id,
-                room = self.room_name,
-                "room ended without a caller, nothing to report"
-            );
-        }
-    }
-
-    /// The call is over while we are not in the room: nor do we see how the next one begins.
-    pub(super) async fn call_over_unseen(&mut self) {
-        self.call_over().await;
-        self.apply(self.clock.now(), Fact::Blind);
-    }
-
-    pub(super) async fn call_over(&mut self) {
-        let Some(call) = self.tell().await else { return };
-        let (next, event) = call.next(self.clock.now());
-        if !next.opted_out() {
-            let journal = self.shared.journals.begin(&next);
-            journal.append(&event);
-            self.journal = Some(journal);
-        }
-        self.call = Some(next);
-    }
-
-    /// Hands the record over.
-    pub(super) async fn tell(&mut self) -> Option<Call> {
-        let call = self.call.take()?;
-        self.calls += 1;
-        self.live = false;
-        self.problems.clear();
-        if call.opted_out() {
-            tracing::info!(
-                room = self.room_name,
-                "call ended; opted out of recording, nothing is stored or sent"
-            );
-        } else if let Some(record) = catch_unwind(AssertUnwindSafe(|| call.record()))
-            .unwrap_or_else(|_| call.record_without_metrics())
-        {
-            self.log_end(&call, &record);
-            self.shared.delivery.submit(&record, self.journal.take()).await;
-        }
-        self.forget_journal();
-        Some(call)
-    }
-
-    /// A room that is over leaves no journal of a call that never was.
-    fn forget_journal(&mut self) {
-        if let Some(journal) = self.journal.take() {
-            journal.forget();
-        }
-    }
-
-    fn log_end(&self, call: &Call, r: &CallHistory) {
-        let m = &r.metrics;
-        tracing::info!(
-            call_id = r.call_id,
-            room = self.room_name,
-            status = r.status.as_str(),
-            reason = call.known_reason(),
-            duration_s = r.duration_seconds,
-            end_time_basis = call.end_basis().map(Basis::as_str),
-            user_utterances = m.total_user_utterances,
-            agent_utterances = m.total_agent_utterances,
-            interruptions = m.interruption_count,
-            silences = m.silence_count,
-            stages = r.stage_timeline.len(),
-            "call ended"
-        );
     }
 }
 

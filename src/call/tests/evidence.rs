@@ -472,3 +472,50 @@ fn what_was_not_seen_before_the_call_says_nothing_of_it() {
     let r = t.ends(16_000);
     assert_eq!((r.metrics.silence_count, r.outcomes.notes), (0, None));
 }
+
+#[test]
+fn what_was_said_before_we_came_is_no_silence() {
+    let late = |history: bool| {
+        let mut t = Told::new();
+        // Both were there for half a minute.
+        for (who, kind) in [("caller", Kind::Standard), ("agent", Kind::Agent)] {
+            t.fact(
+                0,
+                Fact::Joined(crate::call::event::Joined {
+                    identity: who.into(),
+                    sid: format!("PA_{who}"),
+                    kind,
+                    name: String::new(),
+                    metadata: String::new(),
+                    attributes: map(&[]),
+                    joined_at: at(-30_000),
+                }),
+            );
+        }
+        if history {
+            let said = |id: &str, by, text: &str, from: i64| Item {
+                created_at: Some(at(from + 1_000)),
+                started_at: Some(at(from)),
+                stopped_at: Some(at(from + 1_000)),
+                ..item(id, by, text, None)
+            };
+            let items = vec![
+                said("i1", By::Agent, "good morning", -29_000),
+                said("i2", By::User, "hello", -27_000),
+                said("i3", By::Agent, "what can I do", -17_000),
+            ];
+            let message = FeedMessage::History { items, handoffs: vec![], tools: vec![] };
+            t.fact(100, Fact::Feed { identity: "agent".into(), message });
+        }
+        t.agent_says(1_000, 2_000, "and now");
+        t.fact(2_100, Fact::Speaking { identity: "caller".into(), speaking: true });
+        t.fact(3_000, Fact::Speaking { identity: "caller".into(), speaking: false });
+        t.ends(4_000).metrics
+    };
+    let unknown = late(false);
+    assert_eq!((unknown.silence_count, unknown.total_agent_utterances), (0, 1));
+    // The agent's history shows that there were two: before its second answer, and after it.
+    let known = late(true);
+    assert_eq!((known.total_agent_utterances, known.total_user_utterances), (3, 1));
+    assert_eq!(known.silence_count, 2);
+}

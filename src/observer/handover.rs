@@ -1,0 +1,53 @@
+//! What an observer tells other workers, and how it leaves a call to them ([`claim`] says how they
+//! find each other).
+
+use std::time::Duration;
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    claim,
+    room::{Connection, Notice},
+    watch::Watch,
+};
+use crate::{call::Call, stop::Stop};
+
+/// For another worker to take a call that we have to leave.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(6);
+/// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes
+/// that longer.
+pub(super) const LINGER: Duration = Duration::from_secs(25);
+
+impl Watch {
+    /// Looks for another worker that takes the room.
+    pub(super) fn hand_over(&self) -> oneshot::Receiver<bool> {
+        let (tell, taken) = oneshot::channel();
+        let (shared, room, us) =
+            (self.shared.clone(), self.assignment.room.clone(), self.assignment.identity());
+        tokio::spawn(async move {
+            let (api, badge) = (&shared.api, &shared.badge);
+            // Nobody listens any more only when the room has ended.
+            let _ = tell.send(claim::hand_over(api, badge, &room, &us, HAND_OVER_WITHIN).await);
+        });
+        taken
+    }
+
+    pub(super) async fn wait_for_the_end(&mut self, c: &mut Connection) {
+        let end = async { while !matches!(c.next().await.1, Notice::Disconnected(_)) {} };
+        tokio::select! {
+            _ = timeout(LINGER, end) => {}
+            // A sender that is gone means that the process ends.
+            _ = self.stop.wait_for(|s| *s == Stop::Now) => {}
+        }
+    }
+
+    /// For a worker that takes this room over.
+    pub(super) fn tell_ordinal(&self) {
+        let ordinal = self.call.as_ref().map_or(0, Call::ordinal);
+        if ordinal > 0 {
+            let (api, room, us) =
+                (self.shared.api.clone(), self.assignment.room.clone(), self.assignment.identity());
+            tokio::spawn(async move { claim::tell_ordinal(&api, &room, &us, ordinal).await });
+        }
+    }
+}
