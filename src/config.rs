@@ -19,7 +19,7 @@ mod file;
 mod layers;
 mod profiles;
 
-pub(crate) use layers::Layers;
+pub(crate) use layers::{Layers, RoomNames};
 
 use crate::{call::profile::Profiles, delivery::Cap};
 
@@ -38,6 +38,8 @@ const AGENT_NAME: &str = "CALL_HISTORY_AGENT_NAME";
 const DATA_DIR: &str = "CALL_HISTORY_DATA_DIR";
 /// How rooms are found.
 const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
+/// Which rooms are looked for, by name.
+const ROOMS: &str = "CALL_HISTORY_ROOMS";
 /// Megabytes of memory; near it the worker says FULL.
 const MAX_MEMORY_MB: &str = "CALL_HISTORY_MAX_MEMORY_MB";
 /// Calls observed at the same time; above it the worker says FULL.
@@ -75,6 +77,7 @@ const KNOWN: &[&str] = &[
     AGENT_NAME,
     DATA_DIR,
     DISCOVERY,
+    ROOMS,
     MAX_CALLS,
     MAX_MEMORY_MB,
     SILENCE_THRESHOLD,
@@ -117,6 +120,7 @@ pub(crate) struct Config {
     pub(crate) agent_name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) layers: Layers,
+    pub(crate) rooms: RoomNames,
     pub(crate) max_calls: usize,
     /// Bytes; `None`: what the container is given.
     pub(crate) max_memory: Option<u64>,
@@ -388,6 +392,8 @@ impl Config {
             t.wrong(DISCOVERY, e);
             Layers::default()
         });
+        let rooms =
+            t.optional(ROOMS).map_or_else(RoomNames::default, |text| RoomNames::parse(&text));
         let silence_threshold = t.seconds(SILENCE_THRESHOLD, 5.0, 3600.0);
         if silence_threshold.is_zero() {
             t.wrong(SILENCE_THRESHOLD, "must be more than 0");
@@ -420,6 +426,7 @@ impl Config {
                 agent_name,
                 data_dir,
                 layers,
+                rooms,
                 max_calls,
                 max_memory,
                 silence_threshold,

@@ -1,6 +1,8 @@
-//! How rooms are found: which of the layers are on.
+//! How rooms are found: which of the layers are on, and which rooms they look at.
 
 use std::str::FromStr;
+
+use wildmatch::WildMatch;
 
 /// Each can be switched off; the observer of a room is the same whoever found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +53,48 @@ impl FromStr for Layers {
     }
 }
 
+/// Names of rooms that are looked for; those that name us in a dispatch come by it in any case.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RoomNames(Vec<WildMatch>);
+
+impl RoomNames {
+    /// `text`: patterns with `*` and `?`, with commas between them.
+    pub(crate) fn parse(text: &str) -> Self {
+        let patterns = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+        Self(patterns.map(WildMatch::new).collect())
+    }
+
+    pub(crate) fn wanted(&self, room: &str) -> bool {
+        self.0.iter().any(|p| p.matches(room))
+    }
+}
+
+impl Default for RoomNames {
+    fn default() -> Self {
+        Self::parse("*")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rooms_are_chosen_by_their_names() {
+        let all = RoomNames::default();
+        assert!(all.wanted("anything") && all.wanted(""));
+        let some = RoomNames::parse("call-*, table-??");
+        for (room, wanted) in [
+            ("call-", true),
+            ("call-42", true),
+            ("table-07", true),
+            ("table-7", false),
+            ("recall-1", false),
+            ("Call-1", false),
+        ] {
+            assert_eq!(some.wanted(room), wanted, "{room}");
+        }
+    }
 
     #[test]
     fn layers_are_named_one_by_one() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rooms::Ours;
 use crate::observer::Occupancy;
 
 /// Between looks at a room whose caller may come at any moment.
@@ -9,8 +10,11 @@ pub(super) const SOON: Duration = Duration::from_secs(1);
 /// Between looks at a room that another worker observes, or that waits for long. More rooms are
 /// looked at less often, see [`Looked::patience`].
 pub(super) const PATIENT: Duration = Duration::from_secs(2);
-/// Looks for others in our own rooms: one when we join, one when all who joined with us are listed,
-/// and from then on.
+/// So long after our join all who joined with us are listed; and who leaves sooner stays in the list
+/// of a real server for as long as the room lives, as its join is written down after its leave
+/// (measured on 1.11).
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// Looks for others in our own rooms from then on: one more soon, as servers are slow at times.
 const OWN: [Duration; 2] = [Duration::from_millis(1_500), Duration::from_secs(15)];
 /// A dispatch of ours reaches a worker within 0.3 s, and the worker is in the room 0.1 s later.
 pub(super) const DISPATCHED_WITHIN: Duration = Duration::from_millis(800);
@@ -36,8 +40,8 @@ pub(super) struct Looked<'a> {
     pub(super) occupancy: &'a Occupancy,
     /// Somebody dispatched us to it by name.
     pub(super) dispatched: bool,
-    /// Our identity in it, if we observe it; empty while we are on the way.
-    pub(super) ours: Option<&'a str>,
+    /// Our place in it, if we observe it.
+    pub(super) ours: Option<&'a Ours>,
     /// This worker.
     pub(super) me: &'a str,
     /// No call can be taken now.
@@ -64,8 +68,8 @@ pub(super) enum Next {
 impl Memory {
     pub(super) fn decide(&mut self, l: &Looked) -> Next {
         self.looks = self.looks.saturating_add(1);
-        if let Some(us) = l.ours {
-            return self.own(l, us);
+        if let Some(ours) = l.ours {
+            return self.own(l, ours);
         }
         self.own_looks = 0;
         // What is left of an earlier life of this worker observes nothing.
@@ -97,8 +101,11 @@ impl Memory {
         Next::Take
     }
 
-    fn own(&mut self, l: &Looked, us: &str) -> Next {
-        let mine = l.occupancy.claims.iter().position(|c| c.identity == us);
+    fn own(&mut self, l: &Looked, ours: &Ours) -> Next {
+        if let Some(wait) = SETTLED_AFTER.checked_sub(ours.joined).filter(|w| !w.is_zero()) {
+            return Next::Again(wait);
+        }
+        let mine = l.occupancy.claims.iter().position(|c| c.identity == ours.identity);
         // Not listed yet: nothing can be said.
         let Some(mine) = mine else { return Next::Again(SOON) };
         let before = &l.occupancy.claims[..mine];
@@ -137,7 +144,12 @@ mod tests {
         Occupancy { human, claims: claims.to_vec() }
     }
 
-    fn looked<'a>(occupancy: &'a Occupancy, ours: Option<&'a str>) -> Looked<'a> {
+    /// In the room for a while.
+    fn us() -> Ours {
+        Ours { identity: "call-history-me".into(), joined: Duration::from_secs(5) }
+    }
+
+    fn looked<'a>(occupancy: &'a Occupancy, ours: Option<&'a Ours>) -> Looked<'a> {
         Looked {
             occupancy,
             dispatched: false,
@@ -192,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_later_of_two_observers_withdraws_and_the_earlier_stays() {
-        let us = "call-history-me";
+        let us = &us();
         let late = room(true, &[claim("other", 1), claim("me", 2)]);
         assert_eq!(Memory::default().decide(&looked(&late, Some(us))), Next::Withdraw);
         let early = room(true, &[claim("me", 1), claim("other", 2)]);
@@ -203,7 +215,7 @@ mod tests {
 
     #[test]
     fn who_is_leaving_and_what_is_left_of_ourselves_is_no_rival() {
-        let us = "call-history-me";
+        let us = &us();
         let mut leaving = claim("other", 1);
         leaving.leaving = true;
         let mut before = claim("me", 2);
@@ -215,9 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_a_room_in_which_we_are_not_listed_yet() {
+    fn nothing_is_said_of_a_room_that_we_have_only_just_joined() {
         let o = room(true, &[claim("other", 1)]);
-        assert_eq!(Memory::default().decide(&looked(&o, Some(""))), Next::Again(SOON));
+        let unlisted = Ours { identity: "call-history-unlisted".into(), ..us() };
+        assert_eq!(Memory::default().decide(&looked(&o, Some(&unlisted))), Next::Again(SOON));
+        // Nor while we have only just come.
+        let new = Ours { joined: Duration::from_millis(300), ..us() };
+        let o = room(true, &[claim("other", 1), claim("me", 2)]);
+        let wait = Duration::from_millis(700);
+        assert_eq!(Memory::default().decide(&looked(&o, Some(&new))), Next::Again(wait));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     rooms::{No, Report, Rooms},
 };
 use crate::{
+    config::{Config, RoomNames},
     observer::{self, Assignment, Badge, Ended},
     telemetry::masked,
 };
@@ -27,6 +28,8 @@ pub(super) const STATUS_EVERY: Duration = Duration::from_millis(2_500);
 
 pub(super) struct Jobs {
     role: Role,
+    /// Rooms that are looked for; those that name us are not asked.
+    names: Option<RoomNames>,
     badge: Badge,
     rooms: Arc<Rooms>,
     running: BTreeSet<String>,
@@ -35,9 +38,10 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(role: Role, badge: Badge, rooms: Arc<Rooms>) -> Self {
+    pub(super) fn new(role: Role, config: &Config, badge: Badge, rooms: Arc<Rooms>) -> Self {
         let (report, done) = mpsc::unbounded_channel();
-        Self { role, badge, rooms, running: BTreeSet::new(), done, report }
+        let names = (role == Role::Participant).then(|| config.rooms.clone());
+        Self { role, names, badge, rooms, running: BTreeSet::new(), done, report }
     }
 
     // ---- messages ----------------------------------------------------------------------------
@@ -64,6 +68,9 @@ impl Jobs {
         if job.r#type != self.role.job_type() as i32 || room.name.is_empty() {
             tracing::warn!(job_id, room = shown, "job refused: of another kind");
             return refusal(job_id, false);
+        }
+        if self.names.as_ref().is_some_and(|n| !n.wanted(&room.name)) {
+            return refusal(job_id, true);
         }
         if let Err(no) = self.rooms.reserve(&job_id, &room.sid) {
             // A room that is observed needs nobody else; another worker may have a place free.

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     call::event::Discovery,
+    config::RoomNames,
     health::Health,
     observer::{Observers, Occupancy},
     telemetry::masked,
@@ -89,6 +90,7 @@ pub(super) struct Reconciler {
     pub(super) rooms: Arc<Rooms>,
     pub(super) observers: Arc<Observers>,
     pub(super) agent_name: String,
+    pub(super) names: RoomNames,
     pub(super) health: Health,
     pub(super) asks: mpsc::Receiver<Ask>,
     /// Whether all rooms are listed again and again.
@@ -222,7 +224,12 @@ impl Reconciler {
     }
 
     fn look_now(&mut self, name: String, sid: String, by: Discovery) {
-        if sid.is_empty() || self.work.known.len() >= MOST_ROOMS {
+        // A dispatch may have brought us to any room.
+        let ours = self.rooms.ours(&sid).is_some();
+        if sid.is_empty() || !(ours || self.names.wanted(&name)) {
+            return;
+        }
+        if self.work.known.len() >= MOST_ROOMS {
             return;
         }
         let known = self.work.known.entry(sid.clone());
@@ -268,7 +275,7 @@ impl Reconciler {
         let next = k.memory.decide(&Looked {
             occupancy: &seen.occupancy,
             dispatched: seen.dispatch.is_some(),
-            ours: ours.as_deref(),
+            ours: ours.as_ref(),
             me: self.observers.badge.worker(),
             full,
             courtesy,

@@ -61,6 +61,15 @@ impl No {
     }
 }
 
+/// Our place in a room that we observe.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ours {
+    /// Empty while the assignment is on its way.
+    pub(super) identity: String,
+    /// For how long we are in it.
+    pub(super) joined: Duration,
+}
+
 /// A room without an observer.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
@@ -102,6 +111,8 @@ struct Running {
     room: String,
     sid: String,
     identity: String,
+    /// `None` while it is on the way.
+    joined: Option<Instant>,
     withdraw: watch::Sender<bool>,
 }
 
@@ -171,13 +182,22 @@ impl Rooms {
         }
     }
 
-    /// Our identity in a room that we observe; empty while the assignment is on its way.
-    pub(super) fn ours(&self, sid: &str) -> Option<String> {
+    /// How we stand in a room that we observe, or are about to.
+    pub(super) fn ours(&self, sid: &str) -> Option<Ours> {
         let inner = self.inner();
         let running = inner.running.values().find(|r| r.sid == sid);
         match running {
-            Some(r) => Some(r.identity.clone()),
-            None => inner.observes(sid).then(String::new),
+            Some(r) => Some(Ours {
+                identity: r.identity.clone(),
+                joined: r.joined.map(|at| at.elapsed()).unwrap_or_default(),
+            }),
+            None => inner.observes(sid).then(Ours::default),
+        }
+    }
+
+    fn joined(&self, id: &str) {
+        if let Some(r) = self.inner().running.get_mut(id) {
+            r.joined = Some(Instant::now());
         }
     }
 
@@ -288,12 +308,14 @@ impl Rooms {
         let withdraw = watch::Sender::new(false);
         let orders = Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe() };
         let identity = assignment.identity();
-        let running = Running { room: room.clone(), sid: sid.clone(), identity, withdraw };
+        let running =
+            Running { room: room.clone(), sid: sid.clone(), identity, joined: None, withdraw };
         inner.running.insert(id.clone(), running);
         let mut end = End { id, rooms: self.clone(), report, told: false };
         let (observers, asks) = (self.observers.clone(), self.asks.clone());
         let tell = move |told: Told<'_>| match told {
             Told::Joined => {
+                end.rooms.joined(&end.id);
                 // A queue that is full has enough to do, and the next pass looks too.
                 let _ = asks.try_send(Ask::Ours { name: room.clone(), sid: sid.clone() });
             }

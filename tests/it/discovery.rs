@@ -102,7 +102,7 @@ async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result
     drop(agent);
     // One that ends while it is looked at is not made again.
     for n in 0..10 {
-        let room = unique("brief");
+        let room = unique(&s.name);
         let caller = s.undispatched(&room, "alice").await?;
         tokio::time::sleep(Duration::from_millis(120 * n)).await;
         s.venue.rooms().delete_room(&room).await?;
@@ -127,7 +127,7 @@ async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
     s.worker.stops().await?;
     let mut calls = vec![];
     for n in 0..20 {
-        let room = unique("room");
+        let room = unique(&s.name);
         let caller = s.undispatched(&room, &format!("caller-{n}")).await?;
         let mut agent = VoiceAgent::join(&s.venue, &room, true).await?;
         agent.says("what can I do for you", Duration::from_millis(5)).await?;
@@ -213,7 +213,7 @@ async fn a_call_that_finds_no_place_is_told_of_and_taken_when_there_is_one() -> 
     )
     .await?;
     let first = s.web("alice").await?;
-    let second = unique("room");
+    let second = unique(&s.name);
     let waiting = s.undispatched(&second, "bob").await?;
     let full = "no place for more calls, some are not observed; raise CALL_HISTORY_MAX_CALLS or \
                 the memory, or start another worker";
@@ -244,6 +244,24 @@ async fn a_worker_short_of_memory_takes_no_more_calls() -> Result<()> {
     let _ = refused;
     let workers = s.venue.breakable()?.workers();
     assert!((0.68..0.7).contains(&workers[0].load), "{workers:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_rooms_of_the_names_that_are_wanted_are_looked_for() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let all = "dispatch, reconcile, participant";
+    let mut s = Scene::at(venue, &[(BY, all), ("CALL_HISTORY_ROOMS", "call-*, table-?")]).await?;
+    let meeting = s.undispatched("meeting-1", "alice").await?;
+    let called = s.undispatched("call-1", "bob").await?;
+    s.came_by("call-1").await?;
+    let table = s.undispatched("table-7", "carol").await?;
+    s.came_by("table-7").await?;
+    // Whoever names the worker wants it.
+    let named = s.web_in("meeting-2", "dave").await?;
+    assert_eq!(s.came_by("meeting-2").await?, "dispatch");
+    assert_eq!(s.worker.count("joined", "meeting-1"), 0);
+    drop((meeting, called, table, named));
     Ok(())
 }
 
@@ -306,7 +324,7 @@ async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() ->
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     // Before the offer, in the middle of the join, after it.
     for n in 0..20 {
-        let room = unique("brief");
+        let room = unique(&s.name);
         let caller = s.web_in(&room, "alice").await?;
         tokio::time::sleep(Duration::from_millis(60 + 5 * n)).await;
         s.venue.rooms().delete_room(&room).await?;
@@ -379,7 +397,7 @@ async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it()
         let sha256 = STANDARD.encode(Sha256::digest(body.as_bytes()));
         AccessToken::with_api_key("devkey", secret).with_sha256(&sha256).to_jwt()
     };
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
     let post = async |token: &str, body: String| {
         let request = client.post(&url).header("authorization", token).body(body);
         anyhow::Ok(request.send().await?.status())

@@ -81,7 +81,8 @@ impl Scene {
             (Endpoint::start().await?, tempfile::tempdir()?, unique("worker"));
         let setup = setup(&venue, &endpoint, &name, &env, &files, &data.path().join("data"));
         let worker = Worker::registered(setup).await?;
-        Ok(Self { venue, endpoint, worker, name, room: unique("room"), env, files, data })
+        let room = unique(&name);
+        Ok(Self { venue, endpoint, worker, name, room, env, files, data })
     }
 
     /// Another worker as this one, on the same data, not waited for.

@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{endpoint::Endpoint, server::Venue};
 
+/// Names the layers by which a worker finds its calls.
 pub const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
 pub const JWT_SECRET: &str = "lab-secret-lab-secret-lab-secret";
 
@@ -58,7 +59,11 @@ impl<'a> Setup<'a> {
         let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let setup = Self { binary, args: &[], env, data: None, files: vec![] };
         // On somebody else's server there are rooms of other tests.
-        if venue.dev.is_some() { setup } else { setup.with(DISCOVERY, "dispatch") }
+        if venue.dev.is_some() {
+            setup
+        } else {
+            setup.with("CALL_HISTORY_ROOMS", &format!("{name}*"))
+        }
     }
 
     #[must_use]
