@@ -4,22 +4,17 @@
 //! All mistakes are found and told together, before anything starts. Parsing reads from a
 //! [`Source`], not from the process, so that it can be tested.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use reqwest::Url;
 
 mod file;
 mod layers;
 mod profiles;
+mod source;
 
 pub(crate) use layers::{Layers, RoomNames};
+pub(crate) use source::Source;
 
 use crate::{call::profile::Profiles, delivery::Cap};
 
@@ -185,88 +180,6 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// Where values come from: name → value, and where it was found.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Source {
-    values: BTreeMap<String, (String, String)>,
-    profiles: Profiles,
-    errors: Vec<String>,
-}
-
-impl Source {
-    /// The process's environment over the files in `config/`.
-    pub(crate) fn from_process() -> Self {
-        let mut source = Self::default();
-        for name in ["default.toml", "local.toml"] {
-            source.file(&Path::new("config").join(name));
-        }
-        source.profiles = profiles::read(Path::new("config/profiles"), &mut source.errors);
-        // A variable that is not Unicode cannot be one of ours.
-        let vars = std::env::vars_os();
-        let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        source.environment(vars);
-        source
-    }
-
-    /// The data folder alone: for commands that need nothing else.
-    pub(crate) fn data_dir(&self) -> PathBuf {
-        let told = self.values.get(DATA_DIR).map(|(v, _)| v.as_str());
-        PathBuf::from(told.unwrap_or("data"))
-    }
-
-    /// Later calls win over earlier ones. An empty value is none.
-    fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) {
-        for (name, value) in vars {
-            if KNOWN.contains(&name.as_str()) {
-                if !value.is_empty() {
-                    self.values.insert(name, (value, "the environment".into()));
-                }
-            } else if name.starts_with(PREFIX) && !of_a_service(&name) {
-                self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));
-            }
-        }
-    }
-
-    fn file(&mut self, path: &Path) {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-            Err(e) => return self.errors.push(format!("{}: {e}", path.display())),
-        };
-        match file::read(&text) {
-            Err(e) => self.errors.push(format!("{}: {e}", path.display())),
-            Ok(entries) => {
-                for e in entries {
-                    let place = format!("{}:{}", path.display(), e.line);
-                    let name = file::setting(&e.key);
-                    if KNOWN.contains(&name.as_str()) {
-                        self.values.insert(name, (e.value, place));
-                    } else {
-                        let hint = did_you_mean(&name);
-                        self.errors.push(format!("{place}: unknown setting {}{hint}", e.key));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What Kubernetes tells of a Service named `call-history`, in everybody's environment.
-fn of_a_service(name: &str) -> bool {
-    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
-}
-
-fn did_you_mean(name: &str) -> String {
-    let close = KNOWN.iter().map(|k| (strsim::damerau_levenshtein(name, k), k)).min();
-    match close {
-        Some((distance, known)) if distance <= name.len() / 3 => {
-            format!(" (did you mean {known}?)")
-        }
-        _ => String::new(),
-    }
-}
-
 /// Takes values out of a source and collects what is wrong.
 struct Taker {
     source: Source,
@@ -392,8 +305,17 @@ impl Config {
             t.wrong(DISCOVERY, e);
             Layers::default()
         });
-        let rooms =
-            t.optional(ROOMS).map_or_else(RoomNames::default, |text| RoomNames::parse(&text));
+        let rooms = t
+            .optional(ROOMS)
+            .map_or_else(|| Some(RoomNames::default()), |text| RoomNames::parse(&text));
+        let rooms = rooms.unwrap_or_else(|| {
+            t.wrong(ROOMS, "must name at least one room, like * or call-*");
+            RoomNames::default()
+        });
+        let Layers { dispatch, reconcile, webhook, participant } = layers;
+        if webhook && http_addr.is_none() && !(dispatch || reconcile || participant) {
+            t.wrong(DISCOVERY, "names only webhook, and CALL_HISTORY_HTTP_ADDR is off");
+        }
         let silence_threshold = t.seconds(SILENCE_THRESHOLD, 5.0, 3600.0);
         if silence_threshold.is_zero() {
             t.wrong(SILENCE_THRESHOLD, "must be more than 0");
@@ -459,156 +381,4 @@ pub(crate) fn loggable(url: &Url) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &[(&str, &str)] = &[
-        (LIVEKIT_URL, "http://localhost:7880/"),
-        (LIVEKIT_API_KEY, "devkey"),
-        (LIVEKIT_API_SECRET, "secret"),
-        (ENDPOINT, "https://user:pw@example.com/calls?key=1"),
-    ];
-
-    fn read(extra: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-        let mut s = Source::default();
-        let vars = GOOD.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        s.environment(vars);
-        Config::read(s).map_err(|e| e.0)
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_contract() {
-        let c = read(&[]).unwrap();
-        assert_eq!(c.livekit.url, "ws://localhost:7880");
-        assert_eq!(c.livekit.http_url(), "http://localhost:7880");
-        assert_eq!(c.agent_name, "call-history");
-        assert_eq!(c.max_calls, 1000);
-        assert_eq!(c.silence_threshold, Duration::from_secs(5));
-        assert_eq!(c.end_grace, Duration::from_secs(10));
-        assert_eq!(c.drain_timeout, Duration::from_secs(600));
-        assert_eq!(c.http_addr, "0.0.0.0:8081".parse().ok());
-        assert!(c.jwt_secret.is_none() && c.log_format.is_none());
-        assert_eq!(loggable(&c.endpoint), "https://example.com/calls");
-    }
-
-    #[test]
-    fn all_mistakes_are_told_together() {
-        let mut s = Source::default();
-        s.environment(
-            [
-                (LIVEKIT_URL, "localhost"),
-                (ENDPOINT, "ftp://x"),
-                (MAX_CALLS, "0"),
-                (MAX_MEMORY_MB, "lots"),
-                (DISCOVERY, "dispatch, telepathy"),
-                (SILENCE_THRESHOLD, "-1"),
-                (HTTP_ADDR, "nowhere"),
-                (LOG_FORMAT, "xml"),
-                ("CALL_HISTORY_END_GRACES", "3"),
-            ]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into_iter(),
-        );
-        let e = Config::read(s).unwrap_err();
-        let all = e.to_string();
-        for name in [
-            LIVEKIT_URL,
-            LIVEKIT_API_KEY,
-            LIVEKIT_API_SECRET,
-            ENDPOINT,
-            MAX_CALLS,
-            MAX_MEMORY_MB,
-            "telepathy",
-            SILENCE_THRESHOLD,
-            HTTP_ADDR,
-            LOG_FORMAT,
-            "did you mean CALL_HISTORY_END_GRACE?",
-        ] {
-            assert!(all.contains(name), "{name} not in {all}");
-        }
-        assert_eq!(e.0.len(), 11, "{all}");
-    }
-
-    #[test]
-    fn the_environment_wins_over_files_and_files_name_their_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("local.toml");
-        std::fs::write(&path, "# comment\nend_grace = 4\nmax_calls = 7\nmax_cals = 8\n").unwrap();
-        let mut s = Source::default();
-        s.file(&path);
-        let vars = GOOD.iter().chain(&[(END_GRACE, "6")]);
-        s.environment(vars.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        let e = Config::read(s.clone()).unwrap_err().to_string();
-        assert!(e.contains("local.toml:4: unknown setting max_cals (did you mean"), "{e}");
-        s.errors.clear();
-        let c = Config::read(s).unwrap();
-        assert_eq!((c.end_grace, c.max_calls), (Duration::from_secs(6), 7));
-    }
-
-    #[test]
-    fn a_kubernetes_service_of_our_name_is_no_setting() {
-        let tells = [
-            ("CALL_HISTORY_SERVICE_HOST", "10.0.0.1"),
-            ("CALL_HISTORY_PORT", "tcp://10.0.0.1:8081"),
-            ("CALL_HISTORY_PORT_8081_TCP_ADDR", "10.0.0.1"),
-        ];
-        assert!(read(&tells).is_ok());
-    }
-
-    #[test]
-    fn secrets_are_not_in_debug_output() {
-        let c = read(&[(JWT_SECRET, "hush-hush")]).unwrap();
-        let text = format!("{c:?}");
-        assert!(!text.contains("hush-hush") && !text.contains("\"secret\""), "{text}");
-    }
-
-    #[test]
-    fn the_documented_defaults_are_the_real_ones() {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let debug = |s: Source| format!("{:?}", Config::read(s).unwrap());
-        let built_in = {
-            let mut s = Source::default();
-            let vars = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-            s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]));
-            s
-        };
-        // Every commented setting of the two files, taken at its word.
-        let toml = std::fs::read_to_string(here.join("config/default.toml")).unwrap();
-        let lines = toml.lines().filter_map(|l| l.strip_prefix("# "));
-        let settings: String = lines
-            .filter(|l| {
-                l.split_once(" = ").is_some_and(|(k, _)| KNOWN.contains(&&*file::setting(k)))
-            })
-            .map(|l| format!("{l}\n"))
-            .collect();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("all.toml");
-        std::fs::write(&path, &settings).unwrap();
-        let mut s = Source::default();
-        s.file(&path);
-        assert_eq!(s.values.len(), KNOWN.len(), "a setting is not in config/default.toml");
-        s.values.remove(JWT_SECRET);
-        s.values.remove(MAX_MEMORY_MB);
-        s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        assert_eq!(debug(s), debug(built_in.clone()));
-
-        let env = std::fs::read_to_string(here.join(".env.example")).unwrap();
-        let lines =
-            env.lines().map(|l| l.trim_start_matches('#')).filter_map(|l| l.split_once('='));
-        let vars: Vec<(String, String)> = lines
-            .filter(|(k, _)| KNOWN.contains(k))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
-        assert_eq!(vars.len(), KNOWN.len(), "a setting is not in .env.example");
-        let mut s = Source::default();
-        s.environment(vars.into_iter());
-        s.values.remove(MAX_MEMORY_MB);
-        s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        assert_eq!(debug(s), debug(built_in));
-    }
-
-    #[test]
-    fn an_unnamed_worker_is_refused() {
-        assert!(read(&[(AGENT_NAME, " ")]).is_err());
-    }
-}
+mod tests;

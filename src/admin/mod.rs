@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::StatusCode,
     routing::{get, post},
 };
@@ -51,12 +51,10 @@ struct WorkerInfo {
 pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "health page");
-    let hook = page.webhook.clone().map(|webhook| {
-        Router::new()
-            .route("/webhook", post(webhook::receive))
-            .layer(DefaultBodyLimit::max(webhook::MAX_BODY))
-            .with_state(webhook)
-    });
+    let hook = page
+        .webhook
+        .clone()
+        .map(|webhook| Router::new().route("/webhook", post(webhook::receive)).with_state(webhook));
     let app = Router::new().route("/", get(state)).route("/worker", get(info)).with_state(page);
     let app = app.merge(hook.unwrap_or_default());
     tokio::spawn(async move {

@@ -2,42 +2,75 @@
 //! at sooner than the reconciler would.
 //!
 //! In: LiveKit's signed events. Out: requests to look at a room, never more: what a webhook says is
-//! asked of the server again. One that is lost costs a second.
+//! asked of the server again. One that is lost costs a second. The port may be open to others: who
+//! has no token of LiveKit's is sent away before a byte of his body is read.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    body::to_bytes,
+    extract::{Request, State},
+    http::{StatusCode, header::AUTHORIZATION},
 };
 use livekit_api::{
     access_token::TokenVerifier,
     webhooks::{WebhookError, WebhookReceiver},
 };
 use livekit_protocol::WebhookEvent;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 
 use crate::{config::LiveKit, telemetry::masked, worker::Ask};
 
 /// Bytes: a room's and a participant's metadata are 512 KiB each.
-pub(super) const MAX_BODY: usize = 2 * 1024 * 1024;
+const MAX_BODY: usize = 2 * 1024 * 1024;
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// Bodies that are read at the same time; LiveKit sends ten.
+const AT_ONCE: usize = 32;
+/// Between one word in the log about refused requests and the next.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(crate) struct Webhook {
+    verifier: TokenVerifier,
     receiver: WebhookReceiver,
     asks: mpsc::Sender<Ask>,
+    places: Arc<Semaphore>,
+    complained: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Webhook {
     /// Events must be signed with this server's key.
     pub(crate) fn new(livekit: &LiveKit, asks: mpsc::Sender<Ask>) -> Self {
         let verifier = TokenVerifier::with_api_key(&livekit.api_key, livekit.api_secret.expose());
-        Self { receiver: WebhookReceiver::new(verifier), asks }
+        Self {
+            receiver: WebhookReceiver::new(verifier.clone()),
+            verifier,
+            asks,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            complained: Arc::default(),
+        }
     }
 
-    fn take(&self, headers: &HeaderMap, body: &[u8]) -> StatusCode {
-        let token = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let token = token.strip_prefix("Bearer ").unwrap_or(token);
-        let Ok(body) = std::str::from_utf8(body) else { return StatusCode::BAD_REQUEST };
+    async fn take(&self, request: Request) -> StatusCode {
+        let Ok(_place) = self.places.try_acquire() else { return StatusCode::TOO_MANY_REQUESTS };
+        let token = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let token = token.unwrap_or_default().to_owned();
+        let token = token.strip_prefix("Bearer ").unwrap_or(&token);
+        if let Err(e) = self.verifier.verify(token) {
+            return self.refuse(&e.to_string());
+        }
+        let body = match timeout(READ_WITHIN, to_bytes(request.into_body(), MAX_BODY)).await {
+            Err(_) => return StatusCode::REQUEST_TIMEOUT,
+            Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE,
+            Ok(Ok(body)) => body,
+        };
+        let Ok(body) = std::str::from_utf8(&body) else { return StatusCode::BAD_REQUEST };
         let event = match self.receiver.receive(body, token) {
             Ok(event) => event,
             // Signed by the right key, and not understood: nothing that would be better next time.
@@ -45,19 +78,25 @@ impl Webhook {
                 tracing::debug!(error = %e, "a webhook that is not understood");
                 return StatusCode::BAD_REQUEST;
             }
-            Err(e) => {
-                tracing::warn!(
-                    error = %e,
-                    "a webhook was refused; LiveKit's webhook.api_key must be LIVEKIT_API_KEY"
-                );
-                return StatusCode::UNAUTHORIZED;
-            }
+            Err(e) => return self.refuse(&e.to_string()),
         };
         if let Some(ask) = ask(event) {
             // With so many waiting the list of all rooms is as quick.
             let _ = self.asks.try_send(ask);
         }
         StatusCode::OK
+    }
+
+    fn refuse(&self, error: &str) -> StatusCode {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            *complained = Some(Instant::now());
+            tracing::warn!(
+                error,
+                "a webhook was refused; LiveKit's webhook.api_key must be LIVEKIT_API_KEY"
+            );
+        }
+        StatusCode::UNAUTHORIZED
     }
 }
 
@@ -73,10 +112,6 @@ fn ask(event: WebhookEvent) -> Option<Ask> {
     }
 }
 
-pub(super) async fn receive(
-    State(webhook): State<Webhook>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> StatusCode {
-    webhook.take(&headers, &body)
+pub(super) async fn receive(State(webhook): State<Webhook>, request: Request) -> StatusCode {
+    webhook.take(request).await
 }

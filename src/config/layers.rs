@@ -59,9 +59,11 @@ pub(crate) struct RoomNames(Vec<WildMatch>);
 
 impl RoomNames {
     /// `text`: patterns with `*` and `?`, with commas between them.
-    pub(crate) fn parse(text: &str) -> Self {
+    /// `None` if there is no pattern in it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let patterns = text.split(',').map(str::trim).filter(|p| !p.is_empty());
-        Self(patterns.map(WildMatch::new).collect())
+        let patterns: Vec<WildMatch> = patterns.map(WildMatch::new).collect();
+        (!patterns.is_empty()).then_some(Self(patterns))
     }
 
     pub(crate) fn wanted(&self, room: &str) -> bool {
@@ -71,7 +73,7 @@ impl RoomNames {
 
 impl Default for RoomNames {
     fn default() -> Self {
-        Self::parse("*")
+        Self(vec![WildMatch::new("*")])
     }
 }
 
@@ -83,7 +85,7 @@ mod tests {
     fn rooms_are_chosen_by_their_names() {
         let all = RoomNames::default();
         assert!(all.wanted("anything") && all.wanted(""));
-        let some = RoomNames::parse("call-*, table-??");
+        let some = RoomNames::parse("call-*, table-??").unwrap();
         for (room, wanted) in [
             ("call-", true),
             ("call-42", true),
@@ -94,6 +96,7 @@ mod tests {
         ] {
             assert_eq!(some.wanted(room), wanted, "{room}");
         }
+        assert_eq!(RoomNames::parse(" , "), None);
     }
 
     #[test]

@@ -26,7 +26,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::disk::{Disk, DiskHealth, Names};
+use crate::{
+    call::Moment,
+    disk::{Disk, DiskHealth, Names},
+};
 
 #[derive(Debug, Error)]
 #[error("{action} {path}: {source}")]
@@ -163,6 +166,13 @@ impl Outbox {
     /// Whether a record with this id was ever sealed here, and is still kept.
     pub(crate) fn knows(&self, id: &str) -> bool {
         self.find(id).is_some()
+    }
+
+    /// When the call of a record ended; `None` where there is no such record.
+    pub(crate) fn end_of(&self, id: &str) -> Option<Moment> {
+        let body = self.body(self.find(id)?, id).ok()?;
+        let record: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        Moment::parse_rfc3339(record["end_time"].as_str()?)
     }
 
     /// Where a record is.

@@ -24,7 +24,7 @@ use super::{
     token::{self, Subject},
 };
 use crate::{
-    call::CallHistory,
+    call::{CallHistory, Moment},
     config::{Secret, loggable},
     journal::CallJournal,
 };
@@ -100,11 +100,11 @@ impl Delivery {
         let _ = self.queue.send(id);
     }
 
-    /// Whether a record with this id was sealed before.
-    pub(crate) async fn knows(&self, id: &str) -> bool {
+    /// When the call ended whose record was sealed before; `None` where none was.
+    pub(crate) async fn end_of(&self, id: &str) -> Option<Moment> {
         let (outbox, id) = (self.outbox.clone(), id.to_owned());
         // A question that cannot be asked has no answer.
-        on_disk(move || outbox.knows(&id)).await.unwrap_or(false)
+        on_disk(move || outbox.end_of(&id)).await.flatten()
     }
 
     /// Tells, also when this handle is gone, how many records are only in memory.

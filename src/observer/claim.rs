@@ -31,8 +31,10 @@ const CALL: &str = "call-history.call";
 /// It is about to go: another may come.
 const LEAVING: &str = "call-history.leaving";
 
-/// Between one look for a successor and the next.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between one look for a successor and the next, spread as all calls are handed over at once.
+const LOOK_EVERY: Duration = Duration::from_millis(1_000);
+/// A word to other workers is tried so often.
+const TRIES: u32 = 3;
 
 /// Who we are to other workers.
 #[derive(Clone, Debug)]
@@ -85,6 +87,7 @@ impl Badge {
             identity: p.identity.clone(),
             worker: p.attributes.get(WORKER).cloned().unwrap_or_default(),
             since: number(SINCE).map_or(joined_at, |since: i64| since.min(joined_at)),
+            active: p.state() == State::Active,
             ordinal: number(CALL).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             leaving: p.attributes.contains_key(LEAVING),
         })
@@ -112,6 +115,8 @@ pub(crate) struct Claim {
     pub(crate) worker: String,
     /// Milliseconds, server's clock.
     pub(crate) since: i64,
+    /// Its connection is up.
+    pub(crate) active: bool,
     pub(crate) ordinal: u32,
     pub(crate) leaving: bool,
 }
@@ -125,9 +130,15 @@ pub(crate) struct Occupancy {
 }
 
 impl Occupancy {
-    /// The observer that stays. `None`: the room needs one.
-    pub(crate) fn holder(&self) -> Option<&Claim> {
-        self.claims.iter().find(|c| !c.leaving)
+    /// The observer of another worker than `me` that stays; `None`: there is none. What is left of
+    /// an earlier life of this worker observes nothing.
+    pub(crate) fn holder(&self, me: &str) -> Option<&Claim> {
+        self.claims.iter().find(|c| !c.leaving && c.worker != me)
+    }
+
+    /// Which call of the room it is, as far as anybody tells.
+    pub(crate) fn ordinal(&self) -> u32 {
+        self.claims.iter().map(|c| c.ordinal).max().unwrap_or(0)
     }
 }
 
@@ -136,8 +147,13 @@ pub(super) async fn tell_ordinal(api: &RoomClient, room: &str, us: &str, ordinal
     set(api, room, us, call_attribute(ordinal)).await;
 }
 
-/// Gives the room up: waits until an observer of another worker is there. False if none came in
-/// time.
+/// Tells the other workers that this observer is none any more.
+pub(super) async fn resign(api: &RoomClient, room: &str, us: &str) {
+    set(api, room, us, [(LEAVING.to_owned(), "true".to_owned())]).await;
+}
+
+/// Gives the room up: waits until an observer of another worker is there to stay. False if none came
+/// in time.
 pub(super) async fn hand_over(
     api: &RoomClient,
     badge: &Badge,
@@ -146,14 +162,19 @@ pub(super) async fn hand_over(
     within: Duration,
 ) -> bool {
     let until = Instant::now() + within;
-    set(api, room, us, [(LEAVING.to_owned(), "true".to_owned())]).await;
+    resign(api, room, us).await;
+    // Seen twice: one that had not heard of our leaving may itself have left meanwhile.
+    let mut before = String::new();
     while Instant::now() < until {
-        if let Ok(participants) = api.list_participants(room).await
-            && badge.read(&participants).holder().is_some_and(|c| c.identity != us)
-        {
+        sleep(LOOK_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
+        let Ok(participants) = api.list_participants(room).await else { continue };
+        let occupancy = badge.read(&participants);
+        let next = occupancy.holder(badge.worker()).filter(|c| c.active);
+        let next = next.map(|c| c.identity.clone()).unwrap_or_default();
+        if !next.is_empty() && next == before {
             return true;
         }
-        sleep(LOOK_EVERY).await;
+        before = next;
     }
     false
 }
@@ -166,8 +187,12 @@ async fn set(
 ) {
     let attributes = attributes.into_iter().collect();
     let options = UpdateParticipantOptions { attributes, ..Default::default() };
-    if let Err(e) = api.update_participant(room, us, options).await {
-        tracing::debug!(error = %e, "other workers could not be told");
+    for _ in 0..TRIES {
+        match api.update_participant(room, us, options.clone()).await {
+            Ok(_) => return,
+            Err(e) => tracing::debug!(error = %e, "other workers could not be told"),
+        }
+        sleep(LOOK_EVERY.mul_f64(rand::random())).await;
     }
 }
 
@@ -198,7 +223,7 @@ mod tests {
     }
 
     fn holder(all: &[ParticipantInfo]) -> Option<String> {
-        badge().read(all).holder().map(|c| c.identity.clone())
+        badge().read(all).holder("nobody").map(|c| c.identity.clone())
     }
 
     #[test]

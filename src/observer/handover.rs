@@ -1,7 +1,7 @@
 //! What an observer tells other workers, and how it leaves a call to them ([`claim`] says how they
 //! find each other).
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -12,8 +12,11 @@ use super::{
 };
 use crate::{call::Call, stop::Stop};
 
-/// For another worker to take a call that we have to leave.
+/// For another worker to take a call that we have to leave, and more for each call that is on: they
+/// are all handed over at once.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(6);
+const HAND_OVER_EACH: Duration = Duration::from_millis(20);
+pub(crate) const HAND_OVER_AT_MOST: Duration = Duration::from_secs(30);
 /// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes
 /// that longer.
 pub(super) const LINGER: Duration = Duration::from_secs(25);
@@ -24,12 +27,22 @@ impl Watch {
         let (tell, taken) = oneshot::channel();
         let (shared, room, us) =
             (self.shared.clone(), self.assignment.room.clone(), self.assignment.identity());
+        let calls = u32::try_from(shared.watching.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let within = HAND_OVER_WITHIN + HAND_OVER_EACH.saturating_mul(calls);
+        let within = within.min(HAND_OVER_AT_MOST);
         tokio::spawn(async move {
             let (api, badge) = (&shared.api, &shared.badge);
             // Nobody listens any more only when the room has ended.
-            let _ = tell.send(claim::hand_over(api, badge, &room, &us, HAND_OVER_WITHIN).await);
+            let _ = tell.send(claim::hand_over(api, badge, &room, &us, within).await);
         });
         taken
+    }
+
+    /// This observer is none any more, though it is still in the room.
+    pub(super) fn resign(&self) {
+        let (api, room, us) =
+            (self.shared.api.clone(), self.assignment.room.clone(), self.assignment.identity());
+        tokio::spawn(async move { claim::resign(&api, &room, &us).await });
     }
 
     pub(super) async fn wait_for_the_end(&mut self, c: &mut Connection) {

@@ -7,12 +7,16 @@ use livekit_api::services::room::RoomClient;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    Observers,
     rejoin::{self, RoomState},
     room::Connection,
     watch::{Ended, Told, Watch, millis},
 };
 use crate::{
-    call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason},
+    call::{
+        Call, Fact, Moment, Phase, RoomFacts,
+        event::{Kind, LeaveReason},
+    },
     journal::LeftBehind,
     stop::Stop,
 };
@@ -36,6 +40,29 @@ enum NoJoin {
     Stopped,
     /// To be tried again.
     Failed(String),
+}
+
+/// Another worker observes a later call of the room: ours is over.
+async fn later_call_elsewhere(shared: &Observers, room: &str, ordinal: u32) -> bool {
+    let Ok(participants) = shared.api.list_participants(room).await else { return false };
+    let badge = &shared.badge;
+    let holder = badge.read(&participants).holder(badge.worker()).map(|c| c.ordinal);
+    holder.is_some_and(|n| n > ordinal)
+}
+
+/// When the first of the callers came who are there, by our clock.
+fn came_at(known: &[(Moment, Fact)]) -> Option<Moment> {
+    let behind = known.iter().find_map(|(_, fact)| match fact {
+        Fact::Watching { server_behind_ms, .. } => Some(*server_behind_ms),
+        _ => None,
+    });
+    let came = known.iter().filter_map(|(_, fact)| match fact {
+        Fact::Joined(j) if matches!(j.kind, Kind::Standard | Kind::Sip | Kind::Connector) => {
+            Some(j.joined_at.plus(behind.unwrap_or(0)))
+        }
+        _ => None,
+    });
+    came.min()
 }
 
 /// Returns when the room is not there any more.
@@ -121,8 +148,12 @@ impl Watch {
             };
             let identity = a.identity();
             let call = self.call.as_ref();
-            let (since, ordinal) =
-                (call.and_then(Call::watched_since), call.map_or(a.ordinal, Call::ordinal));
+            let ordinal = call.map_or(a.ordinal, Call::ordinal);
+            if call.is_some() && later_call_elsewhere(&self.shared, &a.room, ordinal).await {
+                return Err(NoJoin::Gone);
+            }
+            // Who has seen nothing of a call yet has nothing before others.
+            let since = call.filter(|c| c.has_caller()).and_then(Call::watched_since);
             let badge = self.shared.badge.attributes(since, ordinal);
             let own = rejoin::token(&self.shared.livekit, &a.room, &identity, badge);
             let own = own.map_err(NoJoin::Failed)?;
@@ -159,7 +190,19 @@ impl Watch {
         // Calls of this room that an earlier observation has told keep their ids.
         let mut ordinal = self.assignment.ordinal;
         call.set_ordinal(ordinal);
-        while self.shared.delivery.knows(&call.id()).await {
+        let known = c.known();
+        let here_since = came_at(&known);
+        while let Some(ended) = self.shared.delivery.end_of(&call.id()).await {
+            if here_since.is_some_and(|came| came < ended) {
+                tracing::info!(
+                    job_id = self.assignment.id,
+                    room = self.room_name,
+                    call_id = call.id(),
+                    "the call was reported before, as far as it was seen; it is not told twice"
+                );
+                c.close();
+                return Err(Ended::ToldBefore);
+            }
             ordinal += 1;
             call.set_ordinal(ordinal);
         }
@@ -169,7 +212,7 @@ impl Watch {
             let metadata = self.assignment.metadata.clone();
             self.apply(self.clock.now(), Fact::JobMetadata { metadata });
         }
-        for (at, fact) in c.known() {
+        for (at, fact) in known {
             self.note_presence(&fact);
             self.apply(at, fact);
         }

@@ -36,7 +36,10 @@ mod telling;
 mod watch;
 mod websocket;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use livekit_api::services::{agent_dispatch::AgentDispatchClient, room::RoomClient};
 use tokio::sync::{Semaphore, watch as signal};
@@ -51,6 +54,7 @@ use crate::{
 #[cfg(test)]
 pub(crate) use claim::Claim;
 pub(crate) use claim::{Badge, Occupancy};
+pub(crate) use handover::HAND_OVER_AT_MOST;
 pub(crate) use watch::{Ended, Orders, Told, observe};
 
 /// Joins at the same time: more make each other late, and beyond some hundreds fail
@@ -102,6 +106,8 @@ pub(crate) struct Observers {
     pub(crate) api: Arc<RoomClient>,
     pub(crate) dispatches: Arc<AgentDispatchClient>,
     joins: Arc<Semaphore>,
+    /// Rooms that are being observed.
+    watching: Arc<AtomicUsize>,
     panics: signal::Receiver<u64>,
 }
 
@@ -132,6 +138,7 @@ impl Observers {
             api: Arc::new(api),
             dispatches: Arc::new(dispatches),
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
+            watching: Arc::default(),
             panics: liveness::install_hook(),
         }
     }

@@ -18,7 +18,11 @@ use livekit::{
         RemoteTrackPublication, Room, RoomEvent, RoomOptions, TrackKind,
     },
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::{
     gate,
@@ -46,6 +50,8 @@ const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 /// For the SDK to tell who is there, after it has joined.
 const PRESENT_WITHIN: Duration = Duration::from_secs(1);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// Who leaves sooner may stay in a real server's list of the room for as long as it lives (claim).
+const STAY_AT_LEAST: Duration = Duration::from_secs(1);
 /// Joining takes some 50 ms, at worst a second.
 const SAME_CLOCK_MS: u64 = 1_000;
 
@@ -75,6 +81,7 @@ pub(super) struct Connection {
     /// While the SDK reconnects: what it brings is held until it is clear that it is from the same
     /// room.
     held: Option<Vec<(Moment, Notice)>>,
+    opened: Instant,
     /// The room's sid, from the first connection.
     sid: String,
     /// Who was last told to be speaking.
@@ -115,6 +122,7 @@ impl Connection {
             streams: SelectAll::new(),
             ready: VecDeque::new(),
             held: None,
+            opened: Instant::now(),
             sid: sid.map(|s| s.to_string()).unwrap_or_default(),
             speaking: HashMap::new(),
             senders: HashMap::new(),
@@ -208,7 +216,9 @@ impl Connection {
     /// Leaves. Goes on in a task of its own where it is not waited for.
     pub(super) fn close(&mut self) -> Option<JoinHandle<()>> {
         let room = self.room.take()?;
+        let stay_until = self.opened + STAY_AT_LEAST;
         Some(tokio::spawn(async move {
+            sleep_until(stay_until).await;
             // A room whose task has panicked never says that it closed.
             let _ = timeout(LEAVE_WITHIN, room.close()).await;
         }))

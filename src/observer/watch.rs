@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -49,8 +49,10 @@ pub(crate) enum Ended {
     Failed(String),
     /// Another worker observes it, and reports it.
     Elsewhere,
-    /// Somebody removed us from the room.
+    /// Somebody removed us from the room: we do not come back by ourselves.
     Removed,
+    /// The call that is on was told before.
+    ToldBefore,
 }
 
 /// What an observer is told while it runs.
@@ -100,7 +102,10 @@ pub(crate) async fn observe(
         problems: BTreeSet::new(),
         calls: 0,
     };
+    let watching = watch.shared.watching.clone();
+    watching.fetch_add(1, Ordering::Relaxed);
     let (ended, mut connection) = watch.run(left).await;
+    watching.fetch_sub(1, Ordering::Relaxed);
     watch.forget_journal();
     (watch.report)(Told::Over(&ended));
     // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them
@@ -194,6 +199,7 @@ impl Watch {
                     self.forget_journal();
                     // Our leave would keep a room open that is about to close.
                     if waits {
+                        self.resign();
                         self.wait_for_the_end(&mut connection).await;
                     }
                     return (Ended::Elsewhere, Some(connection));
@@ -330,6 +336,7 @@ impl Watch {
         }
         if self.phase() == Phase::Over {
             self.call_over().await;
+            self.tell_ordinal();
         }
     }
 
@@ -353,6 +360,7 @@ impl Watch {
         }
         if self.phase() == Phase::Over {
             self.call_over().await;
+            self.tell_ordinal();
         }
     }
 
@@ -373,7 +381,6 @@ impl Watch {
         if !self.live && self.caller_present() {
             self.live = true;
             let call_id = self.call.as_ref().map(Call::id);
-            self.tell_ordinal();
             let (journals, room) = (self.shared.journals.clone(), self.room_name.clone());
             // Said when the call is known for good, whatever happens to us; nothing waits for it.
             tokio::spawn(async move {

@@ -72,12 +72,8 @@ impl Memory {
             return self.own(l, ours);
         }
         self.own_looks = 0;
-        // What is left of an earlier life of this worker observes nothing.
-        let holder = l.occupancy.claims.iter().find(|c| !c.leaving && c.worker != l.me);
-        if let Some(last) = l.occupancy.claims.first() {
-            self.ordinal = self.ordinal.max(last.ordinal);
-        }
-        if holder.is_some() {
+        self.ordinal = self.ordinal.max(l.occupancy.ordinal());
+        if l.occupancy.holder(l.me).is_some() {
             self.uncovered = false;
             return Next::Elsewhere(l.patience);
         }
@@ -135,6 +131,7 @@ mod tests {
             identity: format!("call-history-{worker}"),
             worker: worker.into(),
             since,
+            active: true,
             ordinal: 0,
             leaving: false,
         }

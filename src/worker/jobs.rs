@@ -70,7 +70,8 @@ impl Jobs {
             return refusal(job_id, false);
         }
         if self.names.as_ref().is_some_and(|n| !n.wanted(&room.name)) {
-            return refusal(job_id, true);
+            // Workers of another name share this pool, and may want it.
+            return refusal(job_id, false);
         }
         if let Err(no) = self.rooms.reserve(&job_id, &room.sid) {
             // A room that is observed needs nobody else; another worker may have a place free.
@@ -141,7 +142,7 @@ impl Jobs {
     fn over(&mut self, id: String, ended: Ended) -> ToServer {
         self.running.remove(&id);
         let (status, error) = match ended {
-            Ended::Done | Ended::Elsewhere | Ended::Removed => {
+            Ended::Done | Ended::Elsewhere | Ended::Removed | Ended::ToldBefore => {
                 (JobStatus::JsSuccess, String::new())
             }
             Ended::NotOurs => (JobStatus::JsFailed, "the room is gone".into()),

@@ -3,7 +3,12 @@
 //! LiveKit gives nothing to a worker that reports 0.7 or more, and draws among the others by what
 //! is left of them: so the whole range of work is spread below that, and FULL is said apart.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// The most that is ever reported.
 const MOST_LOAD: f32 = 0.69;
@@ -12,32 +17,43 @@ const SHORT_AT: f32 = 0.9;
 /// Where the limit of a container is told, by either version of control groups.
 const LIMITS: [&str; 2] =
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+/// Memory does not change much in this time.
+const SAMPLED_EVERY: Duration = Duration::from_millis(500);
 /// No limit is told as a number as well.
 const NO_LIMIT: u64 = 1 << 60;
 
 /// What is used of the memory there is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Memory {
     /// Bytes; `None` where there is no limit.
     limit: Option<u64>,
+    /// The last sample, and when it was taken.
+    sample: Mutex<Option<(Instant, f32)>>,
 }
 
 impl Memory {
     /// `limit`: bytes, as set; else the container's.
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { limit: limit.or_else(|| LIMITS.iter().find_map(|p| read_limit(Path::new(p)))) }
+        let limit = limit.or_else(|| LIMITS.iter().find_map(|p| read_limit(Path::new(p))));
+        Self { limit, sample: Mutex::default() }
     }
 
     /// The share that is used; 0 where there is no limit.
-    pub(super) fn used(self) -> f32 {
-        match (self.limit, resident()) {
-            (Some(limit), Some(bytes)) => bytes as f32 / limit as f32,
-            _ => 0.0,
+    pub(super) fn used(&self) -> f32 {
+        let Some(limit) = self.limit else { return 0.0 };
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        match *sample {
+            Some((at, used)) if at.elapsed() < SAMPLED_EVERY => used,
+            _ => {
+                let used = resident().map_or(0.0, |bytes| bytes as f32 / limit as f32);
+                *sample = Some((Instant::now(), used));
+                used
+            }
         }
     }
 
     /// Too little is left for more calls.
-    pub(super) fn short(self) -> bool {
+    pub(super) fn short(&self) -> bool {
         self.used() >= SHORT_AT
     }
 }
@@ -85,7 +101,8 @@ mod tests {
         assert!(resident().is_some_and(|bytes| bytes > 100_000), "not told by the system");
         assert!(Memory::new(Some(1)).short());
         assert!(!Memory::new(Some(1 << 50)).short());
-        assert!((Memory { limit: None }).used() == 0.0);
+        let unlimited = Memory { limit: None, sample: Mutex::default() };
+        assert!(unlimited.used() == 0.0 && !unlimited.short());
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) struct WorkerState {
     /// Since when a registration is away; `None` while it is there, or not wanted.
     dispatch_away: Option<Instant>,
     participant_away: Option<Instant>,
+    /// Since when rooms cannot be listed, where that is all we do.
+    lists_away: Option<Instant>,
     pub(crate) active_jobs: usize,
     /// As reported to the server, 0 to 1.
     pub(crate) load: f32,
@@ -59,7 +61,7 @@ pub(crate) struct WorkerState {
 impl WorkerState {
     /// Since when not all is registered that should be.
     pub(crate) fn away_since(&self) -> Option<Instant> {
-        [self.dispatch_away, self.participant_away].into_iter().flatten().min()
+        [self.dispatch_away, self.participant_away, self.lists_away].into_iter().flatten().min()
     }
 
     fn set_away(&mut self, role: Role, away: bool) {
@@ -68,6 +70,10 @@ impl WorkerState {
             Role::Participant => &mut self.participant_away,
         };
         *since = away.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    fn set_lists_away(&mut self, away: bool) {
+        self.lists_away = away.then(|| self.lists_away.unwrap_or_else(Instant::now));
     }
 }
 
@@ -123,6 +129,8 @@ impl Worker {
             health,
             asks: asked,
             lists: layers.reconcile,
+            // Who is registered tells by that whether the server is there.
+            state: (!layers.dispatch && !layers.participant).then_some(state),
             work: Work::default(),
         };
         all.spawn(reconciler.run());

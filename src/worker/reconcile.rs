@@ -10,19 +10,20 @@
 //! nothing is expected of some [`LOOKS_PER_SECOND`].
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
 use livekit_protocol::Room;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use super::{
+    WorkerState,
     decide::{Looked, Memory, Next, PATIENT, SOON},
     rooms::{Found, No, Rooms},
 };
@@ -47,6 +48,8 @@ const COURTESY: Duration = Duration::from_millis(150);
 const COURTESY_OF_THE_BUSY: Duration = Duration::from_millis(200);
 /// Rooms that webhooks told of and no list has shown yet.
 const MOST_ROOMS: usize = 100_000;
+/// Questions about a room that may fail before it is taken without an answer to them.
+const PATIENCE_WITH_SERVER: u32 = 3;
 const TOPIC: &str = "rooms";
 const FULL: &str = "calls";
 
@@ -72,11 +75,19 @@ struct Known {
     again: bool,
     /// Humans in it, by the server's count, which lags by up to 5 s.
     count: u32,
+    /// Others are let go first until then, whoever asks for a look.
+    not_before: Option<Instant>,
+    /// When we learned of it.
+    added: Instant,
+    /// The worker that observes it.
+    holder: String,
+    /// Questions about it in a row that were not answered.
+    unanswered: u32,
 }
 
 /// What the server has answered.
 enum Answer {
-    Rooms { rooms: Result<Vec<Room>, String>, took: Duration },
+    Rooms { rooms: Result<Vec<Room>, String>, began: Instant },
     Seen { sid: String, seen: Result<Seen, String> },
 }
 
@@ -95,6 +106,8 @@ pub(super) struct Reconciler {
     pub(super) asks: mpsc::Receiver<Ask>,
     /// Whether all rooms are listed again and again.
     pub(super) lists: bool,
+    /// Told whether the server is there, where nobody else tells.
+    pub(super) state: Option<watch::Sender<WorkerState>>,
     pub(super) work: Work,
 }
 
@@ -131,20 +144,18 @@ impl Reconciler {
                 () = sleep_until(list_at), if self.lists && !self.work.listing => self.list(),
                 () = sleep_until(look_at.unwrap_or(list_at)), if look_at.is_some() => self.look(),
                 Some(answer) = self.work.tasks.join_next() => match answer {
-                    Ok(Answer::Rooms { rooms, took }) => {
+                    Ok(Answer::Rooms { rooms, began }) => {
                         self.work.listing = false;
-                        let wait = self.listed(rooms, took);
+                        let wait = self.listed(rooms, began);
                         list_at = Instant::now() + wait.mul_f64(rand::random_range(0.8..1.2));
                     }
                     Ok(Answer::Seen { sid, seen }) => {
                         self.work.looking -= 1;
                         self.seen(sid, seen);
                     }
-                    // A task that panicked: its room is looked at with the next list.
                     Err(e) => {
                         tracing::error!(error = %e, "a look at a room broke");
-                        self.work.looking = self.work.looking.saturating_sub(1);
-                        self.work.listing = false;
+                        self.broke();
                     }
                 },
             }
@@ -159,7 +170,7 @@ impl Reconciler {
         self.work.tasks.spawn(async move {
             let began = Instant::now();
             let rooms = api.list_rooms(vec![]).await.map_err(|e| e.to_string());
-            Answer::Rooms { rooms, took: began.elapsed() }
+            Answer::Rooms { rooms, began }
         });
     }
 
@@ -170,10 +181,11 @@ impl Reconciler {
         known.due = None;
         self.work.looking += 1;
         let ours = self.rooms.ours(&sid).is_some();
+        let insists = known.unanswered < PATIENCE_WITH_SERVER;
         let (observers, name) = (self.observers.clone(), known.name.clone());
         let agent_name = self.agent_name.clone();
         self.work.tasks.spawn(async move {
-            let seen = look(&observers, &name, &agent_name, ours).await;
+            let seen = look(&observers, &name, &agent_name, ours, insists).await;
             Answer::Seen { sid, seen }
         });
     }
@@ -181,7 +193,11 @@ impl Reconciler {
     // ---- what it answers ---------------------------------------------------------------------
 
     /// How long to wait before the next list.
-    fn listed(&mut self, rooms: Result<Vec<Room>, String>, took: Duration) -> Duration {
+    fn listed(&mut self, rooms: Result<Vec<Room>, String>, began: Instant) -> Duration {
+        let took = began.elapsed();
+        if let Some(state) = &self.state {
+            state.send_modify(|s| s.set_lists_away(rooms.is_err()));
+        }
         let rooms = match rooms {
             Ok(rooms) => rooms,
             Err(error) => {
@@ -205,7 +221,8 @@ impl Reconciler {
         let there: HashSet<&str> = rooms.iter().map(|r| r.sid.as_str()).collect();
         let (known, schedule) = (&mut self.work.known, &mut self.work.schedule);
         known.retain(|sid, k| {
-            let keep = there.contains(sid.as_str()) || k.due.is_none();
+            // What we learned of meanwhile is not in the list yet.
+            let keep = there.contains(sid.as_str()) || k.due.is_none() || k.added > began;
             if !keep && let Some(due) = k.due {
                 schedule.remove(&(due, sid.clone()));
             }
@@ -229,24 +246,51 @@ impl Reconciler {
         if sid.is_empty() || !(ours || self.names.wanted(&name)) {
             return;
         }
-        if self.work.known.len() >= MOST_ROOMS {
-            return;
-        }
-        let known = self.work.known.entry(sid.clone());
-        let is_new = matches!(known, std::collections::hash_map::Entry::Vacant(_));
-        let k = known.or_insert_with(|| Known {
-            name,
-            memory: Memory::default(),
-            by,
-            due: None,
-            again: false,
-            count: 0,
-        });
-        if k.due.is_none() && !is_new {
-            k.again = true;
-            return;
+        let full = self.work.known.len() >= MOST_ROOMS;
+        match self.work.known.entry(sid.clone()) {
+            Entry::Vacant(_) if full => return,
+            Entry::Vacant(v) => {
+                v.insert(Known {
+                    name,
+                    memory: Memory::default(),
+                    by,
+                    due: None,
+                    again: false,
+                    count: 0,
+                    not_before: None,
+                    added: Instant::now(),
+                    holder: String::new(),
+                    unanswered: 0,
+                });
+            }
+            Entry::Occupied(mut o) if o.get().due.is_none() => {
+                o.get_mut().again = true;
+                return;
+            }
+            Entry::Occupied(_) => {}
         }
         self.schedule(&sid, Duration::ZERO);
+    }
+
+    /// A task panicked, and nobody knows which: what is being looked at is looked at again.
+    fn broke(&mut self) {
+        self.work.looking = self.work.looking.saturating_sub(1);
+        self.work.listing = false;
+        let lost = self.work.known.iter().filter(|(_, k)| k.due.is_none());
+        let lost: Vec<String> = lost.map(|(sid, _)| sid.clone()).collect();
+        lost.iter().for_each(|sid| self.schedule(sid, PATIENT));
+    }
+
+    /// A worker is leaving: all of its rooms need another, not only the one we saw.
+    fn take_over_from(&mut self, worker: &str) {
+        let of = self.work.known.iter().filter(|(_, k)| k.holder == worker && k.due.is_some());
+        let of: Vec<String> = of.map(|(sid, _)| sid.clone()).collect();
+        for sid in of {
+            if let Some(k) = self.work.known.get_mut(&sid) {
+                k.holder.clear();
+            }
+            self.schedule(&sid, Duration::ZERO);
+        }
     }
 
     fn schedule(&mut self, sid: &str, wait: Duration) {
@@ -254,7 +298,7 @@ impl Reconciler {
         if let Some(due) = k.due {
             self.work.schedule.remove(&(due, sid.to_owned()));
         }
-        let at = Instant::now() + wait;
+        let at = (Instant::now() + wait).max(k.not_before.unwrap_or_else(Instant::now));
         k.due = Some(at);
         self.work.schedule.insert((at, sid.to_owned()));
     }
@@ -269,18 +313,33 @@ impl Reconciler {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(room = masked(&k.name), error, "a room could not be looked at");
+                (k.unanswered, k.again) = (k.unanswered.saturating_add(1), false);
                 return self.schedule(&sid, PATIENT);
             }
         };
+        k.unanswered = 0;
+        let me = self.observers.badge.worker();
+        let leaving = seen.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
+        let leaving = leaving.map(|c| c.worker.clone());
+        k.holder = seen.occupancy.holder(me).map(|c| c.worker.clone()).unwrap_or_default();
         let next = k.memory.decide(&Looked {
             occupancy: &seen.occupancy,
             dispatched: seen.dispatch.is_some(),
             ours: ours.as_ref(),
-            me: self.observers.badge.worker(),
+            me,
             full,
             courtesy,
             patience,
         });
+        k.not_before = match next {
+            Next::Again(wait) if seen.occupancy.human && ours.is_none() => {
+                Some(Instant::now() + wait)
+            }
+            _ => None,
+        };
+        if !seen.occupancy.human {
+            self.rooms.is_empty(&sid);
+        }
         let wait = match next {
             Next::Again(wait) => {
                 self.rooms.is_nowhere(&sid);
@@ -292,7 +351,7 @@ impl Reconciler {
             }
             Next::NoPlace => {
                 self.no_place();
-                SOON
+                patience
             }
             Next::Withdraw => {
                 self.rooms.withdraw(&sid);
@@ -311,7 +370,7 @@ impl Reconciler {
                     Err(No::Barred) => patience,
                     Err(No::Full) => {
                         self.no_place();
-                        SOON
+                        patience
                     }
                 }
             }
@@ -331,6 +390,9 @@ impl Reconciler {
             return;
         }
         self.schedule(&sid, if again { Duration::ZERO } else { wait });
+        if let Some(worker) = leaving {
+            self.take_over_from(&worker);
+        }
     }
 
     fn no_place(&self) {
@@ -363,14 +425,20 @@ async fn look(
     name: &str,
     agent_name: &str,
     ours: bool,
+    insists: bool,
 ) -> Result<Seen, String> {
     let participants = observers.api.list_participants(name).await.map_err(|e| e.to_string())?;
     let occupancy = observers.badge.read(&participants);
-    let needy = !ours && occupancy.human && occupancy.holder().is_none();
+    let held = occupancy.holder(observers.badge.worker()).is_some();
+    let needy = !ours && occupancy.human && !held;
     let mut dispatch = None;
     if needy {
-        // Without an answer there is none: nothing is lost by it but its metadata.
-        let all = observers.dispatches.list_dispatch(name).await.unwrap_or_default();
+        // Its metadata may say that the call must not be recorded: so an answer is insisted on, but
+        // not for ever.
+        let all = match observers.dispatches.list_dispatch(name).await {
+            Err(e) if insists => return Err(e.to_string()),
+            all => all.unwrap_or_default(),
+        };
         dispatch = all.into_iter().find(|d| d.agent_name == agent_name).map(|d| d.metadata);
     }
     Ok(Seen { occupancy, dispatch })

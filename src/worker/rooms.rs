@@ -20,7 +20,7 @@ use crate::{
     call::event::Discovery,
     config::Config,
     journal::LeftBehind,
-    observer::{self, Assignment, Ended, Observers, Orders, Told},
+    observer::{self, Assignment, Ended, HAND_OVER_AT_MOST, Observers, Orders, Told},
     stop::Stop,
     telemetry::masked,
 };
@@ -28,7 +28,7 @@ use crate::{
 /// The server sends an assignment right after the answer to its offer, or never.
 const ASSIGNED_WITHIN: Duration = Duration::from_millis(7_500);
 /// After "now", for other workers to take over, the last records to be sealed, the rooms to be left.
-const FINISH_WITHIN: Duration = Duration::from_secs(20);
+const FINISH_WITHIN: Duration = HAND_OVER_AT_MOST.saturating_add(Duration::from_secs(15));
 /// For how long a room is left to another worker that was seen in it.
 const SEEN_ELSEWHERE: Duration = Duration::from_secs(30);
 /// Longer than any call: a room we were removed from is not joined again by ourselves.
@@ -102,8 +102,8 @@ struct Inner {
     running: HashMap<String, Running>,
     /// Rooms in which another worker was seen, by sid, and when.
     elsewhere: HashMap<String, Instant>,
-    /// Rooms that an operator removed us from, by sid, and when.
-    barred: HashMap<String, Instant>,
+    /// Rooms that we do not come back to, by sid, since when, and whether that is for good.
+    barred: HashMap<String, (Instant, bool)>,
     tasks: JoinSet<()>,
 }
 
@@ -125,7 +125,7 @@ impl Inner {
         let now = Instant::now();
         self.reserved.retain(|_, (until, _)| *until > now);
         self.elsewhere.retain(|_, seen| seen.elapsed() < SEEN_ELSEWHERE);
-        self.barred.retain(|_, since| since.elapsed() < BARRED_FOR);
+        self.barred.retain(|_, (since, _)| since.elapsed() < BARRED_FOR);
     }
 
     fn observes(&self, sid: &str) -> bool {
@@ -198,6 +198,8 @@ impl Rooms {
     fn joined(&self, id: &str) {
         if let Some(r) = self.inner().running.get_mut(id) {
             r.joined = Some(Instant::now());
+            // Said of the connection before.
+            r.withdraw.send_replace(false);
         }
     }
 
@@ -339,6 +341,14 @@ impl Rooms {
         self.inner().elsewhere.remove(sid);
     }
 
+    /// Nobody is there whose call could have been told before.
+    pub(super) fn is_empty(&self, sid: &str) {
+        let mut inner = self.inner();
+        if inner.barred.get(sid).is_some_and(|(_, for_good)| !for_good) {
+            inner.barred.remove(sid);
+        }
+    }
+
     /// Leaves a room to another worker.
     pub(super) fn withdraw(&self, sid: &str) {
         for r in self.inner().running.values().filter(|r| r.sid == sid) {
@@ -350,9 +360,9 @@ impl Rooms {
     fn ended(&self, id: &str, ended: &Ended) {
         let mut inner = self.inner();
         if let Some(running) = inner.running.remove(id)
-            && *ended == Ended::Removed
+            && matches!(ended, Ended::Removed | Ended::ToldBefore)
         {
-            inner.barred.insert(running.sid, Instant::now());
+            inner.barred.insert(running.sid, (Instant::now(), *ended == Ended::Removed));
         }
         drop(inner);
         self.publish();

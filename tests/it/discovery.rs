@@ -248,6 +248,54 @@ async fn a_worker_short_of_memory_takes_no_more_calls() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_reported_as_it_stood_is_not_told_again_but_the_next_one_is() -> Result<()>
+{
+    let config = Config { departure_timeout: Duration::from_secs(10), ..Config::default() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
+    let room = s.room.clone();
+    let first = s.web("alice").await?;
+    s.worker.signal(15).await?;
+    s.worker.signal(15).await?;
+    assert!(s.worker.ends(POSTED).await?.success());
+    s.posts(1).await?;
+    // The room is there yet, and so is the caller.
+    s.start_again().await?;
+    let told = "the call was reported before, as far as it was seen; it is not told twice";
+    s.worker.logs(told).await?;
+    first.leaves(DisconnectReason::ClientInitiated).await?;
+    // Nobody is there: a look or two later the room is like any other.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let second = s.undispatched(&room, "bob").await?;
+    s.worker.logs("call started").await?;
+    second.leaves(DisconnectReason::ClientInitiated).await?;
+    let posts = s.posts(2).await?;
+    let ids: Vec<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
+    assert!(posts.len() == 2 && ids[0] != ids[1], "{ids:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result<()> {
+    let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
+    s.worker.stops().await?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    let request = CreateAgentDispatchRequest {
+        agent_name: s.name.clone(),
+        room: room.clone(),
+        metadata: r#"{"opt_out_sensitive_data": true}"#.into(),
+        ..Default::default()
+    };
+    s.venue.dispatches().create_dispatch(request).await?;
+    s.start_again().await?;
+    assert_eq!(s.came_by(&room).await?, "reconciler");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
+    assert!(s.endpoint.about(&room).is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_rooms_of_the_names_that_are_wanted_are_looked_for() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let all = "dispatch, reconcile, participant";

@@ -48,6 +48,27 @@ async fn told_twice_it_reports_what_it_has_and_goes() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_the_worker_itself_is_nobody_to_leave_a_call_to() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let _caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    // What was said is on disk by then.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    s.kill().await?;
+    s.start_again().await?;
+    s.worker.logs("joined again").await?;
+    // The server lists the dead one for another 20 s.
+    s.worker.signal(15).await?;
+    s.worker.signal(15).await?;
+    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_drain_has_an_end() -> Result<()> {
     let venue = Venue::from_env().await?;
     let mut s = Scene::at(venue, &[("CALL_HISTORY_DRAIN_TIMEOUT", "1")]).await?;

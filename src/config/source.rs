@@ -1,0 +1,91 @@
+//! Where settings come from, before anybody asks what they mean.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{DATA_DIR, KNOWN, PREFIX, file, profiles};
+use crate::call::profile::Profiles;
+
+/// Where values come from: name → value, and where it was found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Source {
+    pub(super) values: BTreeMap<String, (String, String)>,
+    pub(super) profiles: Profiles,
+    pub(super) errors: Vec<String>,
+}
+
+impl Source {
+    /// The process's environment over the files in `config/`.
+    pub(crate) fn from_process() -> Self {
+        let mut source = Self::default();
+        for name in ["default.toml", "local.toml"] {
+            source.file(&Path::new("config").join(name));
+        }
+        source.profiles = profiles::read(Path::new("config/profiles"), &mut source.errors);
+        // A variable that is not Unicode cannot be one of ours.
+        let vars = std::env::vars_os();
+        let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        source.environment(vars);
+        source
+    }
+
+    /// The data folder alone: for commands that need nothing else.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        let told = self.values.get(DATA_DIR).map(|(v, _)| v.as_str());
+        PathBuf::from(told.unwrap_or("data"))
+    }
+
+    /// Later calls win over earlier ones. An empty value is none.
+    pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) {
+        for (name, value) in vars {
+            if KNOWN.contains(&name.as_str()) {
+                if !value.is_empty() {
+                    self.values.insert(name, (value, "the environment".into()));
+                }
+            } else if name.starts_with(PREFIX) && !of_a_service(&name) {
+                self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));
+            }
+        }
+    }
+
+    pub(super) fn file(&mut self, path: &Path) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(e) => return self.errors.push(format!("{}: {e}", path.display())),
+        };
+        match file::read(&text) {
+            Err(e) => self.errors.push(format!("{}: {e}", path.display())),
+            Ok(entries) => {
+                for e in entries {
+                    let place = format!("{}:{}", path.display(), e.line);
+                    let name = file::setting(&e.key);
+                    if KNOWN.contains(&name.as_str()) {
+                        self.values.insert(name, (e.value, place));
+                    } else {
+                        let hint = did_you_mean(&name);
+                        self.errors.push(format!("{place}: unknown setting {}{hint}", e.key));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What Kubernetes tells of a Service named `call-history`, in everybody's environment.
+fn of_a_service(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+fn did_you_mean(name: &str) -> String {
+    let close = KNOWN.iter().map(|k| (strsim::damerau_levenshtein(name, k), k)).min();
+    match close {
+        Some((distance, known)) if distance <= name.len() / 3 => {
+            format!(" (did you mean {known}?)")
+        }
+        _ => String::new(),
+    }
+}
