@@ -18,6 +18,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 const OWN: [Duration; 2] = [Duration::from_millis(1_500), Duration::from_secs(15)];
 /// A dispatch of ours reaches a worker within 0.3 s, and the worker is in the room 0.1 s later.
 pub(super) const DISPATCHED_WITHIN: Duration = Duration::from_millis(800);
+/// Until some of the rooms that we are joining are joined.
+const BUSY_FOR: Duration = Duration::from_millis(150);
 /// A room is young for so many looks.
 const YOUNG_LOOKS: u32 = 10;
 
@@ -46,6 +48,8 @@ pub(super) struct Looked<'a> {
     pub(super) me: &'a str,
     /// No call can be taken now.
     pub(super) full: bool,
+    /// We are joining as many rooms as we should at a time: meanwhile another worker may take this one.
+    pub(super) busy: bool,
     /// How long we let other workers go first.
     pub(super) courtesy: Duration,
     /// Between looks at rooms that nothing is expected of.
@@ -88,6 +92,10 @@ impl Memory {
             self.waited = true;
             self.uncovered = true;
             return Next::Again(DISPATCHED_WITHIN + l.courtesy);
+        }
+        if l.busy {
+            self.uncovered = true;
+            return Next::Again(BUSY_FOR + l.courtesy);
         }
         if !self.uncovered {
             self.uncovered = true;
@@ -153,6 +161,7 @@ mod tests {
             ours,
             me: "me",
             full: false,
+            busy: false,
             courtesy: COURTESY,
             patience: PATIENT,
         }
@@ -189,6 +198,15 @@ mod tests {
             assert_eq!(m.decide(&looked(&o, None)), Next::Again(SOON));
         }
         assert_eq!(m.decide(&looked(&o, None)), Next::Again(PATIENT));
+    }
+
+    #[test]
+    fn who_is_busy_joining_leaves_rooms_to_others_for_a_while() {
+        let (mut m, o) = (Memory::default(), room(true, &[]));
+        let busy = Looked { busy: true, ..looked(&o, None) };
+        assert_eq!(m.decide(&busy), Next::Again(BUSY_FOR + COURTESY));
+        assert_eq!(m.decide(&busy), Next::Again(BUSY_FOR + COURTESY));
+        assert_eq!(m.decide(&looked(&o, None)), Next::Take);
     }
 
     #[test]

@@ -46,6 +46,10 @@ const LOOKS_PER_SECOND: u32 = 50;
 /// our load: whoever has most room goes first, and few join together.
 const COURTESY: Duration = Duration::from_millis(150);
 const COURTESY_OF_THE_BUSY: Duration = Duration::from_millis(200);
+/// Rooms that are joined at the same time because nobody else is there. In a burst every worker sees
+/// all of them, and who is there shows only after the join: few at a time, in no order, and most are
+/// joined once.
+const TAKES_AT_ONCE: usize = 8;
 /// Rooms that webhooks told of and no list has shown yet.
 const MOST_ROOMS: usize = 100_000;
 /// Questions about a room that may fail before it is taken without an answer to them.
@@ -328,6 +332,7 @@ impl Reconciler {
             ours: ours.as_ref(),
             me,
             full,
+            busy: self.rooms.joining() >= TAKES_AT_ONCE,
             courtesy,
             patience,
         });

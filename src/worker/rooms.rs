@@ -195,6 +195,11 @@ impl Rooms {
         }
     }
 
+    /// How many rooms we are on the way to.
+    pub(super) fn joining(&self) -> usize {
+        self.inner().running.values().filter(|r| r.joined.is_none()).count()
+    }
+
     fn joined(&self, id: &str) {
         if let Some(r) = self.inner().running.get_mut(id) {
             r.joined = Some(Instant::now());
