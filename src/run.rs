@@ -109,8 +109,12 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         ordinal: 0,
     };
     let observers = Arc::new(observers);
-    let keep = watch::Sender::new(false);
-    let orders = Orders { stop: stop.subscribe(), withdraw: keep.subscribe() };
+    let (keep, nothing) = (watch::Sender::new(false), watch::Sender::new(String::new()));
+    let orders = Orders {
+        stop: stop.subscribe(),
+        withdraw: keep.subscribe(),
+        metadata: nothing.subscribe(),
+    };
     let ended = observer::observe(observers, assignment, left, orders, |_| {}).await;
     flush(delivery, sender).await;
     journals.flush(JOURNAL_WITHIN);

@@ -60,6 +60,8 @@ pub(crate) struct Orders {
     pub(crate) stop: watch::Receiver<Stop>,
     /// Another worker's observer was first in the room: this one goes without a record.
     pub(crate) withdraw: watch::Receiver<bool>,
+    /// Of a job for the same room that came later; empty until one comes.
+    pub(crate) metadata: watch::Receiver<String>,
 }
 
 /// What an observer tells.
@@ -87,6 +89,7 @@ pub(crate) async fn observe(
         clock,
         stop: orders.stop,
         withdraw: orders.withdraw,
+        metadata: orders.metadata,
         report: Box::new(report),
         panics,
         call: None,
@@ -138,6 +141,7 @@ pub(super) struct Watch {
     pub(super) clock: Clock,
     pub(super) stop: watch::Receiver<Stop>,
     withdraw: watch::Receiver<bool>,
+    metadata: watch::Receiver<String>,
     pub(super) report: Box<dyn FnMut(Told<'_>) + Send>,
     pub(super) panics: watch::Receiver<u64>,
     /// `None` before the first join.
@@ -312,6 +316,10 @@ impl Watch {
                 }
                 Ok(()) = self.stop.changed() => {}
                 Ok(()) = self.withdraw.changed() => {}
+                Ok(()) = self.metadata.changed() => {
+                    let metadata = self.metadata.borrow_and_update().clone();
+                    self.apply(self.clock.now(), Fact::JobMetadata { metadata });
+                }
                 taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
                     return if taken == Some(true) { Parted::Elsewhere } else { Parted::Stopped };
                 }

@@ -77,6 +77,9 @@ impl Jobs {
             // A room that is observed needs nobody else; another worker may have a place free.
             let redundant = no == No::Observed;
             if redundant {
+                if !job.metadata.is_empty() {
+                    self.rooms.tell_metadata(&room.sid, &job.metadata);
+                }
                 tracing::info!(job_id, room = shown, "job for a room that is observed already");
             } else {
                 tracing::warn!(job_id, room = shown, why = no.as_str(), "job refused");

@@ -114,6 +114,7 @@ struct Running {
     /// `None` while it is on the way.
     joined: Option<Instant>,
     withdraw: watch::Sender<bool>,
+    metadata: watch::Sender<String>,
 }
 
 impl Inner {
@@ -312,11 +313,21 @@ impl Rooms {
         let id = assignment.id.clone();
         let (room, sid) = (assignment.room.clone(), assignment.room_sid.clone());
         let sid = sid.unwrap_or_default();
-        let withdraw = watch::Sender::new(false);
-        let orders = Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe() };
+        let (withdraw, metadata) = (watch::Sender::new(false), watch::Sender::new(String::new()));
+        let orders = Orders {
+            stop: self.stop.clone(),
+            withdraw: withdraw.subscribe(),
+            metadata: metadata.subscribe(),
+        };
         let identity = assignment.identity();
-        let running =
-            Running { room: room.clone(), sid: sid.clone(), identity, joined: None, withdraw };
+        let running = Running {
+            room: room.clone(),
+            sid: sid.clone(),
+            identity,
+            joined: None,
+            withdraw,
+            metadata,
+        };
         inner.running.insert(id.clone(), running);
         let mut end = End { id, rooms: self.clone(), report, told: false };
         let (observers, asks) = (self.observers.clone(), self.asks.clone());
@@ -351,6 +362,13 @@ impl Rooms {
         let mut inner = self.inner();
         if inner.barred.get(sid).is_some_and(|(_, for_good)| !for_good) {
             inner.barred.remove(sid);
+        }
+    }
+
+    /// What a job said for a room that we observe already: an opt-out may be in it.
+    pub(super) fn tell_metadata(&self, sid: &str, metadata: &str) {
+        for r in self.inner().running.values().filter(|r| r.sid == sid) {
+            r.metadata.send_replace(metadata.to_owned());
         }
     }
 

@@ -296,6 +296,26 @@ async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_opts_out_in_a_dispatch_that_comes_after_us_is_not_recorded_either() -> Result<()> {
+    let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    s.worker.logs("call started").await?;
+    let request = CreateAgentDispatchRequest {
+        agent_name: s.name.clone(),
+        room: room.clone(),
+        metadata: r#"{"opt_out_sensitive_data": true}"#.into(),
+        ..Default::default()
+    };
+    s.venue.dispatches().create_dispatch(request).await?;
+    s.worker.logs("job for a room that is observed already").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
+    assert!(s.endpoint.about(&room).is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_rooms_of_the_names_that_are_wanted_are_looked_for() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let all = "dispatch, reconcile, participant";
