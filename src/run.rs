@@ -120,7 +120,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     journals.flush(JOURNAL_WITHIN);
     match ended {
         Ended::Done | Ended::Removed => ExitCode::SUCCESS,
-        Ended::NotOurs | Ended::Elsewhere | Ended::ToldBefore | Ended::Failed(_) => {
+        Ended::NotOurs | Ended::Elsewhere | Ended::ToldBefore(_) | Ended::Failed(_) => {
             tracing::error!(?ended, "the room was not observed");
             ExitCode::FAILURE
         }

@@ -168,11 +168,17 @@ impl Outbox {
         self.find(id).is_some()
     }
 
-    /// When the call of a record ended; `None` where there is no such record.
+    /// When the call of a record ended; `None` where there is no such record, the beginning of time
+    /// where it cannot be read.
     pub(crate) fn end_of(&self, id: &str) -> Option<Moment> {
-        let body = self.body(self.find(id)?, id).ok()?;
-        let record: serde_json::Value = serde_json::from_slice(&body).ok()?;
-        Moment::parse_rfc3339(record["end_time"].as_str()?)
+        let read = |folder| {
+            let body = self.body(folder, id).ok()?;
+            let record: serde_json::Value = serde_json::from_slice(&body).ok()?;
+            Moment::parse_rfc3339(record["end_time"].as_str()?)
+        };
+        // The sender may move it in between: then it is where it was moved to.
+        let end = read(self.find(id)?).or_else(|| read(self.find(id)?));
+        Some(end.unwrap_or_default())
     }
 
     /// Where a record is.

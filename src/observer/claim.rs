@@ -76,7 +76,8 @@ impl Badge {
         let there = || participants.iter().filter(|p| p.state() != State::Disconnected);
         let mut claims: Vec<Claim> = there().filter_map(|p| self.claim(p)).collect();
         claims.sort_by(|a, b| (a.since, &a.identity).cmp(&(b.since, &b.identity)));
-        Occupancy { human: there().any(is_human), claims }
+        let human_since = there().filter(|p| is_human(p)).map(joined_at).min();
+        Occupancy { human_since, claims }
     }
 
     fn claim(&self, p: &ParticipantInfo) -> Option<Claim> {
@@ -124,12 +125,18 @@ pub(crate) struct Claim {
 /// Who is in a room, as far as it concerns us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Occupancy {
-    pub(crate) human: bool,
+    /// When the first of the humans came who are there: milliseconds, server's clock.
+    pub(crate) human_since: Option<i64>,
     /// The first in the room comes first.
     pub(crate) claims: Vec<Claim>,
 }
 
 impl Occupancy {
+    /// Somebody is there whom a record could be about.
+    pub(crate) fn human(&self) -> bool {
+        self.human_since.is_some()
+    }
+
     /// The observer of another worker than `me` that stays; `None`: there is none. What is left of
     /// an earlier life of this worker observes nothing.
     pub(crate) fn holder(&self, me: &str) -> Option<&Claim> {
@@ -274,11 +281,11 @@ mod tests {
             (Kind::Egress, false),
             (Kind::Ingress, false),
         ] {
-            assert_eq!(badge().read(&[person(kind)]).human, human, "{kind:?}");
+            assert_eq!(badge().read(&[person(kind)]).human(), human, "{kind:?}");
         }
         let mut hidden = person(Kind::Standard);
         hidden.permission = Some(ParticipantPermission { hidden: true, ..Default::default() });
-        assert!(!badge().read(&[hidden]).human);
+        assert!(!badge().read(&[hidden]).human());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{call::Call, stop::Stop};
 
 /// For another worker to take a call that we have to leave, and more for each call that is on: they
 /// are all handed over at once.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(6);
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(12);
 const HAND_OVER_EACH: Duration = Duration::from_millis(20);
 pub(crate) const HAND_OVER_AT_MOST: Duration = Duration::from_secs(30);
 /// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes

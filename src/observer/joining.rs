@@ -57,7 +57,10 @@ fn came_at(known: &[(Moment, Fact)]) -> Option<Moment> {
         _ => None,
     });
     let came = known.iter().filter_map(|(_, fact)| match fact {
-        Fact::Joined(j) if matches!(j.kind, Kind::Standard | Kind::Sip | Kind::Connector) => {
+        Fact::Joined(j)
+            if matches!(j.kind, Kind::Standard | Kind::Sip | Kind::Connector)
+                && j.joined_at > Moment::default() =>
+        {
             Some(j.joined_at.plus(behind.unwrap_or(0)))
         }
         _ => None,
@@ -201,13 +204,16 @@ impl Watch {
                     "the call was reported before, as far as it was seen; it is not told twice"
                 );
                 c.close();
-                return Err(Ended::ToldBefore);
+                return Err(Ended::ToldBefore(ended));
             }
             ordinal += 1;
             call.set_ordinal(ordinal);
         }
         self.journal = Some(self.shared.journals.begin(&call));
         self.call = Some(call);
+        if ordinal != self.assignment.ordinal {
+            self.tell_ordinal();
+        }
         if !self.assignment.metadata.is_empty() {
             let metadata = self.assignment.metadata.clone();
             self.apply(self.clock.now(), Fact::JobMetadata { metadata });

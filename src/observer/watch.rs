@@ -51,8 +51,8 @@ pub(crate) enum Ended {
     Elsewhere,
     /// Somebody removed us from the room: we do not come back by ourselves.
     Removed,
-    /// The call that is on was told before.
-    ToldBefore,
+    /// The call that is on was told before, up to that time.
+    ToldBefore(Moment),
 }
 
 /// What an observer is told while it runs.

@@ -81,7 +81,7 @@ impl Memory {
             self.uncovered = false;
             return Next::Elsewhere(l.patience);
         }
-        if !l.occupancy.human {
+        if !l.occupancy.human() {
             self.uncovered = false;
             return Next::Again(if self.looks <= YOUNG_LOOKS { SOON } else { l.patience });
         }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn room(human: bool, claims: &[Claim]) -> Occupancy {
-        Occupancy { human, claims: claims.to_vec() }
+        Occupancy { human_since: human.then_some(0), claims: claims.to_vec() }
     }
 
     /// In the room for a while.

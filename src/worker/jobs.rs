@@ -75,10 +75,11 @@ impl Jobs {
         }
         if let Err(no) = self.rooms.reserve(&job_id, &room.sid) {
             // A room that is observed needs nobody else; another worker may have a place free.
-            let redundant = no == No::Observed;
+            let mut redundant = no == No::Observed;
             if redundant {
+                // What it says must reach the one who observes: an opt-out may be in it.
                 if !job.metadata.is_empty() {
-                    self.rooms.tell_metadata(&room.sid, &job.metadata);
+                    redundant = self.rooms.tell_metadata(&room.sid, &job.metadata);
                 }
                 tracing::info!(job_id, room = shown, "job for a room that is observed already");
             } else {
@@ -145,7 +146,7 @@ impl Jobs {
     fn over(&mut self, id: String, ended: Ended) -> ToServer {
         self.running.remove(&id);
         let (status, error) = match ended {
-            Ended::Done | Ended::Elsewhere | Ended::Removed | Ended::ToldBefore => {
+            Ended::Done | Ended::Elsewhere | Ended::Removed | Ended::ToldBefore(_) => {
                 (JobStatus::JsSuccess, String::new())
             }
             Ended::NotOurs => (JobStatus::JsFailed, "the room is gone".into()),

@@ -28,7 +28,7 @@ use super::{
     rooms::{Found, No, Rooms},
 };
 use crate::{
-    call::event::Discovery,
+    call::{event::Discovery, published::FromMetadata},
     config::RoomNames,
     health::Health,
     observer::{Observers, Occupancy},
@@ -52,6 +52,8 @@ const COURTESY_OF_THE_BUSY: Duration = Duration::from_millis(200);
 const TAKES_AT_ONCE: usize = 8;
 /// Rooms that webhooks told of and no list has shown yet.
 const MOST_ROOMS: usize = 100_000;
+/// All rooms of a worker that leaves are looked at once in this time.
+const LEAVES_WITHIN: Duration = Duration::from_secs(3);
 /// Questions about a room that may fail before it is taken without an answer to them.
 const PATIENCE_WITH_SERVER: u32 = 3;
 const TOPIC: &str = "rooms";
@@ -125,6 +127,8 @@ pub(super) struct Work {
     listing: bool,
     looking: usize,
     failures: u32,
+    /// Workers whose rooms were looked at because they leave, and when.
+    leaving: HashMap<String, Instant>,
 }
 
 impl Reconciler {
@@ -287,6 +291,12 @@ impl Reconciler {
 
     /// A worker is leaving: all of its rooms need another, not only the one we saw.
     fn take_over_from(&mut self, worker: &str) {
+        let now = Instant::now();
+        self.work.leaving.retain(|_, since| now - *since < LEAVES_WITHIN);
+        if self.work.leaving.contains_key(worker) {
+            return;
+        }
+        self.work.leaving.insert(worker.to_owned(), now);
         let of = self.work.known.iter().filter(|(_, k)| k.holder == worker && k.due.is_some());
         let of: Vec<String> = of.map(|(sid, _)| sid.clone()).collect();
         for sid in of {
@@ -321,7 +331,9 @@ impl Reconciler {
                 return self.schedule(&sid, PATIENT);
             }
         };
-        k.unanswered = 0;
+        if !seen.occupancy.human() || ours.is_some() {
+            k.unanswered = 0;
+        }
         let me = self.observers.badge.worker();
         let leaving = seen.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
         let leaving = leaving.map(|c| c.worker.clone());
@@ -337,14 +349,13 @@ impl Reconciler {
             patience,
         });
         k.not_before = match next {
-            Next::Again(wait) if seen.occupancy.human && ours.is_none() => {
+            Next::Again(wait) if seen.occupancy.human() && ours.is_none() => {
                 Some(Instant::now() + wait)
             }
             _ => None,
         };
-        if !seen.occupancy.human {
-            self.rooms.is_empty(&sid);
-        }
+        self.rooms.new_caller(&sid, seen.occupancy.human_since);
+        self.rooms.is_at(&sid, k.memory.ordinal);
         let wait = match next {
             Next::Again(wait) => {
                 self.rooms.is_nowhere(&sid);
@@ -385,7 +396,7 @@ impl Reconciler {
         }
         let again = self.work.known.get_mut(&sid).is_some_and(|k| std::mem::take(&mut k.again));
         let needy = match next {
-            Next::Again(_) => seen.occupancy.human || ours.is_some(),
+            Next::Again(_) => seen.occupancy.human() || ours.is_some(),
             Next::Take | Next::NoPlace | Next::Withdraw => true,
             Next::Elsewhere(_) => false,
         };
@@ -435,7 +446,7 @@ async fn look(
     let participants = observers.api.list_participants(name).await.map_err(|e| e.to_string())?;
     let occupancy = observers.badge.read(&participants);
     let held = occupancy.holder(observers.badge.worker()).is_some();
-    let needy = !ours && occupancy.human && !held;
+    let needy = !ours && occupancy.human() && !held;
     let mut dispatch = None;
     if needy {
         // Its metadata may say that the call must not be recorded: so an answer is insisted on, but
@@ -444,7 +455,8 @@ async fn look(
             Err(e) if insists => return Err(e.to_string()),
             all => all.unwrap_or_default(),
         };
-        dispatch = all.into_iter().find(|d| d.agent_name == agent_name).map(|d| d.metadata);
+        let ours = all.into_iter().filter(|d| d.agent_name == agent_name).map(|d| d.metadata);
+        dispatch = ours.max_by_key(|m| (FromMetadata::read(m).opt_out, !m.is_empty()));
     }
     Ok(Seen { occupancy, dispatch })
 }

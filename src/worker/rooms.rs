@@ -33,6 +33,8 @@ const FINISH_WITHIN: Duration = HAND_OVER_AT_MOST.saturating_add(Duration::from_
 const SEEN_ELSEWHERE: Duration = Duration::from_secs(30);
 /// Longer than any call: a room we were removed from is not joined again by ourselves.
 const BARRED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// A join usually takes much less.
+const JOINED_WITHIN: Duration = Duration::from_secs(2);
 /// Reserved places expire without an event: looked at this often by who waits for the end.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -102,8 +104,11 @@ struct Inner {
     running: HashMap<String, Running>,
     /// Rooms in which another worker was seen, by sid, and when.
     elsewhere: HashMap<String, Instant>,
-    /// Rooms that we do not come back to, by sid, since when, and whether that is for good.
-    barred: HashMap<String, (Instant, bool)>,
+    /// Rooms that we do not come back to, by sid, since when, and to which callers: those who came
+    /// before that time, or everybody.
+    barred: HashMap<String, (Instant, Option<i64>)>,
+    /// Which call it is in rooms that have had several, by sid, and when that was told.
+    ordinals: HashMap<String, (Instant, u32)>,
     tasks: JoinSet<()>,
 }
 
@@ -111,6 +116,8 @@ struct Running {
     room: String,
     sid: String,
     identity: String,
+    /// When we took it because nobody was there.
+    taken: Option<Instant>,
     /// `None` while it is on the way.
     joined: Option<Instant>,
     withdraw: watch::Sender<bool>,
@@ -127,6 +134,7 @@ impl Inner {
         self.reserved.retain(|_, (until, _)| *until > now);
         self.elsewhere.retain(|_, seen| seen.elapsed() < SEEN_ELSEWHERE);
         self.barred.retain(|_, (since, _)| since.elapsed() < BARRED_FOR);
+        self.ordinals.retain(|_, (told, _)| told.elapsed() < BARRED_FOR);
     }
 
     fn observes(&self, sid: &str) -> bool {
@@ -196,9 +204,13 @@ impl Rooms {
         }
     }
 
-    /// How many rooms we are on the way to.
+    /// How many rooms we are on the way to that another worker could take as well. One that takes
+    /// long holds up no other.
     pub(super) fn joining(&self) -> usize {
-        self.inner().running.values().filter(|r| r.joined.is_none()).count()
+        let on_the_way = |r: &&Running| {
+            r.joined.is_none() && r.taken.is_some_and(|at| at.elapsed() < JOINED_WITHIN)
+        };
+        self.inner().running.values().filter(on_the_way).count()
     }
 
     fn joined(&self, id: &str) {
@@ -277,6 +289,9 @@ impl Rooms {
 
     /// A job that was assigned.
     pub(super) fn take_job(self: &Arc<Self>, mut assignment: Assignment, report: Report) {
+        let sid = assignment.room_sid.as_deref().unwrap_or_default();
+        let ordinal = self.inner().ordinals.get(sid).map(|(_, n)| *n);
+        assignment.ordinal = ordinal.unwrap_or(assignment.ordinal);
         if assignment.url.is_empty() {
             assignment.url.clone_from(&self.url);
         }
@@ -320,10 +335,12 @@ impl Rooms {
             metadata: metadata.subscribe(),
         };
         let identity = assignment.identity();
+        let taken = (report.is_none() && left.is_none()).then(Instant::now);
         let running = Running {
             room: room.clone(),
             sid: sid.clone(),
             identity,
+            taken,
             joined: None,
             withdraw,
             metadata,
@@ -357,19 +374,30 @@ impl Rooms {
         self.inner().elsewhere.remove(sid);
     }
 
-    /// Nobody is there whose call could have been told before.
-    pub(super) fn is_empty(&self, sid: &str) {
+    /// Who is there since when: a call of theirs cannot have been told before.
+    pub(super) fn new_caller(&self, sid: &str, since: Option<i64>) {
         let mut inner = self.inner();
-        if inner.barred.get(sid).is_some_and(|(_, for_good)| !for_good) {
+        let told_until = inner.barred.get(sid).and_then(|(_, until)| *until);
+        if told_until.is_some_and(|until| since.is_none_or(|since| since > until)) {
             inner.barred.remove(sid);
         }
     }
 
-    /// What a job said for a room that we observe already: an opt-out may be in it.
-    pub(super) fn tell_metadata(&self, sid: &str, metadata: &str) {
-        for r in self.inner().running.values().filter(|r| r.sid == sid) {
-            r.metadata.send_replace(metadata.to_owned());
+    /// Which call of a room it is by now.
+    pub(super) fn is_at(&self, sid: &str, ordinal: u32) {
+        if ordinal > 0 {
+            self.inner().ordinals.insert(sid.into(), (Instant::now(), ordinal));
         }
+    }
+
+    /// What a job said for a room that is observed already. False if that is not by us.
+    pub(super) fn tell_metadata(&self, sid: &str, metadata: &str) -> bool {
+        let inner = self.inner();
+        let running = inner.running.values().find(|r| r.sid == sid);
+        running.is_some_and(|r| {
+            r.metadata.send_replace(metadata.to_owned());
+            true
+        })
     }
 
     /// Leaves a room to another worker.
@@ -382,10 +410,15 @@ impl Rooms {
 
     fn ended(&self, id: &str, ended: &Ended) {
         let mut inner = self.inner();
+        let barred = match ended {
+            Ended::Removed => Some(None),
+            Ended::ToldBefore(until) => Some(Some(until.millis())),
+            _ => None,
+        };
         if let Some(running) = inner.running.remove(id)
-            && matches!(ended, Ended::Removed | Ended::ToldBefore)
+            && let Some(until) = barred
         {
-            inner.barred.insert(running.sid, (Instant::now(), *ended == Ended::Removed));
+            inner.barred.insert(running.sid, (Instant::now(), until));
         }
         drop(inner);
         self.publish();

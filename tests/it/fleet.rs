@@ -224,12 +224,7 @@ async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
             turn(agent, &caller.identity).await?;
         }
         // The first signal drains; these calls are longer than anybody waits.
-        fleet.workers[n].signal(15).await?;
-        fleet.workers[n]
-            .logs("draining: no new calls, those that are on go on; signal again to stop now")
-            .await?;
-        fleet.workers[n].signal(15).await?;
-        assert!(fleet.workers[n].ends(POSTED).await?.success());
+        fleet.workers[n].stops_now().await?;
         fleet.settle(&rooms).await?;
         fleet.restart(n).await?;
     }
@@ -371,9 +366,7 @@ async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result
     fleet.workers[one].logs_nth("call started", 2, POSTED).await?;
     // The other worker looks every two seconds or so.
     sleep(Duration::from_secs(4)).await;
-    fleet.workers[one].signal(15).await?;
-    fleet.workers[one].signal(15).await?;
-    fleet.workers[one].ends(POSTED).await?;
+    fleet.workers[one].stops_now().await?;
     fleet.workers[1 - one].logs("call started").await?;
     second.leaves(DisconnectReason::ClientInitiated).await?;
     let posts = fleet.endpoint.wait(&room, 2, POSTED).await?;

@@ -35,12 +35,7 @@ async fn told_twice_it_reports_what_it_has_and_goes() -> Result<()> {
     let _caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
     agent.says("hello", WORD).await?;
-    s.worker.signal(15).await?;
-    s.worker
-        .logs("draining: no new calls, those that are on go on; signal again to stop now")
-        .await?;
-    s.worker.signal(15).await?;
-    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    s.worker.stops_now().await?;
     let r = s.record().await?;
     assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
@@ -59,9 +54,7 @@ async fn what_is_left_of_the_worker_itself_is_nobody_to_leave_a_call_to() -> Res
     s.start_again().await?;
     s.worker.logs("joined again").await?;
     // The server lists the dead one for another 20 s.
-    s.worker.signal(15).await?;
-    s.worker.signal(15).await?;
-    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    s.worker.stops_now().await?;
     let r = s.record().await?;
     assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
@@ -96,9 +89,7 @@ async fn many_calls_are_left_in_an_orderly_way() -> Result<()> {
         callers.push(s.web_in(&unique("room"), &format!("caller-{n}")).await?);
     }
     s.worker.logs_nth("call started", callers.len(), POSTED).await?;
-    s.worker.signal(15).await?;
-    s.worker.signal(15).await?;
-    assert!(s.worker.ends(Duration::from_secs(30)).await?.success());
+    s.worker.stops_now().await?;
     let errors = |l: &&Value| l["level"] == "ERROR";
     assert_eq!(s.worker.log().iter().filter(errors).collect::<Vec<_>>(), Vec::<&Value>::new());
     assert_eq!(s.endpoint.posts().len(), callers.len());

@@ -195,6 +195,23 @@ impl Worker {
         Ok(status.await.with_context(|| format!("still there: {:#?}", self.log()))??)
     }
 
+    /// SIGTERM twice, and its end: calls that are on are not waited for.
+    ///
+    /// # Errors
+    /// If it does not end with status 0 in 30 s.
+    pub async fn stops_now(&mut self) -> Result<()> {
+        self.signal(15).await?;
+        // Two signals at once may be one.
+        self.logs("draining: no new calls, those that are on go on; signal again to stop now")
+            .await?;
+        self.signal(15).await?;
+        let status = self.ends(Duration::from_secs(30)).await?;
+        if !status.success() {
+            bail!("ended with {status}");
+        }
+        Ok(())
+    }
+
     /// SIGTERM, and its end.
     ///
     /// # Errors
