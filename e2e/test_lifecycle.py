@@ -132,7 +132,8 @@ async def test_told_to_stop_the_product_sees_its_call_to_the_end(lab):
                 ),
             ),
         )
-        assert await product.child.ended(10.0) == 0
+        # With its room, which closes 20 s after the caller left: leaving would keep it open longer.
+        assert await product.child.ended(35.0) == 0
 
 
 async def test_a_room_that_was_deleted_is_not_brought_back_by_the_observer(lab):
