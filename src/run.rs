@@ -98,16 +98,8 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let left = left.into_iter().find(|l| Some(&l.call.room().sid) == sid.as_ref());
     let stop = watch::Sender::new(Stop::Run);
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
-    let assignment = Assignment {
-        id: uuid::Uuid::new_v4().simple().to_string(),
-        room,
-        room_sid: sid,
-        metadata: String::new(),
-        url: config.livekit.url.clone(),
-        token: None,
-        by: Discovery::Command,
-        ordinal: 0,
-    };
+    let url = config.livekit.url.clone();
+    let assignment = Assignment::own(room, sid, url, Discovery::Command);
     let observers = Arc::new(observers);
     let (keep, nothing) = (watch::Sender::new(false), watch::Sender::new(String::new()));
     let orders = Orders {

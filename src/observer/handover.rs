@@ -1,7 +1,7 @@
 //! What an observer tells other workers, and how it leaves a call to them ([`claim`] says how they
 //! find each other).
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -27,7 +27,7 @@ impl Watch {
         let (tell, taken) = oneshot::channel();
         let (shared, room, us) =
             (self.shared.clone(), self.assignment.room.clone(), self.assignment.identity());
-        let calls = u32::try_from(shared.watching.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let calls = u32::try_from(Arc::strong_count(&shared.watching)).unwrap_or(u32::MAX);
         let within = HAND_OVER_WITHIN + HAND_OVER_EACH.saturating_mul(calls);
         let within = within.min(HAND_OVER_AT_MOST);
         tokio::spawn(async move {

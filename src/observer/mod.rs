@@ -36,10 +36,7 @@ mod telling;
 mod watch;
 mod websocket;
 
-use std::{
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use livekit_api::services::{agent_dispatch::AgentDispatchClient, room::RoomClient};
 use tokio::sync::{Semaphore, watch as signal};
@@ -85,6 +82,20 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
+    /// One that no job gave us.
+    pub(crate) fn own(room: String, room_sid: Option<String>, url: String, by: Discovery) -> Self {
+        Self {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            room,
+            room_sid,
+            metadata: String::new(),
+            url,
+            token: None,
+            by,
+            ordinal: 0,
+        }
+    }
+
     /// Our identity in the room.
     pub(crate) fn identity(&self) -> String {
         identity(&self.id)
@@ -104,10 +115,10 @@ pub(crate) struct Observers {
     pub(crate) journals: Journals,
     pub(crate) badge: Badge,
     pub(crate) api: Arc<RoomClient>,
-    pub(crate) dispatches: Arc<AgentDispatchClient>,
+    pub(crate) dispatches: AgentDispatchClient,
     joins: Arc<Semaphore>,
-    /// Rooms that are being observed.
-    watching: Arc<AtomicUsize>,
+    /// Held by everybody who observes a room, so that they can be counted.
+    watching: Arc<()>,
     panics: signal::Receiver<u64>,
 }
 
@@ -136,7 +147,7 @@ impl Observers {
             journals,
             badge,
             api: Arc::new(api),
-            dispatches: Arc::new(dispatches),
+            dispatches,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             watching: Arc::default(),
             panics: liveness::install_hook(),

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -105,10 +105,8 @@ pub(crate) async fn observe(
         problems: BTreeSet::new(),
         calls: 0,
     };
-    let watching = watch.shared.watching.clone();
-    watching.fetch_add(1, Ordering::Relaxed);
+    let _counted = watch.shared.watching.clone();
     let (ended, mut connection) = watch.run(left).await;
-    watching.fetch_sub(1, Ordering::Relaxed);
     watch.forget_journal();
     (watch.report)(Told::Over(&ended));
     // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them

@@ -17,7 +17,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Looks for others in our own rooms from then on: one more soon, as servers are slow at times.
 const OWN: [Duration; 2] = [Duration::from_millis(1_500), Duration::from_secs(15)];
 /// A dispatch of ours reaches a worker within 0.3 s, and the worker is in the room 0.1 s later.
-pub(super) const DISPATCHED_WITHIN: Duration = Duration::from_millis(800);
+const DISPATCHED_WITHIN: Duration = Duration::from_millis(800);
 /// Until some of the rooms that we are joining are joined.
 const BUSY_FOR: Duration = Duration::from_millis(150);
 /// A room is young for so many looks.
@@ -25,7 +25,7 @@ const YOUNG_LOOKS: u32 = 10;
 
 /// What is remembered of a room between looks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct Notes {
     looks: u32,
     own_looks: u32,
     /// It had a human and no observer when last looked at.
@@ -69,7 +69,7 @@ pub(super) enum Next {
     Withdraw,
 }
 
-impl Memory {
+impl Notes {
     pub(super) fn decide(&mut self, l: &Looked) -> Next {
         self.looks = self.looks.saturating_add(1);
         if let Some(ours) = l.ours {
@@ -169,12 +169,12 @@ mod tests {
 
     #[test]
     fn a_caller_without_an_observer_gets_one_after_others_could_have_come() {
-        let mut m = Memory::default();
+        let mut m = Notes::default();
         let o = room(true, &[]);
         assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
         assert_eq!(m.decide(&looked(&o, None)), Next::Take);
         // Somebody did come.
-        let mut m = Memory::default();
+        let mut m = Notes::default();
         assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
         let held = room(true, &[claim("other", 1)]);
         assert_eq!(m.decide(&looked(&held, None)), Next::Elsewhere(PATIENT));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_dispatch_of_ours_is_waited_for_once() {
-        let mut m = Memory::default();
+        let mut m = Notes::default();
         let o = room(true, &[]);
         let l = Looked { dispatched: true, ..looked(&o, None) };
         assert_eq!(m.decide(&l), Next::Again(DISPATCHED_WITHIN + COURTESY));
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_empty_room_is_looked_at_often_while_it_is_young() {
-        let (mut m, o) = (Memory::default(), room(false, &[]));
+        let (mut m, o) = (Notes::default(), room(false, &[]));
         for _ in 0..YOUNG_LOOKS {
             assert_eq!(m.decide(&looked(&o, None)), Next::Again(SOON));
         }
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn who_is_busy_joining_leaves_rooms_to_others_for_a_while() {
-        let (mut m, o) = (Memory::default(), room(true, &[]));
+        let (mut m, o) = (Notes::default(), room(true, &[]));
         let busy = Looked { busy: true, ..looked(&o, None) };
         assert_eq!(m.decide(&busy), Next::Again(BUSY_FOR + COURTESY));
         assert_eq!(m.decide(&busy), Next::Again(BUSY_FOR + COURTESY));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn who_has_no_place_says_so() {
-        let (mut m, o) = (Memory::default(), room(true, &[]));
+        let (mut m, o) = (Notes::default(), room(true, &[]));
         let l = Looked { full: true, ..looked(&o, None) };
         assert_eq!(m.decide(&l), Next::NoPlace);
         assert_eq!(m.decide(&l), Next::NoPlace);
@@ -221,9 +221,9 @@ mod tests {
     fn the_later_of_two_observers_withdraws_and_the_earlier_stays() {
         let us = &us();
         let late = room(true, &[claim("other", 1), claim("me", 2)]);
-        assert_eq!(Memory::default().decide(&looked(&late, Some(us))), Next::Withdraw);
+        assert_eq!(Notes::default().decide(&looked(&late, Some(us))), Next::Withdraw);
         let early = room(true, &[claim("me", 1), claim("other", 2)]);
-        let mut m = Memory::default();
+        let mut m = Notes::default();
         assert_eq!(m.decide(&looked(&early, Some(us))), Next::Again(OWN[0]));
         assert_eq!(m.decide(&looked(&early, Some(us))), Next::Again(OWN[1]));
     }
@@ -236,26 +236,26 @@ mod tests {
         let mut before = claim("me", 2);
         before.identity = "call-history-before".into();
         let o = room(true, &[leaving, before, claim("me", 3)]);
-        assert_eq!(Memory::default().decide(&looked(&o, Some(us))), Next::Again(OWN[0]));
+        assert_eq!(Notes::default().decide(&looked(&o, Some(us))), Next::Again(OWN[0]));
         // A worker that was killed finds itself still listed, and its call unobserved.
-        assert_eq!(Memory::default().decide(&looked(&o, None)), Next::Again(COURTESY));
+        assert_eq!(Notes::default().decide(&looked(&o, None)), Next::Again(COURTESY));
     }
 
     #[test]
     fn nothing_is_said_of_a_room_that_we_have_only_just_joined() {
         let o = room(true, &[claim("other", 1)]);
         let unlisted = Ours { identity: "call-history-unlisted".into(), ..us() };
-        assert_eq!(Memory::default().decide(&looked(&o, Some(&unlisted))), Next::Again(SOON));
+        assert_eq!(Notes::default().decide(&looked(&o, Some(&unlisted))), Next::Again(SOON));
         // Nor while we have only just come.
         let new = Ours { joined: Duration::from_millis(300), ..us() };
         let o = room(true, &[claim("other", 1), claim("me", 2)]);
         let wait = Duration::from_millis(700);
-        assert_eq!(Memory::default().decide(&looked(&o, Some(&new))), Next::Again(wait));
+        assert_eq!(Notes::default().decide(&looked(&o, Some(&new))), Next::Again(wait));
     }
 
     #[test]
     fn the_last_observers_count_of_calls_is_remembered() {
-        let mut m = Memory::default();
+        let mut m = Notes::default();
         let mut held = claim("other", 1);
         held.ordinal = 2;
         m.decide(&looked(&room(true, &[held]), None));

@@ -13,6 +13,7 @@
 //! | [`backoff`] | how long to wait before the next connection |
 //! | [`jobs`] | jobs of one registration: offered, accepted, running, done |
 //! | [`reconcile`] | asks the server for rooms without an observer, and with two |
+//! | [`known`] | the server's rooms, and when each is looked at next |
 //! | [`decide`] | what to do about such a room |
 //! | [`rooms`] | the rooms we observe, however we learned of them; never one twice |
 //! | [`load`] | how busy we are |
@@ -21,6 +22,7 @@ mod backoff;
 mod connection;
 mod decide;
 mod jobs;
+mod known;
 mod load;
 mod reconcile;
 mod registration;

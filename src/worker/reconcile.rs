@@ -2,7 +2,7 @@
 //!
 //! LiveKit offers a job once; whoever was away then has missed it. So the server is asked for its
 //! rooms about once a second, and for the participants of those that may need us. A closed room is
-//! never joined, as every join without a job asks for the room's sid first.
+//! not joined: every join asks for the room's sid first.
 //!
 //! In: [`Ask`]s (webhooks, a new registration, a room just joined) and the time. Out: rooms to
 //! take, rooms to leave. What is asked of the server is bounded: one list at a time, at most a
@@ -10,7 +10,7 @@
 //! nothing is expected of some [`LOOKS_PER_SECOND`].
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{
     WorkerState,
-    decide::{Looked, Memory, Next, PATIENT, SOON},
+    decide::{Looked, Next, PATIENT, SOON},
+    known::KnownRooms,
     rooms::{Found, No, Rooms},
 };
 use crate::{
@@ -50,8 +51,6 @@ const COURTESY_OF_THE_BUSY: Duration = Duration::from_millis(200);
 /// all of them, and who is there shows only after the join: few at a time, in no order, and most are
 /// joined once.
 const TAKES_AT_ONCE: usize = 8;
-/// Rooms that webhooks told of and no list has shown yet.
-const MOST_ROOMS: usize = 100_000;
 /// All rooms of a worker that leaves are looked at once in this time.
 const LEAVES_WITHIN: Duration = Duration::from_secs(3);
 /// Questions about a room that may fail before it is taken without an answer to them.
@@ -68,27 +67,6 @@ pub(crate) enum Ask {
     Room { name: String, sid: String },
     /// To look at a room that we have joined.
     Ours { name: String, sid: String },
-}
-
-/// A room that the server has.
-struct Known {
-    name: String,
-    memory: Memory,
-    by: Discovery,
-    /// When it is looked at next; `None` while it is being looked at.
-    due: Option<Instant>,
-    /// Asked for again while it was being looked at.
-    again: bool,
-    /// Humans in it, by the server's count, which lags by up to 5 s.
-    count: u32,
-    /// Others are let go first until then, whoever asks for a look.
-    not_before: Option<Instant>,
-    /// When we learned of it.
-    added: Instant,
-    /// The worker that observes it.
-    holder: String,
-    /// Questions about it in a row that were not answered.
-    unanswered: u32,
 }
 
 /// What the server has answered.
@@ -120,9 +98,7 @@ pub(super) struct Reconciler {
 /// What is known and what is under way.
 #[derive(Default)]
 pub(super) struct Work {
-    known: HashMap<String, Known>,
-    /// By time: rooms to be looked at.
-    schedule: BTreeSet<(Instant, String)>,
+    known: KnownRooms,
     tasks: JoinSet<Answer>,
     listing: bool,
     looking: usize,
@@ -137,16 +113,17 @@ impl Reconciler {
         let mut list_at = Instant::now();
         let rooms = self.rooms.clone();
         loop {
-            let next = self.work.schedule.first().map(|(at, _)| *at);
-            let look_at = next.filter(|_| self.work.looking < LOOKS_AT_ONCE);
+            let look_at = self.work.known.next().filter(|_| self.work.looking < LOOKS_AT_ONCE);
             tokio::select! {
                 () = rooms.done() => return,
                 Some(ask) = self.asks.recv() => match ask {
                     Ask::AllRooms => list_at = Instant::now(),
-                    Ask::Room { name, sid } => self.look_now(name, sid, Discovery::Webhook),
+                    Ask::Room { name, sid } => self.look_now(name, &sid, Discovery::Webhook),
                     Ask::Ours { name, sid } => {
-                        self.look_now(name, sid.clone(), Discovery::Reconciler);
-                        self.work.known.entry(sid).and_modify(|k| k.memory.joined());
+                        self.look_now(name, &sid, Discovery::Reconciler);
+                        if let Some(k) = self.work.known.get_mut(&sid) {
+                            k.notes.joined();
+                        }
                     }
                 },
                 () = sleep_until(list_at), if self.lists && !self.work.listing => self.list(),
@@ -163,7 +140,9 @@ impl Reconciler {
                     }
                     Err(e) => {
                         tracing::error!(error = %e, "a look at a room broke");
-                        self.broke();
+                        self.work.looking = self.work.looking.saturating_sub(1);
+                        self.work.listing = false;
+                        self.work.known.lost_one(PATIENT);
                     }
                 },
             }
@@ -184,9 +163,7 @@ impl Reconciler {
 
     /// The room that is due first.
     fn look(&mut self) {
-        let Some((_, sid)) = self.work.schedule.pop_first() else { return };
-        let Some(known) = self.work.known.get_mut(&sid) else { return };
-        known.due = None;
+        let Some((sid, known)) = self.work.known.take_next() else { return };
         self.work.looking += 1;
         let ours = self.rooms.ours(&sid).is_some();
         let insists = known.unanswered < PATIENCE_WITH_SERVER;
@@ -227,94 +204,31 @@ impl Reconciler {
         }
         tracing::debug!(rooms = rooms.len(), ?took, "rooms listed");
         let there: HashSet<&str> = rooms.iter().map(|r| r.sid.as_str()).collect();
-        let (known, schedule) = (&mut self.work.known, &mut self.work.schedule);
-        known.retain(|sid, k| {
-            // What we learned of meanwhile is not in the list yet.
-            let keep = there.contains(sid.as_str()) || k.due.is_none() || k.added > began;
-            if !keep && let Some(due) = k.due {
-                schedule.remove(&(due, sid.clone()));
-            }
-            keep
-        });
+        self.work.known.keep(&there, began);
         for r in rooms {
-            let grown = self.work.known.get(&r.sid).is_none_or(|k| r.num_participants > k.count);
-            if grown {
-                self.look_now(r.name, r.sid.clone(), Discovery::Reconciler);
-            }
-            if let Some(k) = self.work.known.get_mut(&r.sid) {
-                k.count = r.num_participants;
+            if self.work.known.counted(&r.sid, r.num_participants) {
+                self.look_now(r.name, &r.sid, Discovery::Reconciler);
             }
         }
         (took * SHARE).clamp(LIST_EVERY, LIST_AT_LEAST_EVERY)
     }
 
-    fn look_now(&mut self, name: String, sid: String, by: Discovery) {
+    fn look_now(&mut self, name: String, sid: &str, by: Discovery) {
         // A dispatch may have brought us to any room.
-        let ours = self.rooms.ours(&sid).is_some();
-        if sid.is_empty() || !(ours || self.names.wanted(&name)) {
-            return;
+        let wanted = self.names.wanted(&name) || self.rooms.ours(sid).is_some();
+        if wanted && !sid.is_empty() {
+            self.work.known.look_now(name, sid, by);
         }
-        let full = self.work.known.len() >= MOST_ROOMS;
-        match self.work.known.entry(sid.clone()) {
-            Entry::Vacant(_) if full => return,
-            Entry::Vacant(v) => {
-                v.insert(Known {
-                    name,
-                    memory: Memory::default(),
-                    by,
-                    due: None,
-                    again: false,
-                    count: 0,
-                    not_before: None,
-                    added: Instant::now(),
-                    holder: String::new(),
-                    unanswered: 0,
-                });
-            }
-            Entry::Occupied(mut o) if o.get().due.is_none() => {
-                o.get_mut().again = true;
-                return;
-            }
-            Entry::Occupied(_) => {}
-        }
-        self.schedule(&sid, Duration::ZERO);
-    }
-
-    /// A task panicked, and nobody knows which: what is being looked at is looked at again.
-    fn broke(&mut self) {
-        self.work.looking = self.work.looking.saturating_sub(1);
-        self.work.listing = false;
-        let lost = self.work.known.iter().filter(|(_, k)| k.due.is_none());
-        let lost: Vec<String> = lost.map(|(sid, _)| sid.clone()).collect();
-        lost.iter().for_each(|sid| self.schedule(sid, PATIENT));
     }
 
     /// A worker is leaving: all of its rooms need another, not only the one we saw.
     fn take_over_from(&mut self, worker: &str) {
         let now = Instant::now();
         self.work.leaving.retain(|_, since| now - *since < LEAVES_WITHIN);
-        if self.work.leaving.contains_key(worker) {
-            return;
+        if !self.work.leaving.contains_key(worker) {
+            self.work.leaving.insert(worker.to_owned(), now);
+            self.work.known.hurry(worker);
         }
-        self.work.leaving.insert(worker.to_owned(), now);
-        let of = self.work.known.iter().filter(|(_, k)| k.holder == worker && k.due.is_some());
-        let of: Vec<String> = of.map(|(sid, _)| sid.clone()).collect();
-        for sid in of {
-            if let Some(k) = self.work.known.get_mut(&sid) {
-                k.holder.clear();
-            }
-            self.schedule(&sid, Duration::ZERO);
-        }
-    }
-
-    fn schedule(&mut self, sid: &str, wait: Duration) {
-        let Some(k) = self.work.known.get_mut(sid) else { return };
-        if let Some(due) = k.due {
-            self.work.schedule.remove(&(due, sid.to_owned()));
-        }
-        let at = (Instant::now() + wait).max(k.not_before.unwrap_or_else(Instant::now));
-        k.due = Some(at);
-        self.work.schedule.insert((at, sid.to_owned()));
     }
 
     fn seen(&mut self, sid: String, seen: Result<Seen, String>) {
@@ -327,8 +241,9 @@ impl Reconciler {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(room = masked(&k.name), error, "a room could not be looked at");
-                (k.unanswered, k.again) = (k.unanswered.saturating_add(1), false);
-                return self.schedule(&sid, PATIENT);
+                k.unanswered = k.unanswered.saturating_add(1);
+                self.work.known.again(&sid);
+                return self.work.known.look_in(&sid, PATIENT);
             }
         };
         if !seen.occupancy.human() || ours.is_some() {
@@ -338,7 +253,7 @@ impl Reconciler {
         let leaving = seen.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
         let leaving = leaving.map(|c| c.worker.clone());
         k.holder = seen.occupancy.holder(me).map(|c| c.worker.clone()).unwrap_or_default();
-        let next = k.memory.decide(&Looked {
+        let next = k.notes.decide(&Looked {
             occupancy: &seen.occupancy,
             dispatched: seen.dispatch.is_some(),
             ours: ours.as_ref(),
@@ -354,15 +269,15 @@ impl Reconciler {
             }
             _ => None,
         };
-        self.rooms.new_caller(&sid, seen.occupancy.human_since);
-        self.rooms.is_at(&sid, k.memory.ordinal);
+        self.rooms.note_callers(&sid, seen.occupancy.human_since);
+        self.rooms.note_ordinal(&sid, k.notes.ordinal);
         let wait = match next {
             Next::Again(wait) => {
-                self.rooms.is_nowhere(&sid);
+                self.rooms.seen_free(&sid);
                 wait
             }
             Next::Elsewhere(wait) => {
-                self.rooms.is_elsewhere(&sid);
+                self.rooms.seen_elsewhere(&sid);
                 wait
             }
             Next::NoPlace => {
@@ -379,7 +294,7 @@ impl Reconciler {
                     sid: sid.clone(),
                     metadata: seen.dispatch.unwrap_or_default(),
                     by: k.by,
-                    ordinal: k.memory.ordinal,
+                    ordinal: k.notes.ordinal,
                 };
                 match self.rooms.take(found) {
                     Ok(()) | Err(No::Observed | No::Draining) => SOON,
@@ -394,7 +309,7 @@ impl Reconciler {
         if !full && self.health.clear(FULL) {
             tracing::info!("there is room for calls again");
         }
-        let again = self.work.known.get_mut(&sid).is_some_and(|k| std::mem::take(&mut k.again));
+        let again = self.work.known.again(&sid);
         let needy = match next {
             Next::Again(_) => seen.occupancy.human() || ours.is_some(),
             Next::Take | Next::NoPlace | Next::Withdraw => true,
@@ -402,10 +317,9 @@ impl Reconciler {
         };
         // Without lists nobody tells us that a room is gone, and a webhook tells of the next human.
         if !self.lists && !again && !needy {
-            self.work.known.remove(&sid);
-            return;
+            return self.work.known.forget(&sid);
         }
-        self.schedule(&sid, if again { Duration::ZERO } else { wait });
+        self.work.known.look_in(&sid, if again { Duration::ZERO } else { wait });
         if let Some(worker) = leaving {
             self.take_over_from(&worker);
         }

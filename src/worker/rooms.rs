@@ -46,7 +46,7 @@ pub(super) type Report = mpsc::UnboundedSender<(String, Ended)>;
 pub(super) enum No {
     /// It is observed, by us or by another worker.
     Observed,
-    /// We were removed from it.
+    /// We do not come back to it.
     Barred,
     Draining,
     Full,
@@ -56,7 +56,7 @@ impl No {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Observed => "observed already",
-            Self::Barred => "removed from the room",
+            Self::Barred => "not to be joined again",
             Self::Draining => "draining",
             Self::Full => "full",
         }
@@ -126,7 +126,8 @@ struct Running {
 
 impl Inner {
     fn active(&self) -> usize {
-        self.running.len() + self.reserved.len()
+        let now = Instant::now();
+        self.running.len() + self.reserved.values().filter(|(until, _)| *until > now).count()
     }
 
     fn expire(&mut self) {
@@ -222,9 +223,7 @@ impl Rooms {
     }
 
     pub(super) fn active(&self) -> usize {
-        let mut inner = self.inner();
-        inner.expire();
-        inner.active()
+        self.inner().active()
     }
 
     /// As it is reported to the server.
@@ -263,24 +262,18 @@ impl Rooms {
 
     /// A room that nobody observes.
     pub(super) fn take(self: &Arc<Self>, room: Found) -> Result<(), No> {
-        let assignment = Assignment {
-            id: uuid::Uuid::new_v4().simple().to_string(),
-            room: room.name,
-            room_sid: Some(room.sid),
-            metadata: room.metadata,
-            url: self.url.clone(),
-            token: None,
-            by: room.by,
-            ordinal: room.ordinal,
-        };
         {
             let mut inner = self.inner();
             inner.expire();
-            let sid = assignment.room_sid.as_deref().unwrap_or_default();
-            if inner.barred.contains_key(sid) {
+            if inner.barred.contains_key(&room.sid) {
                 return Err(No::Barred);
             }
-            self.free(&inner, sid)?;
+            self.free(&inner, &room.sid)?;
+            let assignment = Assignment {
+                metadata: room.metadata,
+                ordinal: room.ordinal,
+                ..Assignment::own(room.name, Some(room.sid), self.url.clone(), room.by)
+            };
             self.start(&mut inner, assignment, None, None);
         }
         self.publish();
@@ -302,17 +295,9 @@ impl Rooms {
     /// Calls that an earlier run was watching.
     pub(super) fn go_on(self: &Arc<Self>, left: Vec<LeftBehind>) {
         for l in left {
-            let room = l.call.room();
-            let assignment = Assignment {
-                id: uuid::Uuid::new_v4().simple().to_string(),
-                room: room.name.clone(),
-                room_sid: Some(room.sid.clone()),
-                metadata: String::new(),
-                url: self.url.clone(),
-                token: None,
-                by: Discovery::Recovery,
-                ordinal: 0,
-            };
+            let room = l.call.room().clone();
+            let (sid, url) = (Some(room.sid), self.url.clone());
+            let assignment = Assignment::own(room.name, sid, url, Discovery::Recovery);
             self.start(&mut self.inner(), assignment, Some(l), None);
         }
         self.publish();
@@ -365,17 +350,17 @@ impl Rooms {
     // ---- letting go --------------------------------------------------------------------------
 
     /// Another worker observes the room.
-    pub(super) fn is_elsewhere(&self, sid: &str) {
+    pub(super) fn seen_elsewhere(&self, sid: &str) {
         self.inner().elsewhere.insert(sid.into(), Instant::now());
     }
 
     /// Nobody does any more.
-    pub(super) fn is_nowhere(&self, sid: &str) {
+    pub(super) fn seen_free(&self, sid: &str) {
         self.inner().elsewhere.remove(sid);
     }
 
     /// Who is there since when: a call of theirs cannot have been told before.
-    pub(super) fn new_caller(&self, sid: &str, since: Option<i64>) {
+    pub(super) fn note_callers(&self, sid: &str, since: Option<i64>) {
         let mut inner = self.inner();
         let told_until = inner.barred.get(sid).and_then(|(_, until)| *until);
         if told_until.is_some_and(|until| since.is_none_or(|since| since > until)) {
@@ -384,7 +369,7 @@ impl Rooms {
     }
 
     /// Which call of a room it is by now.
-    pub(super) fn is_at(&self, sid: &str, ordinal: u32) {
+    pub(super) fn note_ordinal(&self, sid: &str, ordinal: u32) {
         if ordinal > 0 {
             self.inner().ordinals.insert(sid.into(), (Instant::now(), ordinal));
         }

@@ -14,6 +14,12 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
+/// What a worker says when it withdraws.
+const LEFT: &str = "another worker observes the room, left to it";
+
+/// A room, and who talks in it.
+type Call = (String, Person, VoiceAgent);
+
 /// Workers that share a name and nothing else.
 struct Fleet {
     venue: Venue,
@@ -68,6 +74,37 @@ impl Fleet {
         Person::join(&self.venue, &ticket).await
     }
 
+    /// Calls whose callers dispatch the fleet, each in a room of its own.
+    async fn calls(&self, n: usize) -> Result<Vec<Call>> {
+        let mut calls = vec![];
+        for _ in 0..n {
+            let room = unique(&self.name);
+            let caller = self.caller(&room, true).await?;
+            let agent = VoiceAgent::join(&self.venue, &room, true).await?;
+            calls.push((room, caller, agent));
+        }
+        Ok(calls)
+    }
+
+    /// One call between two workers; after a turn of talk the one that observes it dies. Which that
+    /// was.
+    async fn bereaved(&mut self) -> Result<(Call, usize)> {
+        let mut call = self.calls(1).await?.remove(0);
+        let (room, caller, agent) = &mut call;
+        self.settle(std::slice::from_ref(room)).await?;
+        turn(agent, &caller.identity).await?;
+        let dead = self.holder(room);
+        // Its journal is on disk by then.
+        sleep(Duration::from_millis(700)).await;
+        self.workers[dead].signal(9).await?;
+        let deadline = Instant::now() + POSTED;
+        while self.workers[1 - dead].count("call started", room) == 0 {
+            assert!(Instant::now() < deadline, "{}", self.tell(room));
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok((call, dead))
+    }
+
     /// Our observers in a room, as the server lists them.
     async fn observers(&self, room: &str) -> Result<Vec<String>> {
         let all = self.venue.rooms().list_participants(room).await?.into_iter();
@@ -96,8 +133,7 @@ impl Fleet {
     /// Which worker observes a room.
     fn holder(&self, room: &str) -> usize {
         let holds = |w: &Worker| {
-            let left = w.count("another worker observes the room, left to it", room);
-            w.count("joined", room) + w.count("joined again", room) > left
+            w.count("joined", room) + w.count("joined again", room) > w.count(LEFT, room)
         };
         self.workers.iter().position(holds).expect("nobody observes it")
     }
@@ -142,8 +178,7 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     let callers: Vec<Person> = stream::iter(callers).buffered(64).try_collect().await?;
     fleet.settle(&rooms).await?;
     for (n, worker) in fleet.workers.iter().enumerate() {
-        let left = "another worker observes the room, left to it";
-        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(left, r));
+        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(LEFT, r));
         let held = held.count();
         assert!(held >= 10, "worker {n} has {held} of 200");
     }
@@ -210,13 +245,7 @@ async fn turn(agent: &mut VoiceAgent, caller: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
-    let mut calls = vec![];
-    for _ in 0..6 {
-        let room = unique(&fleet.name);
-        let caller = fleet.caller(&room, true).await?;
-        let agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
-        calls.push((room, caller, agent));
-    }
+    let mut calls = fleet.calls(6).await?;
     let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
     fleet.settle(&rooms).await?;
     for n in 0..fleet.workers.len() {
@@ -239,23 +268,15 @@ async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
     Ok(())
 }
 
+/// A dead client is noticed after 21 s; here sooner.
+async fn quick_to_notice() -> Result<Venue> {
+    Venue::dev(Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() }).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
-    // A dead client is noticed after 21 s; here sooner.
-    let config = Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() };
-    let mut fleet = Fleet::new(Venue::dev(config).await?, 2, &[]).await?;
-    let room = unique(&fleet.name);
-    let caller = fleet.caller(&room, true).await?;
-    let mut agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
-    fleet.settle(std::slice::from_ref(&room)).await?;
-    turn(&mut agent, &caller.identity).await?;
-    let dead = fleet.holder(&room);
-    fleet.workers[dead].signal(9).await?;
-    let deadline = Instant::now() + POSTED;
-    while fleet.workers[1 - dead].count("joined", &room) == 0 {
-        assert!(Instant::now() < deadline, "{}", fleet.tell(&room));
-        sleep(Duration::from_millis(50)).await;
-    }
+    let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
+    let ((room, caller, mut agent), _) = fleet.bereaved().await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -267,26 +288,10 @@ async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result<()> {
-    let config = Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() };
-    let mut fleet = Fleet::new(Venue::dev(config).await?, 2, &[]).await?;
-    let room = unique(&fleet.name);
-    let caller = fleet.caller(&room, true).await?;
-    let mut agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
-    fleet.settle(std::slice::from_ref(&room)).await?;
-    turn(&mut agent, &caller.identity).await?;
-    let dead = fleet.holder(&room);
-    let other = 1 - dead;
-    // Its journal is on disk by then.
-    sleep(Duration::from_millis(700)).await;
-    fleet.workers[dead].signal(9).await?;
-    let deadline = Instant::now() + POSTED;
-    while fleet.workers[other].count("call started", &room) == 0 {
-        assert!(Instant::now() < deadline, "{}", fleet.tell(&room));
-        sleep(Duration::from_millis(50)).await;
-    }
+    let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
+    let ((room, caller, mut agent), dead) = fleet.bereaved().await?;
     fleet.restart(dead).await?;
-    let left = "another worker observes the room, left to it";
-    fleet.workers[other].logs_nth(left, 1, POSTED).await?;
+    fleet.workers[1 - dead].logs_nth(LEFT, 1, POSTED).await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -299,13 +304,7 @@ async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
     let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
-    let mut calls = vec![];
-    for _ in 0..6 {
-        let room = unique(&fleet.name);
-        let caller = fleet.caller(&room, true).await?;
-        let agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
-        calls.push((room, caller, agent));
-    }
+    let mut calls = fleet.calls(6).await?;
     let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
     fleet.settle(&rooms).await?;
     let frozen = fleet.holder(&rooms[0]);
@@ -315,12 +314,7 @@ async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
     fleet.workers[frozen].signal(19).await?;
     let thaw = Instant::now() + Duration::from_secs(60);
     // New calls meanwhile: what the server offers to the frozen one is found by the others.
-    for _ in 0..6 {
-        let room = unique(&fleet.name);
-        let caller = fleet.caller(&room, true).await?;
-        let agent = VoiceAgent::join(&fleet.venue, &room, true).await?;
-        calls.push((room, caller, agent));
-    }
+    calls.extend(fleet.calls(6).await?);
     // One call ends while its worker cannot see it; the server notices that one's death 21 s late.
     sleep(Duration::from_secs(35)).await;
     let (first, caller, mut agent) = calls.remove(0);
