@@ -12,6 +12,9 @@ use crate::health::Health;
 
 #[cfg(test)]
 pub(crate) mod memory;
+mod work;
+
+pub(crate) use work::DiskWork;
 
 /// The names in a folder; one that cannot be read is passed over.
 pub(crate) type Names = Box<dyn Iterator<Item = String> + Send>;
@@ -168,6 +171,17 @@ impl DiskHealth {
                 folder = %self.folder.display(), for_the = who, error = %error,
                 "the disk fails: calls are observed and reported from memory until it works again; \
                  a crash meanwhile loses them"
+            );
+        }
+    }
+
+    /// A disk that does not answer at all.
+    fn hangs(&self, who: &'static str, for_at_least: std::time::Duration) {
+        if self.health.warn(who, format!("the disk hangs: no answer in {for_at_least:?}")) {
+            tracing::error!(
+                folder = %self.folder.display(), for_the = who,
+                "the disk hangs: calls are observed and reported from memory until it works again; a \
+                 crash meanwhile loses them"
             );
         }
     }

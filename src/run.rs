@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use livekit_api::services::room::RoomClient;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -14,8 +14,9 @@ use crate::{
     admin::{self, Webhook},
     call::{Settings, event::Discovery},
     config::{Config, loggable},
-    delivery::{self, Delivery, Level, Outbox, Target},
-    disk::{Disk, DiskHealth, Lock, RealDisk},
+    clock::WallClock,
+    delivery::{self, Delivery, Level, Ordinals, Outbox, Store, Target},
+    disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk},
     health::Health,
     journal::{self, Journals, LeftBehind},
     net,
@@ -36,7 +37,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
     let Parts { observers, delivery, sender, health, left, _lock } = parts;
     let journals = observers.journals.clone();
-    let stop = watch::Sender::new(Stop::Run);
+    let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::default());
     let asks = worker::asks();
     let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, asks.0.clone()));
@@ -60,7 +61,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         config: Arc::new(config),
         observers: Arc::new(observers),
         left,
-        stop: stop.subscribe(),
+        stop,
         state,
         health,
         asks,
@@ -96,17 +97,14 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let journals = observers.journals.clone();
     // That room's own; others wait for the next start of a worker.
     let left = left.into_iter().find(|l| Some(&l.call.room().sid) == sid.as_ref());
-    let stop = watch::Sender::new(Stop::Run);
+    let stop = Stop::default();
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let url = config.livekit.url.clone();
     let assignment = Assignment::own(room, sid, url, Discovery::Command);
     let observers = Arc::new(observers);
-    let (keep, nothing) = (watch::Sender::new(false), watch::Sender::new(String::new()));
-    let orders = Orders {
-        stop: stop.subscribe(),
-        withdraw: keep.subscribe(),
-        metadata: nothing.subscribe(),
-    };
+    let keep = watch::Sender::new(false);
+    let (_nothing, metadata) = mpsc::unbounded_channel();
+    let orders = Orders { stop, withdraw: keep.subscribe(), metadata };
     let ended = observer::observe(observers, assignment, left, orders, |_| {}).await;
     flush(delivery, sender).await;
     journals.flush(JOURNAL_WITHIN);
@@ -135,6 +133,7 @@ struct Parts {
 fn parts(config: &Config) -> Option<Parts> {
     let dir = &config.data_dir;
     let health = Health::default();
+    let wall = WallClock::new(health.clone());
     let disk_health = DiskHealth::new(dir, health.clone());
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let opened = disk
@@ -143,14 +142,15 @@ fn parts(config: &Config) -> Option<Parts> {
         .and_then(|()| Lock::take(dir))
         .and_then(|lock| {
             let outbox = Outbox::open(disk.clone(), disk_health.clone(), dir);
-            Ok((lock, outbox.map_err(|e| e.to_string())?))
-        })
-        .and_then(|(lock, outbox)| {
+            let outbox = outbox.map_err(|e| e.to_string())?;
+            let ordinals = Ordinals::open(disk.clone(), disk_health.clone(), dir, wall.now());
+            let ordinals = ordinals.map_err(|e| format!("no ordinals: {e}"))?;
+            let store = Store { outbox, ordinals, disk: DiskWork::new(disk_health.clone()) };
             let journals =
                 Journals::start(disk.clone(), disk_health.clone(), dir, config.keep_journals);
-            Ok((lock, outbox, journals.map_err(|e| format!("no journals: {e}"))?))
+            Ok((lock, store, journals.map_err(|e| format!("no journals: {e}"))?))
         });
-    let (lock, outbox, journals) = match opened {
+    let (lock, store, journals) = match opened {
         Ok(opened) => opened,
         Err(e) => {
             tracing::error!(
@@ -161,7 +161,7 @@ fn parts(config: &Config) -> Option<Parts> {
             return None;
         }
     };
-    let left = journal::left_behind(&*disk, dir, &outbox).unwrap_or_else(|e| {
+    let left = journal::left_behind(&*disk, dir, &store.outbox).unwrap_or_else(|e| {
         tracing::error!(error = %e, "calls of an earlier run cannot be recovered");
         vec![]
     });
@@ -182,9 +182,10 @@ fn parts(config: &Config) -> Option<Parts> {
         endpoint: config.endpoint.clone(),
         jwt_secret: config.jwt_secret.clone(),
         keep_sent: config.keep_sent,
+        wall: wall.clone(),
     };
     let level = Level::new(config.max_backlog, health.clone());
-    let (delivery, sender) = delivery::start(outbox, target, level);
+    let (delivery, sender) = delivery::start(store, target, level, health.clone());
     let settings = Settings {
         silence_threshold_ms: millis(config.silence_threshold),
         end_grace_ms: millis(config.end_grace),
@@ -194,7 +195,7 @@ fn parts(config: &Config) -> Option<Parts> {
     };
     let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir));
     let observers =
-        Observers::new(settings, config.livekit.clone(), delivery.clone(), journals, badge);
+        Observers::new(settings, config.livekit.clone(), wall, delivery.clone(), journals, badge);
     Some(Parts { observers, delivery, sender, health, left, _lock: lock })
 }
 
@@ -214,7 +215,7 @@ fn worker_id(disk: &dyn Disk, dir: &Path) -> String {
 }
 
 /// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.
-async fn listen(stop: watch::Sender<Stop>, drain_timeout: Duration) {
+async fn listen(stop: Stop, drain_timeout: Duration) {
     let (Ok(mut term), Ok(mut int)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -224,11 +225,11 @@ async fn listen(stop: watch::Sender<Stop>, drain_timeout: Duration) {
     let mut next = async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
     next().await;
     tracing::info!("draining: no new calls, those that are on go on; signal again to stop now");
-    stop.send_replace(Stop::Drain);
+    stop.drain();
     // Either way it is time.
     let _ = timeout(drain_timeout, next()).await;
     tracing::info!("stopping now");
-    stop.send_replace(Stop::Now);
+    stop.now();
 }
 
 /// Gives the sender time for what is due. This is the last handle to it.

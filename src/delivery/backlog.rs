@@ -38,19 +38,26 @@ impl Level {
         Self { cap, health, count: Arc::default() }
     }
 
-    pub(super) fn add(&self, backlog: Backlog) {
-        self.count.records.fetch_add(backlog.records, Ordering::Relaxed);
-        self.count.bytes.fetch_add(backlog.bytes, Ordering::Relaxed);
+    /// Takes a fresh count. What is sealed or sent while it is made may count wrongly until the next one.
+    pub(super) fn set(&self, backlog: Backlog) {
+        self.count.records.store(backlog.records, Ordering::Relaxed);
+        self.count.bytes.store(backlog.bytes, Ordering::Relaxed);
         self.look();
     }
 
+    pub(super) fn records(&self) -> u64 {
+        self.count.records.load(Ordering::Relaxed)
+    }
+
     pub(super) fn more(&self, bytes: usize) {
-        self.add(Backlog { records: 1, bytes: bytes as u64 });
+        self.count.records.fetch_add(1, Ordering::Relaxed);
+        self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.look();
     }
 
     pub(super) fn less(&self, bytes: u64) {
         let down = |n: &AtomicU64, by: u64| {
-            // Counted when it was started, maybe after this one had gone.
+            // A count made meanwhile may have been without this one.
             let _ = n
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(by)));
         };
@@ -90,7 +97,7 @@ mod tests {
     fn it_warns_early_by_count_or_size_and_calms_down_later() {
         let health = Health::default();
         let level = Level::new(Cap { records: 10, bytes: 1_000 }, health.clone());
-        level.add(Backlog { records: 7, bytes: 10 });
+        level.set(Backlog { records: 7, bytes: 10 });
         assert_eq!(health.warning(), None);
         level.more(1);
         assert_eq!(
@@ -103,5 +110,7 @@ mod tests {
         assert_eq!(health.warning(), None);
         level.more(900);
         assert!(health.warning().is_some(), "few, but large");
+        level.set(Backlog { records: 1, bytes: 1 });
+        assert_eq!((level.records(), health.warning()), (1, None), "the operator took them");
     }
 }

@@ -9,22 +9,30 @@
 //! | [`outbox`] | the records on disk |
 //! | [`queue`] | which is tried next, and when |
 //! | [`retry`] | what an answer means, and how long to wait |
-//! | [`sender`] | attempts, one after the other and side by side |
+//! | [`unsealed`] | records that are only in memory yet |
+//! | [`ordinals`] | which call of a room comes next |
+//! | [`sender`] | which attempts run, and what follows from them |
+//! | [`attempt`] | one attempt: read, sign, post, file |
 //! | [`token`] | the signature of a request |
 //! | [`backlog`] | how much waits |
 //! | [`operator`] | the commands on the outbox |
 
+mod attempt;
 mod backlog;
 pub(crate) mod operator;
+mod ordinals;
 mod outbox;
 mod queue;
 mod retry;
 mod sender;
 mod token;
+mod unsealed;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use backlog::{Cap, Level};
 pub(crate) use outbox::Outbox;
-pub(crate) use sender::{Delivery, Target, start};
+pub(crate) use attempt::Target;
+pub(crate) use ordinals::Ordinals;
+pub(crate) use sender::{Delivery, Finished, Store, start};

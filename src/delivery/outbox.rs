@@ -85,6 +85,9 @@ pub(crate) struct Attempts {
     pub(crate) first_at: i64,
     pub(crate) last_at: i64,
     pub(crate) last_error: String,
+    /// The last one ended without an answer, or with a gateway's: the receiver may be at work on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unclear: bool,
 }
 
 /// How much is in a folder.
@@ -120,6 +123,7 @@ impl Outbox {
         let probe = outbox.folder(Folder::Pending).join(".probe");
         outbox.disk.write_synced(&probe, b"").context("cannot write to", &probe)?;
         outbox.disk.remove(&probe).context("cannot remove", &probe)?;
+        outbox.sweep();
         Ok(outbox)
     }
 
@@ -201,8 +205,8 @@ impl Outbox {
         told.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
     }
 
-    /// Tells of a pending record's attempts. That it fails is no reason not to send.
-    pub(crate) fn tell(&self, id: &str, attempts: &Attempts) {
+    /// Notes a pending record's attempts. That it fails is no reason not to send.
+    pub(crate) fn note_attempts(&self, id: &str, attempts: &Attempts) {
         // Numbers and a text: nothing in it can fail to become JSON.
         let text = serde_json::to_vec(attempts).unwrap_or_default();
         match self.disk.write(&self.note(Folder::Pending, id), &text) {
@@ -229,7 +233,7 @@ impl Outbox {
     /// # Errors
     /// If the file cannot be moved; it will be tried again after a restart.
     pub(crate) fn dead(&self, id: &str, attempts: &Attempts) -> Result<(), OutboxError> {
-        self.tell(id, attempts);
+        self.note_attempts(id, attempts);
         self.move_to(Folder::Pending, Folder::Dead, id)?;
         let _ = self.disk.rename(&self.note(Folder::Pending, id), &self.note(Folder::Dead, id));
         Ok(())
@@ -311,8 +315,8 @@ impl Outbox {
         Ok(deleted)
     }
 
-    /// Files that a crash left half written.
-    pub(crate) fn sweep(&self) {
+    /// Removes what a crash left half written; only while nothing is being sealed.
+    fn sweep(&self) {
         let pending = self.folder(Folder::Pending);
         let names = self.disk.walk(&pending).into_iter().flatten();
         for name in names.filter(|n| n.starts_with('.') && n.ends_with(".tmp")) {
@@ -388,7 +392,7 @@ mod tests {
         outbox.revive(Folder::Dead, "b").unwrap();
         assert_eq!(pending(&outbox), ["b"]);
         assert_eq!(outbox.attempts(Folder::Pending, "b"), Attempts::default());
-        outbox.sweep();
+        open(dir.path());
         assert!(!dir.path().join("pending/.c.tmp").exists());
     }
 

@@ -6,8 +6,10 @@
 //!   all, each time another one, after a wait that doubles; the first that is taken opens the way
 //!   for all. A record that failed three times, or for which the endpoint asked for patience, waits by
 //!   itself.
+//! * A new record has its first attempt within [`FIRST_WITHIN`] of its end, whatever the probes wait
+//!   for: who ends a call wants to see it. Only a `Retry-After` that still runs delays it.
 //! * Only so many ids are held; what does not fit stays on disk and is found when there is room. So
-//!   memory does not depend on the backlog.
+//!   memory does not depend on the backlog. A record that is not on the disk is always held.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -25,7 +27,7 @@ const WINDOW: usize = 2_000;
 /// Places in it that are kept for new records.
 const FOR_NEW: usize = 500;
 /// While the endpoint is down, a new record is tried within this time.
-const NEW_PROBES_WITHIN: Duration = Duration::from_secs(5);
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
 /// From this attempt on a record waits by itself, also when the endpoint takes others.
 const OWN_FAULT_FROM: u32 = 3;
 /// Until a file that cannot be read is tried again.
@@ -33,8 +35,8 @@ const UNREADABLE_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Sealed in this run and not tried yet; the newest last.
-    new: Vec<String>,
+    /// Ended in this run and not tried yet, each with when it must be at the latest; the newest last.
+    new: VecDeque<(Instant, String)>,
     /// From the disk.
     backlog: VecDeque<String>,
     /// Failed: by the time of the next attempt. The number keeps equal times apart.
@@ -60,13 +62,34 @@ struct Waiting {
 }
 
 /// The endpoint does not answer as it should.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Down {
     /// Probes that failed.
     failures: u32,
+    /// When the next probe goes.
     probe_at: Instant,
-    /// The endpoint asked for that much patience.
-    asked: bool,
+    /// The record that probes now.
+    probe: Option<String>,
+    /// The endpoint asked for patience until then.
+    asked_until: Option<Instant>,
+}
+
+impl Down {
+    /// Nothing goes before; `None` if nothing was asked for, or it is over.
+    fn patience(&self, now: Instant) -> Option<Instant> {
+        self.asked_until.filter(|until| now < *until)
+    }
+}
+
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// Attempts at this record, with this one.
+    pub(super) attempts: u32,
+    /// The patience that the endpoint asked for.
+    pub(super) asked: Option<Duration>,
+    /// Uniform in 0..1.
+    pub(super) dice: f64,
 }
 
 impl Queue {
@@ -74,17 +97,26 @@ impl Queue {
         Self { more_on_disk, ..Self::default() }
     }
 
-    /// A record was sealed. It is not kept waiting for long, even by an endpoint that was down for
-    /// long.
+    /// A record was sealed.
     pub(super) fn sealed(&mut self, id: String, now: Instant) {
-        if let Some(down) = self.down.as_mut().filter(|d| !d.asked) {
-            down.probe_at = down.probe_at.min(now + NEW_PROBES_WITHIN);
-        }
         if self.held.len() >= WINDOW {
             self.more_on_disk = true;
             self.missed = true;
-        } else if self.held.insert(id.clone()) {
-            self.new.push(id);
+            // An old one is found on the disk again as well.
+            let Some(old) = self.backlog.pop_back() else { return };
+            self.held.remove(&old);
+        }
+        self.add_new(id, now);
+    }
+
+    /// A record could not be sealed: nobody finds it on the disk, so it is held in any case.
+    pub(super) fn unsealed(&mut self, id: String, now: Instant) {
+        self.add_new(id, now);
+    }
+
+    fn add_new(&mut self, id: String, now: Instant) {
+        if self.held.insert(id.clone()) {
+            self.new.push_back((now + FIRST_WITHIN, id));
         }
     }
 
@@ -131,32 +163,44 @@ impl Queue {
 
     /// When something is due, if nothing happens before.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.held.len() == self.on_their_way {
+        if self.held.len() == self.on_their_way || self.on_their_way >= IN_FLIGHT {
             return None;
         }
-        match self.down {
-            Some(_) if self.on_their_way > 0 => None,
-            Some(down) => Some(down.probe_at),
-            None if self.on_their_way >= IN_FLIGHT => None,
-            None => self.waiting.keys().next().map(|(at, _)| *at),
-        }
+        let Some(down) = &self.down else {
+            return self.waiting.keys().next().map(|(at, _)| *at);
+        };
+        let probe = down.probe.is_none().then_some(down.probe_at);
+        let first = self.new.front().map(|(due, _)| *due);
+        let due = probe.into_iter().chain(first).min()?;
+        Some(down.asked_until.map_or(due, |until| until.max(due)))
     }
 
     /// The next record to be tried, if one is due.
     pub(super) fn next(&mut self, now: Instant) -> Option<String> {
-        let id = match self.down {
-            Some(down) if self.on_their_way > 0 || now < down.probe_at => return None,
-            // Another one than last time, if there is any: it might be the record's fault.
-            Some(_) => self
-                .new
-                .pop()
-                .or_else(|| self.backlog.pop_front())
-                .or_else(|| self.waiting.pop_first().map(|(_, w)| w.id)),
-            None if self.on_their_way >= IN_FLIGHT => return None,
-            None => self.next_of_all(now),
-        }?;
+        if self.on_their_way >= IN_FLIGHT {
+            return None;
+        }
+        let id = if self.down.is_some() { self.next_while_down(now) } else { self.next_of_all(now) };
+        let id = id?;
         self.on_their_way += 1;
         Some(id)
+    }
+
+    fn next_while_down(&mut self, now: Instant) -> Option<String> {
+        let down = self.down.as_mut()?;
+        if down.patience(now).is_some() {
+            return None;
+        }
+        if down.probe.is_none() && now >= down.probe_at {
+            // Another one than last time, if there is any: it might be the record's fault.
+            let id = (self.new.pop_back().map(|(_, id)| id))
+                .or_else(|| self.backlog.pop_front())
+                .or_else(|| self.waiting.pop_first().map(|(_, w)| w.id))?;
+            down.probe = Some(id.clone());
+            return Some(id);
+        }
+        self.new.front().filter(|(due, _)| *due <= now)?;
+        self.new.pop_front().map(|(_, id)| id)
     }
 
     fn next_of_all(&mut self, now: Instant) -> Option<String> {
@@ -166,26 +210,74 @@ impl Queue {
             Some(first.remove().id)
         };
         let old = |q: &mut Self| due(q).or_else(|| q.backlog.pop_front());
+        let new = |q: &mut Self| q.new.pop_back().map(|(_, id)| id);
         if self.turn_of_backlog {
-            old(self).or_else(|| self.new.pop())
+            old(self).or_else(|| new(self))
         } else {
-            self.new.pop().or_else(|| old(self))
+            new(self).or_else(|| old(self))
         }
     }
 
-    /// Taken or refused, or its file is gone: the endpoint answers, and the record is done with.
+    /// Taken or refused, or its file is gone: the record is done with. `answered`: by the endpoint, so
+    /// that it is up.
     pub(super) fn done(&mut self, id: &str, answered: bool) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
+        self.back(id);
         self.held.remove(id);
         if answered {
             self.up();
         }
     }
 
+    /// It was not taken for too long: done with, though the endpoint failed.
+    pub(super) fn given_up(&mut self, id: &str, failure: Failure, now: Instant) {
+        self.failure(id, failure, now);
+        self.held.remove(id);
+    }
+
+    /// The endpoint answered, and is to be asked about this record once more.
+    pub(super) fn ask_again(&mut self, id: String, wait: Duration, now: Instant) {
+        self.back(&id);
+        self.up();
+        self.wait(now + wait, Waiting { id, with_all: false });
+    }
+
     /// Its file cannot be read now; nothing is said of the endpoint.
     pub(super) fn unreadable(&mut self, id: String, now: Instant) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
+        self.back(&id);
         self.wait(now + UNREADABLE_FOR, Waiting { id, with_all: false });
+    }
+
+    /// Not taken this time; how long it waits.
+    pub(super) fn failed(&mut self, id: String, failure: Failure, now: Instant) -> Duration {
+        self.failure(&id, failure, now);
+        let Failure { attempts, asked, dice } = failure;
+        let wait = retry::wait(attempts, asked, dice);
+        let with_all = asked.is_none() && attempts < OWN_FAULT_FROM;
+        self.wait(now + wait, Waiting { id, with_all });
+        wait
+    }
+
+    /// What a failed attempt says of the endpoint.
+    fn failure(&mut self, id: &str, Failure { asked, dice, .. }: Failure, now: Instant) {
+        // Only a probe tells something new of an endpoint that is down: not those that were on their way
+        // when it went down, and no first attempts.
+        let probed = self.back(id);
+        let before = self.down.take();
+        let failures = match &before {
+            Some(down) if !probed => down.failures,
+            Some(down) => down.failures.saturating_add(1),
+            None => 1,
+        };
+        let asked_until = asked.map(|wait| now + wait.min(retry::LONGEST_ASKED));
+        let still_asked = before.as_ref().and_then(|d| d.patience(now));
+        let next = now + retry::wait(failures, None, dice);
+        let probe_at = match &before {
+            Some(down) if !probed => down.probe_at,
+            _ => next,
+        };
+        let probe = before.and_then(|d| d.probe);
+        let asked_until = asked_until.max(still_asked);
+        self.down = Some(Down { failures, probe_at, probe, asked_until });
     }
 
     fn wait(&mut self, until: Instant, waiting: Waiting) {
@@ -193,31 +285,11 @@ impl Queue {
         self.next += 1;
     }
 
-    /// Not taken this time. `attempts`: of this record, with this one. `dice`: uniform in 0..1.
-    pub(super) fn failed(
-        &mut self,
-        id: String,
-        attempts: u32,
-        asked: Option<Duration>,
-        now: Instant,
-        dice: f64,
-    ) -> Duration {
-        let was_probe = self.on_their_way == 1;
+    /// A record is back from its way; whether it was the probe.
+    fn back(&mut self, id: &str) -> bool {
         self.on_their_way = self.on_their_way.saturating_sub(1);
-        let failures = match self.down {
-            // Those that were on their way when it went down tell nothing new.
-            Some(down) if !was_probe => down.failures,
-            Some(down) => down.failures.saturating_add(1),
-            None => 1,
-        };
-        let probe_at = now + retry::wait(failures, asked, dice);
-        let probe_at = self.down.map_or(probe_at, |d| d.probe_at.max(probe_at));
-        let asked_of_all = asked.is_some() || self.down.is_some_and(|d| d.asked);
-        self.down = Some(Down { failures, probe_at, asked: asked_of_all });
-        let wait = retry::wait(attempts, asked, dice);
-        let with_all = asked.is_none() && attempts < OWN_FAULT_FROM;
-        self.wait(now + wait, Waiting { id, with_all });
-        wait
+        let Some(down) = &mut self.down else { return false };
+        down.probe.take_if(|probe| probe == id).is_some()
     }
 
     fn up(&mut self) {
@@ -242,6 +314,10 @@ mod tests {
 
     fn ids(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("old{i}")).collect()
+    }
+
+    fn failure(attempts: u32, asked: Option<u64>) -> Failure {
+        Failure { attempts, asked: asked.map(Duration::from_secs), dice: 1.0 }
     }
 
     fn drain(q: &mut Queue, now: Instant) -> Vec<String> {
@@ -276,13 +352,13 @@ mod tests {
         let mut q = Queue::new(true);
         q.found(ids(5), true);
         let first = q.next(now).unwrap();
-        let wait = q.failed(first, 1, None, now, 1.0);
+        let wait = q.failed(first, failure(1, None), now);
         assert_eq!((wait, q.next(now)), (Duration::from_secs(1), None));
         now += wait;
         let second = q.next(now).unwrap();
         assert_eq!(second, "old1", "another one");
         assert_eq!(q.next(now), None, "one at a time");
-        q.failed(second, 1, None, now, 1.0);
+        q.failed(second, failure(1, None), now);
         assert_eq!(q.due(), Some(now + Duration::from_secs(2)), "the probes' wait doubles");
         now += Duration::from_secs(2);
         let third = q.next(now).unwrap();
@@ -296,7 +372,7 @@ mod tests {
         let mut q = Queue::new(true);
         q.found(ids(16), true);
         for id in drain(&mut q, now) {
-            q.failed(id, 1, None, now, 1.0);
+            q.failed(id, failure(1, None), now);
         }
         // The last one was alone on its way, as a probe is.
         assert!(q.due().unwrap() <= now + Duration::from_secs(2));
@@ -308,14 +384,14 @@ mod tests {
         let mut q = Queue::new(true);
         q.found(vec!["poison".into()], true);
         let poison = q.next(now).unwrap();
-        q.failed(poison, 1, None, now, 1.0);
+        q.failed(poison, failure(1, None), now);
         for n in 0..20 {
             // (Its own patience is five minutes at most.)
             q.sealed(format!("good{n}"), now);
             now += Duration::from_secs(400);
             let id = q.next(now).unwrap();
             if id == "poison" {
-                q.failed(id, 2, None, now, 1.0);
+                q.failed(id, failure(2, None), now);
                 now += Duration::from_secs(400);
                 let id = q.next(now).unwrap();
                 assert_ne!(id, "poison", "the next probe is another one");
@@ -332,7 +408,7 @@ mod tests {
         let mut q = Queue::new(true);
         q.found(ids(1), true);
         let id = q.next(now).unwrap();
-        q.failed(id, 7, None, now, 1.0);
+        q.failed(id, failure(7, None), now);
         q.sealed("good".into(), now);
         now += Duration::from_secs(1);
         assert_eq!(q.next(now).as_deref(), Some("good"));
@@ -348,14 +424,125 @@ mod tests {
         q.found(ids(1), true);
         for n in 1..12 {
             let id = q.next(now).unwrap();
-            q.failed(id, n, None, now, 1.0);
+            q.failed(id, failure(n, None), now);
             now = q.due().unwrap();
         }
         let id = q.next(now).unwrap();
-        q.failed(id, 12, None, now, 1.0);
+        q.failed(id, failure(12, None), now);
         assert_eq!(q.due(), Some(now + Duration::from_secs(300)));
         q.sealed("new".into(), now);
-        assert_eq!(q.due(), Some(now + NEW_PROBES_WITHIN));
+        assert_eq!(q.due(), Some(now + FIRST_WITHIN));
+    }
+
+    #[test]
+    fn every_new_record_is_tried_soon_also_while_a_probe_hangs() {
+        let mut now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(2), true);
+        let first = q.next(now).unwrap();
+        q.failed(first, failure(1, None), now);
+        now += Duration::from_secs(1);
+        let probe = q.next(now).unwrap();
+        // No answer comes for half a minute.
+        for id in ["a", "b", "c"] {
+            q.sealed(id.into(), now);
+        }
+        assert_eq!((q.next(now), q.due()), (None, Some(now + FIRST_WITHIN)));
+        now += FIRST_WITHIN;
+        assert_eq!(drain(&mut q, now), ["a", "b", "c"]);
+        // Their failures say nothing that the probe would not.
+        for id in ["a", "b"] {
+            q.failed(id.into(), failure(1, None), now);
+        }
+        assert_eq!(q.down.as_ref().map(|d| d.failures), Some(1));
+        q.done("c", true);
+        assert!(!q.is_down(), "one was taken");
+        q.failed(probe, failure(1, None), now);
+    }
+
+    #[test]
+    fn patience_that_was_asked_for_once_ends_with_its_time() {
+        let mut now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(1), true);
+        let id = q.next(now).unwrap();
+        q.failed(id, failure(1, Some(1)), now);
+        // Then connections are refused for long.
+        for n in 2..12 {
+            now = q.due().unwrap();
+            let id = q.next(now).unwrap();
+            q.failed(id, failure(n, None), now);
+        }
+        q.sealed("new".into(), now);
+        assert_eq!(q.due(), Some(now + FIRST_WITHIN), "nobody asks for patience any more");
+        now += FIRST_WITHIN;
+        assert_eq!(q.next(now).as_deref(), Some("new"));
+        // Asked for again, a newer record waits as well, and no longer than that.
+        q.failed("new".into(), failure(1, Some(60)), now);
+        q.sealed("newer".into(), now);
+        assert_eq!((q.next(now + FIRST_WITHIN), q.due()), (None, Some(now + Duration::from_secs(60))));
+        now += Duration::from_secs(60);
+        assert_eq!(q.next(now).as_deref(), Some("newer"));
+    }
+
+    #[test]
+    fn a_new_record_goes_at_once_where_the_patience_is_over() {
+        let now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(1), true);
+        let id = q.next(now).unwrap();
+        // A date that has passed.
+        q.failed(id, failure(5, Some(0)), now);
+        q.sealed("new".into(), now);
+        assert_eq!(q.due(), Some(now + Duration::from_secs(1)), "the first probe");
+        assert_eq!(q.next(now + Duration::from_secs(1)).as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn what_is_given_up_is_a_failure_of_the_endpoint_like_any_other() {
+        let mut now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(300), true);
+        let first = drain(&mut q, now);
+        assert_eq!(first.len(), IN_FLIGHT);
+        for id in &first {
+            q.given_up(id, failure(400, Some(60)), now);
+        }
+        assert_eq!((q.next(now), q.due()), (None, Some(now + Duration::from_secs(60))));
+        now += Duration::from_secs(60);
+        assert_eq!(drain(&mut q, now).len(), 1, "one probes");
+        assert_eq!(q.held.len(), 300 - IN_FLIGHT);
+    }
+
+    #[test]
+    fn what_is_not_on_the_disk_is_held_however_many_wait() {
+        let now = Instant::now();
+        let mut q = Queue::new(true);
+        for n in 0..3_000 {
+            q.sealed(format!("sealed{n}"), now);
+        }
+        for n in 0..5 {
+            q.unsealed(format!("memory{n}"), now);
+        }
+        assert_eq!(q.held.len(), WINDOW + 5);
+        assert_eq!(q.next(now).as_deref(), Some("memory4"));
+        assert_eq!(q.wants(), 0);
+    }
+
+    #[test]
+    fn a_record_that_is_asked_about_again_waits_by_itself() {
+        let now = Instant::now();
+        let mut q = Queue::new(true);
+        q.found(ids(2), true);
+        let id = q.next(now).unwrap();
+        q.failed(id, failure(1, None), now);
+        let later = now + Duration::from_secs(1);
+        let id = q.next(later).unwrap();
+        q.ask_again(id, Duration::from_secs(60), later);
+        assert!(!q.is_down(), "it answered");
+        assert_eq!(drain(&mut q, later).len(), 1, "the other one");
+        q.done("old0", true);
+        assert_eq!(q.due(), Some(later + Duration::from_secs(60)));
     }
 
     #[test]
@@ -378,7 +565,7 @@ mod tests {
         let mut q = Queue::new(true);
         q.found(ids(1), true);
         let id = q.next(now).unwrap();
-        q.failed(id, 1, Some(Duration::from_secs(40)), now, 0.5);
+        q.failed(id, failure(1, Some(40)), now);
         assert_eq!(q.due(), Some(now + Duration::from_secs(40)));
     }
 
@@ -399,7 +586,7 @@ mod tests {
         fn nothing_is_forgotten(
             old in 0usize..60,
             new in 0usize..60,
-            answers in prop::collection::vec(0u8..3, 0..400),
+            answers in prop::collection::vec(0u8..4, 0..400),
             dice in 0.0f64..1.0,
         ) {
             let mut now = Instant::now();
@@ -429,7 +616,10 @@ mod tests {
                 prop_assert!(on_way.len() <= IN_FLIGHT);
                 match on_way.pop() {
                     Some(id) => match answers.next() {
-                        Some(1) => { q.failed(id, 3, None, now, dice); }
+                        Some(1) => {
+                            q.failed(id, Failure { attempts: 3, asked: None, dice }, now);
+                        }
+                        Some(2) => q.ask_again(id, Duration::from_secs(60), now),
                         _ => { disk.remove(&id); q.done(&id, true); }
                     },
                     None => now = q.due().unwrap_or(now + Duration::from_secs(1)),

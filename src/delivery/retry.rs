@@ -1,6 +1,6 @@
 //! What an answer of the endpoint means, and how long to wait (contract §4).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
 
@@ -8,9 +8,13 @@ use reqwest::StatusCode;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// A receiver may ask for more patience than that, up to this.
-const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
+pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 /// A record that was not taken for this long goes to `dead/`.
-pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(72 * 60 * 60);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(72 * 60 * 60);
+/// After a 409 that may mean that the receiver is still at work.
+pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// 2025-01-01: no record is older. A clock that showed less was not set yet.
+const FIRST_PLAUSIBLE: i64 = 1_735_689_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -37,14 +41,40 @@ pub(super) fn wait(attempts: u32, asked: Option<Duration>, dice: f64) -> Duratio
     asked.map_or(wait, |a| wait.max(a.min(LONGEST_ASKED)))
 }
 
-/// `Retry-After` in seconds or as an HTTP date.
-pub(super) fn retry_after(value: &str, now: chrono::DateTime<chrono::Utc>) -> Option<Duration> {
+/// `Retry-After` in seconds or as an HTTP date. `now`: by the endpoint's clock.
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = chrono::DateTime::parse_from_rfc2822(value).ok()?;
-    Some((date.with_timezone(&chrono::Utc) - now).to_std().unwrap_or_default())
+    let date = httpdate::parse_http_date(value).ok()?;
+    // A date that has passed asks for nothing more.
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// Whether an attempt that ended so may have left the receiver at work on the record. A 409 right after
+/// it then says that the record *is being* taken, and not that it *was*.
+pub(super) fn is_unclear(status: Option<StatusCode>) -> bool {
+    status.is_none_or(|s| matches!(s.as_u16(), 408 | 500 | 502 | 503 | 504))
+}
+
+/// Whether a record has waited for long enough. `first_at` and `now`: Unix seconds of its first attempt
+/// and of this one; `in_run`: time since the first attempt, where that was made by this very process.
+///
+/// The system's time may be set while records wait. What this process saw itself is measured without it;
+/// of what an earlier one noted, only what can be true counts.
+pub(super) fn is_given_up(first_at: i64, now: i64, in_run: Option<Duration>) -> bool {
+    let waited = match in_run {
+        Some(waited) => waited,
+        None if !is_plausible(first_at, now) => Duration::ZERO,
+        None => Duration::from_secs(u64::try_from(now.saturating_sub(first_at)).unwrap_or(0)),
+    };
+    waited >= GIVE_UP_AFTER
+}
+
+/// Whether a noted time can be true. `now`: Unix seconds.
+pub(super) fn is_plausible(at: i64, now: i64) -> bool {
+    (FIRST_PLAUSIBLE..=now).contains(&at)
 }
 
 #[cfg(test)]
@@ -89,11 +119,59 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = chrono::DateTime::from_timestamp(784_111_777, 0).unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
         let date = "Sun, 06 Nov 1994 08:50:37 GMT";
         assert_eq!(retry_after(date, now), Some(Duration::from_secs(60)));
-        assert_eq!(retry_after("Sun, 06 Nov 1990 08:50:37 GMT", now), None);
-        assert_eq!(retry_after("soon", now), None);
+        let rfc_850 = "Sunday, 06-Nov-94 08:50:37 GMT";
+        assert_eq!(retry_after(rfc_850, now), Some(Duration::from_secs(60)));
+        let passed = "Tue, 06 Nov 1990 08:50:37 GMT";
+        assert_eq!(retry_after(passed, now), Some(Duration::ZERO));
+        for nonsense in ["soon", "", "-5", "Sun, 06 Nov 1990", "1.5"] {
+            assert_eq!(retry_after(nonsense, now), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_409_is_doubted_only_after_an_answer_that_says_nothing() {
+        for (status, unclear) in [
+            (None, true),
+            (Some(408), true),
+            (Some(500), true),
+            (Some(502), true),
+            (Some(503), true),
+            (Some(504), true),
+            (Some(429), false),
+            (Some(401), false),
+            (Some(404), false),
+            (Some(409), false),
+            (Some(302), false),
+            (Some(501), false),
+        ] {
+            let status = status.map(|s| StatusCode::from_u16(s).unwrap());
+            assert_eq!(is_unclear(status), unclear, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_given_up_after_72_hours_whatever_the_clock_did() {
+        const HOUR: i64 = 3600;
+        let now = 1_795_000_000;
+        for (first_at, in_run, given_up) in [
+            (now - 72 * HOUR, None, true),
+            (now - 72 * HOUR + 1, None, false),
+            (now - 1000 * HOUR, None, true),
+            // The host booted in 1970, and its clock was set later.
+            (30, None, false),
+            // The clock was ahead, and was set back.
+            (now + 500 * HOUR, None, false),
+            // Seen by this process: only the time that really passed counts.
+            (30, Some(20), false),
+            (now - 100 * HOUR, Some(20), false),
+            (now, Some(72 * 3600), true),
+        ] {
+            let in_run = in_run.map(Duration::from_secs);
+            assert_eq!(is_given_up(first_at, now, in_run), given_up, "{first_at} {in_run:?}");
+        }
     }
 }

@@ -22,11 +22,15 @@ fn at(disk: &MemoryDisk) -> Outbox {
     Outbox::at(Arc::new(disk.clone()), DiskHealth::new(dir, Health::default()), dir)
 }
 
-fn opened() -> (MemoryDisk, Outbox) {
-    let disk = MemoryDisk::default();
+fn open(disk: &MemoryDisk) -> Outbox {
     let dir = Path::new(DIR);
     let health = DiskHealth::new(dir, Health::default());
-    let outbox = Outbox::open(Arc::new(disk.clone()), health, dir).unwrap();
+    Outbox::open(Arc::new(disk.clone()), health, dir).unwrap()
+}
+
+fn opened() -> (MemoryDisk, Outbox) {
+    let disk = MemoryDisk::default();
+    let outbox = open(&disk);
     (disk, outbox)
 }
 
@@ -163,8 +167,7 @@ proptest! {
                 }
                 Op::PowerCut(seed) => {
                     disk = disk.after_a_power_cut(seed);
-                    outbox = at(&disk);
-                    outbox.sweep();
+                    outbox = open(&disk);
                     // Moves that no sync followed may be undone: sent again, never lost.
                     for (id, (folder, _)) in &mut model {
                         let now = outbox.find(id);

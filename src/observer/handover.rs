@@ -10,7 +10,7 @@ use super::{
     room::{Connection, Notice},
     watch::Watch,
 };
-use crate::{call::Call, stop::Stop};
+use crate::call::Call;
 
 /// For another worker to take a call that we have to leave, and more for each call that is on: they
 /// are all handed over at once.
@@ -49,8 +49,7 @@ impl Watch {
         let end = async { while !matches!(c.next().await.1, Notice::Disconnected(_)) {} };
         tokio::select! {
             _ = timeout(LINGER, end) => {}
-            // A sender that is gone means that the process ends.
-            _ = self.stop.wait_for(|s| *s == Stop::Now) => {}
+            () = self.stop.ending() => {}
         }
     }
 

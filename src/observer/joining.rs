@@ -18,7 +18,6 @@ use crate::{
         event::{Kind, LeaveReason},
     },
     journal::LeftBehind,
-    stop::Stop,
 };
 
 /// One attempt to join, from the free place in the queue to the room.
@@ -138,7 +137,7 @@ impl Watch {
         token: Option<&str>,
         expected: Option<&str>,
     ) -> Result<Connection, NoJoin> {
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         let attempt = async {
             let a = &self.assignment;
             // Never closed, so there is always a permit in the end.
@@ -160,7 +159,10 @@ impl Watch {
             let badge = self.shared.badge.attributes(since, ordinal);
             let own = rejoin::token(&self.shared.livekit, &a.room, &identity, badge);
             let own = own.map_err(NoJoin::Failed)?;
-            let open = Connection::open(&a.url, token.unwrap_or(&own), &identity, a.by, self.clock);
+            let (clock, wall) = (self.clock.clone(), &self.shared.wall);
+            let token = token.unwrap_or(&own);
+            let first = call.is_none();
+            let open = Connection::open(&a.url, token, &identity, a.by, clock, wall, first);
             tokio::select! {
                 done = timeout(JOIN_WITHIN, open) => match done {
                     Ok(done) => done.map_err(NoJoin::Failed),
@@ -172,8 +174,7 @@ impl Watch {
         };
         tokio::select! {
             done = attempt => done,
-            // A sender that is gone means that the process ends.
-            _ = stop.wait_for(|s| *s == Stop::Now) => Err(NoJoin::Stopped),
+            () = stop.ending() => Err(NoJoin::Stopped),
         }
     }
 
@@ -188,39 +189,39 @@ impl Watch {
             c.close();
             return Err(Ended::NotOurs);
         }
-        let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
-        let mut call = Call::new(facts, self.shared.settings.clone());
-        // Calls of this room that an earlier observation has told keep their ids.
-        let mut ordinal = self.assignment.ordinal;
-        call.set_ordinal(ordinal);
         let known = c.known();
-        let here_since = came_at(&known);
-        while let Some(ended) = self.shared.delivery.end_of(&call.id()).await {
-            if here_since.is_some_and(|came| came < ended) {
-                tracing::info!(
-                    job_id = self.assignment.id,
-                    room = self.room_name,
-                    call_id = call.id(),
-                    "the call was reported before, as far as it was seen; it is not told twice"
-                );
-                c.close();
-                return Err(Ended::ToldBefore(ended));
-            }
-            ordinal += 1;
-            call.set_ordinal(ordinal);
+        let (call, ended) = self.next_call().await;
+        if let Some(ended) = ended.filter(|e| came_at(&known).is_some_and(|came| came < *e)) {
+            tracing::info!(
+                job_id = self.assignment.id,
+                room = self.room_name,
+                "the call was reported before, as far as it was seen; it is not told twice"
+            );
+            c.close();
+            return Err(Ended::ToldBefore(ended));
         }
-        self.journal = Some(self.shared.journals.begin(&call));
+        let ordinal = call.ordinal();
         self.call = Some(call);
         if ordinal != self.assignment.ordinal {
             self.tell_ordinal();
         }
-        if !self.assignment.metadata.is_empty() {
-            let metadata = self.assignment.metadata.clone();
-            self.apply(self.clock.now(), Fact::JobMetadata { metadata });
-        }
-        for (at, fact) in known {
+        // What dispatches, room and callers say may be that nothing is to be stored: it is heard before
+        // there is a journal.
+        let mut said = vec![std::mem::take(&mut self.assignment.metadata)];
+        said.extend(std::iter::from_fn(|| self.metadata.try_recv().ok()));
+        let now = self.clock.now();
+        let said = said.into_iter().filter(|metadata| !metadata.is_empty());
+        let said = said.map(|metadata| (now, Fact::JobMetadata { metadata }));
+        let first: Vec<_> = said.chain(known).collect();
+        let mut taken = vec![];
+        for (at, fact) in first {
             self.note_presence(&fact);
-            self.apply(at, fact);
+            taken.extend(self.take(at, fact));
+        }
+        if let Some(call) = self.call.as_ref().filter(|c| !c.opted_out()) {
+            let journal = self.shared.journals.begin(call);
+            taken.iter().for_each(|event| journal.append(event));
+            self.journal = Some(journal);
         }
         tracing::info!(
             job_id = self.assignment.id,
@@ -236,6 +237,22 @@ impl Watch {
             self.ask_for_history(c.us());
         }
         Ok(c)
+    }
+
+    /// The call that is next in the room, and when the one before it ended, as far as this worker
+    /// reported it. Calls that were reported keep their ids.
+    async fn next_call(&mut self) -> (Call, Option<Moment>) {
+        let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
+        let mut call = Call::new(facts, self.shared.settings.clone());
+        let past = self.shared.delivery.past(&self.sid);
+        let mut ended = past.map(|p| p.ended);
+        call.set_ordinal(self.assignment.ordinal.max(past.map_or(0, |p| p.next)));
+        // Records of a version that remembered no rooms.
+        while let Some(e) = self.shared.delivery.end_of(&call.id()).await {
+            ended = ended.max(Some(e));
+            call.set_ordinal(call.ordinal() + 1);
+        }
+        (call, ended)
     }
 
     /// A call that an earlier run was watching: in the room again, or told as far as it was seen.
@@ -320,8 +337,7 @@ impl Watch {
         *wait = (*wait * 2).min(REJOIN_WAIT.1);
         tokio::select! {
             () = sleep(now) => true,
-            // A sender that is gone means that the process ends.
-            _ = self.stop.wait_for(|s| *s == Stop::Now) => false,
+            () = self.stop.ending() => false,
         }
     }
 }

@@ -43,6 +43,7 @@ use tokio::sync::{Semaphore, watch as signal};
 
 use crate::{
     call::{Settings, event::Discovery},
+    clock::WallClock,
     config::LiveKit,
     delivery::Delivery,
     journal::Journals,
@@ -111,6 +112,8 @@ pub(crate) fn identity(job_id: &str) -> String {
 pub(crate) struct Observers {
     pub(crate) settings: Settings,
     pub(crate) livekit: LiveKit,
+    /// The server's time.
+    pub(crate) wall: WallClock,
     pub(crate) delivery: Delivery,
     pub(crate) journals: Journals,
     pub(crate) badge: Badge,
@@ -127,6 +130,7 @@ impl Observers {
     pub(crate) fn new(
         settings: Settings,
         livekit: LiveKit,
+        wall: WallClock,
         delivery: Delivery,
         journals: Journals,
         badge: Badge,
@@ -143,6 +147,7 @@ impl Observers {
         Self {
             settings,
             livekit,
+            wall,
             delivery,
             journals,
             badge,

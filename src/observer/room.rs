@@ -35,7 +35,7 @@ use crate::{
         Fact, Moment,
         event::{Discovery, FeedMessage, LeaveReason},
     },
-    clock::Clock,
+    clock::{Clock, WallClock},
 };
 
 /// Streams that are read at the same time, in all and from one participant: an agent has a few, and
@@ -52,8 +52,10 @@ const PRESENT_WITHIN: Duration = Duration::from_secs(1);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Who leaves sooner may stay in a real server's list of the room for as long as it lives (claim).
 const STAY_AT_LEAST: Duration = Duration::from_secs(1);
-/// Joining takes some 50 ms, at worst a second.
-const SAME_CLOCK_MS: u64 = 1_000;
+/// For the SDK to have the room's sid, which the server sends with the join.
+const SID_WITHIN: Duration = Duration::from_secs(2);
+/// A stream whose first chunk takes longer was given up by its sender.
+const UNSENT_FOR: Duration = Duration::from_secs(30);
 
 /// What a connection notices.
 #[derive(Debug)]
@@ -89,21 +91,31 @@ pub(super) struct Connection {
     /// A token for each participant; its open streams hold copies.
     senders: HashMap<String, Arc<()>>,
     /// Transcript streams without a chunk yet, and in whose name they are sent.
-    unsent: HashMap<String, String>,
+    unsent: HashMap<String, Unsent>,
     clock: Clock,
 }
 
+/// In whose name a stream without a chunk is sent, and since when.
+struct Unsent {
+    identity: String,
+    since: Instant,
+}
+
 impl Connection {
-    /// Joins. Everybody who is there is noticed first.
+    /// Joins. Everybody who is there is noticed first. `first`: no moment of `clock` is kept yet, so
+    /// it may be set by what the join tells of the server's time.
     ///
     /// # Errors
-    /// The SDK's words, without the token.
+    /// The SDK's words, without the token; or that the room has no sid, without which its call has no
+    /// id.
     pub(super) async fn open(
         url: &str,
         token: &str,
         identity: &str,
         by: Discovery,
         clock: Clock,
+        wall: &WallClock,
+        first: bool,
     ) -> Result<Self, String> {
         let _joining = gate::open(identity);
         let mut options = RoomOptions::default();
@@ -111,11 +123,14 @@ impl Connection {
         options.join_retries = JOIN_RETRIES;
         options.connect_timeout = SIGNAL_WITHIN;
         options.data_stream = options.data_stream.with_max_payload_byte_length(streams::MAX_FEED);
+        let asked = Instant::now();
         let (room, events) =
             Room::connect(url, token, options).await.map_err(|e| without(&e.to_string(), token))?;
+        let answered = Instant::now();
         let metadata = room.metadata();
         // The server sends it with the join; the SDK only makes it awaitable.
-        let sid = timeout(Duration::from_secs(2), room.sid()).await;
+        let sid = timeout(SID_WITHIN, room.sid()).await.map(|s| s.to_string());
+        let sid = sid.ok().filter(|s| !s.is_empty()).ok_or("the server does not tell its sid")?;
         let mut connection = Self {
             room: Some(room),
             events,
@@ -123,13 +138,22 @@ impl Connection {
             ready: VecDeque::new(),
             held: None,
             opened: Instant::now(),
-            sid: sid.map(|s| s.to_string()).unwrap_or_default(),
+            sid,
             speaking: HashMap::new(),
             senders: HashMap::new(),
             unsent: HashMap::new(),
             clock,
         };
-        let server_behind_ms = connection.server_behind_ms();
+        let mut server_behind_ms = 0;
+        if let Some((from, to)) = connection.joined_at() {
+            wall.learn(from, to, asked, answered);
+            if first {
+                connection.clock.restart(wall);
+            }
+            let (asked, answered) =
+                (connection.clock.moment(asked), connection.clock.moment(answered));
+            server_behind_ms = behind((from, to), (asked, answered));
+        }
         connection.fact(Fact::Watching { server_behind_ms, by: Some(by) });
         if !metadata.is_empty() {
             connection.fact(Fact::RoomMetadata { metadata });
@@ -161,15 +185,15 @@ impl Connection {
         known
     }
 
-    /// How far the server's clock is behind ours, in milliseconds; 0 where the difference could be
-    /// the time that joining took.
-    fn server_behind_ms(&self) -> i64 {
-        let joined_at = self.us().map_or(0, |us| us.joined_at());
-        let behind = self.clock.now().since(Moment::from_millis(joined_at));
-        if joined_at == 0 || behind.unsigned_abs() < SAME_CLOCK_MS { 0 } else { behind }
+    /// When the server says that we joined: at the earliest, at the latest.
+    fn joined_at(&self) -> Option<(Moment, Moment)> {
+        let at = Some(self.us()?.joined_at()).filter(|ms| *ms > 0)?;
+        // Older servers tell whole seconds.
+        let until = if at % 1_000 == 0 { at + 999 } else { at };
+        Some((Moment::from_millis(at), Moment::from_millis(until)))
     }
 
-    /// The room's sid; empty if the server did not tell.
+    /// The room's sid.
     pub(super) fn sid(&self) -> &str {
         &self.sid
     }
@@ -193,7 +217,11 @@ impl Connection {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.read(event),
-                    None => self.notice(Notice::Disconnected(LeaveReason::UnknownReason)),
+                    None => {
+                        // Nothing will settle what is held.
+                        self.ready.extend(self.held.take().into_iter().flatten());
+                        self.notice(Notice::Disconnected(LeaveReason::UnknownReason));
+                    }
                 },
                 Some(fact) = self.streams.next(), if !self.streams.is_empty() => self.fact(fact),
             }
@@ -327,14 +355,14 @@ impl Connection {
             // Of an agent's stream in its caller's name only the chunks tell whose it is (CS §1.2).
             #[allow(deprecated)]
             RoomEvent::StreamHeaderReceived { header, participant_identity }
-                if header.topic == streams::TRANSCRIPTION && self.unsent.len() < MAX_STREAMS =>
+                if header.topic == streams::TRANSCRIPTION =>
             {
-                self.unsent.insert(header.stream_id, participant_identity);
+                self.unsent(header.stream_id, participant_identity);
             }
             #[allow(deprecated)]
             RoomEvent::StreamChunkReceived { chunk, participant_identity } => {
                 let named = self.unsent.remove(&chunk.stream_id);
-                if named.is_some_and(|named| named != participant_identity) {
+                if named.is_some_and(|named| named.identity != participant_identity) {
                     let (stream, identity) =
                         (streams::short(&chunk.stream_id), participant_identity);
                     self.fact(Fact::StreamSender { stream, identity });
@@ -354,6 +382,15 @@ impl Connection {
                 self.settled(Notice::Disconnected(reason));
             }
             _ => {}
+        }
+    }
+
+    fn unsent(&mut self, stream: String, identity: String) {
+        if self.unsent.len() >= MAX_STREAMS {
+            self.unsent.retain(|_, u| u.since.elapsed() < UNSENT_FOR);
+        }
+        if self.unsent.len() < MAX_STREAMS {
+            self.unsent.insert(stream, Unsent { identity, since: Instant::now() });
         }
     }
 
@@ -440,6 +477,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// How far the server's time of our join is from the interval in which we joined, in milliseconds: what
+/// to add to the server's times to have ours. A join that takes long is no difference of clocks.
+fn behind(server: (Moment, Moment), ours: (Moment, Moment)) -> i64 {
+    ours.0.since(server.1).max(0) + ours.1.since(server.0).min(0)
 }
 
 /// An error text may hold the URL with the token in it.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{room::Connection, watch::Watch};
-use crate::call::{Call, CallHistory, Fact, Moment, ending::Basis, event::LeaveReason};
+use crate::{
+    call::{Call, CallHistory, Fact, Moment, ending::Basis, event::LeaveReason},
+    delivery::Finished,
+};
 
 /// What is left in the streams of a room that has ended.
 const REST_WITHIN: Duration = Duration::from_millis(40);
@@ -44,6 +47,8 @@ impl Watch {
 
     pub(super) async fn call_over(&mut self) {
         let Some(call) = self.tell().await else { return };
+        // A room may live for weeks, and so would an error of its first second.
+        self.clock.restart_after_call(&self.shared.wall);
         let (next, event) = call.next(self.clock.now());
         if !next.opted_out() {
             let journal = self.shared.journals.begin(&next);
@@ -68,7 +73,14 @@ impl Watch {
             .unwrap_or_else(|_| call.record_without_metrics())
         {
             self.log_end(&call, &record);
-            self.shared.delivery.submit(&record, self.journal.take()).await;
+            let finished = Finished {
+                record: &record,
+                room: &call.room().sid,
+                ordinal: call.ordinal(),
+                ended: Moment::parse_rfc3339(&record.end_time).unwrap_or_default(),
+                journal: self.journal.take(),
+            };
+            self.shared.delivery.submit(finished).await;
         }
         self.forget_journal();
         Some(call)

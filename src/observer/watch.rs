@@ -10,7 +10,7 @@ use std::{
 
 use livekit::prelude::LocalParticipant;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -57,11 +57,11 @@ pub(crate) enum Ended {
 
 /// What an observer is told while it runs.
 pub(crate) struct Orders {
-    pub(crate) stop: watch::Receiver<Stop>,
+    pub(crate) stop: Stop,
     /// Another worker's observer was first in the room: this one goes without a record.
     pub(crate) withdraw: watch::Receiver<bool>,
-    /// Of a job for the same room that came later; empty until one comes.
-    pub(crate) metadata: watch::Receiver<String>,
+    /// Of jobs for the same room that came later.
+    pub(crate) metadata: mpsc::UnboundedReceiver<String>,
 }
 
 /// What an observer tells.
@@ -80,7 +80,11 @@ pub(crate) async fn observe(
     orders: Orders,
     report: impl FnMut(Told<'_>) + Send + 'static,
 ) -> Ended {
-    let clock = left.as_ref().map_or_else(Clock::start, |l| Clock::start_after(l.last_at));
+    let wall = &shared.wall;
+    let clock = match &left {
+        Some(left) => Clock::start_after(left.last_at, wall),
+        None => Clock::start(wall),
+    };
     let panics = shared.panics.clone();
     let mut watch = Watch {
         room_name: masked(&assignment.room),
@@ -99,6 +103,7 @@ pub(crate) async fn observe(
         unsure_since: None,
         present: BTreeSet::new(),
         live: false,
+        quiet_since: Instant::now(),
         sid: String::new(),
         asked: BTreeSet::new(),
         answered: watch::Sender::new(false),
@@ -137,9 +142,9 @@ pub(super) struct Watch {
     /// As it may be logged.
     pub(super) room_name: String,
     pub(super) clock: Clock,
-    pub(super) stop: watch::Receiver<Stop>,
+    pub(super) stop: Stop,
     withdraw: watch::Receiver<bool>,
-    metadata: watch::Receiver<String>,
+    pub(super) metadata: mpsc::UnboundedReceiver<String>,
     pub(super) report: Box<dyn FnMut(Told<'_>) + Send>,
     pub(super) panics: watch::Receiver<u64>,
     /// `None` before the first join.
@@ -155,6 +160,8 @@ pub(super) struct Watch {
     pub(super) present: BTreeSet<String>,
     /// A call is on.
     pub(super) live: bool,
+    /// When the last caller left, or when we came.
+    pub(super) quiet_since: Instant,
     /// The room's, once joined.
     pub(super) sid: String,
     /// Agents asked for their history on this connection.
@@ -250,24 +257,18 @@ impl Watch {
     async fn follow(&mut self, c: &mut Connection) -> Parted {
         let mut echo_by: Option<Instant> = None;
         let mut successor: Option<oneshot::Receiver<bool>> = None;
-        // Drained, the room's own end is waited for until then.
-        let mut linger: Option<Instant> = None;
         loop {
             if *self.withdraw.borrow_and_update() {
                 return Parted::Elsewhere;
             }
-            let stop = *self.stop.borrow_and_update();
-            // A room that still waits for its caller is worth staying for; nobody else will come.
-            let told = self.calls > 0 && !self.call_on();
-            if stop == Stop::Drain && told {
-                linger.get_or_insert_with(|| Instant::now() + LINGER);
-            } else {
-                linger = None;
-            }
+            let (draining, ending) = (self.stop.is_draining(), self.stop.is_now());
+            // Drained, the room's own end is waited for until then. A room that lives on stands by
+            // itself, and our leave makes it live no longer.
+            let linger = (draining && !self.call_on()).then(|| self.quiet_since + LINGER);
             if linger.is_some_and(|until| until <= Instant::now()) {
                 return Parted::Stopped;
             }
-            if stop == Stop::Now {
+            if ending {
                 if !self.caller_present() {
                     return Parted::Stopped;
                 }
@@ -312,10 +313,10 @@ impl Watch {
                     // Without an echo the room is joined again, whyever none came.
                     echo_by = Some(Instant::now() + liveness::ECHO_WITHIN);
                 }
-                Ok(()) = self.stop.changed() => {}
+                () = self.stop.draining(), if !draining => {}
+                () = self.stop.ending(), if !ending => {}
                 Ok(()) = self.withdraw.changed() => {}
-                Ok(()) = self.metadata.changed() => {
-                    let metadata = self.metadata.borrow_and_update().clone();
+                Some(metadata) = self.metadata.recv() => {
                     self.apply(self.clock.now(), Fact::JobMetadata { metadata });
                 }
                 taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
@@ -357,6 +358,7 @@ impl Watch {
         let is_there = self.caller_present();
         // At once, in this very handler: a Node agent answers only for some 15 ms after the leave.
         if was_there && !is_there {
+            self.quiet_since = Instant::now();
             self.asked.clear();
             self.ask_for_history(c.us());
         }
@@ -419,15 +421,24 @@ impl Watch {
     }
 
     pub(super) fn apply(&mut self, at: Moment, fact: Fact) {
-        let Some(call) = &mut self.call else { return };
-        let event = Event { at, fact };
-        // What one event breaks must not take the whole call with it, nor the next start.
-        if catch_unwind(AssertUnwindSafe(|| call.apply(&event))).is_err() {
-            tracing::error!(room = self.room_name, "an event could not be taken, the call goes on");
-        } else if let Some(journal) = &self.journal
-            && !call.opted_out()
-        {
+        let Some(event) = self.take(at, fact) else { return };
+        if let Some(journal) = &self.journal {
             journal.append(&event);
+        }
+    }
+
+    /// Gives a fact to the core; the event, if it is to be journaled.
+    pub(super) fn take(&mut self, at: Moment, fact: Fact) -> Option<Event> {
+        let call = self.call.as_mut()?;
+        let event = Event { at, fact };
+        let mut taken = false;
+        // What one event breaks must not take the whole call with it, nor the next start.
+        match catch_unwind(AssertUnwindSafe(|| call.apply(&event))) {
+            Ok(()) => taken = true,
+            Err(_) => tracing::error!(
+                room = self.room_name,
+                "an event could not be taken, the call goes on"
+            ),
         }
         if call.opted_out()
             && let Some(journal) = self.journal.take()
@@ -445,6 +456,7 @@ impl Watch {
                 );
             }
         }
+        (taken && !call.opted_out()).then_some(event)
     }
 
     pub(super) fn phase(&self) -> Phase {

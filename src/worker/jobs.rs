@@ -73,13 +73,13 @@ impl Jobs {
             // Workers of another name share this pool, and may want it.
             return refusal(job_id, false);
         }
-        if let Err(no) = self.rooms.reserve(&job_id, &room.sid) {
+        if let Err(no) = self.rooms.reserve(&job_id, &room.sid, self.role) {
             // A room that is observed needs nobody else; another worker may have a place free.
             let mut redundant = no == No::Observed;
             if redundant {
                 // What it says must reach the one who observes: an opt-out may be in it.
                 if !job.metadata.is_empty() {
-                    redundant = self.rooms.tell_metadata(&room.sid, &job.metadata);
+                    redundant = self.rooms.pass_on_metadata(&room.sid, &job.metadata);
                 }
                 tracing::info!(job_id, room = shown, "job for a room that is observed already");
             } else {
@@ -100,17 +100,12 @@ impl Jobs {
 
     fn assigned(&mut self, a: JobAssignment) -> Option<ToServer> {
         let job = a.job?;
-        if !self.rooms.take_reserved(&job.id) {
-            tracing::warn!(
-                job_id = job.id,
-                "assignment for a job that was not accepted, or too late"
-            );
-            return Some(update(job.id, JobStatus::JsFailed, "assigned too late".into()));
+        let (id, url) = (job.id.clone(), a.url.unwrap_or_default());
+        if !self.rooms.take_job(self.assignment(job, url, a.token), self.report.clone()) {
+            tracing::warn!(job_id = id, "assignment for a job that was not accepted, or too late");
+            return Some(update(id, JobStatus::JsFailed, "assigned too late".into()));
         }
-        let id = job.id.clone();
         self.running.insert(id.clone());
-        let url = a.url.unwrap_or_default();
-        self.rooms.take_job(self.assignment(job, url, a.token), self.report.clone());
         Some(update(id, JobStatus::JsRunning, String::new()))
     }
 
@@ -126,6 +121,11 @@ impl Jobs {
             by: self.role.discovery(),
             ordinal: 0,
         }
+    }
+
+    /// The connection broke: what was accepted on it and not assigned yet never will be.
+    pub(super) fn disconnected(&self) {
+        self.rooms.release_reserved(self.role);
     }
 
     // ---- reports -----------------------------------------------------------------------------

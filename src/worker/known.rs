@@ -142,13 +142,6 @@ impl KnownRooms {
         let of: Vec<String> = of.map(|(sid, _)| sid.clone()).collect();
         of.iter().for_each(|sid| self.look_in(sid, Duration::ZERO));
     }
-
-    /// Of the looks that are under way one will never end: all of those rooms are due again.
-    pub(super) fn lost_one(&mut self, wait: Duration) {
-        let lost = self.rooms.iter().filter(|(_, k)| k.due.is_none());
-        let lost: Vec<String> = lost.map(|(sid, _)| sid.clone()).collect();
-        lost.iter().for_each(|sid| self.look_in(sid, wait));
-    }
 }
 
 #[cfg(test)]
@@ -231,8 +224,6 @@ mod tests {
         k.hurry("x");
         assert_eq!(k.next(), Some(Instant::now()));
         assert_eq!((next(&mut k), next(&mut k)), (Some("a".into()), Some("c".into())));
-        k.lost_one(2 * SECOND);
         assert_eq!(next(&mut k).as_deref(), Some("b"));
-        assert_eq!(next(&mut k).as_deref(), Some("a"));
     }
 }

@@ -90,7 +90,7 @@ pub(crate) struct Worker {
     pub(crate) observers: Arc<Observers>,
     /// Calls that an earlier run was watching, gone on with first.
     pub(crate) left: Vec<LeftBehind>,
-    pub(crate) stop: watch::Receiver<Stop>,
+    pub(crate) stop: Stop,
     pub(crate) state: watch::Sender<WorkerState>,
     pub(crate) health: Health,
     pub(crate) asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),

@@ -18,9 +18,9 @@ use std::{
 use livekit_protocol::Room;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
     time::{Instant, sleep_until},
 };
+use tokio_util::task::JoinMap;
 
 use super::{
     WorkerState,
@@ -69,10 +69,18 @@ pub(crate) enum Ask {
     Ours { name: String, sid: String },
 }
 
+/// What the server is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    Rooms,
+    /// A room, by its sid.
+    Look(String),
+}
+
 /// What the server has answered.
 enum Answer {
     Rooms { rooms: Result<Vec<Room>, String>, began: Instant },
-    Seen { sid: String, seen: Result<Seen, String> },
+    Seen(Result<Seen, String>),
 }
 
 struct Seen {
@@ -99,12 +107,21 @@ pub(super) struct Reconciler {
 #[derive(Default)]
 pub(super) struct Work {
     known: KnownRooms,
-    tasks: JoinSet<Answer>,
-    listing: bool,
-    looking: usize,
+    /// Questions under way.
+    asked: JoinMap<Question, Answer>,
     failures: u32,
     /// Workers whose rooms were looked at because they leave, and when.
     leaving: HashMap<String, Instant>,
+}
+
+impl Work {
+    fn listing(&self) -> bool {
+        self.asked.contains_key(&Question::Rooms)
+    }
+
+    fn looking(&self) -> usize {
+        self.asked.len() - usize::from(self.listing())
+    }
 }
 
 impl Reconciler {
@@ -113,7 +130,7 @@ impl Reconciler {
         let mut list_at = Instant::now();
         let rooms = self.rooms.clone();
         loop {
-            let look_at = self.work.known.next().filter(|_| self.work.looking < LOOKS_AT_ONCE);
+            let look_at = self.work.known.next().filter(|_| self.work.looking() < LOOKS_AT_ONCE);
             tokio::select! {
                 () = rooms.done() => return,
                 Some(ask) = self.asks.recv() => match ask {
@@ -126,23 +143,21 @@ impl Reconciler {
                         }
                     }
                 },
-                () = sleep_until(list_at), if self.lists && !self.work.listing => self.list(),
+                () = sleep_until(list_at), if self.lists && !self.work.listing() => self.list(),
                 () = sleep_until(look_at.unwrap_or(list_at)), if look_at.is_some() => self.look(),
-                Some(answer) = self.work.tasks.join_next() => match answer {
-                    Ok(Answer::Rooms { rooms, began }) => {
-                        self.work.listing = false;
+                Some((question, answer)) = self.work.asked.join_next() => match (question, answer) {
+                    (_, Ok(Answer::Rooms { rooms, began })) => {
                         let wait = self.listed(rooms, began);
                         list_at = Instant::now() + wait.mul_f64(rand::random_range(0.8..1.2));
                     }
-                    Ok(Answer::Seen { sid, seen }) => {
-                        self.work.looking -= 1;
-                        self.seen(sid, seen);
+                    (Question::Look(sid), Ok(Answer::Seen(seen))) => self.seen(sid, seen),
+                    (Question::Rooms, broken) => {
+                        tracing::error!(error = ?broken.err(), "a list of rooms broke");
+                        list_at = Instant::now() + LIST_EVERY;
                     }
-                    Err(e) => {
-                        tracing::error!(error = %e, "a look at a room broke");
-                        self.work.looking = self.work.looking.saturating_sub(1);
-                        self.work.listing = false;
-                        self.work.known.lost_one(PATIENT);
+                    (Question::Look(sid), broken) => {
+                        tracing::error!(error = ?broken.err(), "a look at a room broke");
+                        self.work.known.look_in(&sid, PATIENT);
                     }
                 },
             }
@@ -152,9 +167,8 @@ impl Reconciler {
     // ---- asking the server -------------------------------------------------------------------
 
     fn list(&mut self) {
-        self.work.listing = true;
         let api = self.observers.api.clone();
-        self.work.tasks.spawn(async move {
+        self.work.asked.spawn(Question::Rooms, async move {
             let began = Instant::now();
             let rooms = api.list_rooms(vec![]).await.map_err(|e| e.to_string());
             Answer::Rooms { rooms, began }
@@ -164,14 +178,12 @@ impl Reconciler {
     /// The room that is due first.
     fn look(&mut self) {
         let Some((sid, known)) = self.work.known.take_next() else { return };
-        self.work.looking += 1;
         let ours = self.rooms.ours(&sid).is_some();
         let insists = known.unanswered < PATIENCE_WITH_SERVER;
         let (observers, name) = (self.observers.clone(), known.name.clone());
         let agent_name = self.agent_name.clone();
-        self.work.tasks.spawn(async move {
-            let seen = look(&observers, &name, &agent_name, ours, insists).await;
-            Answer::Seen { sid, seen }
+        self.work.asked.spawn(Question::Look(sid), async move {
+            Answer::Seen(look(&observers, &name, &agent_name, ours, insists).await)
         });
     }
 
@@ -205,6 +217,7 @@ impl Reconciler {
         tracing::debug!(rooms = rooms.len(), ?took, "rooms listed");
         let there: HashSet<&str> = rooms.iter().map(|r| r.sid.as_str()).collect();
         self.work.known.keep(&there, began);
+        self.observers.delivery.listed(&there);
         for r in rooms {
             if self.work.known.counted(&r.sid, r.num_participants) {
                 self.look_now(r.name, &r.sid, Discovery::Reconciler);

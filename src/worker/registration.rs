@@ -26,7 +26,7 @@ pub(super) struct Registration {
     pub(super) role: Role,
     pub(super) rooms: Arc<Rooms>,
     pub(super) jobs: Jobs,
-    pub(super) stop: watch::Receiver<Stop>,
+    pub(super) stop: Stop,
     pub(super) state: watch::Sender<WorkerState>,
     pub(super) asks: mpsc::Sender<Ask>,
 }
@@ -58,6 +58,7 @@ impl Registration {
                     // Rooms that were opened while we were away were offered to nobody.
                     let _ = self.asks.try_send(Ask::AllRooms);
                     let broken = self.serve(&mut registered).await;
+                    self.jobs.disconnected();
                     // A server that registers us and closes at once must not be hammered.
                     if since.elapsed() >= STEADY {
                         backoff.reset();
@@ -100,6 +101,8 @@ impl Registration {
     async fn serve(&mut self, registered: &mut Registered) -> Broken {
         registered.send(self.jobs.migrate()).await;
         let mut tick = tokio::time::interval(jobs::STATUS_EVERY);
+        // The server knows that we take no more jobs.
+        let mut told = self.stop.is_draining();
         loop {
             tokio::select! {
                 message = registered.receive() => match message {
@@ -111,7 +114,10 @@ impl Registration {
                 },
                 done = self.jobs.done() => registered.send(done).await,
                 _ = tick.tick() => registered.send(Some(self.jobs.status())).await,
-                Ok(()) = self.stop.changed() => registered.send(Some(self.jobs.status())).await,
+                () = self.stop.draining(), if !told => {
+                    told = true;
+                    registered.send(Some(self.jobs.status())).await;
+                }
                 () = self.rooms.done() => {
                     while let Some(done) = self.jobs.done_already() {
                         registered.send(Some(done)).await;

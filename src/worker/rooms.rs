@@ -3,19 +3,16 @@
 //! In: rooms to observe, from offers, the reconciler, an earlier run. Out: one observer for each,
 //! never two for the same room. All layers of discovery ask here first, so nothing here waits.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
+use tokio_util::task::TaskTracker;
 
-use super::{WorkerState, load, reconcile::Ask};
+use super::{WorkerState, connection::Role, load, reconcile::Ask};
 use crate::{
     call::event::Discovery,
     config::Config,
@@ -35,8 +32,6 @@ const SEEN_ELSEWHERE: Duration = Duration::from_secs(30);
 const BARRED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A join usually takes much less.
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
-/// Reserved places expire without an event: looked at this often by who waits for the end.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Where an observation's end is told: its id, and how it ended.
 pub(super) type Report = mpsc::UnboundedSender<(String, Ended)>;
@@ -89,8 +84,10 @@ pub(super) struct Rooms {
     max: usize,
     memory: load::Memory,
     observers: Arc<Observers>,
-    stop: watch::Receiver<Stop>,
+    stop: Stop,
     state: watch::Sender<WorkerState>,
+    /// Observers that run, or are about to end.
+    tasks: TaskTracker,
     /// To have a look at a room that was just joined: another worker may have.
     asks: mpsc::Sender<Ask>,
     inner: Mutex<Inner>,
@@ -98,8 +95,8 @@ pub(super) struct Rooms {
 
 #[derive(Default)]
 struct Inner {
-    /// Offers said yes to: by job id, until when the assignment may come, and the room's sid.
-    reserved: HashMap<String, (Instant, String)>,
+    /// Offers said yes to, by job id.
+    reserved: HashMap<String, Reserved>,
     /// By the assignment's id.
     running: HashMap<String, Running>,
     /// Rooms in which another worker was seen, by sid, and when.
@@ -109,7 +106,16 @@ struct Inner {
     barred: HashMap<String, (Instant, Option<i64>)>,
     /// Which call it is in rooms that have had several, by sid, and when that was told.
     ordinals: HashMap<String, (Instant, u32)>,
-    tasks: JoinSet<()>,
+}
+
+/// A place that is kept for a job until its assignment comes.
+struct Reserved {
+    until: Instant,
+    sid: String,
+    /// The registration that it was offered to: the assignment comes on the same connection or never.
+    role: Role,
+    /// What jobs for the same room said meanwhile; the observer gets it first.
+    metadata: Vec<String>,
 }
 
 struct Running {
@@ -121,25 +127,31 @@ struct Running {
     /// `None` while it is on the way.
     joined: Option<Instant>,
     withdraw: watch::Sender<bool>,
-    metadata: watch::Sender<String>,
+    /// What jobs for the same room say, to the observer.
+    metadata: mpsc::UnboundedSender<String>,
 }
 
 impl Inner {
     fn active(&self) -> usize {
+        self.running.len() + self.reserved().count()
+    }
+
+    /// Places that are still kept.
+    fn reserved(&self) -> impl Iterator<Item = &Reserved> {
         let now = Instant::now();
-        self.running.len() + self.reserved.values().filter(|(until, _)| *until > now).count()
+        self.reserved.values().filter(move |r| r.until > now)
     }
 
     fn expire(&mut self) {
         let now = Instant::now();
-        self.reserved.retain(|_, (until, _)| *until > now);
+        self.reserved.retain(|_, r| r.until > now);
         self.elsewhere.retain(|_, seen| seen.elapsed() < SEEN_ELSEWHERE);
         self.barred.retain(|_, (since, _)| since.elapsed() < BARRED_FOR);
         self.ordinals.retain(|_, (told, _)| told.elapsed() < BARRED_FOR);
     }
 
     fn observes(&self, sid: &str) -> bool {
-        let reserved = self.reserved.values().map(|(_, s)| s);
+        let reserved = self.reserved().map(|r| &r.sid);
         !sid.is_empty() && self.running.values().map(|r| &r.sid).chain(reserved).any(|s| s == sid)
     }
 }
@@ -148,7 +160,7 @@ impl Rooms {
     pub(super) fn new(
         config: &Config,
         observers: Arc<Observers>,
-        stop: watch::Receiver<Stop>,
+        stop: Stop,
         state: watch::Sender<WorkerState>,
         asks: mpsc::Sender<Ask>,
     ) -> Self {
@@ -159,19 +171,20 @@ impl Rooms {
             observers,
             stop,
             state,
+            tasks: TaskTracker::new(),
             asks,
             inner: Mutex::default(),
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     // ---- asking ------------------------------------------------------------------------------
 
     pub(super) fn stopping(&self) -> bool {
-        *self.stop.borrow() != Stop::Run
+        self.stop.is_draining()
     }
 
     /// Nothing more can be taken.
@@ -241,23 +254,34 @@ impl Rooms {
 
     // ---- taking ------------------------------------------------------------------------------
 
-    /// Keeps a place for a job that is offered.
-    pub(super) fn reserve(&self, job_id: &str, sid: &str) -> Result<(), No> {
+    /// Keeps a place for a job that is offered to a registration.
+    pub(super) fn reserve(&self, job_id: &str, sid: &str, role: Role) -> Result<(), No> {
         let mut inner = self.inner();
         inner.expire();
         if inner.elsewhere.contains_key(sid) {
             return Err(No::Observed);
         }
         self.free(&inner, sid)?;
-        inner.reserved.insert(job_id.into(), (Instant::now() + ASSIGNED_WITHIN, sid.into()));
+        let until = Instant::now() + ASSIGNED_WITHIN;
+        let reserved = Reserved { until, sid: sid.into(), role, metadata: vec![] };
+        inner.reserved.insert(job_id.into(), reserved);
         Ok(())
     }
 
-    /// The place that was kept for a job. False if there is none, or not any more.
-    pub(super) fn take_reserved(&self, job_id: &str) -> bool {
-        let mut inner = self.inner();
-        inner.expire();
-        inner.reserved.remove(job_id).is_some()
+    /// A registration's connection broke: what it was offered is never assigned. The rooms are free for
+    /// the reconciler again.
+    pub(super) fn release_reserved(&self, role: Role) {
+        let lost: Vec<String> = {
+            let mut inner = self.inner();
+            let of = inner.reserved.extract_if(|_, r| r.role == role);
+            of.map(|(job_id, _)| job_id).collect()
+        };
+        for job_id in &lost {
+            tracing::warn!(job_id, "the connection broke before the job was assigned");
+        }
+        if !lost.is_empty() {
+            self.publish();
+        }
     }
 
     /// A room that nobody observes.
@@ -280,16 +304,30 @@ impl Rooms {
         Ok(())
     }
 
-    /// A job that was assigned.
-    pub(super) fn take_job(self: &Arc<Self>, mut assignment: Assignment, report: Report) {
-        let sid = assignment.room_sid.as_deref().unwrap_or_default();
-        let ordinal = self.inner().ordinals.get(sid).map(|(_, n)| *n);
-        assignment.ordinal = ordinal.unwrap_or(assignment.ordinal);
-        if assignment.url.is_empty() {
-            assignment.url.clone_from(&self.url);
+    /// A job that was assigned takes the place that was kept for it, in one step: nobody else can take
+    /// the room in between. False if there is no such place, or not any more.
+    pub(super) fn take_job(self: &Arc<Self>, mut assignment: Assignment, report: Report) -> bool {
+        {
+            let mut inner = self.inner();
+            inner.expire();
+            let Some(reserved) = inner.reserved.remove(&assignment.id) else { return false };
+            let sid = assignment.room_sid.as_deref().unwrap_or_default();
+            let ordinal = inner.ordinals.get(sid).map(|(_, n)| *n);
+            assignment.ordinal = ordinal.unwrap_or(assignment.ordinal);
+            if assignment.url.is_empty() {
+                assignment.url.clone_from(&self.url);
+            }
+            let id = assignment.id.clone();
+            self.start(&mut inner, assignment, None, Some(report));
+            if let Some(running) = inner.running.get(&id) {
+                for metadata in reserved.metadata {
+                    // The observer has only just been started: it is there.
+                    let _ = running.metadata.send(metadata);
+                }
+            }
         }
-        self.start(&mut self.inner(), assignment, None, Some(report));
         self.publish();
+        true
     }
 
     /// Calls that an earlier run was watching.
@@ -313,11 +351,12 @@ impl Rooms {
         let id = assignment.id.clone();
         let (room, sid) = (assignment.room.clone(), assignment.room_sid.clone());
         let sid = sid.unwrap_or_default();
-        let (withdraw, metadata) = (watch::Sender::new(false), watch::Sender::new(String::new()));
+        let withdraw = watch::Sender::new(false);
+        let (metadata, of_jobs) = mpsc::unbounded_channel();
         let orders = Orders {
             stop: self.stop.clone(),
             withdraw: withdraw.subscribe(),
-            metadata: metadata.subscribe(),
+            metadata: of_jobs,
         };
         let identity = assignment.identity();
         let taken = (report.is_none() && left.is_none()).then(Instant::now);
@@ -341,8 +380,7 @@ impl Rooms {
             }
             Told::Over(ended) => end.tell(ended.clone()),
         };
-        while inner.tasks.try_join_next().is_some() {}
-        inner.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             observer::observe(observers, assignment, left, orders, tell).await;
         });
     }
@@ -351,7 +389,10 @@ impl Rooms {
 
     /// Another worker observes the room.
     pub(super) fn seen_elsewhere(&self, sid: &str) {
-        self.inner().elsewhere.insert(sid.into(), Instant::now());
+        let mut inner = self.inner();
+        // A worker that only sees the rooms of others takes none, so nobody else forgets them.
+        inner.expire();
+        inner.elsewhere.insert(sid.into(), Instant::now());
     }
 
     /// Nobody does any more.
@@ -375,12 +416,16 @@ impl Rooms {
         }
     }
 
-    /// What a job said for a room that is observed already. False if that is not by us.
-    pub(super) fn tell_metadata(&self, sid: &str, metadata: &str) -> bool {
-        let inner = self.inner();
-        let running = inner.running.values().find(|r| r.sid == sid);
-        running.is_some_and(|r| {
-            r.metadata.send_replace(metadata.to_owned());
+    /// What a job said for a room that is observed already, or about to be. False if that is not by us.
+    pub(super) fn pass_on_metadata(&self, sid: &str, metadata: &str) -> bool {
+        let mut inner = self.inner();
+        if let Some(running) = inner.running.values().find(|r| r.sid == sid) {
+            return running.metadata.send(metadata.to_owned()).is_ok();
+        }
+        let now = Instant::now();
+        let mut reserved = inner.reserved.values_mut().filter(|r| r.until > now);
+        reserved.find(|r| r.sid == sid).is_some_and(|r| {
+            r.metadata.push(metadata.to_owned());
             true
         })
     }
@@ -411,26 +456,23 @@ impl Rooms {
 
     /// Returns when told to stop and nothing is left to do.
     pub(super) async fn done(&self) {
-        let (mut stop, mut state) = (self.stop.clone(), self.state.subscribe());
-        loop {
-            match *stop.borrow_and_update() {
-                Stop::Run => {}
-                Stop::Drain if self.active() > 0 => {}
-                Stop::Drain | Stop::Now => return,
-            }
+        let mut state = self.state.subscribe();
+        self.stop.draining().await;
+        while !self.stop.is_now() && self.active() > 0 {
+            // A place that is kept expires without an event.
+            let expires = self.inner().reserved().map(|r| r.until).min();
             tokio::select! {
-                Ok(()) = stop.changed() => {}
+                () = self.stop.ending() => {}
                 Ok(()) = state.changed() => {}
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep_until(expires.unwrap_or_else(Instant::now)), if expires.is_some() => {}
             }
         }
     }
 
     /// Waits for what is ending.
     pub(super) async fn finish(&self) {
-        let mut tasks = std::mem::take(&mut self.inner().tasks);
-        let all = async { while tasks.join_next().await.is_some() {} };
-        if timeout(FINISH_WITHIN, all).await.is_err() {
+        self.tasks.close();
+        if timeout(FINISH_WITHIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("some rooms were not left in time");
         }
     }

@@ -1,0 +1,253 @@
+//! Records that are not on the disk yet: each for the moment of its sealing, and for longer where the
+//! disk fails or hangs. They are sent from here meanwhile, and sealed when the disk allows.
+//!
+//! In: a finished record with the journal that could give it again. Out: a sealed file, and the end of
+//! that journal. Bounded in bytes: what does not fit is not sent, but its journal stays for the next
+//! start.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::{
+    backlog::Level,
+    ordinals::Ordinals,
+    outbox::{Attempts, Outbox, OutboxError},
+};
+use crate::{health::Health, journal::CallJournal};
+
+/// Bytes of records that are only in memory: some ten thousand without details.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+const TOPIC: &str = "memory";
+
+/// What became of a record while it was only here.
+#[derive(Clone, Debug, Default)]
+enum Fate {
+    /// To be sent, and sealed.
+    #[default]
+    Waiting,
+    /// The endpoint has it.
+    Sent,
+    /// The endpoint will never take it: to be sealed into `dead/`.
+    Dead(Attempts),
+}
+
+struct Kept {
+    body: Arc<[u8]>,
+    /// The room's sid.
+    room: String,
+    journal: Option<CallJournal>,
+    attempts: Attempts,
+    fate: Fate,
+    /// It is at the disk now; that decides.
+    sealing: bool,
+    /// It was tried and could not be sealed.
+    failed: bool,
+}
+
+/// Cheap to clone; all clones hold the same records.
+#[derive(Clone)]
+pub(super) struct Unsealed {
+    outbox: Outbox,
+    ordinals: Ordinals,
+    level: Level,
+    health: Health,
+    records: Arc<Mutex<Records>>,
+}
+
+#[derive(Default)]
+struct Records {
+    by_id: BTreeMap<String, Kept>,
+    bytes: usize,
+    /// Records for which there was no place.
+    lost: usize,
+}
+
+impl Records {
+    fn remove(&mut self, id: &str) -> Option<Kept> {
+        let kept = self.by_id.remove(id)?;
+        self.bytes -= kept.body.len();
+        Some(kept)
+    }
+
+    fn stuck(&self) -> impl Iterator<Item = &Kept> {
+        self.by_id.values().filter(|k| k.failed)
+    }
+}
+
+impl Unsealed {
+    pub(super) fn new(outbox: Outbox, ordinals: Ordinals, level: Level, health: Health) -> Self {
+        Self { outbox, ordinals, level, health, records: Arc::default() }
+    }
+
+    /// Takes a record in, to be sealed next.
+    pub(super) fn add(&self, id: &str, body: Arc<[u8]>, room: &str, journal: Option<CallJournal>) {
+        let kept = Kept {
+            body,
+            room: room.to_owned(),
+            journal,
+            attempts: Attempts::default(),
+            fate: Fate::Waiting,
+            sealing: false,
+            failed: false,
+        };
+        let mut records = self.records.lock();
+        records.remove(id);
+        records.bytes += kept.body.len();
+        records.by_id.insert(id.to_owned(), kept);
+    }
+
+    /// Seals a record, and does with it what became of it meanwhile. Blocking. Whether it is off our
+    /// hands.
+    pub(super) fn seal(&self, id: &str) -> Result<(), OutboxError> {
+        let (body, room) = {
+            let mut records = self.records.lock();
+            let kept = records.by_id.get_mut(id).filter(|k| !k.sealing);
+            // It is gone, or somebody else is at it.
+            let Some(kept) = kept else { return Ok(()) };
+            kept.sealing = true;
+            (kept.body.clone(), kept.room.clone())
+        };
+        let sealed = self.outbox.seal(id, &body);
+        if sealed.is_ok() {
+            self.ordinals.write(&room);
+        }
+        let done = {
+            let mut records = self.records.lock();
+            if let Err(e) = sealed {
+                if let Some(kept) = records.by_id.get_mut(id) {
+                    kept.sealing = false;
+                    kept.failed = true;
+                }
+                drop(records);
+                self.report();
+                return Err(e);
+            }
+            records.remove(id)
+        };
+        // The record is safe: its journal has done its work.
+        let Some(Kept { journal, fate, failed, .. }) = done else { return Ok(()) };
+        if let Some(journal) = journal {
+            journal.end();
+        }
+        let filed = match fate {
+            Fate::Waiting => {
+                self.level.more(body.len());
+                Ok(())
+            }
+            Fate::Sent => self.outbox.sent(id),
+            Fate::Dead(attempts) => self.outbox.dead(id, &attempts),
+        };
+        if let Err(e) = filed {
+            tracing::warn!(call_id = id, error = %e, "record not filed; it may be sent again");
+        }
+        if failed {
+            tracing::debug!(call_id = id, "record sealed on disk after all");
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// The disk did not answer: the record stays here for longer. False if there is no place for it.
+    pub(super) fn keep(&self, id: &str) -> bool {
+        let fits = {
+            let mut records = self.records.lock();
+            let fits = records.bytes <= MAX_BYTES;
+            if fits {
+                if let Some(kept) = records.by_id.get_mut(id) {
+                    kept.failed = true;
+                }
+            } else if records.remove(id).is_some() {
+                // (Dropped without an end its journal stays.)
+                records.lost += 1;
+            }
+            fits
+        };
+        self.report();
+        fits
+    }
+
+    /// Seals what waits for the disk, until it fails again. Blocking.
+    pub(super) fn seal_all(&self) {
+        let waiting: Vec<String> = {
+            let records = self.records.lock();
+            let of = records.by_id.iter().filter(|(_, k)| k.failed && !k.sealing);
+            of.map(|(id, _)| id.clone()).collect()
+        };
+        for id in waiting {
+            if self.seal(&id).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A record that is to be sent from here, and what came of its attempts so far.
+    pub(super) fn get(&self, id: &str) -> Option<(Arc<[u8]>, Attempts)> {
+        let records = self.records.lock();
+        let kept = records.by_id.get(id).filter(|k| matches!(k.fate, Fate::Waiting))?;
+        Some((kept.body.clone(), kept.attempts.clone()))
+    }
+
+    /// Notes an attempt at a record; false if it is not here.
+    pub(super) fn tried(&self, id: &str, attempts: &Attempts) -> bool {
+        let mut records = self.records.lock();
+        let kept = records.by_id.get_mut(id);
+        kept.is_some_and(|k| {
+            k.attempts = attempts.clone();
+            true
+        })
+    }
+
+    /// The endpoint has a record, or (with what came of its attempts) will never take it. False if it is
+    /// not here.
+    pub(super) fn settle(&self, id: &str, refused: Option<&Attempts>) -> bool {
+        let sent = {
+            let mut records = self.records.lock();
+            let Some(kept) = records.by_id.get_mut(id) else { return false };
+            kept.fate = refused.map_or(Fate::Sent, |attempts| Fate::Dead(attempts.clone()));
+            // What is refused is still to be kept; what is at the disk is filed when it comes back.
+            if refused.is_none() && !kept.sealing { records.remove(id) } else { None }
+        };
+        if let Some(kept) = sent {
+            if let Some(journal) = kept.journal {
+                journal.end();
+            }
+            self.report();
+        }
+        true
+    }
+
+    /// How many records are only in memory, and their bytes.
+    pub(super) fn held(&self) -> (usize, usize) {
+        let records = self.records.lock();
+        (records.stuck().count(), records.stuck().map(|k| k.body.len()).sum())
+    }
+
+    /// Records that a process which ends now would lose.
+    pub(super) fn unsafe_records(&self) -> usize {
+        let records = self.records.lock();
+        records.by_id.values().filter(|k| !matches!(k.fate, Fate::Sent)).count()
+    }
+
+    /// Shows on the health page what is only here. One line in the log when it begins, one when it is
+    /// over.
+    fn report(&self) {
+        let ((count, bytes), lost) = (self.held(), self.records.lock().lost);
+        if count == 0 && lost == 0 {
+            if self.health.clear(TOPIC) {
+                tracing::info!("all records are on the disk again");
+            }
+            return;
+        }
+        let mut what = format!("{count} records ({bytes} bytes) are only in memory");
+        if lost > 0 {
+            what.push_str(&format!("; {lost} found no place, a restart may have their journals"));
+        }
+        if self.health.warn(TOPIC, what) {
+            tracing::error!(
+                "records cannot be sealed on disk: they are kept in memory and sent from there; free \
+                 or repair the data folder"
+            );
+        }
+    }
+}
