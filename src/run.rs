@@ -13,8 +13,8 @@ use tokio::{
 use crate::{
     admin::{self, Webhook},
     call::{Settings, event::Discovery},
-    config::{Config, loggable},
     clock::WallClock,
+    config::{Config, loggable},
     delivery::{self, Delivery, Level, Ordinals, Outbox, Store, Target},
     disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk},
     health::Health,

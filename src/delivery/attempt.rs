@@ -131,10 +131,8 @@ impl Post {
             }
             other => other,
         };
-        let waits = matches!(
-            attempt,
-            Attempt::Failed(_) | Attempt::AskAgain | Attempt::Unreadable { .. }
-        );
+        let waits =
+            matches!(attempt, Attempt::Failed(_) | Attempt::AskAgain | Attempt::Unreadable { .. });
         if !waits {
             self.first_tried.lock().remove(id);
         }
@@ -182,9 +180,8 @@ impl Post {
 
     async fn post(&self, id: &str, body: Vec<u8>) -> Attempt {
         let t = &self.target;
-        let failed = |why| {
-            Attempt::Failed(Failed { why, status: None, asked: None, clock_ahead_s: None })
-        };
+        let failed =
+            |why| Attempt::Failed(Failed { why, status: None, asked: None, clock_ahead_s: None });
         let mut request = (t.client.post(t.endpoint.clone()))
             .header(header::CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", id);

@@ -31,8 +31,8 @@ mod unsealed;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use backlog::{Cap, Level};
-pub(crate) use outbox::Outbox;
 pub(crate) use attempt::Target;
+pub(crate) use backlog::{Cap, Level};
 pub(crate) use ordinals::Ordinals;
+pub(crate) use outbox::Outbox;
 pub(crate) use sender::{Delivery, Finished, Store, start};

@@ -113,8 +113,7 @@ impl Ordinals {
             first.and_then(|sid| rooms.remove(&sid));
         }
         let past = Past { next: ordinal.saturating_add(1), ended };
-        let room =
-            rooms.entry(key(sid)).or_insert(Remembered { past, unlisted: None });
+        let room = rooms.entry(key(sid)).or_insert(Remembered { past, unlisted: None });
         // Of two that end out of order the later counts.
         room.past.next = room.past.next.max(past.next);
         room.past.ended = room.past.ended.max(past.ended);

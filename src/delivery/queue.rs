@@ -180,7 +180,8 @@ impl Queue {
         if self.on_their_way >= IN_FLIGHT {
             return None;
         }
-        let id = if self.down.is_some() { self.next_while_down(now) } else { self.next_of_all(now) };
+        let id =
+            if self.down.is_some() { self.next_while_down(now) } else { self.next_of_all(now) };
         let id = id?;
         self.on_their_way += 1;
         Some(id)
@@ -480,7 +481,10 @@ mod tests {
         // Asked for again, a newer record waits as well, and no longer than that.
         q.failed("new".into(), failure(1, Some(60)), now);
         q.sealed("newer".into(), now);
-        assert_eq!((q.next(now + FIRST_WITHIN), q.due()), (None, Some(now + Duration::from_secs(60))));
+        assert_eq!(
+            (q.next(now + FIRST_WITHIN), q.due()),
+            (None, Some(now + Duration::from_secs(60)))
+        );
         now += Duration::from_secs(60);
         assert_eq!(q.next(now).as_deref(), Some("newer"));
     }

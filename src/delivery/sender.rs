@@ -134,8 +134,7 @@ pub(crate) fn start(
 ) -> (Delivery, JoinHandle<()>) {
     let Store { outbox, ordinals, disk } = store;
     let (queue, inbox) = mpsc::unbounded_channel();
-    let unsealed =
-        Unsealed::new(outbox.clone(), ordinals.clone(), level.clone(), health.clone());
+    let unsealed = Unsealed::new(outbox.clone(), ordinals.clone(), level.clone(), health.clone());
     let delivery = Delivery {
         outbox: outbox.clone(),
         ordinals,

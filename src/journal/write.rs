@@ -2,8 +2,9 @@
 //! up, and what comes in together is synced together.
 //!
 //! When the disk fails, lines wait in memory, a bounded number of bytes for each call, and are
-//! written once it works again; the journal of a call whose lines did not fit ends there, and the call
-//! lives on in memory alone. Either way it is observed and reported.
+//! written once it works again. The journal of a call whose lines did not fit is given up: it ends
+//! there, costs nothing from then on, and the call lives on in memory alone. So does one that grows
+//! beyond all measure. Either way the call is observed and reported.
 
 use std::{
     collections::HashMap,
@@ -43,6 +44,7 @@ enum Order {
         path: PathBuf,
         line: Vec<u8>,
         append_at: Option<u64>,
+        given_up: Arc<AtomicBool>,
     },
     Append {
         id: u64,
@@ -51,6 +53,7 @@ enum Order {
     },
     GiveUp {
         id: u64,
+        why: Why,
     },
     End {
         id: u64,
@@ -59,6 +62,22 @@ enum Order {
     Flush(mpsc::Sender<()>),
     /// Tells when what came before it is written, or could not be.
     Mark(oneshot::Sender<()>),
+}
+
+/// Why a journal was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    DiskFails,
+    TooLong,
+}
+
+impl Why {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::DiskFails => "the disk has failed for too long",
+            Self::TooLong => "the journal is too long",
+        }
+    }
 }
 
 /// All journals of a worker. Cheap to clone; the thread ends with the last handle.
@@ -119,6 +138,7 @@ impl Journals {
             path: journal.path.clone(),
             line,
             append_at: None,
+            given_up: journal.given_up.clone(),
         });
         journal
     }
@@ -131,6 +151,7 @@ impl Journals {
             path: journal.path.clone(),
             line: vec![],
             append_at: Some(whole as u64),
+            given_up: journal.given_up.clone(),
         });
         journal
     }
@@ -143,7 +164,7 @@ impl Journals {
             kept: self.keep.as_ref().map(|dir| dir.join(&name)),
             orders: self.orders.clone(),
             on_the_way: self.on_the_way.clone(),
-            given_up: AtomicBool::new(false),
+            given_up: Arc::default(),
         }
     }
 
@@ -174,8 +195,8 @@ pub(crate) struct CallJournal {
     kept: Option<PathBuf>,
     orders: mpsc::Sender<Order>,
     on_the_way: Arc<AtomicUsize>,
-    /// There was no room for a line of it.
-    given_up: AtomicBool,
+    /// Nothing more is written to it; the thread sets it too.
+    given_up: Arc<AtomicBool>,
 }
 
 impl CallJournal {
@@ -188,7 +209,7 @@ impl CallJournal {
         if before > MAX_ON_THE_WAY {
             self.on_the_way.fetch_sub(line.len(), Ordering::Relaxed);
             self.given_up.store(true, Ordering::Relaxed);
-            return self.order(Order::GiveUp { id: self.id });
+            return self.order(Order::GiveUp { id: self.id, why: Why::DiskFails });
         }
         self.order(Order::Append { id: self.id, line, now: is_important(event) });
     }
@@ -221,8 +242,16 @@ struct Writing {
     /// Not synced since.
     dirty_since: Option<Instant>,
     sync_now: bool,
-    /// More waited than there was room for.
-    given_up: bool,
+    /// Nothing more is written; shared with the [`CallJournal`], which stops making lines.
+    given_up: Arc<AtomicBool>,
+    /// No byte of it is written yet: what stands in its place is somebody else's.
+    new: bool,
+}
+
+impl Writing {
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
 }
 
 struct Writer {
@@ -287,7 +316,7 @@ impl Writer {
         marked: &mut Vec<oneshot::Sender<()>>,
     ) {
         match order {
-            Order::Begin { id, path, line, append_at } => {
+            Order::Begin { id, path, line, append_at, given_up } => {
                 self.files.insert(
                     id,
                     Writing {
@@ -298,24 +327,27 @@ impl Writer {
                         unsynced: vec![],
                         dirty_since: None,
                         sync_now: true,
-                        given_up: false,
+                        given_up,
+                        new: append_at.is_none(),
                     },
                 );
             }
             Order::Append { id, line, now } => {
                 self.taken.fetch_sub(line.len(), Ordering::Relaxed);
-                let Some(f) = self.files.get_mut(&id).filter(|f| !f.given_up) else { return };
-                let full = f.len + (f.waiting.len() + line.len()) as u64 > MAX_JOURNAL;
-                if full || f.waiting.len() + line.len() > MAX_WAITING {
-                    return self.give_up(id);
+                let Some(f) = self.files.get_mut(&id).filter(|f| !f.is_given_up()) else { return };
+                if f.len + (f.waiting.len() + line.len()) as u64 > MAX_JOURNAL {
+                    return self.give_up(id, Why::TooLong);
+                }
+                if f.waiting.len() + line.len() > MAX_WAITING {
+                    return self.give_up(id, Why::DiskFails);
                 }
                 f.waiting.extend(line);
                 f.sync_now |= now;
             }
-            Order::GiveUp { id } => self.give_up(id),
+            Order::GiveUp { id, why } => self.give_up(id, why),
             Order::End { id, keep } => {
                 let Some(mut f) = self.files.remove(&id) else { return };
-                let gone = match keep.filter(|_| !f.given_up) {
+                let gone = match keep.filter(|_| !f.is_given_up()) {
                     Some(to) => {
                         let _ = self.write(&mut f, true);
                         self.disk.rename(&f.path, &to)
@@ -335,15 +367,33 @@ impl Writer {
     }
 
     /// A journal with a hole would tell another call than there was; one that stops tells less.
-    fn give_up(&mut self, id: u64) {
+    fn give_up(&mut self, id: u64, why: Why) {
         let Some(f) = self.files.get_mut(&id) else { return };
-        f.given_up = true;
-        f.waiting = vec![];
-        f.file = None;
+        f.given_up.store(true, Ordering::Relaxed);
+        // What is not synced yet is left to the system; nothing is due any more.
+        (f.waiting, f.unsynced) = (vec![], vec![]);
+        (f.file, f.dirty_since, f.sync_now) = (None, None, false);
         tracing::warn!(
             path = %f.path.display(),
-            "the disk fails for too long, or the journal is too long: from here on this call is kept in memory alone"
+            why = why.as_str(),
+            "a journal is given up: from here on its call is kept in memory alone"
         );
+    }
+
+    /// A journal that stands where a new one is to begin is of the same call, and could not be read at
+    /// the start: a person may still want it.
+    fn move_aside(&self, path: &Path) -> io::Result<()> {
+        if !self.disk.exists(path) {
+            return Ok(());
+        }
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}.broken", uuid::Uuid::new_v4().simple()));
+        self.disk.rename(path, Path::new(&aside))?;
+        tracing::error!(
+            path = %path.display(), aside = %Path::new(&aside).display(),
+            "an earlier journal of this call could not be read, set aside as .broken"
+        );
+        Ok(())
     }
 
     /// False if something could not be written.
@@ -351,7 +401,7 @@ impl Writer {
         let now = Instant::now();
         let mut files = std::mem::take(&mut self.files);
         let (mut failed, mut worked) = (false, false);
-        for f in files.values_mut().filter(|f| !f.given_up) {
+        for f in files.values_mut().filter(|f| !f.is_given_up()) {
             let due = f.dirty_since.is_some_and(|t| now.duration_since(t) >= self.within);
             let sync = sync_all || f.sync_now || due;
             if f.waiting.is_empty() && !(sync && f.dirty_since.is_some()) {
@@ -374,8 +424,12 @@ impl Writer {
 
     fn write(&self, f: &mut Writing, sync: bool) -> io::Result<()> {
         if f.file.is_none() {
+            if f.new {
+                self.move_aside(&f.path)?;
+            }
             // After a failure, too: half a line may be in it.
             let file = self.disk.open_at(&f.path, f.len)?;
+            f.new = false;
             self.disk.sync_dir(&self.dir)?;
             f.file = Some(file);
         }
@@ -405,5 +459,116 @@ impl Writer {
             f.sync_now = false;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        disk::memory::{Fails, MemoryDisk},
+        health::Health,
+    };
+
+    fn writer(disk: &MemoryDisk) -> Writer {
+        let dir = PathBuf::from("/data/live");
+        disk.create_dir(&dir).unwrap();
+        Writer {
+            disk: Arc::new(disk.clone()),
+            health: DiskHealth::new(&dir, Health::default()),
+            dir,
+            files: HashMap::new(),
+            taken: Arc::default(),
+            within: SYNC_WITHIN,
+        }
+    }
+
+    fn begin(w: &mut Writer, id: u64) -> Arc<AtomicBool> {
+        let (path, given_up) = (w.dir.join(format!("{id}.jsonl")), Arc::<AtomicBool>::default());
+        let order = Order::Begin {
+            id,
+            path,
+            line: b"header\n".to_vec(),
+            append_at: None,
+            given_up: given_up.clone(),
+        };
+        take(w, order);
+        assert!(w.write_all(false));
+        given_up
+    }
+
+    fn take(w: &mut Writer, order: Order) {
+        w.take(order, &mut vec![], &mut vec![]);
+    }
+
+    fn append(w: &mut Writer, id: u64, bytes: usize) {
+        let line = vec![b'x'; bytes];
+        w.taken.fetch_add(bytes, Ordering::Relaxed);
+        take(w, Order::Append { id, line, now: false });
+    }
+
+    /// Nothing is due for longer than any call would notice, and nothing is held.
+    fn costs_nothing(w: &mut Writer, id: u64) {
+        assert_eq!(w.wait(None), RETRY, "the thread has something to do at once");
+        let f = &w.files[&id];
+        assert_eq!((f.waiting.capacity(), f.unsynced.capacity()), (0, 0));
+        assert!(f.file.is_none());
+        append(w, id, 100);
+        assert!(w.files[&id].waiting.is_empty());
+        assert_eq!(w.wait(None), RETRY);
+    }
+
+    #[test]
+    fn a_journal_that_is_too_long_is_given_up_and_costs_nothing() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        let given_up = begin(&mut w, 1);
+        for _ in 0..=(MAX_JOURNAL / 8_000_000) {
+            append(&mut w, 1, 8_000_000);
+            assert!(w.write_all(false));
+        }
+        assert!(given_up.load(Ordering::Relaxed), "who makes the lines must know it");
+        costs_nothing(&mut w, 1);
+    }
+
+    #[test]
+    fn a_journal_whose_disk_fails_is_given_up_and_others_go_on() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        let (first, second) = (begin(&mut w, 1), begin(&mut w, 2));
+        disk.fail(Fails::All);
+        append(&mut w, 1, MAX_WAITING);
+        append(&mut w, 1, 1);
+        append(&mut w, 2, 10);
+        assert!(!w.write_all(true));
+        disk.fail(Fails::None);
+        assert!(w.write_all(true));
+        assert!(first.load(Ordering::Relaxed) && !second.load(Ordering::Relaxed));
+        assert_eq!(disk.read(&w.dir.join("2.jsonl")).unwrap().len(), "header\n".len() + 10);
+        costs_nothing(&mut w, 1);
+    }
+
+    #[test]
+    fn what_stands_where_a_new_journal_begins_is_moved_aside() {
+        // Also if any step of it fails at first.
+        for step in 0..6 {
+            let disk = MemoryDisk::default();
+            let mut w = writer(&disk);
+            let path = w.dir.join("1.jsonl");
+            disk.write_synced(&path, b"evidence").unwrap();
+            disk.fail(Fails::Step(step));
+            let (path, line) = (path.clone(), b"header\n".to_vec());
+            let new = path.clone();
+            let given_up = Arc::default();
+            take(&mut w, Order::Begin { id: 1, path, line, append_at: None, given_up });
+            w.write_all(false);
+            disk.fail(Fails::None);
+            assert!(w.write_all(true));
+            assert_eq!(disk.read(&new).unwrap(), b"header\n", "step {step}");
+            let aside: Vec<String> =
+                disk.walk(&w.dir).unwrap().filter(|n| n.ends_with(".broken")).collect();
+            let kept = disk.read(&w.dir.join(&aside[0])).unwrap();
+            assert_eq!((aside.len(), kept.as_slice()), (1, &b"evidence"[..]), "step {step}");
+        }
     }
 }

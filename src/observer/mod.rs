@@ -59,6 +59,9 @@ pub(crate) use watch::{Ended, Orders, Told, observe};
 /// (measured: 1,000 joins, 20 at a time, all succeed in 11 s).
 const JOINS_AT_ONCE: usize = 20;
 
+/// How the identity of an observer begins.
+const IDENTITY: &str = "call-history-";
+
 /// For one question to the server.
 const API_WITHIN: Duration = Duration::from_secs(5);
 
@@ -105,7 +108,12 @@ impl Assignment {
 
 /// The identity that goes with a job.
 pub(crate) fn identity(job_id: &str) -> String {
-    format!("call-history-{job_id}")
+    format!("{IDENTITY}{job_id}")
+}
+
+/// Whether somebody in a room is an observer of any worker.
+pub(crate) fn is_identity(identity: &str) -> bool {
+    identity.starts_with(IDENTITY)
 }
 
 /// What all observers share.

@@ -15,11 +15,15 @@ use prost::Message as _;
 use tokio::time::{Instant, Interval, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{
     Error as WsError, Message,
-    http::{HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, DATE},
+    },
 };
 
 use crate::{
     call::event::Discovery,
+    clock::WallClock,
     config::Config,
     net::{self, Socket},
 };
@@ -94,7 +98,11 @@ pub(super) struct Registered {
 ///
 /// # Errors
 /// [`Broken::Refused`] for wrong credentials, [`Broken::Lost`] for all else.
-pub(super) async fn register(config: &Config, role: Role) -> Result<Registered, Broken> {
+pub(super) async fn register(
+    config: &Config,
+    role: Role,
+    wall: &WallClock,
+) -> Result<Registered, Broken> {
     let livekit = &config.livekit;
     let grants = VideoGrants { agent: true, ..Default::default() };
     let token = AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose())
@@ -106,8 +114,12 @@ pub(super) async fn register(config: &Config, role: Role) -> Result<Registered, 
     let bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(lost)?;
     headers.insert(AUTHORIZATION, bearer);
     let url = format!("{}/agent", livekit.url);
+    let asked = Instant::now();
     let socket = net::websocket(&url, headers, CONNECT_WITHIN).await.map_err(|e| match e {
         WsError::Http(r) if r.status() == StatusCode::UNAUTHORIZED => {
+            if let Some(date) = r.headers().get(DATE).and_then(|d| d.to_str().ok()) {
+                wall.learn_date(date, asked, Instant::now());
+            }
             Broken::Refused(r.status().to_string())
         }
         WsError::Http(r) => lost(format!("the server answered {}", r.status())),

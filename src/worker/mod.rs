@@ -17,6 +17,7 @@
 //! | [`decide`] | what to do about such a room |
 //! | [`rooms`] | the rooms we observe, however we learned of them; never one twice |
 //! | [`load`] | how busy we are |
+//! | [`server_clock`] | what time it is at LiveKit |
 
 mod backoff;
 mod connection;
@@ -27,6 +28,7 @@ mod load;
 mod reconcile;
 mod registration;
 mod rooms;
+mod server_clock;
 
 use std::sync::Arc;
 
@@ -109,6 +111,7 @@ impl Worker {
         ));
         rooms.go_on(left);
         let layers = config.layers;
+        let (wall, rooms_done) = (observers.wall.clone(), rooms.clone());
         let roles = [(Role::Dispatch, layers.dispatch), (Role::Participant, layers.participant)];
         let mut all = JoinSet::new();
         for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
@@ -120,6 +123,8 @@ impl Worker {
                 stop: stop.clone(),
                 state: state.clone(),
                 asks: asks.clone(),
+                wall: observers.wall.clone(),
+                health: health.clone(),
             };
             all.spawn(registration.run());
         }
@@ -136,6 +141,12 @@ impl Worker {
             work: Work::default(),
         };
         all.spawn(reconciler.run());
+        all.spawn(async move {
+            tokio::select! {
+                () = server_clock::follow(&config.livekit, &wall) => {}
+                () = rooms_done.done() => {}
+            }
+        });
         while all.join_next().await.is_some() {}
         rooms.finish().await;
     }

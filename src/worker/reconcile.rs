@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use livekit_protocol::Room;
+use livekit_protocol::{AgentDispatch, Room};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -32,7 +32,7 @@ use crate::{
     call::{event::Discovery, published::FromMetadata},
     config::RoomNames,
     health::Health,
-    observer::{Observers, Occupancy},
+    observer::{self, Observers, Occupancy},
     telemetry::masked,
 };
 
@@ -57,6 +57,7 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(3);
 const PATIENCE_WITH_SERVER: u32 = 3;
 const TOPIC: &str = "rooms";
 const FULL: &str = "calls";
+const NAME: &str = "agent_name";
 
 /// What the reconciler is asked for.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ struct Seen {
     occupancy: Occupancy,
     /// Metadata of a dispatch of ours.
     dispatch: Option<String>,
+    /// Somebody else took a job under our agent name: the identity in the room.
+    stranger: Option<String>,
 }
 
 pub(super) struct Reconciler {
@@ -202,6 +205,7 @@ impl Reconciler {
                 if self.health.warn(TOPIC, "LiveKit's rooms cannot be listed".into()) {
                     tracing::warn!(
                         error,
+                        clock_ahead_s = self.observers.wall.wrong_by(),
                         "LiveKit's rooms cannot be listed; calls that nobody dispatched us to \
                          are not found until they can"
                     );
@@ -261,6 +265,9 @@ impl Reconciler {
         };
         if !seen.occupancy.human() || ours.is_some() {
             k.unanswered = 0;
+        }
+        if let Some(identity) = &seen.stranger {
+            warn_of_stranger(&self.health, &self.agent_name, identity);
         }
         let me = self.observers.badge.worker();
         let leaving = seen.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
@@ -374,7 +381,7 @@ async fn look(
     let occupancy = observers.badge.read(&participants);
     let held = occupancy.holder(observers.badge.worker()).is_some();
     let needy = !ours && occupancy.human() && !held;
-    let mut dispatch = None;
+    let (mut dispatch, mut stranger) = (None, None);
     if needy {
         // Its metadata may say that the call must not be recorded: so an answer is insisted on, but
         // not for ever.
@@ -382,8 +389,32 @@ async fn look(
             Err(e) if insists => return Err(e.to_string()),
             all => all.unwrap_or_default(),
         };
-        let ours = all.into_iter().filter(|d| d.agent_name == agent_name).map(|d| d.metadata);
-        dispatch = ours.max_by_key(|m| (FromMetadata::read(m).opt_out, !m.is_empty()));
+        let ours = all.into_iter().filter(|d| d.agent_name == agent_name);
+        let ours: Vec<AgentDispatch> = ours.collect();
+        stranger = ours.iter().find_map(taken_by_stranger);
+        let metadata = ours.into_iter().map(|d| d.metadata);
+        dispatch = metadata.max_by_key(|m| (FromMetadata::read(m).opt_out, !m.is_empty()));
     }
-    Ok(Seen { occupancy, dispatch })
+    Ok(Seen { occupancy, dispatch, stranger })
+}
+
+/// The identity of who took a job of this dispatch, if that is none of our observers.
+fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
+    let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
+    let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
+    takers.filter(|i| !i.is_empty() && !observer::is_identity(i)).map(|i| masked(i)).next()
+}
+
+/// LiveKit gives each job to one worker of a name: two programs of one name take each other's calls.
+fn warn_of_stranger(health: &Health, agent_name: &str, identity: &str) {
+    let what =
+        format!("another program is registered as \"{agent_name}\" and takes jobs of this one");
+    if health.warn(NAME, what) {
+        tracing::warn!(
+            agent_name,
+            identity,
+            "another program is registered under this agent name: each takes jobs that are meant for \
+             the other; give call-history a name of its own with CALL_HISTORY_AGENT_NAME"
+        );
+    }
 }

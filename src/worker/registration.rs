@@ -16,8 +16,10 @@ use super::{
     reconcile::Ask,
     rooms::Rooms,
 };
-use crate::{config::Config, stop::Stop};
+use crate::{clock::WallClock, config::Config, health::Health, stop::Stop};
 
+/// What the health page calls refused credentials.
+const KEYS: &str = "keys";
 /// A registration that lasted this long was a good one.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,9 @@ pub(super) struct Registration {
     pub(super) stop: Stop,
     pub(super) state: watch::Sender<WorkerState>,
     pub(super) asks: mpsc::Sender<Ask>,
+    /// Learns from refusals, and explains them.
+    pub(super) wall: WallClock,
+    pub(super) health: Health,
 }
 
 impl Registration {
@@ -38,7 +43,7 @@ impl Registration {
         let mut backoff = Backoff::default();
         self.away(true);
         loop {
-            let attempt = connection::register(&self.config, self.role);
+            let attempt = connection::register(&self.config, self.role, &self.wall);
             let rooms = self.rooms.clone();
             let attempt = tokio::select! {
                 attempt = attempt => attempt,
@@ -48,6 +53,7 @@ impl Registration {
                 Ok(mut registered) => {
                     let since = Instant::now();
                     self.away(false);
+                    self.health.clear(KEYS);
                     tracing::info!(
                         worker_id = registered.worker_id,
                         server = registered.server_version,
@@ -71,12 +77,7 @@ impl Registration {
             let wait = match &broken {
                 Broken::Stopped => return,
                 Broken::Refused(why) => {
-                    tracing::error!(
-                        url,
-                        error = why,
-                        "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and \
-                         LIVEKIT_API_SECRET to a pair the server knows"
-                    );
+                    self.refused(&url, why);
                     Backoff::REFUSED
                 }
                 Broken::Lost(why) => {
@@ -126,6 +127,29 @@ impl Registration {
                 }
             }
         }
+    }
+
+    /// Tokens begin and end at a time: a clock that is wrong looks like a key that is.
+    fn refused(&self, url: &str, why: &str) {
+        let clock_ahead_s = self.wall.wrong_by();
+        if clock_ahead_s.is_some() {
+            self.health.warn(KEYS, "LiveKit refuses our token, maybe for the clock".into());
+            tracing::error!(
+                url,
+                error = why,
+                clock_ahead_s,
+                "LiveKit refused our token, and this machine's clock differs from LiveKit's: set the \
+                 clocks by NTP first, then look at LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
+            );
+            return;
+        }
+        self.health.warn(KEYS, "LiveKit refuses the API key or secret".into());
+        tracing::error!(
+            url,
+            error = why,
+            "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and LIVEKIT_API_SECRET to a \
+             pair the server knows"
+        );
     }
 
     fn away(&self, away: bool) {

@@ -353,11 +353,8 @@ impl Rooms {
         let sid = sid.unwrap_or_default();
         let withdraw = watch::Sender::new(false);
         let (metadata, of_jobs) = mpsc::unbounded_channel();
-        let orders = Orders {
-            stop: self.stop.clone(),
-            withdraw: withdraw.subscribe(),
-            metadata: of_jobs,
-        };
+        let orders =
+            Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe(), metadata: of_jobs };
         let identity = assignment.identity();
         let taken = (report.is_none() && left.is_none()).then(Instant::now);
         let running = Running {

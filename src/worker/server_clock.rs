@@ -1,0 +1,34 @@
+//! Asks LiveKit for the time, at the start and once a minute: by a plain request, as every HTTP server
+//! dates its answers. What it learns is in [`WallClock`]; nothing waits for it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{clock::WallClock, config::LiveKit, net};
+
+const ASK_EVERY: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Never returns.
+pub(super) async fn follow(livekit: &LiveKit, wall: &WallClock) {
+    let Ok(client) = net::http_client(WITHIN) else { return std::future::pending().await };
+    let url = livekit.http_url();
+    let mut tick = interval(ASK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let asked = Instant::now();
+        let answer = match client.get(&url).send().await {
+            Ok(answer) => answer,
+            Err(e) => {
+                tracing::debug!(error = %e.without_url(), "LiveKit does not tell the time");
+                continue;
+            }
+        };
+        let date = answer.headers().get(reqwest::header::DATE).and_then(|d| d.to_str().ok());
+        if let Some(date) = date {
+            wall.learn_date(date, asked, Instant::now());
+        }
+    }
+}
