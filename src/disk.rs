@@ -5,7 +5,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::health::Health;
@@ -133,21 +134,31 @@ impl DiskFile for File {
     }
 }
 
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
+
 /// One worker for each data folder: two would tell each other's calls.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Lock {
+    /// Waits for a moment for one that is just ending: of a process that was killed the system may
+    /// release the lock later than it says that the process is gone.
+    ///
     /// # Errors
     /// If another process has it, or the file cannot be made.
     pub(crate) fn take(folder: &Path) -> Result<Self, String> {
         let file = private().open(folder.join("lock")).map_err(|e| e.to_string())?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => {
-                Err("another call-history uses it; each needs a folder of its own".into())
+        let until = Instant::now() + LOCK_WITHIN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_AGAIN),
+                Err(TryLockError::WouldBlock) => {
+                    return Err("another call-history uses it; each needs a folder of its own".into());
+                }
+                Err(TryLockError::Error(e)) => return Err(format!("it cannot be locked: {e}")),
             }
-            Err(TryLockError::Error(e)) => Err(format!("it cannot be locked: {e}")),
         }
     }
 }
@@ -176,7 +187,7 @@ impl DiskHealth {
     }
 
     /// A disk that does not answer at all.
-    fn hangs(&self, who: &'static str, for_at_least: std::time::Duration) {
+    fn hangs(&self, who: &'static str, for_at_least: Duration) {
         if self.health.warn(who, format!("the disk hangs: no answer in {for_at_least:?}")) {
             tracing::error!(
                 folder = %self.folder.display(), for_the = who,
