@@ -179,6 +179,11 @@ pub(crate) enum Fact {
         identity: String,
         text: String,
     },
+    /// The same, as a journal holds it: nothing but its words' number is used.
+    Typed {
+        identity: String,
+        words: u32,
+    },
     Dtmf {
         identity: String,
     },
@@ -370,6 +375,9 @@ pub(crate) struct ToolCall {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) failed: bool,
+    /// When it was called. Says which call of a room it belongs to; older journals lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<Moment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -422,9 +422,11 @@ impl Watch {
         let Some(call) = &mut self.call else { return };
         let event = Event { at, fact };
         // What one event breaks must not take the whole call with it, nor the next start.
-        if catch_unwind(AssertUnwindSafe(|| call.apply(&event))).is_err() {
+        let taken = catch_unwind(AssertUnwindSafe(|| call.apply(&event)));
+        if taken.is_err() {
             tracing::error!(room = self.room_name, "an event could not be taken, the call goes on");
-        } else if let Some(journal) = &self.journal
+        } else if let Some(event) = taken.ok().and_then(|taken| taken.of(event))
+            && let Some(journal) = &self.journal
             && !call.opted_out()
         {
             journal.append(&event);
