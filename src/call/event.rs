@@ -174,15 +174,13 @@ pub(crate) enum Fact {
         text: String,
         is_final: bool,
     },
-    /// Typed text of a participant (`lk.chat`).
+    /// Typed text of a participant (`lk.chat`). In a journal its words are counted, and the text,
+    /// of which nothing else is used, is empty.
     Chat {
         identity: String,
         text: String,
-    },
-    /// The same, as a journal holds it: nothing but its words' number is used.
-    Typed {
-        identity: String,
-        words: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<u32>,
     },
     Dtmf {
         identity: String,

@@ -304,7 +304,9 @@ impl Call {
                 self.parties.performed(identity);
                 self.parties.sign_of_life(identity, at);
             }
-            Fact::Typed { identity, words } => {
+            Fact::Chat { identity, words, .. } => {
+                // Not counted: it is blank.
+                let Some(words) = words else { return false };
                 let by_caller = self.parties.side(identity) == Some(Side::User);
                 if !by_caller || self.typed.len() >= MAX_SIGNS {
                     return false;
@@ -332,8 +334,6 @@ impl Call {
             }
             Fact::Undecodable { .. } => return self.refuse(Problem::Undecodable),
             Fact::Dropped => return self.refuse(Problem::TooMany),
-            // Blank: the rest is `Typed` by now.
-            Fact::Chat { .. } => return false,
         }
         true
     }

@@ -69,8 +69,9 @@ impl Call {
                 attributes: parties::only(attributes, |k| k == CALL_STATUS),
                 since: *since,
             },
-            Fact::Chat { identity, text } if !text.trim().is_empty() => {
-                Fact::Typed { identity: identity.clone(), words: words::count(text) }
+            Fact::Chat { identity, text, words: None } if !text.trim().is_empty() => {
+                let words = Some(words::count(text));
+                Fact::Chat { identity: identity.clone(), text: String::new(), words }
             }
             Fact::StreamChunk { stream, text } => {
                 let text = self.speech.beyond_bounds(stream, text)?;

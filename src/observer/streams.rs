@@ -27,10 +27,11 @@ pub(super) type Facts = Pin<Box<dyn Stream<Item = Fact> + Send>>;
 pub(super) fn text(topic: &str, identity: String, reader: TextStreamReader) -> Option<Facts> {
     match topic {
         TRANSCRIPTION => Some(transcript(identity, reader)),
-        CHAT => Some(Box::pin(
-            stream::once(whole_text(reader))
-                .map(move |text| Fact::Chat { identity: identity.clone(), text }),
-        )),
+        CHAT => Some(Box::pin(stream::once(whole_text(reader)).map(move |text| Fact::Chat {
+            identity: identity.clone(),
+            text,
+            words: None,
+        }))),
         PUBLISHED => Some(Box::pin(
             stream::once(whole_text(reader))
                 .map(move |text| Fact::Published { identity: Some(identity.clone()), text }),

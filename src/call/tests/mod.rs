@@ -5,6 +5,7 @@ mod endings;
 mod evidence;
 mod properties;
 mod published;
+mod rooms;
 mod tables;
 mod taken;
 

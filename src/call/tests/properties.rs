@@ -152,7 +152,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         2 => (who(), segment(), text(), any::<bool>()).prop_map(|(identity, segment, text, is_final)| {
             Fact::Legacy { identity, segment, text, is_final }
         }),
-        1 => (who(), text()).prop_map(|(identity, text)| Fact::Chat { identity, text }),
+        1 => (who(), text()).prop_map(|(identity, text)| Fact::Chat { identity, text, words: None }),
         1 => who().prop_map(|identity| Fact::Dtmf { identity }),
         6 => (who(), feed()).prop_map(|(identity, message)| Fact::Feed { identity, message }),
         2 => (prop::option::of(who()), text())

@@ -33,7 +33,7 @@ fn attributes(identity: &str, changed: &[(&str, &str)]) -> Fact {
 }
 
 fn chat(identity: &str, text: &str) -> Fact {
-    Fact::Chat { identity: identity.into(), text: text.into() }
+    Fact::Chat { identity: identity.into(), text: text.into(), words: None }
 }
 
 fn opened(stream: &str, identity: &str, generated: bool) -> Fact {
@@ -178,7 +178,8 @@ fn an_attribute_that_nobody_reads_is_but_a_sign_of_life() {
 fn the_words_of_a_chat_are_counted_and_not_written_down() {
     let mut t = call();
     let fact = t.taken(3_000, chat("caller", "my number is secret"));
-    assert_eq!(fact, Some(Fact::Typed { identity: "caller".into(), words: 4 }));
+    let counted = |words| Fact::Chat { identity: "caller".into(), text: String::new(), words };
+    assert_eq!(fact, Some(counted(Some(4))));
     let taken = (0..30_000).filter(|_| t.taken(3_000, chat("caller", "again")).is_some()).count();
     assert!((100..20_000).contains(&taken), "{taken}");
 }
@@ -225,4 +226,33 @@ fn what_is_not_taken_does_not_make_the_observer_see_longer() {
     t.fact(90_000, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
     let notes = t.record().outcomes.notes.unwrap_or_default();
     assert!(notes.contains("disconnected from the room for 88.0 s"), "{notes}");
+}
+
+/// The stories that are told elsewhere, without what was not taken of them.
+#[test]
+fn every_journal_gives_the_same_record_without_what_was_not_taken() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals");
+    let (mut events, mut lines, mut told) = (0, 0, 0);
+    for file in std::fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|e| e != "jsonl") {
+            continue;
+        }
+        let journal = crate::journal::read(&std::fs::read(&path).unwrap()).unwrap();
+        let settings = Settings { details: true, transcript: true, ..journal.header.settings };
+        let mut call = Call::new(journal.header.room.clone(), settings.clone());
+        let mut again = Call::new(journal.header.room, settings);
+        for e in journal.events {
+            events += 1;
+            if let Some(taken) = call.apply(&e).of(e) {
+                lines += 1;
+                let _ = again.apply(&taken);
+            }
+        }
+        let record = |c: &Call| serde_json::to_string(&c.record()).unwrap();
+        assert_eq!(record(&call), record(&again), "{}", path.display());
+        told += u32::from(call.record().is_some());
+    }
+    assert!(told >= 25, "only {told} records");
+    assert!(lines < events, "{lines} of {events} events");
 }
