@@ -147,7 +147,9 @@ impl Feed {
                 true
             }
             FeedMessage::Tools { calls } => {
-                calls.iter().fold(false, |new, t| self.tool(t, at) || new)
+                let mut new = false;
+                calls.iter().for_each(|t| new |= self.tool(t, at));
+                new
             }
             FeedMessage::Handoff(h) => self.handoff(h, at),
             FeedMessage::FalseInterruption { at: created, resumed } => {

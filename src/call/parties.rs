@@ -314,7 +314,7 @@ impl Parties {
         self.by_identity.values_mut().for_each(|p| p.silent(at));
     }
 
-    /// As the next five, false if it changes nothing.
+    /// False if it changes nothing, as with the next four.
     pub(crate) fn attributes(
         &mut self,
         identity: &str,
@@ -370,6 +370,7 @@ impl Parties {
         }
     }
 
+    /// False if that was known, or it is not.
     pub(crate) fn performed(&mut self, identity: &str) -> bool {
         let p = self.by_identity.get_mut(identity);
         p.is_some_and(|p| replace(&mut p.performed, true))

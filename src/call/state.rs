@@ -400,7 +400,7 @@ impl Call {
         self.opt_out(p.is_some_and(|p| p.metadata.opt_out))
     }
 
-    /// As the next four, false if nothing came of it.
+    /// False if nothing came of it, as with `published`, `read_message` and `take`.
     fn published_attributes(
         &mut self,
         identity: &str,
