@@ -174,10 +174,13 @@ pub(crate) enum Fact {
         text: String,
         is_final: bool,
     },
-    /// Typed text of a participant (`lk.chat`).
+    /// Typed text of a participant (`lk.chat`). In a journal its words are counted, and the text,
+    /// of which nothing else is used, is empty.
     Chat {
         identity: String,
         text: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<u32>,
     },
     Dtmf {
         identity: String,
@@ -370,6 +373,9 @@ pub(crate) struct ToolCall {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) failed: bool,
+    /// When it was called. Says which call of a room it belongs to; older journals lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<Moment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! sessions in one room (a voice agent and a transcriber, or one agent after the other) tell the
 //! same words of the caller twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::{
         Used, UserState,
     },
     parties::{Parties, Party},
+    taken::{fill, replace},
     words,
 };
 
@@ -25,6 +26,9 @@ const MAX_TOOL_CALLS: usize = 10_000;
 const MAX_TOOLS: usize = 256;
 const MAX_MODELS: usize = 64;
 const MAX_HANDOFFS: usize = 256;
+/// Ids that the next call in the room is told not to count again. A room and its agent can live for
+/// months; what was told before these is known by its time.
+const MAX_TOLD: usize = 1_000;
 /// Two sessions report the same turn of a caller at most this far apart: each has its own
 /// endpointing.
 const SAME_TURN_MS: i64 = 3_000;
@@ -66,8 +70,18 @@ pub(crate) struct ToolUse {
 pub(crate) struct Feed {
     items: Vec<Said>,
     by_id: BTreeMap<String, usize>,
-    /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room.
-    told_before: BTreeSet<String>,
+    /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room, and
+    /// in which order they were learnt.
+    told_before: BTreeMap<String, usize>,
+    /// Agent's clock: until when all of a history belongs to earlier calls, some of whose ids are
+    /// forgotten.
+    before_until: Option<Moment>,
+    /// The last ids that were learnt in this call, in order.
+    learnt: VecDeque<String>,
+    /// Agent's clock: the time of the latest of what they name.
+    latest: Option<Moment>,
+    /// Something was told in this call.
+    heard: bool,
     /// Agent's clock.
     agent_states: Vec<(Moment, AgentState)>,
     /// Agent's clock; speech is backdated to where it really began and ended.
@@ -89,52 +103,74 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    fn take(&mut self, message: &FeedMessage, at: Moment, keep_text: bool) {
+    /// False if nothing is new by it.
+    fn take(&mut self, message: &FeedMessage, at: Moment, keep_text: bool) -> bool {
         match message {
             FeedMessage::AgentState { at: created, state } => {
                 let created = created.unwrap_or(at);
-                self.learn_offset(created, at);
-                if self.agent_states.len() < MAX_STATES {
+                let learnt = self.learn_offset(created, at);
+                let kept = self.agent_states.len() < MAX_STATES;
+                if kept {
                     self.agent_states.push((created, *state));
                 }
+                learnt || kept
             }
             // Backdated, so it says nothing about the clocks.
             FeedMessage::UserState { at: created, state } => {
-                if self.user_states.len() < MAX_STATES {
+                let kept = self.user_states.len() < MAX_STATES;
+                if kept {
                     self.user_states.push((created.unwrap_or(at), *state));
                 }
+                kept
             }
             FeedMessage::Item { at: created, item } => {
-                if let Some(created) = created {
-                    self.learn_offset(*created, at);
-                }
-                self.item(item, at, keep_text, false);
+                let learnt = created.is_some_and(|created| self.learn_offset(created, at));
+                self.item(item, at, keep_text, false) || learnt
             }
             FeedMessage::History { items, handoffs, tools } => {
-                items.iter().for_each(|i| self.item(i, at, keep_text, true));
-                handoffs.iter().for_each(|h| self.handoff(h));
-                tools.iter().for_each(|t| self.tool(t));
+                let mut new = false;
+                for i in self.of_this_call(items, |i| (&i.id, i.time())) {
+                    new |= self.item(i, at, keep_text, true);
+                }
+                for h in self.of_this_call(handoffs, |h| (&h.id, h.at)) {
+                    new |= self.handoff(h, at);
+                }
+                for t in self.of_this_call(tools, |t| (&t.id, t.at)) {
+                    new |= self.tool(t, at);
+                }
+                new
             }
             FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
             FeedMessage::Usage { models } => {
                 self.models_at = Some(at);
                 models.iter().for_each(|m| self.model(m));
+                true
             }
-            FeedMessage::Tools { calls } => calls.iter().for_each(|t| self.tool(t)),
-            FeedMessage::Handoff(h) => self.handoff(h),
+            FeedMessage::Tools { calls } => {
+                let mut new = false;
+                calls.iter().for_each(|t| new |= self.tool(t, at));
+                new
+            }
+            FeedMessage::Handoff(h) => self.handoff(h, at),
             FeedMessage::FalseInterruption { at: created, resumed } => {
-                if self.false_interruptions.len() < MAX_STATES {
+                let kept = self.false_interruptions.len() < MAX_STATES;
+                if kept {
                     self.false_interruptions.push((created.unwrap_or(at), *resumed));
                 }
+                kept
             }
-            FeedMessage::Answered { by } => self.answered_by = Some(*by),
-            FeedMessage::Error => self.errors = self.errors.saturating_add(1),
+            FeedMessage::Answered { by } => replace(&mut self.answered_by, Some(*by)),
+            FeedMessage::Error => {
+                let errors = self.errors.saturating_add(1);
+                replace(&mut self.errors, errors)
+            }
         }
     }
 
-    fn learn_offset(&mut self, created: Moment, arrived: Moment) {
+    fn learn_offset(&mut self, created: Moment, arrived: Moment) -> bool {
         let d = arrived.since(created);
-        self.offset = Some(self.offset.map_or(d, |o| o.min(d)));
+        let least = self.offset.map_or(d, |o| o.min(d));
+        replace(&mut self.offset, Some(least))
     }
 
     fn model(&mut self, m: &Model) {
@@ -151,38 +187,98 @@ impl Feed {
         }
     }
 
-    /// A call of a tool is told when it has run, and again in a history.
-    fn tool(&mut self, t: &ToolCall) {
-        if let Some((_, failed)) = self.tool_calls.get_mut(&t.id) {
-            // Told while it ran, it has not failed yet.
-            *failed |= t.failed;
-        } else if !self.told_before.contains(&t.id) && self.tool_calls.len() < MAX_TOOL_CALLS {
-            self.tool_calls.insert(t.id.clone(), (t.name.clone(), t.failed));
+    /// The entries of a list in a history that may belong to this call. Where ids of earlier calls
+    /// are forgotten their time tells, and for an entry without one its place: a history is in
+    /// order, so it is from this call only behind the last that is not. (Where there is none the
+    /// list is all from before: those just told are remembered longest.)
+    fn of_this_call<'a, T>(
+        &self,
+        list: &'a [T],
+        named: impl Fn(&'a T) -> (&'a String, Option<Moment>),
+    ) -> Vec<&'a T> {
+        let Some(until) = self.before_until else { return list.iter().collect() };
+        let before = |(id, at): (&String, Option<Moment>)| {
+            self.told_before.contains_key(id) || at.is_some_and(|at| at <= until)
+        };
+        let last_before = list.iter().rposition(|entry| before(named(entry)));
+        let mut of_this = vec![];
+        for (n, entry) in list.iter().enumerate() {
+            let (id, at) = named(entry);
+            let later = match at {
+                Some(at) => at > until,
+                None => last_before.is_some_and(|last| n > last),
+            };
+            if later || self.knows(id) {
+                of_this.push(entry);
+            }
         }
+        of_this
     }
 
-    fn handoff(&mut self, h: &Handoff) {
-        let known = self.told_before.contains(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
-        if !known && self.handoffs.len() < MAX_HANDOFFS {
-            self.handoffs.push(h.clone());
+    /// It was told of in this call.
+    fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+            || self.tool_calls.contains_key(id)
+            || self.handoffs.iter().any(|h| h.id == id)
+    }
+
+    /// An id that the next call must not count again. `at`: when it was told; `time`: by the
+    /// agent's clock, when it came to be.
+    fn learn(&mut self, id: &str, time: Option<Moment>, at: Moment) {
+        if self.learnt.len() >= MAX_TOLD {
+            self.learnt.pop_front();
         }
+        self.learnt.push_back(id.to_owned());
+        let told = self.offset.map(|o| at.plus(o.saturating_neg()));
+        // Nothing comes to be later than it is told.
+        let time = match (time, told) {
+            (Some(time), Some(told)) => time.min(told),
+            (time, told) => time.or(told).unwrap_or(at),
+        };
+        self.latest = self.latest.max(Some(time));
+    }
+
+    /// A call of a tool is told when it has run, and again in a history.
+    fn tool(&mut self, t: &ToolCall, at: Moment) -> bool {
+        if let Some((_, failed)) = self.tool_calls.get_mut(&t.id) {
+            // Told while it ran, it has not failed yet.
+            let failed_now = *failed || t.failed;
+            return replace(failed, failed_now);
+        }
+        if self.told_before.contains_key(&t.id) || self.tool_calls.len() >= MAX_TOOL_CALLS {
+            return false;
+        }
+        self.tool_calls.insert(t.id.clone(), (t.name.clone(), t.failed));
+        self.learn(&t.id, t.at, at);
+        true
+    }
+
+    fn handoff(&mut self, h: &Handoff, at: Moment) -> bool {
+        let known =
+            self.told_before.contains_key(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
+        if known || self.handoffs.len() >= MAX_HANDOFFS {
+            return false;
+        }
+        self.handoffs.push(h.clone());
+        self.learn(&h.id, h.at, at);
+        true
     }
 
     /// A later report of the same item fills what an earlier one left open.
-    fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) {
+    fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) -> bool {
         let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_ANSWER_SECONDS).contains(l);
         let e2e_latency = item.e2e_latency.filter(plausible);
         if let Some(i) = self.by_id.get(&item.id) {
             let known = &mut self.items[*i];
-            known.interrupted |= item.interrupted;
-            known.created_at = known.created_at.or(item.created_at);
-            known.started_at = known.started_at.or(item.started_at);
-            known.stopped_at = known.stopped_at.or(item.stopped_at);
-            known.e2e_latency = known.e2e_latency.or(e2e_latency);
-            return;
+            let interrupted = known.interrupted || item.interrupted;
+            return replace(&mut known.interrupted, interrupted)
+                | fill(&mut known.created_at, item.created_at)
+                | fill(&mut known.started_at, item.started_at)
+                | fill(&mut known.stopped_at, item.stopped_at)
+                | fill(&mut known.e2e_latency, e2e_latency);
         }
-        if self.items.len() >= MAX_ITEMS || self.told_before.contains(&item.id) {
-            return;
+        if self.items.len() >= MAX_ITEMS || self.told_before.contains_key(&item.id) {
+            return false;
         }
         self.by_id.insert(item.id.clone(), self.items.len());
         self.items.push(Said {
@@ -199,6 +295,8 @@ impl Feed {
             stopped_at: item.stopped_at,
             e2e_latency,
         });
+        self.learn(&item.id, item.time(), at);
+        true
     }
 
     /// It reports an agent that speaks, not one that only listens and writes down.
@@ -212,9 +310,40 @@ impl Feed {
 /// longer than a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FeedBefore {
-    told: BTreeSet<String>,
+    /// In the order in which they were learnt; older journals have all there ever were, sorted.
+    told: Vec<String>,
     models: BTreeMap<ModelTask, String>,
     offset: Option<i64>,
+    /// Agent's clock. What a history tells up to then is from earlier calls too; `None` while `told`
+    /// names all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Moment>,
+}
+
+impl From<&Feed> for FeedBefore {
+    fn from(f: &Feed) -> Self {
+        let mut before: Vec<(&String, &usize)> = f.told_before.iter().collect();
+        before.sort_by_key(|(_, n)| **n);
+        let mut told: Vec<String> =
+            before.into_iter().map(|(id, _)| id).chain(&f.learnt).cloned().collect();
+        let forgotten = f.by_id.len() + f.tool_calls.len() + f.handoffs.len() > f.learnt.len()
+            || told.len() > MAX_TOLD;
+        told.drain(..told.len().saturating_sub(MAX_TOLD));
+        let until = if forgotten { f.before_until.max(f.latest) } else { f.before_until };
+        Self { told, models: f.models.clone(), offset: f.offset, until }
+    }
+}
+
+impl From<FeedBefore> for Feed {
+    fn from(b: FeedBefore) -> Self {
+        Self {
+            told_before: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
+            before_until: b.until,
+            models: b.models,
+            offset: b.offset,
+            ..Self::default()
+        }
+    }
 }
 
 /// The feeds of all senders.
@@ -222,40 +351,40 @@ pub(crate) struct FeedBefore {
 pub(crate) struct Feeds(BTreeMap<String, Feed>);
 
 impl Feeds {
+    /// False if nothing is new by it.
     pub(crate) fn take(
         &mut self,
         identity: &str,
         message: &FeedMessage,
         at: Moment,
         keep_text: bool,
-    ) {
-        if self.0.len() >= MAX_SENDERS && !self.0.contains_key(identity) {
-            return;
+    ) -> bool {
+        if let Some(feed) = self.0.get_mut(identity) {
+            let new = feed.take(message, at, keep_text);
+            feed.heard |= new;
+            return new;
         }
-        self.0.entry(identity.to_owned()).or_default().take(message, at, keep_text);
+        let mut feed = Feed { heard: true, ..Feed::default() };
+        if !feed.take(message, at, keep_text) {
+            return false;
+        }
+        if self.0.len() >= MAX_SENDERS {
+            // Agents come and go in a room that stays; those of earlier calls make room.
+            let silent = self.0.iter().find(|(_, f)| !f.heard).map(|(i, _)| i.clone());
+            let Some(silent) = silent else { return false };
+            self.0.remove(&silent);
+        }
+        self.0.insert(identity.to_owned(), feed);
+        true
     }
 
     /// What the next call in the room must know, and must not count again.
     pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
-        let of = |f: &Feed| FeedBefore {
-            told: (f.told_before.iter().chain(f.by_id.keys()).chain(f.tool_calls.keys()))
-                .chain(f.handoffs.iter().map(|h| &h.id))
-                .cloned()
-                .collect(),
-            models: f.models.clone(),
-            offset: f.offset,
-        };
-        self.0.iter().map(|(identity, f)| (identity.clone(), of(f))).collect()
+        self.0.iter().map(|(identity, f)| (identity.clone(), f.into())).collect()
     }
 
     pub(crate) fn from_earlier_call(before: BTreeMap<String, FeedBefore>) -> Self {
-        let of = |b: FeedBefore| Feed {
-            told_before: b.told,
-            models: b.models,
-            offset: b.offset,
-            ..Feed::default()
-        };
-        Self(before.into_iter().map(|(identity, b)| (identity, of(b))).collect())
+        Self(before.into_iter().map(|(identity, b)| (identity, b.into())).collect())
     }
 
     /// One view of what agents reported, on *our* line of time.
@@ -340,6 +469,13 @@ fn one_telling_each(mut items: Vec<Said>) -> Vec<Said> {
         }
     }
     taken
+}
+
+impl Item {
+    /// Agent's clock: when it came to be.
+    fn time(&self) -> Option<Moment> {
+        self.created_at.or(self.stopped_at).or(self.started_at)
+    }
 }
 
 impl Said {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`event`] | what can be observed, and when |
 //! | [`state`] | a call as it goes: takes events, knows when it is over |
+//! | [`taken`] | what of an event a journal has to hold |
 //! | [`record`] | from all that was seen to the record |
 //! | [`parties`] | who is caller, agent, avatar; who is there |
 //! | [`speech`] | what was said, on the two transcript channels |
@@ -48,6 +49,7 @@ pub(crate) mod stages;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod subject;
+pub(crate) mod taken;
 pub(crate) mod turns;
 pub(crate) mod window;
 pub(crate) mod words;

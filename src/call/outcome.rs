@@ -9,6 +9,7 @@ use super::{
     history::{AgentConfig, Outcomes, Status},
     profile::Profile,
     published::{ConfigPatch, FromMetadata, OutcomesPatch},
+    taken::replace,
 };
 
 /// Where something published came from, best first.
@@ -39,25 +40,33 @@ impl Outcome {
         }
     }
 
-    /// Within one source a later word replaces an earlier one, key by key.
-    pub(crate) fn config(&mut self, source: Source, mut new: ConfigPatch) {
+    /// Within one source a later word replaces an earlier one, key by key. False if it changes
+    /// nothing.
+    pub(crate) fn config(&mut self, source: Source, mut new: ConfigPatch) -> bool {
         let told = self.of(source);
         if let Some(old) = &told.config {
             new.fill_from(old);
         }
-        told.config = Some(new);
+        replace(&mut told.config, Some(new))
     }
 
-    pub(crate) fn outcomes(&mut self, source: Source, mut new: OutcomesPatch) {
+    /// As `config`.
+    pub(crate) fn outcomes(&mut self, source: Source, mut new: OutcomesPatch) -> bool {
         let told = self.of(source);
         new.fill_from(&told.outcomes);
-        told.outcomes = new;
+        replace(&mut told.outcomes, new)
     }
 
-    pub(crate) fn end(&mut self, source: Source, status: Option<Status>, reason: Option<String>) {
+    /// As `config`.
+    pub(crate) fn end(
+        &mut self,
+        source: Source,
+        status: Option<Status>,
+        reason: Option<String>,
+    ) -> bool {
         let told = &mut self.of(source).end;
-        let (s, r) = told.take().unwrap_or_default();
-        *told = Some((status.or(s), reason.or(r)));
+        let (s, r) = told.clone().unwrap_or_default();
+        replace(told, Some((status.or(s), reason.or(r))))
     }
 
     /// What holds for the next call in the same room: who the agent is, not what came of the last.

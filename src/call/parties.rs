@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{AgentState, Joined, Kind, LeaveReason, Moment},
-    published::FromMetadata,
+    published::{
+        ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON, ATTRIBUTE_STAGE, FromMetadata,
+    },
+    taken::{fill, replace},
 };
 
 /// Participants kept per call; a call has a handful, so more is an attack or a mistake.
@@ -19,6 +22,10 @@ const MAX_ATTRIBUTES: usize = 128;
 const MAX_TRACKS: usize = 64;
 /// Changes of state, of speaking, kept per participant.
 const MAX_MARKS: usize = 100_000;
+/// Changes of a participant's metadata that are read per call. An opt-out is read always.
+const MAX_METADATA_CHANGES: u32 = 64;
+/// What says nothing but that a participant lives is taken this long after the last sign of it.
+const SIGN_EVERY_MS: i64 = 100;
 
 /// From a participant's death to its connection quality LOST: 7.2 to 13.8 s, mostly the least.
 pub(crate) const LOST_AFTER_MS: i64 = 7_500;
@@ -27,7 +34,9 @@ const TIMEOUT_AFTER_MS: i64 = 21_000;
 
 const STATE: &str = "lk.agent.state";
 const ON_BEHALF: &str = "lk.publish_on_behalf";
-const CALL_STATUS: &str = "sip.callStatus";
+pub(super) const CALL_STATUS: &str = "sip.callStatus";
+/// Agents of old versions joined as standard participants, with such an identity.
+const OLD_AGENT: &str = "agent-";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -82,6 +91,36 @@ pub(crate) struct Party {
     pub(crate) states: Vec<(Moment, AgentState)>,
     /// Changes of `is_speaking`, by our clock.
     pub(crate) speaking: Vec<(Moment, bool)>,
+    /// How often its metadata said something new, in this call.
+    #[serde(skip)]
+    metadata_changes: u32,
+}
+
+/// Whether a participant of that kind can be a caller: the only one whose metadata is read.
+pub(super) fn may_be_caller(kind: Kind) -> bool {
+    matches!(kind, Kind::Standard | Kind::Sip | Kind::Connector)
+}
+
+/// Whether anything is made of that attribute of such a participant. Of a phone leg all that the
+/// bridge says is shown in the details; others may set any attribute of their own.
+pub(super) fn reads(kind: Kind, identity: &str, key: &str) -> bool {
+    let published = [ATTRIBUTE_STAGE, ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON];
+    match kind {
+        Kind::Agent => key == STATE || key == ON_BEHALF || published.contains(&key),
+        Kind::Standard if identity.starts_with(OLD_AGENT) => {
+            key == STATE || published.contains(&key)
+        }
+        Kind::Sip => key.starts_with("sip."),
+        Kind::Standard | Kind::Connector | Kind::Ingress | Kind::Egress | Kind::Bridge => false,
+    }
+}
+
+pub(super) fn only(
+    attributes: &BTreeMap<String, String>,
+    wanted: impl Fn(&String) -> bool,
+) -> BTreeMap<String, String> {
+    let wanted = attributes.iter().filter(|(k, _)| wanted(k));
+    wanted.map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 impl Party {
@@ -102,6 +141,7 @@ impl Party {
             performed: false,
             states: vec![],
             speaking: vec![],
+            metadata_changes: 0,
         }
     }
 
@@ -152,32 +192,46 @@ impl Party {
         }
     }
 
-    fn take_attributes(&mut self, changed: &BTreeMap<String, String>, at: Moment, first: bool) {
-        for (key, value) in changed {
+    /// Takes note that it lives, by what may have `changed` something else. What has not counts
+    /// only where the last sign is older: a client may repeat itself without end.
+    fn sign(&mut self, at: Moment, changed: bool) -> bool {
+        let taken = changed || at.since(self.last_sign) >= SIGN_EVERY_MS;
+        if taken {
+            self.last_sign = self.last_sign.max(at);
+        }
+        taken
+    }
+
+    /// False if nothing came of it.
+    fn take_attributes(
+        &mut self,
+        changed: &BTreeMap<String, String>,
+        at: Moment,
+        first: bool,
+    ) -> bool {
+        let mut taken = false;
+        for (key, value) in changed.iter().filter(|(k, _)| reads(self.kind, &self.identity, k)) {
             if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
                 continue;
             }
-            if value.is_empty() {
-                self.attributes.remove(key);
+            taken |= if value.is_empty() {
+                self.attributes.remove(key).is_some()
             } else {
-                self.attributes.insert(key.clone(), value.clone());
-            }
-            match key.as_str() {
+                self.attributes.insert(key.clone(), value.clone()).as_ref() != Some(value)
+            };
+            taken |= match key.as_str() {
                 STATE => {
                     let state = AgentState::from_attribute(value);
-                    if let Some(state) = state.filter(|_| self.states.len() < MAX_MARKS) {
-                        self.states.push((at, state));
-                    }
+                    let state = state.filter(|_| self.states.len() < MAX_MARKS);
+                    self.states.extend(state.map(|state| (at, state)));
+                    state.is_some()
                 }
-                CALL_STATUS if value == "active" && self.active.is_none() => {
-                    self.active = Some((at, first));
-                }
-                CALL_STATUS if value == "hangup" => {
-                    self.hung_up_at.get_or_insert(at);
-                }
-                _ => {}
-            }
+                CALL_STATUS if value == "active" => fill(&mut self.active, Some((at, first))),
+                CALL_STATUS if value == "hangup" => fill(&mut self.hung_up_at, Some(at)),
+                _ => false,
+            };
         }
+        taken
     }
 }
 
@@ -191,33 +245,32 @@ pub(crate) struct Parties {
 }
 
 impl Parties {
-    /// The attributes that are new by it. `server_behind_ms` is added to the server's times.
+    /// The attributes that are new by it; `None` if nothing is. `server_behind_ms` is added to the
+    /// server's times.
     pub(crate) fn joined(
         &mut self,
         j: &Joined,
         server_behind_ms: i64,
         at: Moment,
-    ) -> BTreeMap<String, String> {
+    ) -> Option<BTreeMap<String, String>> {
         if let Some(p) = self.by_identity.get_mut(&j.identity) {
             // The same identity again is the same participant, come back; the same sid as well is
             // one that never left, told again because our own connection was new.
-            if p.sid != j.sid || p.left.is_some() {
+            let back = p.sid != j.sid || p.left.is_some();
+            if back {
                 p.sid = j.sid.clone();
                 p.left = None;
                 p.lost_at = None;
                 p.hung_up_at = None;
                 p.last_sign = at;
             }
-            p.metadata = FromMetadata::read(&j.metadata);
-            let changed: BTreeMap<_, _> = (j.attributes.iter())
-                .filter(|(k, v)| p.attributes.get(*k) != Some(v))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            p.take_attributes(&changed, at, false);
-            return changed;
+            let told = replace(&mut p.metadata, FromMetadata::read(&j.metadata));
+            let changed = only(&j.attributes, |k| p.attributes.get(k) != j.attributes.get(k));
+            let set = p.take_attributes(&changed, at, false);
+            return (back || told || set).then_some(changed);
         }
         if self.order.len() >= MAX_PARTIES {
-            return BTreeMap::new();
+            return None;
         }
         // Some servers do not tell.
         let told = j.joined_at != Moment::default();
@@ -227,9 +280,10 @@ impl Parties {
         self.agents += usize::from(j.kind == Kind::Agent);
         self.order.push(j.identity.clone());
         self.by_identity.insert(j.identity.clone(), p);
-        j.attributes.clone()
+        Some(j.attributes.clone())
     }
 
+    /// False if that was known.
     pub(crate) fn left(
         &mut self,
         identity: &str,
@@ -237,19 +291,22 @@ impl Parties {
         attributes: &BTreeMap<String, String>,
         since: Option<Moment>,
         at: Moment,
-    ) {
-        let Some(p) = self.by_identity.get_mut(identity) else { return };
+    ) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let mut taken = false;
         // `hangup` is often only seen on the participant that has left (live-lab §5.3).
         let status = attributes.get(CALL_STATUS).filter(|s| p.call_status() != Some(s.as_str()));
         if let Some(status) = status {
             let changed = BTreeMap::from([(CALL_STATUS.to_owned(), status.clone())]);
-            p.take_attributes(&changed, since.unwrap_or(at), false);
+            taken = p.take_attributes(&changed, since.unwrap_or(at), false);
         }
         if p.left.is_none() {
             let left_at = since.unwrap_or(at).min(at);
             p.left = Some(Left { at: left_at, told_at: at, reason });
             p.silent(left_at);
+            taken = true;
         }
+        taken
     }
 
     /// Nothing is heard of anybody from here on.
@@ -257,69 +314,66 @@ impl Parties {
         self.by_identity.values_mut().for_each(|p| p.silent(at));
     }
 
+    /// False if it changes nothing, as with the next four.
     pub(crate) fn attributes(
         &mut self,
         identity: &str,
         changed: &BTreeMap<String, String>,
         at: Moment,
-    ) {
-        if let Some(p) = self.by_identity.get_mut(identity) {
-            p.last_sign = at;
-            p.take_attributes(changed, at, false);
-        }
+    ) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let taken = p.take_attributes(changed, at, false);
+        p.sign(at, taken)
     }
 
-    pub(crate) fn metadata(&mut self, identity: &str, metadata: &str) {
-        if let Some(p) = self.by_identity.get_mut(identity) {
-            p.metadata = FromMetadata::read(metadata);
+    pub(crate) fn metadata(&mut self, identity: &str, metadata: &str) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let new = FromMetadata::read(metadata);
+        let too_many = p.metadata_changes >= MAX_METADATA_CHANGES && !new.opt_out;
+        if !may_be_caller(p.kind) || too_many {
+            return false;
         }
+        let changed = replace(&mut p.metadata, new);
+        p.metadata_changes = p.metadata_changes.saturating_add(u32::from(changed));
+        changed
     }
 
-    pub(crate) fn track(&mut self, identity: &str, sid: &str, at: Moment) {
-        if let Some(p) = self.by_identity.get_mut(identity) {
-            p.last_sign = at;
-            if p.tracks.len() < MAX_TRACKS {
-                p.tracks.insert(sid.to_owned());
-            }
-        }
+    pub(crate) fn track(&mut self, identity: &str, sid: &str, at: Moment) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let new = p.tracks.len() < MAX_TRACKS && p.tracks.insert(sid.to_owned());
+        p.sign(at, new)
     }
 
-    pub(crate) fn speaking(&mut self, identity: &str, speaking: bool, at: Moment) {
-        if let Some(p) = self.by_identity.get_mut(identity) {
-            if speaking {
-                p.last_sign = at;
-            }
-            let change = p.speaking.last().is_none_or(|(_, s)| *s != speaking);
-            if change && p.speaking.len() < MAX_MARKS {
-                p.speaking.push((at, speaking));
-            }
+    pub(crate) fn speaking(&mut self, identity: &str, speaking: bool, at: Moment) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let change = p.speaking.last().is_none_or(|(_, s)| *s != speaking);
+        let taken = change && p.speaking.len() < MAX_MARKS;
+        if taken {
+            p.speaking.push((at, speaking));
         }
+        if speaking { p.sign(at, taken) } else { taken }
     }
 
-    pub(crate) fn quality(&mut self, identity: &str, lost: bool, at: Moment) {
-        if let Some(p) = self.by_identity.get_mut(identity) {
-            match (lost, p.lost_at) {
-                (true, None) => p.lost_at = Some(at),
-                (false, _) => {
-                    p.lost_at = None;
-                    p.last_sign = at;
-                }
-                _ => {}
-            }
+    pub(crate) fn quality(&mut self, identity: &str, lost: bool, at: Moment) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        if lost {
+            return fill(&mut p.lost_at, Some(at));
         }
+        let found = p.lost_at.take().is_some();
+        p.sign(at, found)
     }
 
     /// Something was said or sent by it.
     pub(crate) fn sign_of_life(&mut self, identity: &str, at: Moment) {
         if let Some(p) = self.by_identity.get_mut(identity) {
-            p.last_sign = p.last_sign.max(at);
+            p.sign(at, true);
         }
     }
 
-    pub(crate) fn performed(&mut self, identity: &str) {
-        if let Some(p) = self.by_identity.get_mut(identity) {
-            p.performed = true;
-        }
+    /// False if that was known, or it is not.
+    pub(crate) fn performed(&mut self, identity: &str) -> bool {
+        let p = self.by_identity.get_mut(identity);
+        p.is_some_and(|p| replace(&mut p.performed, true))
     }
 
     pub(crate) fn get(&self, identity: &str) -> Option<&Party> {
@@ -337,9 +391,8 @@ impl Parties {
         }
         match p.kind {
             Kind::Agent => Part::Agent,
-            // Agents of old versions joined as standard participants. Attributes are no proof:
-            // a caller may set any of his own.
-            Kind::Standard if self.agents == 0 && p.identity.starts_with("agent-") => Part::Agent,
+            // Attributes are no proof: a caller may set any of his own.
+            Kind::Standard if self.agents == 0 && p.identity.starts_with(OLD_AGENT) => Part::Agent,
             Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
             Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
         }
@@ -391,6 +444,7 @@ impl Parties {
             let mut p = p.clone();
             p.states.drain(..p.states.len().saturating_sub(1));
             p.speaking.drain(..p.speaking.len().saturating_sub(1));
+            p.metadata_changes = 0;
             p
         };
         self.iter().filter(|p| p.present()).map(last).collect()

@@ -21,7 +21,7 @@ const MAX_NAME: usize = 128;
 const MAX_NOTES: usize = 4096;
 const MAX_FIELDS: usize = 64;
 /// Bytes of one message or attribute value that are read at all.
-const MAX_MESSAGE: usize = 64 * 1024;
+pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 /// The server lets metadata be half of that; prompts in it are common.
 const MAX_METADATA: usize = 1024 * 1024;
 
@@ -137,20 +137,12 @@ impl Reader<'_> {
                 };
                 Some(Published::Stage { stage, at })
             }
-            Some("agent_config") => Some(Published::Config(self.config(&o))),
-            Some("outcomes") => Some(Published::Outcomes(self.outcomes(&o))),
+            Some("agent_config") => Some(self.published_config(&o)),
+            Some("outcomes") => Some(self.published_outcomes(&o)),
             Some("end") => {
-                let status = match o.get("status") {
-                    None | Some(Value::Null) => None,
-                    Some(s) => {
-                        let status = s.as_str().and_then(Status::parse);
-                        if status.is_none() {
-                            self.problems.push(Problem::WrongValue);
-                        }
-                        status
-                    }
-                };
-                Some(Published::End { status, reason: self.name(&o, "termination_reason") })
+                let nested = self.nested(&o, "end").map(|n| self.end(n)).unwrap_or_default();
+                let flat = self.end(&o);
+                Some(Published::End { status: nested.0.or(flat.0), reason: nested.1.or(flat.1) })
             }
             _ => {
                 self.problems.push(Problem::UnknownType);
@@ -168,11 +160,11 @@ impl Reader<'_> {
             }
             ATTRIBUTE_CONFIG => {
                 let o = self.object(value)?;
-                Some(Published::Config(self.config(&o)))
+                Some(self.published_config(&o))
             }
             ATTRIBUTE_OUTCOMES => {
                 let o = self.object(value)?;
-                Some(Published::Outcomes(self.outcomes(&o)))
+                Some(self.published_outcomes(&o))
             }
             ATTRIBUTE_REASON => {
                 let reason = self.cut(value, MAX_NAME);
@@ -181,6 +173,51 @@ impl Reader<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The object under `key`, which is named as the payload names it. Its keys go before those
+    /// beside it, as in metadata.
+    fn nested<'o>(
+        &mut self,
+        o: &'o Map<String, Value>,
+        key: &str,
+    ) -> Option<&'o Map<String, Value>> {
+        match o.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(nested)) => Some(nested),
+            Some(_) => {
+                self.problems.push(Problem::WrongValue);
+                None
+            }
+        }
+    }
+
+    fn published_config(&mut self, o: &Map<String, Value>) -> Published {
+        let nested = self.nested(o, "agent_config").map(|n| self.config(n));
+        let mut config = nested.unwrap_or_default();
+        config.fill_from(&self.config(o));
+        Published::Config(config)
+    }
+
+    fn published_outcomes(&mut self, o: &Map<String, Value>) -> Published {
+        let nested = self.nested(o, "outcomes").map(|n| self.outcomes(n));
+        let mut outcomes = nested.unwrap_or_default();
+        outcomes.fill_from(&self.outcomes(o));
+        Published::Outcomes(outcomes)
+    }
+
+    fn end(&mut self, o: &Map<String, Value>) -> (Option<Status>, Option<String>) {
+        let status = match o.get("status") {
+            None | Some(Value::Null) => None,
+            Some(s) => {
+                let status = s.as_str().and_then(Status::parse);
+                if status.is_none() {
+                    self.problems.push(Problem::WrongValue);
+                }
+                status
+            }
+        };
+        (status, self.name(o, "termination_reason"))
     }
 
     pub(crate) fn config(&mut self, o: &Map<String, Value>) -> ConfigPatch {
@@ -325,6 +362,24 @@ impl FromMetadata {
             opt_out: o.get("opt_out_sensitive_data") == Some(&Value::Bool(true)),
         }
     }
+
+    /// Metadata that says this and nothing else, for the journal: [`FromMetadata::read`] gives the
+    /// same of it. Metadata may hold prompts, and anything a caller likes.
+    pub(crate) fn as_metadata(&self) -> String {
+        let Self { config, outcomes, outbound, phone_number, opt_out } = self;
+        if *self == Self::default() {
+            return String::new();
+        }
+        let direction = |outbound: bool| if outbound { "outbound" } else { "inbound" };
+        given([
+            ("agent_config", config.as_ref().map(ConfigPatch::as_json)),
+            ("outcomes", outcomes.as_ref().map(OutcomesPatch::as_json)),
+            ("call_type", outbound.map(direction).map(Value::from)),
+            ("phone_number", phone_number.clone().map(Value::from)),
+            ("opt_out_sensitive_data", opt_out.then_some(Value::Bool(true))),
+        ])
+        .to_string()
+    }
 }
 
 impl ConfigPatch {
@@ -335,6 +390,18 @@ impl ConfigPatch {
         fill(&mut self.tts, &other.tts);
         fill(&mut self.business_type, &other.business_type);
         fill(&mut self.language, &other.language);
+    }
+
+    /// With the payload's keys.
+    fn as_json(&self) -> Value {
+        let Self { stt, llm, tts, business_type, language } = self;
+        given([
+            ("stt_config_key", stt.clone().map(Value::from)),
+            ("llm_config_key", llm.clone().map(Value::from)),
+            ("tts_config_key", tts.clone().map(Value::from)),
+            ("business_type", business_type.clone().map(Value::from)),
+            ("language", language.clone().map(Value::from)),
+        ])
     }
 }
 
@@ -347,6 +414,23 @@ impl OutcomesPatch {
         fill(&mut self.successful, &other.successful);
         fill(&mut self.notes, &other.notes);
     }
+
+    /// With the payload's keys.
+    fn as_json(&self) -> Value {
+        let Self { completion_rate, fields_collected, final_stage, successful, notes } = self;
+        given([
+            ("completion_rate", completion_rate.map(Value::from)),
+            ("fields_collected", fields_collected.clone().map(Value::from)),
+            ("final_stage", final_stage.clone().map(Value::from)),
+            ("successful", successful.map(Value::from)),
+            ("notes", notes.clone().map(Value::from)),
+        ])
+    }
+}
+
+fn given<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Value {
+    let given = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Object(given.collect())
 }
 
 fn fill<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
@@ -406,6 +490,119 @@ mod tests {
             assert!(problem.iter().all(|x| problems.contains(x)), "{text}: {problems:?}");
             assert_eq!(problems.is_empty(), problem.is_none(), "{text}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn a_nested_object_is_read_too_and_goes_before_what_is_beside_it() {
+        let config = |stt: &str, language: &str| {
+            Some(Published::Config(ConfigPatch {
+                stt: Some(stt.into()),
+                language: Some(language.into()),
+                ..Default::default()
+            }))
+        };
+        let outcomes = |rate, notes: &str| {
+            Some(Published::Outcomes(OutcomesPatch {
+                completion_rate: Some(rate),
+                notes: Some(notes.into()),
+                ..Default::default()
+            }))
+        };
+        let end =
+            |status, reason: &str| Some(Published::End { status, reason: Some(reason.into()) });
+        let failed = Some(Status::Failed);
+        for (text, expected, problem) in [
+            (
+                r#"{"type":"agent_config","agent_config":{"stt_config_key":"a","language":"x"}}"#,
+                config("a", "x"),
+                None,
+            ),
+            (
+                r#"{"type":"agent_config","stt_config_key":"b","language":"y",
+                   "agent_config":{"stt_config_key":"a","language":null}}"#,
+                config("a", "y"),
+                None,
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":{"completion_rate":0.5,"notes":"n"}}"#,
+                outcomes(0.5, "n"),
+                None,
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":{"completion_rate":7},"completion_rate":0.5,
+                   "notes":"n"}"#,
+                outcomes(0.5, "n"),
+                Some(Problem::WrongValue),
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":"good","completion_rate":0.5,"notes":"n"}"#,
+                outcomes(0.5, "n"),
+                Some(Problem::WrongValue),
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":null,"completion_rate":0.5,"notes":"n"}"#,
+                outcomes(0.5, "n"),
+                None,
+            ),
+            (
+                r#"{"type":"end","end":{"status":"failed","termination_reason":"spam"}}"#,
+                end(failed, "spam"),
+                None,
+            ),
+            (
+                r#"{"type":"end","status":"completed","termination_reason":"beside",
+                   "end":{"status":"failed"}}"#,
+                end(failed, "beside"),
+                None,
+            ),
+        ] {
+            let (p, problems) = message(text);
+            assert_eq!(p, expected, "{text}");
+            assert_eq!(problems, problem.into_iter().collect::<Vec<_>>(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_attributes_value_may_be_nested_too() {
+        let read = |key: &str, value: &str| {
+            let mut problems = vec![];
+            let p = Reader { problems: &mut problems }.attribute(key, value);
+            assert!(problems.is_empty(), "{value}: {problems:?}");
+            p
+        };
+        let nested = read(ATTRIBUTE_CONFIG, r#"{"agent_config":{"llm_config_key":"a"}}"#);
+        assert_eq!(nested, read(ATTRIBUTE_CONFIG, r#"{"llm_config_key":"a"}"#));
+        let nested = read(ATTRIBUTE_OUTCOMES, r#"{"outcomes":{"successful":true}}"#);
+        assert_eq!(nested, read(ATTRIBUTE_OUTCOMES, r#"{"successful":true}"#));
+        let expected = OutcomesPatch { successful: Some(true), ..Default::default() };
+        assert_eq!(nested, Some(Published::Outcomes(expected)));
+    }
+
+    #[test]
+    fn metadata_that_was_read_says_the_same_when_it_is_read_again() {
+        let all = r#"{"agent_config":{"stt_config_key":"a","llm_config_key":"b",
+            "tts_config_key":"c","business_type":"d","language":"e"},"outcomes":{
+            "completion_rate":0.1,"fields_collected":["f","g"],"final_stage":"h",
+            "successful":false,"notes":"\u0001"},"direction":"inbound","phone_number":"+15550100",
+            "opt_out_sensitive_data":true,"prompt":"long"}"#;
+        for text in [
+            all,
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"agent_config":{}}"#,
+            r#"{"outcomes":{}}"#,
+            r#"{"outcomes":{"fields_collected":[]}}"#,
+            r#"{"language":"flat","business_config":{"business_type":"b"},"call_type":"outbound"}"#,
+            &"x".repeat(MAX_METADATA + 1),
+        ] {
+            let read = FromMetadata::read(text);
+            let written = read.as_metadata();
+            assert_eq!(FromMetadata::read(&written), read, "{written}");
+            assert!(!written.contains("prompt"), "{written}");
+        }
+        assert_eq!(FromMetadata::read(r#"{"prompt":"long"}"#).as_metadata(), "");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::{
     event::{Moment, StreamOpened},
     parties::{Parties, Side},
+    taken::fill,
     words,
 };
 
@@ -171,14 +172,14 @@ impl Speech {
         Self { keep_text, ..Self::default() }
     }
 
-    /// False when it was refused because too much is open.
+    /// False when it was refused because too much is open, or was said.
     pub(crate) fn opened(&mut self, o: &StreamOpened, at: Moment) -> bool {
-        let sender = self.senders.remove(&o.stream);
         if self.open.len() >= MAX_OPEN {
             return false;
         }
         let id = o.segment.as_deref().unwrap_or(&o.stream);
         let Some(i) = self.streams.find_or_add(&o.identity, id, at) else { return false };
+        let sender = self.senders.remove(&o.stream);
         let s = &mut self.streams.segments[i];
         s.vouched |= o.generated || o.identity.is_empty();
         s.track = s.track.take().or_else(|| o.track.clone());
@@ -189,26 +190,38 @@ impl Speech {
         true
     }
 
-    pub(crate) fn sent_by(&mut self, stream: &str, sender: &str) {
+    /// False if that was known.
+    pub(crate) fn sent_by(&mut self, stream: &str, sender: &str) -> bool {
         match self.open.get(stream) {
             Some(open) => {
                 let s = &mut self.streams.segments[open.segment];
-                s.sender.get_or_insert_with(|| sender.to_owned());
+                fill(&mut s.sender, Some(sender.to_owned()))
             }
             None => {
-                if self.senders.len() >= MAX_SENDERS {
+                if self.senders.len() >= MAX_SENDERS && !self.senders.contains_key(stream) {
                     self.senders.pop_first();
                 }
-                self.senders.insert(stream.to_owned(), sender.to_owned());
+                let known = self.senders.insert(stream.to_owned(), sender.to_owned());
+                known.as_deref() != Some(sender)
             }
         }
+    }
+
+    /// What of a chunk's text is kept, where that is not all of it.
+    pub(super) fn beyond_bounds(&self, stream: &str, chunk: &str) -> Option<String> {
+        let open = self.open.get(stream)?;
+        let text = plain(chunk);
+        let kept = fitting(&open.text, &text);
+        (kept.len() < text.len()).then(|| kept.to_owned())
     }
 
     /// The transcribed participant, if the stream is known.
     pub(crate) fn chunk(&mut self, stream: &str, text: &str, at: Moment) -> Option<&str> {
         let open = self.open.get_mut(stream)?;
         open.chunks += 1;
-        push_capped(&mut open.text, &plain(text));
+        let text = plain(text);
+        let kept = fitting(&open.text, &text);
+        open.text.push_str(kept);
         let s = &mut self.streams.segments[open.segment];
         // Streams of a caller's segment repeat the text; only the first sets its beginning.
         if s.blank && open.text.trim().is_empty() {
@@ -219,8 +232,9 @@ impl Speech {
         Some(&s.identity)
     }
 
-    pub(crate) fn closed(&mut self, stream: &str, is_final: bool, at: Moment) {
-        let Some(open) = self.open.remove(stream) else { return };
+    /// False if the stream is unknown.
+    pub(crate) fn closed(&mut self, stream: &str, is_final: bool, at: Moment) -> bool {
+        let Some(open) = self.open.remove(stream) else { return false };
         let s = &mut self.streams.segments[open.segment];
         if !open.text.trim().is_empty() {
             s.set(&open.text, self.keep_text);
@@ -229,8 +243,10 @@ impl Speech {
         s.had_interim |= !is_final && !s.is_final && at.since(s.first_at) > ONE_BURST_MS;
         s.is_final |= is_final;
         s.closed_at = Some(at);
+        true
     }
 
+    /// False if it says nothing, or too much was said.
     pub(crate) fn legacy(
         &mut self,
         identity: &str,
@@ -238,10 +254,12 @@ impl Speech {
         text: &str,
         is_final: bool,
         at: Moment,
-    ) {
-        let Some(i) = self.legacy.find_or_add(identity, id, at) else { return };
+    ) -> bool {
+        let known = self.legacy.segments.len();
+        let Some(i) = self.legacy.find_or_add(identity, id, at) else { return false };
         let s = &mut self.legacy.segments[i];
-        if !text.trim().is_empty() {
+        let spoken = !text.trim().is_empty();
+        if spoken {
             s.had_interim |= !is_final && !s.blank && at.since(s.first_at) > ONE_BURST_MS;
             s.text_at(at);
             s.set(text, self.keep_text);
@@ -250,6 +268,7 @@ impl Speech {
             s.is_final = true;
             s.closed_at = Some(at);
         }
+        spoken || is_final || i == known
     }
 
     /// The non-empty segments of one side in order of their beginning; legacy packets only where
@@ -348,11 +367,12 @@ fn plain(chunk: &str) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
-fn push_capped(to: &mut String, text: &str) {
-    let room = MAX_TEXT.saturating_sub(to.len());
+/// As much of `text` as may follow what is there.
+fn fitting<'a>(there: &str, text: &'a str) -> &'a str {
+    let room = MAX_TEXT.saturating_sub(there.len());
     let mut end = room.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    to.push_str(&text[..end]);
+    &text[..end]
 }

@@ -8,18 +8,27 @@ pub(crate) const MAX_STAGES: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stages(Vec<(Moment, String)>);
 
+/// What came of a stage that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    Now,
+    /// It is the current one.
+    Before,
+    /// There are too many already.
+    Refused,
+}
+
 impl Stages {
-    /// False when there are too many already.
-    pub(crate) fn enter(&mut self, stage: String, at: Moment) -> bool {
+    pub(crate) fn enter(&mut self, stage: String, at: Moment) -> Entered {
         // Published on two channels, or told again: the same stage is not entered twice.
         if self.0.last().is_some_and(|(_, s)| *s == stage) {
-            return true;
+            return Entered::Before;
         }
         if self.0.len() >= MAX_STAGES {
-            return false;
+            return Entered::Refused;
         }
         self.0.push((at, stage));
-        true
+        Entered::Now
     }
 
     pub(crate) fn timeline(&self) -> Vec<Stage> {
@@ -46,10 +55,11 @@ mod tests {
         let mut s = Stages::default();
         let t = Moment::from_millis;
         for (stage, at) in [("greeting", 10), ("greeting", 20), ("order", 40), ("menu", 30)] {
-            assert!(s.enter(stage.into(), t(at)));
+            assert_ne!(s.enter(stage.into(), t(at)), Entered::Refused);
         }
         assert_eq!(names(&s), ["greeting", "menu", "order"]);
-        assert!(s.enter("greeting".into(), t(50)), "a stage may come again later");
+        let again = s.enter("greeting".into(), t(50));
+        assert_eq!(again, Entered::Now, "a stage may come again later");
         assert_eq!(names(&s), ["greeting", "menu", "order", "greeting"]);
         assert_eq!(s.timeline()[0].timestamp, "1970-01-01T00:00:00.010Z");
     }
@@ -58,9 +68,9 @@ mod tests {
     fn stages_are_bounded() {
         let mut s = Stages::default();
         for i in 0..MAX_STAGES {
-            assert!(s.enter(i.to_string(), Moment::from_millis(0)));
+            assert_eq!(s.enter(i.to_string(), Moment::from_millis(0)), Entered::Now);
         }
-        assert!(!s.enter("one more".into(), Moment::from_millis(0)));
+        assert_eq!(s.enter("one more".into(), Moment::from_millis(0)), Entered::Refused);
         assert_eq!(s.timeline().len(), MAX_STAGES);
     }
 }

@@ -14,10 +14,10 @@ use super::{
     outcome::{Outcome, Source},
     parties::{Parties, Party, Side},
     profile::Profiles,
-    published::{FromMetadata, Problem, Published, Reader},
+    published::{FromMetadata, MAX_MESSAGE, Problem, Published, Reader},
     speech::Speech,
-    stages::Stages,
-    words,
+    stages::{Entered, Stages},
+    taken::{Taken, replace},
 };
 
 /// A message whose sender is not announced yet is kept this long.
@@ -71,6 +71,7 @@ pub(crate) enum Phase {
     Over,
 }
 
+#[derive(Debug)]
 pub(crate) struct Call {
     pub(super) settings: Settings,
     pub(super) room: RoomFacts,
@@ -150,7 +151,7 @@ impl Call {
         let event = Event { at: now, fact };
         let mut next = Self::new(self.room.clone(), self.settings.clone());
         next.ordinal = self.ordinal.saturating_add(1);
-        next.apply(&event);
+        let _ = next.apply(&event);
         (next, event)
     }
 
@@ -200,17 +201,27 @@ impl Call {
         self.ordinal
     }
 
-    pub(crate) fn apply(&mut self, event: &Event) {
-        let at = event.at;
-        let seen_until = self.last_at;
-        self.last_at = seen_until.max(Some(at));
-        match &event.fact {
+    /// Says what of the event a journal has to hold. One that is not taken has changed nothing.
+    pub(crate) fn apply(&mut self, event: &Event) -> Taken {
+        let reduced = self.reduced(&event.fact);
+        // As a journal will have it.
+        if !self.takes(reduced.as_ref().unwrap_or(&event.fact), event.at) {
+            return Taken::No;
+        }
+        self.last_at = self.last_at.max(Some(event.at));
+        reduced.map_or(Taken::Whole, |fact| Taken::Part(Box::new(fact)))
+    }
+
+    /// False if nothing but the problems has changed.
+    fn takes(&mut self, fact: &Fact, at: Moment) -> bool {
+        match fact {
             Fact::Carried(c) => self.carry(c, at),
             Fact::Recovered => {
+                let seen_until = self.last_at.unwrap_or(at);
                 // A call that begins later is none the worse for it.
                 self.recovered = self.parties.caller().is_some();
-                self.blind_since.get_or_insert(seen_until.unwrap_or(at));
-                self.parties.all_silent(seen_until.unwrap_or(at));
+                self.blind_since.get_or_insert(seen_until);
+                self.parties.all_silent(seen_until);
             }
             Fact::Watching { server_behind_ms, by } => {
                 self.server_behind_ms = *server_behind_ms;
@@ -230,86 +241,101 @@ impl Call {
             }
             Fact::RoomEnded { reason } => self.room_ended = Some((at, *reason)),
             Fact::RoomMetadata { metadata } => {
-                self.room_metadata = FromMetadata::read(metadata);
-                self.opted_out |= self.room_metadata.opt_out;
+                let changed = replace(&mut self.room_metadata, FromMetadata::read(metadata));
+                return self.opt_out(self.room_metadata.opt_out) || changed;
             }
             Fact::JobMetadata { metadata } => {
-                self.job_metadata = FromMetadata::read(metadata);
-                self.opted_out |= self.job_metadata.opt_out;
+                let changed = replace(&mut self.job_metadata, FromMetadata::read(metadata));
+                return self.opt_out(self.job_metadata.opt_out) || changed;
             }
             Fact::Joined(j) => {
-                let changed = self.parties.joined(j, self.server_behind_ms, at);
-                self.published_attributes(&j.identity, &changed, at);
-                self.release_held(&j.identity, at);
-                self.opt_out_of(&j.identity);
+                let new = self.parties.joined(j, self.server_behind_ms, at);
+                if let Some(attributes) = &new {
+                    self.published_attributes(&j.identity, attributes, at);
+                    self.release_held(&j.identity, at);
+                }
+                return self.opt_out_of(&j.identity) || new.is_some();
             }
             Fact::Left { identity, reason, attributes, since } => {
-                self.parties.left(identity, *reason, attributes, *since, at);
+                return self.parties.left(identity, *reason, attributes, *since, at);
             }
             Fact::Attributes { identity, changed } => {
-                self.parties.attributes(identity, changed, at);
-                self.published_attributes(identity, changed, at);
+                let taken = self.parties.attributes(identity, changed, at);
+                return self.published_attributes(identity, changed, at) || taken;
             }
             Fact::Metadata { identity, metadata } => {
-                self.parties.metadata(identity, metadata);
-                self.opt_out_of(identity);
+                let changed = self.parties.metadata(identity, metadata);
+                return self.opt_out_of(identity) || changed;
             }
-            Fact::Track { identity, sid } => self.parties.track(identity, sid, at),
+            Fact::Track { identity, sid } => return self.parties.track(identity, sid, at),
             Fact::Speaking { identity, speaking } => {
-                self.parties.speaking(identity, *speaking, at);
+                return self.parties.speaking(identity, *speaking, at);
             }
-            Fact::Quality { identity, lost } => self.parties.quality(identity, *lost, at),
+            Fact::Quality { identity, lost } => return self.parties.quality(identity, *lost, at),
             Fact::StreamOpened(o) => {
                 // A caller's own would never count, and takes the room of those that do.
                 if !o.generated && self.parties.side(&o.identity) == Some(Side::User) {
-                    return self.problem(Problem::NotAnAgent);
+                    return self.refuse(Problem::NotAnAgent);
                 }
-                if self.speech.opened(o, at) {
-                    self.parties.performed(&o.identity);
-                } else {
-                    self.problem(Problem::TooMany);
+                if !self.speech.opened(o, at) {
+                    return self.refuse(Problem::TooMany);
                 }
+                self.parties.performed(&o.identity);
             }
-            Fact::Undecodable { .. } => self.problem(Problem::Undecodable),
-            Fact::Dropped => self.problem(Problem::TooMany),
             Fact::StreamChunk { stream, text } => {
-                if let Some(speaker) = self.speech.chunk(stream, text, at) {
-                    self.parties.sign_of_life(speaker, at);
-                }
+                let Some(speaker) = self.speech.chunk(stream, text, at) else { return false };
+                self.parties.sign_of_life(speaker, at);
             }
             Fact::StreamSender { stream, identity } => {
-                self.parties.performed(identity);
-                self.speech.sent_by(stream, identity);
-            }
-            Fact::StreamClosed { stream, is_final } => self.speech.closed(stream, *is_final, at),
-            Fact::Legacy { identity, segment, text, is_final } => {
-                self.parties.performed(identity);
-                self.parties.sign_of_life(identity, at);
-                self.speech.legacy(identity, segment, text, *is_final, at);
-            }
-            Fact::Chat { identity, text } => {
-                self.parties.sign_of_life(identity, at);
-                let by_caller = self.parties.side(identity) == Some(Side::User);
-                if by_caller && !text.trim().is_empty() && self.typed.len() < MAX_SIGNS {
-                    self.typed.push((at, words::count(text)));
+                // Whoever can be a caller speaks for nobody.
+                if self.parties.side(identity) == Some(Side::User) {
+                    return self.refuse(Problem::NotAnAgent);
                 }
+                let performed = self.parties.performed(identity);
+                return self.speech.sent_by(stream, identity) || performed;
+            }
+            Fact::StreamClosed { stream, is_final } => {
+                return self.speech.closed(stream, *is_final, at);
+            }
+            Fact::Legacy { identity, segment, text, is_final } => {
+                if !self.speech.legacy(identity, segment, text, *is_final, at) {
+                    return false;
+                }
+                self.parties.performed(identity);
+                self.parties.sign_of_life(identity, at);
+            }
+            Fact::Chat { identity, words, .. } => {
+                // Not counted: it is blank.
+                let Some(words) = words else { return false };
+                let by_caller = self.parties.side(identity) == Some(Side::User);
+                if !by_caller || self.typed.len() >= MAX_SIGNS {
+                    return false;
+                }
+                self.parties.sign_of_life(identity, at);
+                self.typed.push((at, *words));
             }
             Fact::Dtmf { identity } => {
-                self.parties.sign_of_life(identity, at);
-                if self.dtmf.len() < MAX_SIGNS {
-                    self.dtmf.push(at);
+                if self.dtmf.len() >= MAX_SIGNS {
+                    return false;
                 }
+                self.parties.sign_of_life(identity, at);
+                self.dtmf.push(at);
             }
             Fact::Feed { identity, message } => {
                 if self.parties.is_agent(identity) == Some(false) {
-                    self.problem(Problem::NotAnAgent);
-                    return;
+                    return self.refuse(Problem::NotAnAgent);
                 }
-                self.parties.performed(identity);
-                self.feeds.take(identity, message, at, self.settings.transcript);
+                let performed = self.parties.performed(identity);
+                let keep_text = self.settings.transcript;
+                return self.feeds.take(identity, message, at, keep_text) || performed;
             }
-            Fact::Published { identity, text } => self.published(identity.as_deref(), text, at),
+            Fact::Published { identity, text } => {
+                return self.published(identity.as_deref(), text, at);
+            }
+            Fact::Undecodable { .. } => return self.refuse(Problem::Undecodable),
+            Fact::Dropped => return self.refuse(Problem::TooMany),
         }
+        true
     }
 
     pub(crate) fn phase(&self, now: Moment) -> Phase {
@@ -363,42 +389,51 @@ impl Call {
         std::mem::take(&mut self.problems)
     }
 
-    fn opt_out_of(&mut self, identity: &str) {
-        if self.parties.side(identity) == Some(Side::User) {
-            self.opted_out |= self.parties.get(identity).is_some_and(|p| p.metadata.opt_out);
-        }
+    /// False if that was known.
+    fn opt_out(&mut self, opt_out: bool) -> bool {
+        opt_out && replace(&mut self.opted_out, true)
     }
 
+    fn opt_out_of(&mut self, identity: &str) -> bool {
+        let of_caller = self.parties.side(identity) == Some(Side::User);
+        let p = self.parties.get(identity).filter(|_| of_caller);
+        self.opt_out(p.is_some_and(|p| p.metadata.opt_out))
+    }
+
+    /// False if nothing came of it, as with `published`, `read_message` and `take`.
     fn published_attributes(
         &mut self,
         identity: &str,
         attributes: &BTreeMap<String, String>,
         at: Moment,
-    ) {
+    ) -> bool {
         if self.parties.side(identity) != Some(Side::Agent) {
-            return;
+            return false;
         }
+        let mut taken = false;
         let mut problems = vec![];
         for (key, value) in attributes.iter().filter(|(k, _)| k.starts_with("call.")) {
             let read = Reader { problems: &mut problems }.attribute(key, value);
-            if let Some(p) = read {
-                self.take(Source::Attribute, p, at);
-            }
+            taken |= read.is_some_and(|p| self.take(Source::Attribute, p, at));
         }
         problems.into_iter().for_each(|p| self.problem(p));
+        taken
     }
 
-    fn published(&mut self, identity: Option<&str>, text: &str, at: Moment) {
+    fn published(&mut self, identity: Option<&str>, text: &str, at: Moment) -> bool {
         let Some(identity) = identity.filter(|i| !i.is_empty()) else {
-            return self.problem(Problem::UnknownSender);
+            return self.refuse(Problem::UnknownSender);
         };
         match self.parties.is_agent(identity) {
             Some(true) => self.read_message(text, at),
-            Some(false) => self.problem(Problem::NotAnAgent),
+            Some(false) => self.refuse(Problem::NotAnAgent),
+            // Whoever sent it: it will not be read.
+            None if text.len() > MAX_MESSAGE => self.refuse(Problem::TooLarge),
             None if self.held.len() < MAX_HELD => {
                 self.held.push((at, identity.to_owned(), text.to_owned()));
+                true
             }
-            None => self.problem(Problem::TooMany),
+            None => self.refuse(Problem::TooMany),
         }
     }
 
@@ -414,26 +449,32 @@ impl Call {
         }
     }
 
-    fn read_message(&mut self, text: &str, at: Moment) {
+    fn read_message(&mut self, text: &str, at: Moment) -> bool {
         let mut problems = vec![];
         let read = Reader { problems: &mut problems }.message(text);
         problems.into_iter().for_each(|p| self.problem(p));
-        if let Some(p) = read {
-            self.take(Source::Message, p, at);
-        }
+        read.is_some_and(|p| self.take(Source::Message, p, at))
     }
 
-    fn take(&mut self, source: Source, published: Published, at: Moment) {
+    fn take(&mut self, source: Source, published: Published, at: Moment) -> bool {
         match published {
             Published::Stage { stage, at: told } => {
-                if !self.stages.enter(stage, told.unwrap_or(at)) {
-                    self.problem(Problem::TooMany);
+                match self.stages.enter(stage, told.unwrap_or(at)) {
+                    Entered::Now => true,
+                    Entered::Before => false,
+                    Entered::Refused => self.refuse(Problem::TooMany),
                 }
             }
             Published::Config(c) => self.outcome.config(source, c),
             Published::Outcomes(o) => self.outcome.outcomes(source, o),
             Published::End { status, reason } => self.outcome.end(source, status, reason),
         }
+    }
+
+    /// Always false: nothing is taken of what has this problem.
+    fn refuse(&mut self, p: Problem) -> bool {
+        self.problem(p);
+        false
     }
 
     fn problem(&mut self, p: Problem) {

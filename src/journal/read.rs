@@ -100,7 +100,8 @@ mod tests {
     }
 
     fn event(ms: i64) -> Event {
-        let fact = Fact::Chat { identity: "caller".into(), text: "a \"b\"\n{\u{1f600}".into() };
+        let text = "a \"b\"\n{\u{1f600}".into();
+        let fact = Fact::Chat { identity: "caller".into(), text, words: None };
         Event { at: Moment::from_millis(ms), fact }
     }
 

@@ -9,7 +9,7 @@ pub(crate) fn replay(journal: &Journal) -> Call {
     let mut call = Call::new(h.room.clone(), h.settings.clone());
     call.set_ordinal(h.ordinal);
     for event in &journal.events {
-        call.apply(event);
+        let _ = call.apply(event);
     }
     call
 }
@@ -20,9 +20,9 @@ pub(crate) fn told(journal: &Journal) -> (Call, bool) {
     let whole = call.record().is_some() || !call.has_caller();
     if !whole {
         let at = journal.events.iter().map(|e| e.at).max().unwrap_or(Moment::from_millis(0));
-        call.apply(&Event { at, fact: Fact::Recovered });
+        let _ = call.apply(&Event { at, fact: Fact::Recovered });
         let reason = LeaveReason::UnknownReason;
-        call.apply(&Event { at, fact: Fact::RoomEnded { reason } });
+        let _ = call.apply(&Event { at, fact: Fact::RoomEnded { reason } });
     }
     (call, whole)
 }

@@ -41,7 +41,7 @@ fn syncing(within: Duration) -> Lab {
 }
 
 fn event(n: i64) -> Event {
-    let fact = Fact::Chat { identity: "caller".into(), text: format!("word {n}") };
+    let fact = Fact::Chat { identity: "caller".into(), text: format!("word {n}"), words: None };
     Event { at: Moment::from_millis(1_000 + n), fact }
 }
 
@@ -175,7 +175,7 @@ fn the_journal_of_a_call_whose_disk_fails_for_too_long_ends_there() {
     l.disk.fail(Fails::All);
     let text = "x".repeat(60_000);
     for n in 0..400 {
-        let fact = Fact::Chat { identity: "caller".into(), text: text.clone() };
+        let fact = Fact::Chat { identity: "caller".into(), text: text.clone(), words: None };
         journal.append(&Event { at: Moment::from_millis(n), fact });
     }
     l.journals.flush(WITHIN);

@@ -330,7 +330,7 @@ impl Connection {
             }
             RoomEvent::ChatMessage { message, participant: Some(p) } => {
                 let identity = p.identity().to_string();
-                self.fact(Fact::Chat { identity, text: message.message });
+                self.fact(Fact::Chat { identity, text: message.message, words: None });
             }
             RoomEvent::TextStreamOpened { reader, topic, participant_identity } => {
                 if let Some(reader) = reader.take() {

@@ -104,7 +104,9 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
 
 fn history(all: Vec<ChatItem>) -> FeedMessage {
     let (mut items, mut handoffs, mut calls, mut outputs) = (vec![], vec![], vec![], vec![]);
-    for i in all.into_iter().filter_map(|i| i.item).take(MAX_ITEMS) {
+    // The last are those of the call that is on.
+    let too_many = all.len().saturating_sub(MAX_ITEMS);
+    for i in all.into_iter().skip(too_many).filter_map(|i| i.item) {
         match i {
             chat_item::Item::Message(m) => items.extend(item(m)),
             chat_item::Item::AgentHandoff(h) => handoffs.push(handoff(h)),
@@ -124,6 +126,7 @@ fn tools(calls: Vec<pb::FunctionCall>, outputs: Vec<pb::FunctionCallOutput>) -> 
             failed: failed.contains(&c.call_id),
             id: short(&c.call_id),
             name: short(&c.name),
+            at: c.created_at.and_then(moment),
         })
         .collect()
 }
@@ -195,7 +198,7 @@ fn item(m: pb::ChatMessage) -> Option<Item> {
         (m.content.into_iter()).filter_map(|c| c.payload).map(|Payload::Text(t)| t).collect();
     let metrics = m.metrics.unwrap_or_default();
     Some(Item {
-        id: m.id,
+        id: short(&m.id),
         by,
         text: text.join(" "),
         interrupted: m.interrupted,

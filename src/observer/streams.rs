@@ -27,10 +27,11 @@ pub(super) type Facts = Pin<Box<dyn Stream<Item = Fact> + Send>>;
 pub(super) fn text(topic: &str, identity: String, reader: TextStreamReader) -> Option<Facts> {
     match topic {
         TRANSCRIPTION => Some(transcript(identity, reader)),
-        CHAT => Some(Box::pin(
-            stream::once(whole_text(reader))
-                .map(move |text| Fact::Chat { identity: identity.clone(), text }),
-        )),
+        CHAT => Some(Box::pin(stream::once(whole_text(reader)).map(move |text| Fact::Chat {
+            identity: identity.clone(),
+            text,
+            words: None,
+        }))),
         PUBLISHED => Some(Box::pin(
             stream::once(whole_text(reader))
                 .map(move |text| Fact::Published { identity: Some(identity.clone()), text }),
@@ -45,13 +46,17 @@ pub(super) fn bytes(topic: &str, identity: String, reader: ByteStreamReader) -> 
     }
     let message = stream::once(whole_bytes(reader));
     Some(Box::pin(message.filter_map(move |bytes| {
-        let identity = identity.clone();
-        let fact = match session_feed::decode(&bytes) {
-            Ok(message) => message.map(|message| Fact::Feed { identity, message }),
-            Err(_) => Some(Fact::Undecodable { identity }),
-        };
+        let fact = feed(identity.clone(), bytes.as_deref());
         async move { fact }
     })))
+}
+
+/// `None` for a message that is nothing to us; no bytes are one that did not come whole.
+fn feed(identity: String, bytes: Option<&[u8]>) -> Option<Fact> {
+    match bytes.map(session_feed::decode) {
+        Some(Ok(message)) => message.map(|message| Fact::Feed { identity, message }),
+        Some(Err(_)) | None => Some(Fact::Undecodable { identity }),
+    }
 }
 
 /// What a transcript stream goes through.
@@ -114,13 +119,39 @@ async fn whole_text(mut reader: TextStreamReader) -> String {
     text
 }
 
-async fn whole_bytes(mut reader: ByteStreamReader) -> Vec<u8> {
+/// `None` if it is too large, or broke off: a part of a message of the feed is none.
+async fn whole_bytes<B: AsRef<[u8]>, E>(
+    mut chunks: impl Stream<Item = Result<B, E>> + Unpin,
+) -> Option<Vec<u8>> {
     let mut bytes = vec![];
-    while let Some(Ok(chunk)) = reader.next().await {
-        if bytes.len() + chunk.len() > MAX_FEED {
-            return vec![];
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.ok()?;
+        if bytes.len() + chunk.as_ref().len() > MAX_FEED {
+            return None;
         }
-        bytes.extend_from_slice(&chunk);
+        bytes.extend_from_slice(chunk.as_ref());
     }
-    bytes
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fact that comes of a message of the session feed which is sent in these chunks.
+    async fn fact(chunks: Vec<Result<Vec<u8>, ()>>) -> Option<Fact> {
+        let bytes = whole_bytes(stream::iter(chunks)).await;
+        feed("agent".into(), bytes.as_deref())
+    }
+
+    #[tokio::test]
+    async fn a_feed_message_that_is_too_large_or_breaks_off_is_undecodable() {
+        let undecodable = Some(Fact::Undecodable { identity: "agent".into() });
+        let half = || Ok(vec![0; MAX_FEED / 2]);
+        assert_eq!(fact(vec![half(), half(), Ok(vec![0])]).await, undecodable);
+        // As the SDK says that it is too large.
+        assert_eq!(fact(vec![Err(())]).await, undecodable);
+        assert_eq!(fact(vec![Ok(vec![]), Err(())]).await, undecodable);
+        assert_eq!(fact(vec![]).await, None, "an empty message says nothing");
+    }
 }

@@ -427,19 +427,21 @@ impl Watch {
         }
     }
 
-    /// Gives a fact to the core; the event, if it is to be journaled.
+    /// Gives a fact to the core; what is to be journaled of it.
     pub(super) fn take(&mut self, at: Moment, fact: Fact) -> Option<Event> {
         let call = self.call.as_mut()?;
         let event = Event { at, fact };
-        let mut taken = false;
         // What one event breaks must not take the whole call with it, nor the next start.
-        match catch_unwind(AssertUnwindSafe(|| call.apply(&event))) {
-            Ok(()) => taken = true,
-            Err(_) => tracing::error!(
-                room = self.room_name,
-                "an event could not be taken, the call goes on"
-            ),
-        }
+        let taken = match catch_unwind(AssertUnwindSafe(|| call.apply(&event))) {
+            Ok(taken) => taken.of(event),
+            Err(_) => {
+                tracing::error!(
+                    room = self.room_name,
+                    "an event could not be taken, the call goes on"
+                );
+                None
+            }
+        };
         if call.opted_out()
             && let Some(journal) = self.journal.take()
         {
@@ -456,7 +458,7 @@ impl Watch {
                 );
             }
         }
-        (taken && !call.opted_out()).then_some(event)
+        taken.filter(|_| !call.opted_out())
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -20,7 +20,7 @@ async fn a_phone_call_ends_as_a_signed_record() -> Result<()> {
     agent.hears(&caller.identity, "I want a table", WORD).await?;
     agent.says("it is booked", WORD).await?;
     agent.tells_usage().await?;
-    agent.publishes(&json!({"type": "outcomes", "successful": true})).await?;
+    agent.publishes(&json!({"type": "outcomes", "outcomes": {"successful": true}})).await?;
     caller.hangs_up().await?;
     let r = s.record().await?;
     assert_eq!(verdict(&r), ("completed", None));

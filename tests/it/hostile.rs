@@ -104,6 +104,34 @@ async fn a_caller_cannot_pass_for_an_agent() -> Result<()> {
     Ok(())
 }
 
+/// A caller can send without end; what nobody reads of it must not fill the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_of_a_caller_is_not_journaled() -> Result<()> {
+    let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true")];
+    let mut s = Scene::at(Venue::from_env().await?, &keep).await?;
+    let caller = s.web("mallory").await?;
+    let agent = s.agent().await?;
+    let marked = "not-to-be-stored";
+    for topic in ["call-history", "lk.transcription", "lk.agent.session", "lk.chat"] {
+        caller.tells(topic, marked).await?;
+        caller.packet(topic, marked.into()).await?;
+    }
+    caller.set("own", marked).await?;
+    caller.set("call.stage", marked).await?;
+    agent.publishes(&json!({"type": "stage", "stage": "after it"})).await?;
+    s.worker.logs("something published in the room was not taken").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(r["outcomes"]["final_stage"], "after it");
+    s.worker.stops().await?;
+    let kept =
+        s.worker.data.join("journals").join(format!("{}.jsonl", r["call_id"].as_str().unwrap()));
+    let journal = std::fs::read_to_string(kept)?;
+    assert!(journal.contains("after it") && journal.contains("mallory"), "{journal}");
+    assert!(!journal.contains(marked), "{journal}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_opted_out_is_neither_reported_nor_stored() -> Result<()> {
     let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true")];

@@ -146,7 +146,7 @@ fn typed_text_is_an_utterance_and_breaks_a_silence() {
     let mut t = Told::web_call();
     t.agent_says(1_000, 2_000, "hello");
     let text = "I prefer to type".to_owned();
-    t.fact(6_000, Fact::Chat { identity: "caller".into(), text });
+    t.fact(6_000, Fact::Chat { identity: "caller".into(), text, words: None });
     let m = t.ends(10_000).metrics;
     assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 4));
     assert_eq!(m.silence_count, 0);

@@ -5,7 +5,9 @@ mod endings;
 mod evidence;
 mod properties;
 mod published;
+mod rooms;
 mod tables;
+mod taken;
 
 use std::collections::BTreeMap;
 
@@ -55,9 +57,16 @@ impl Told {
 
     fn fact(&mut self, ms: i64, fact: Fact) -> &mut Self {
         let event = Event { at: at(ms), fact };
-        self.call.apply(&event);
+        let _ = self.call.apply(&event);
         self.events.push(event);
         self
+    }
+
+    /// What a journal has to hold of it.
+    fn taken(&mut self, ms: i64, fact: Fact) -> Option<Fact> {
+        let event = Event { at: at(ms), fact };
+        self.events.push(event.clone());
+        self.call.apply(&event).of(event).map(|e| e.fact)
     }
 
     fn joins(&mut self, ms: i64, who: &str, kind: Kind, attributes: &[(&str, &str)]) -> &mut Self {
@@ -185,6 +194,12 @@ impl Told {
         self.leaves(ms, "caller", LeaveReason::ClientInitiated);
         self.record()
     }
+}
+
+/// All that a call knows, but the problems.
+fn state(call: &mut Call) -> String {
+    call.take_problems();
+    format!("{call:?}")
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -270,7 +270,7 @@ fn who_ended_the_call_is_told_apart_from_how_it_went() {
         let settings = Settings { details: true, ..Settings::default() };
         let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
         let mut call = Call::new(room, settings);
-        t.events.iter().for_each(|e| call.apply(e));
+        t.events.iter().for_each(|e| drop(call.apply(e)));
         call.record().and_then(|r| r.details).map(|d| d.ended_by)
     };
     for (left, by) in [
