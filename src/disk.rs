@@ -2,6 +2,7 @@
 //! so that tests can make each of them fail.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -22,8 +23,27 @@ pub(crate) type Names = Box<dyn Iterator<Item = String> + Send>;
 
 /// Blocking: call it where blocking is allowed.
 pub(crate) trait Disk: Send + Sync {
-    /// Makes a folder for the worker's own user, and those above it.
-    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes one folder for the worker's own user; false if it is there already.
+    fn make_dir(&self, path: &Path) -> io::Result<bool>;
+    /// Makes a folder and those above it, so that a power cut loses none of them.
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        // A relative path of one name has a parent, too: the folder we are in.
+        let parent =
+            path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+        let made = match (self.make_dir(path), parent) {
+            (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
+                self.create_dir(parent)?;
+                self.make_dir(path)?
+            }
+            (made, _) => made?,
+        };
+        // One that is there may come of a run that died before this. Its parent need not be ours.
+        match parent.map(|parent| self.sync_dir(parent)) {
+            // A parent that may be written to and not read cannot be synced.
+            Some(Err(e)) if made && e.kind() != io::ErrorKind::PermissionDenied => Err(e),
+            _ => Ok(()),
+        }
+    }
     /// Writes a new file as a whole, and syncs it.
     fn write_synced(&self, path: &Path, body: &[u8]) -> io::Result<()>;
     /// Opens or makes a file, cut off after `len` bytes, to append to it.
@@ -55,12 +75,16 @@ pub(crate) trait DiskFile: Send {
 pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn make_dir(&self, path: &Path) -> io::Result<bool> {
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path)
+        match builder.create(path) {
+            Ok(()) => Ok(true),
+            // Not only where that is the error: above a mount that may not be written to it is another.
+            Err(_) if path.is_dir() => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn write_synced(&self, path: &Path, body: &[u8]) -> io::Result<()> {
@@ -97,8 +121,7 @@ impl Disk for RealDisk {
     }
 
     fn walk(&self, path: &Path) -> io::Result<Names> {
-        let names = fs::read_dir(path)?.map_while(Result::ok);
-        Ok(Box::new(names.filter_map(|e| e.file_name().into_string().ok())))
+        Ok(Box::new(names(fs::read_dir(path)?.map(|e| e.map(|e| e.file_name())))))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -113,6 +136,11 @@ impl Disk for RealDisk {
         let about = fs::metadata(path).ok()?;
         Some((about.modified().ok()?, about.len()))
     }
+}
+
+/// Passes over what cannot be read, and names that are not Unicode: none of them is ours.
+fn names(entries: impl Iterator<Item = io::Result<OsString>>) -> impl Iterator<Item = String> {
+    entries.filter_map(|name| name.ok()?.into_string().ok())
 }
 
 /// Journals and records hold personal data: only the worker's own user may look.
@@ -201,5 +229,63 @@ impl DiskHealth {
         if self.health.clear(who) {
             tracing::info!(folder = %self.folder.display(), for_the = who, "the disk works again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{memory::MemoryDisk, *};
+
+    #[test]
+    fn an_entry_that_cannot_be_read_does_not_end_the_walk() {
+        use std::os::unix::ffi::OsStringExt;
+        let bad = || Err(io::Error::other("a bad sector"));
+        let odd = OsString::from_vec(vec![0xff, 0xfe]);
+        let entries = [Ok("a".into()), bad(), Ok(odd), Ok("b".into()), bad(), Ok("c".into())];
+        assert_eq!(names(entries.into_iter()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_power_cut_loses_no_folder_that_was_created_and_nothing_in_it() {
+        let disk = MemoryDisk::default();
+        for dir in ["/var/lib/calls/live", "/var/lib/calls/pending", "data/live"] {
+            let dir = Path::new(dir);
+            disk.create_dir(dir).unwrap();
+            disk.create_dir(dir).unwrap();
+            disk.write_synced(&dir.join("a"), b"whole").unwrap();
+            disk.sync_dir(dir).unwrap();
+            for seed in 0..200 {
+                let after = disk.after_a_power_cut(seed);
+                let read = after.read(&dir.join("a")).ok();
+                assert_eq!(read.as_deref(), Some(&b"whole"[..]), "{}, cut {seed}", dir.display());
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_left_by_a_run_that_died_before_it_was_durable_is_made_so() {
+        let disk = MemoryDisk::default();
+        let dir = Path::new("/data");
+        assert!(disk.make_dir(dir).unwrap(), "and then it died");
+        let lost = |seed| disk.after_a_power_cut(seed).walk(dir).is_err();
+        assert!((0..40).any(lost), "the disk of the test loses nothing");
+        disk.create_dir(dir).unwrap();
+        assert!(!(0..40).any(lost));
+    }
+
+    #[test]
+    fn folders_of_the_real_disk_are_made_with_those_above_for_our_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("a/b/c");
+        RealDisk.create_dir(&dir).unwrap();
+        RealDisk.create_dir(&dir).unwrap();
+        for made in ["a", "a/b", "a/b/c"] {
+            let mode = fs::metadata(above.path().join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{made}");
+        }
+        fs::write(above.path().join("file"), "").unwrap();
+        assert!(RealDisk.create_dir(&above.path().join("file")).is_err());
+        assert!(RealDisk.create_dir(&above.path().join("file/d")).is_err());
     }
 }

@@ -32,8 +32,9 @@ use clap::Parser;
 /// The program: parses the command line and settings, and runs.
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    // A missing .env is as good as an empty one; of a broken one nothing below the mistake is read.
-    if let Err(e) = dotenvy::dotenv()
+    // Of the working folder alone: what lies above it may be anybody's. A missing .env is as good as
+    // an empty one; of a broken one nothing below the mistake is read.
+    if let Err(e) = dotenvy::from_path(".env")
         && !e.not_found()
     {
         complain(&format!(".env is not right: {e}"));

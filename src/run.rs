@@ -1,6 +1,12 @@
 //! Puts the parts together and runs them: `start` and `connect`.
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use livekit_api::services::room::RoomClient;
 use tokio::{
@@ -31,6 +37,10 @@ const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
 const POST_WITHIN: Duration = Duration::from_secs(10);
 /// After the last call, for its record to be posted; what is not stays sealed for the next start.
 const FLUSH_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a file that could not be read is read again, and when.
+const READ_AGAIN: usize = 4;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
@@ -200,18 +210,48 @@ fn parts(config: &Config) -> Option<Parts> {
 }
 
 /// The same as long as the data folder is: other workers tell us by it from what is left of us in a
-/// room. One that cannot be kept is as good for a run.
+/// room. One that cannot be kept is as good for a run. One that is there and cannot be read now is
+/// not written over: it is ours again at the next start.
 fn worker_id(disk: &dyn Disk, dir: &Path) -> String {
     let path = dir.join("worker-id");
-    let kept = disk.read(&path).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    if let Some(id) = kept.filter(|id| uuid::Uuid::try_parse(id.trim()).is_ok()) {
-        return id.trim().to_owned();
-    }
     let id = uuid::Uuid::new_v4().to_string();
-    if let Err(e) = disk.write(&path, id.as_bytes()) {
+    match read_patiently(disk, &path) {
+        Ok(kept) => {
+            let kept = String::from_utf8(kept).unwrap_or_default();
+            if uuid::Uuid::try_parse(kept.trim()).is_ok() {
+                return kept.trim().to_owned();
+            }
+            tracing::warn!(path = %path.display(), "the worker's id is none, another takes its place");
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => {
+            tracing::warn!(
+                path = %path.display(), error = %e,
+                "the worker's id cannot be read, another is used for this run: what an earlier run \
+                 left in rooms is taken for another worker until LiveKit removes it"
+            );
+            return id;
+        }
+    }
+    let kept = disk.write_synced(&path, id.as_bytes()).and_then(|()| disk.sync_dir(dir));
+    if let Err(e) = kept {
         tracing::warn!(error = %e, "the worker's id cannot be kept in the data folder");
     }
     id
+}
+
+/// Reads a file; an error may be over in a moment. Blocking: for the start.
+fn read_patiently(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let mut left = READ_AGAIN;
+    loop {
+        match disk.read(path) {
+            Err(e) if left > 0 && e.kind() != ErrorKind::NotFound => {
+                left -= 1;
+                std::thread::sleep(READ_AGAIN_AFTER);
+            }
+            read => return read,
+        }
+    }
 }
 
 /// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.
@@ -251,4 +291,58 @@ async fn flush(delivery: Delivery, sender: JoinHandle<()>) {
 
 fn millis(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::memory::MemoryDisk;
+
+    fn disk() -> (MemoryDisk, &'static Path, std::path::PathBuf) {
+        let (disk, dir) = (MemoryDisk::default(), Path::new("/data"));
+        disk.create_dir(dir).unwrap();
+        (disk, dir, dir.join("worker-id"))
+    }
+
+    #[test]
+    fn a_worker_keeps_its_id_through_starts_and_power_cuts() {
+        let (disk, dir, path) = disk();
+        let id = worker_id(&disk, dir);
+        assert_eq!(worker_id(&disk, dir), id);
+        for seed in 0..40 {
+            assert_eq!(worker_id(&disk.after_a_power_cut(seed), dir), id, "cut {seed}");
+        }
+        disk.write(&path, format!(" {id}\n").as_bytes()).unwrap();
+        assert_eq!(worker_id(&disk, dir), id, "as an editor leaves it");
+    }
+
+    #[test]
+    fn a_worker_whose_id_cannot_be_read_for_a_moment_has_it_all_the_same() {
+        let (disk, dir, _) = disk();
+        let id = worker_id(&disk, dir);
+        disk.fail_reads(READ_AGAIN as u64);
+        assert_eq!(worker_id(&disk, dir), id);
+    }
+
+    #[test]
+    fn a_worker_whose_id_cannot_be_read_has_another_for_this_run_only() {
+        let (disk, dir, _) = disk();
+        let id = worker_id(&disk, dir);
+        disk.fail_reads(u64::MAX);
+        let other = worker_id(&disk, dir);
+        assert!(other != id && uuid::Uuid::try_parse(&other).is_ok());
+        disk.fail_reads(0);
+        assert_eq!(worker_id(&disk, dir), id, "it was not written over");
+    }
+
+    #[test]
+    fn rubbish_in_the_place_of_an_id_is_replaced() {
+        for rubbish in [&b""[..], b"x", b"\xff\xfe", b"ac329949-ee7c-5bfc"] {
+            let (disk, dir, path) = disk();
+            disk.write(&path, rubbish).unwrap();
+            let id = worker_id(&disk, dir);
+            assert!(uuid::Uuid::try_parse(&id).is_ok());
+            assert_eq!(disk.read(&path).unwrap(), id.as_bytes());
+        }
+    }
 }

@@ -40,27 +40,30 @@ pub(crate) fn init(format: Option<LogFormat>) {
 
 /// A room's name as it may be logged: SIP rooms often carry the caller's number, of which only the
 /// last two digits are shown.
+///
+/// A number is enough digits, in any script, with anything between them but letters. Ids with as many
+/// digits in a row are masked too: better than one number that is not.
 pub(crate) fn masked(name: &str) -> String {
     /// Shorter runs of digits are dates, counters, ids.
     const NUMBER: usize = 7;
     let mut out = String::with_capacity(name.len());
-    let mut digits = String::new();
+    let mut digits: Vec<char> = vec![];
     // Digits, and what stands between the digits of a number as people write it.
     let mut run = String::new();
-    for c in name.chars().chain(['\n']) {
-        if c.is_ascii_digit() {
+    for c in name.chars().chain(['x']) {
+        if c.is_numeric() {
             digits.push(c);
             run.push(c);
             continue;
         }
-        if !digits.is_empty() && matches!(c, '-' | '.' | ' ' | '(' | ')' | '/') {
+        if !digits.is_empty() && !c.is_alphabetic() {
             run.push(c);
             continue;
         }
-        let rest = run.trim_end_matches(|c: char| !c.is_ascii_digit()).len();
+        let rest = run.trim_end_matches(|c: char| !c.is_numeric()).len();
         if digits.len() >= NUMBER && !is_date(&run[..rest]) {
             out.push('…');
-            out.push_str(&digits[digits.len() - 2..]);
+            out.extend(&digits[digits.len() - 2..]);
             out.push_str(&run[rest..]);
         } else {
             out.push_str(&run);
@@ -73,10 +76,18 @@ pub(crate) fn masked(name: &str) -> String {
     out
 }
 
-/// `2026-11-23`: eight digits, but nobody's number.
+/// `2026-11-23`, `2026_11_23`: eight digits, but nobody's number.
 fn is_date(text: &str) -> bool {
-    let parts: Vec<usize> = text.split('-').map(str::len).collect();
-    parts == [4, 2, 2]
+    ['-', '_'].into_iter().any(|between| {
+        let parts: Vec<&str> = text.split(between).collect();
+        let lengths: Vec<usize> = parts.iter().map(|p| p.len()).collect();
+        let numbers: Vec<u32> = parts.iter().filter_map(|p| p.parse().ok()).collect();
+        let &[year, month, day] = &numbers[..] else { return false };
+        lengths == [4, 2, 2]
+            && (1900..2200).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+    })
 }
 
 #[cfg(test)]
@@ -88,14 +99,56 @@ mod tests {
         for (name, shown) in [
             ("twilio-+15551234567-a1", "twilio-+…67-a1"),
             ("room-42", "room-42"),
-            ("2026-11-23", "2026-11-23"),
             ("call +1 (555) 123-4567 x", "call +…67 x"),
             ("+1-555-123-4567", "+…67"),
             ("a-12-b-34", "a-12-b-34"),
             ("15551234567", "…67"),
             ("", ""),
+            // Whatever stands between the digits.
+            ("call_1_555_123_4567", "call_…67"),
+            ("call_+1_(555)_123.4567_b", "call_+…67_b"),
+            ("1.555.123.4567", "…67"),
+            ("0155/51 23-45", "…45"),
+            ("1+555+123+4567", "…67"),
+            ("1,555:123;4567", "…67"),
+            ("1\u{2011}555\u{2013}123\u{a0}4567", "…67"),
+            ("1\u{200b}555\u{2060}1234567", "…67"),
+            ("1%20555%20123%204567", "…67"),
+            ("%2B15551234567", "%2B…67"),
+            ("sip:15551234567@10.0.0.1:5060", "sip:…60"),
+            ("sip:15551234567@example.com", "sip:…67@example.com"),
+            ("1️⃣5️⃣5️⃣5️⃣1️⃣2️⃣3️⃣", "…23\u{fe0f}\u{20e3}"),
+            ("room 15551234567 ", "room …67 "),
+            // Digits of other scripts.
+            ("call-１５５５１２３４５６７", "call-…６７"),
+            ("call-١٥٥٥١٢٣٤٥٦٧", "call-…٦٧"),
+            ("१५५५-१२३-४५६७", "…६७"),
+            // Letters end a number; what is left of it may be one.
+            ("555x1234567", "555x…67"),
+            ("1234567ext12", "…67ext12"),
+            ("123456a123456", "123456a123456"),
+            // Ids with as many digits.
+            ("ac329949-ee7c-5bfc-a27b-8c5f9e4ec98c", "ac329949-ee7c-5bfc-a27b-8c5f9e4ec98c"),
+            ("de305d54-7512-4313-9a54", "de305d…39a54"),
+            // Dates, and what only looks like one.
+            ("2026-11-23", "2026-11-23"),
+            ("2026_11_23", "2026_11_23"),
+            ("call-2026-11-23T07:24:20", "call-2026-11-23T07:24:20"),
+            ("5551-23-45", "…45"),
+            ("5551_23_45", "…45"),
+            ("2026-13-23", "…23"),
+            ("2026-11-32", "…32"),
+            ("2026-00-10", "…10"),
+            ("1899-12-31", "…31"),
+            ("2200-01-01", "…01"),
+            ("2026-11_23", "…23"),
+            ("2026.11.23", "…23"),
+            ("20261123", "…23"),
+            ("2026-11-23-15551234567", "…67"),
+            ("2026-1-123", "…23"),
+            ("026-11-23", "…23"),
         ] {
-            assert_eq!(masked(name), shown);
+            assert_eq!(masked(name), shown, "{name}");
         }
     }
 }

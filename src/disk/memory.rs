@@ -1,9 +1,10 @@
 //! A disk in memory for tests: every step can be made to fail, and it tells what a power cut could
 //! leave of it. What was not synced may be lost, in part or whole, and names that were changed
-//! without a sync of their folder may be changed or not, each by itself.
+//! without a sync of their folder may be changed or not, each by itself. A folder whose parent was
+//! not synced may be lost with all that is in it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -19,7 +20,8 @@ pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
 
 #[derive(Clone, Default)]
 struct State {
-    folders: BTreeSet<PathBuf>,
+    /// Those that were made, and whether a power cut leaves them.
+    folders: BTreeMap<PathBuf, bool>,
     names: BTreeMap<PathBuf, u64>,
     files: BTreeMap<u64, Content>,
     next: u64,
@@ -31,6 +33,8 @@ struct State {
     steps: u64,
     /// Which of them fail.
     fails: Fails,
+    /// So many reads fail from now on.
+    reads_fail: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,6 +72,10 @@ impl MemoryDisk {
         s.fails = fails;
     }
 
+    pub(crate) fn fail_reads(&self, times: u64) {
+        self.state().reads_fail = times;
+    }
+
     /// Steps since it was last told what to fail.
     pub(crate) fn steps(&self) -> u64 {
         self.state().steps
@@ -83,6 +91,15 @@ impl MemoryDisk {
                 apply(&mut names, change);
             }
         }
+        let lost: Vec<PathBuf> = s
+            .folders
+            .iter()
+            .filter(|(_, sure)| !**sure && dice.random())
+            .map(|(p, _)| p.clone())
+            .collect();
+        names.retain(|path, _| !lost.iter().any(|folder| path.starts_with(folder)));
+        s.folders.retain(|path, _| !lost.iter().any(|folder| path.starts_with(folder)));
+        s.folders.values_mut().for_each(|sure| *sure = true);
         for c in s.files.values_mut() {
             let kept = dice.random_range(c.synced..=c.all.len());
             c.all.truncate(kept);
@@ -91,7 +108,7 @@ impl MemoryDisk {
         s.sure.clone_from(&names);
         s.names = names;
         s.unsure.clear();
-        (s.steps, s.fails) = (0, Fails::None);
+        (s.steps, s.fails, s.reads_fail) = (0, Fails::None, 0);
         Self(Arc::new(Mutex::new(s)))
     }
 }
@@ -148,16 +165,28 @@ impl State {
     }
 }
 
+/// Always there: `/`, and the folder that relative paths begin in.
+fn is_root(path: &Path) -> bool {
+    path.parent().is_none() || path == Path::new(".")
+}
+
 fn missing() -> io::Error {
     io::Error::from(io::ErrorKind::NotFound)
 }
 
 impl Disk for MemoryDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn make_dir(&self, path: &Path) -> io::Result<bool> {
         let mut s = self.state();
         s.step()?;
-        s.folders.extend(path.ancestors().map(Path::to_owned));
-        Ok(())
+        if is_root(path) || s.folders.contains_key(path) {
+            return Ok(false);
+        }
+        let parent = path.parent().unwrap_or(path);
+        if !is_root(parent) && !s.folders.contains_key(parent) {
+            return Err(missing());
+        }
+        s.folders.insert(path.to_owned(), false);
+        Ok(true)
     }
 
     fn write_synced(&self, path: &Path, body: &[u8]) -> io::Result<()> {
@@ -191,7 +220,11 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let s = self.state();
+        let mut s = self.state();
+        if s.reads_fail > 0 {
+            s.reads_fail -= 1;
+            return Err(io::Error::other("cannot be read (a test)"));
+        }
         let id = s.names.get(path).ok_or_else(missing)?;
         Ok(s.files.get(id).map(|c| c.all.clone()).unwrap_or_default())
     }
@@ -216,19 +249,24 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut s = self.state();
         s.step()?;
         // Names of other folders become sure as well, as with one journal for all.
         let names = s.names.clone();
         s.sure = names;
         s.unsure.clear();
+        // But no folders: a test is to find a sync that is missing.
+        for (folder, sure) in &mut s.folders {
+            *sure |= folder.parent() == Some(path)
+                || is_root(path) && folder.parent().is_none_or(is_root);
+        }
         Ok(())
     }
 
     fn walk(&self, path: &Path) -> io::Result<Names> {
         let s = self.state();
-        if !s.folders.contains(path) {
+        if !s.folders.contains_key(path) {
             return Err(missing());
         }
         let inside = s.names.keys().filter(|p| p.parent() == Some(path));

@@ -74,6 +74,35 @@ async fn settings_are_read_from_dot_env_and_config_files() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_dot_env_of_a_folder_above_is_not_read() -> Result<()> {
+    let above = tempfile::tempdir()?;
+    let here = above.path().join("here");
+    std::fs::create_dir(&here)?;
+    std::fs::write(above.path().join(".env"), "CALL_HISTORY_ENDPOINT=nonsense\n")?;
+    let start = || Command::new(binary()).env_clear().current_dir(&here).output();
+    let out = start().await?;
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(78));
+    assert!(err.contains("CALL_HISTORY_ENDPOINT is missing"), "{err}");
+    // One that is here is read, or it is said that it cannot be.
+    for (content, wrong) in [("CALL_HISTORY_ENDPOINT=nonsense\n", "must be a URL"), ("=\n", ".env")]
+    {
+        std::fs::write(here.join(".env"), content)?;
+        let out = start().await?;
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(78));
+        assert!(err.contains(wrong), "{err}");
+    }
+    std::fs::remove_file(here.join(".env"))?;
+    std::fs::create_dir(here.join(".env"))?;
+    let out = start().await?;
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(78));
+    assert!(err.contains(".env is not right"), "a folder of that name: {err}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_wrong_secret_is_said_clearly_and_not_retried_in_a_hurry() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;
