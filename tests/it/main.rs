@@ -20,6 +20,7 @@ mod replay;
 mod schema;
 mod server_trouble;
 mod stopping;
+mod stress;
 mod wait;
 
 use std::{path::Path, time::Duration};
