@@ -13,12 +13,15 @@ mod details;
 mod discovery;
 mod fleet;
 mod hostile;
+mod losses;
 mod outbox;
 mod recovery;
 mod replay;
 mod schema;
 mod server_trouble;
 mod stopping;
+mod stress;
+mod wait;
 
 use std::{path::Path, time::Duration};
 

@@ -8,9 +8,11 @@
 //! | [`agent`] | a voice agent: states, transcripts, session feed, stages, outcomes |
 //! | [`endpoint`] | the operator's endpoint, which can misbehave |
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
+//! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock |
 
 pub mod agent;
 pub mod endpoint;
+pub mod faults;
 pub mod person;
 pub mod server;
 pub mod worker;

@@ -23,6 +23,8 @@ use crate::{endpoint::Endpoint, server::Venue};
 /// Names the layers by which a worker finds its calls.
 pub const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
 pub const JWT_SECRET: &str = "lab-secret-lab-secret-lab-secret";
+/// Clock ticks a second in `/proc/PID/stat` (`USER_HZ`): 100 on every Linux that is in use.
+const TICKS: u32 = 100;
 
 pub struct Worker {
     child: Child,
@@ -171,6 +173,27 @@ impl Worker {
 
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// CPU time that it has used so far, in the kernel and outside.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid().unwrap_or(0)))?;
+        // The name before it may hold anything, spaces and brackets too.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks = |n: usize| fields.get(n).and_then(|f| f.parse::<u32>().ok());
+        let ticks = ticks(11).zip(ticks(12)).map(|(user, kernel)| user + kernel);
+        Ok(Duration::from_secs(1) * ticks.context("no CPU time in stat")? / TICKS)
+    }
+
+    /// How many threads it has.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn threads(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/task", self.pid().unwrap_or(0)))?.count())
     }
 
     /// Sends a signal by its number.

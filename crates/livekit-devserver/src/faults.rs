@@ -96,6 +96,16 @@ impl Server {
         Ok(())
     }
 
+    /// For the next `n` jobs that a worker accepts its connection is cut, without a close frame, instead of
+    /// the assignment being sent. The job is lost; the worker may register anew.
+    ///
+    /// # Errors
+    /// The server is down.
+    pub fn lose_assignments(&self, n: u32) -> Result<(), FaultError> {
+        self.life()?.hub.lose_assignments(n);
+        Ok(())
+    }
+
     /// Forgets a participant as a failing node would: its connections die without a goodbye, the others are
     /// told that it left for `reason`.
     ///

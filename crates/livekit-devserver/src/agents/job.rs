@@ -180,6 +180,14 @@ async fn give(hub: Arc<Hub>, pool: PoolKey, mut job: lk::Job) {
                 state.ended_at = wall_ns();
                 return tracing::info!(job = job.id, worker, "job ended by its worker's answer");
             }
+            Ok(Ok(answer)) if answer.available && hub.loses_assignment() => {
+                hub.workers.with(&worker, |w| w.out.cut());
+                return tracing::info!(
+                    job = job.id,
+                    worker,
+                    "job lost with its worker's connection"
+                );
+            }
             Ok(Ok(answer)) if answer.available => return assign(&hub, &worker, job, &answer).await,
             Ok(Ok(_)) => tracing::debug!(job = job.id, worker, "job refused"),
         }

@@ -195,3 +195,20 @@ async fn offers_can_be_delayed_as_on_the_real_server() {
     worker.offer().await;
     assert!(start.elapsed() >= Duration::from_millis(200));
 }
+
+#[tokio::test]
+async fn an_assignment_can_be_lost_with_the_connection() {
+    let server = server().await;
+    let mut worker = Worker::register(&server, registration("bot")).await;
+    server.lose_assignments(1).unwrap();
+    dispatch(&server, "bot", "r").await;
+    let job = worker.offer().await;
+    worker.accept(&job, "agent").await;
+    // Nothing came before the end.
+    assert_eq!(tokio::time::timeout(PATIENCE, worker.next()).await.unwrap(), None);
+    until("it is forgotten", async || server.workers().is_empty().then_some(())).await;
+    // The next one is assigned as ever.
+    let mut again = Worker::register(&server, registration("bot")).await;
+    dispatch(&server, "bot", "r").await;
+    assert_eq!(again.take("agent").await.job.unwrap().room.unwrap().name, "r");
+}

@@ -1,0 +1,172 @@
+/* Faults of the machine under one program, loaded before its C library (LD_PRELOAD).
+ *
+ * In: two marks in the folder $FAULTS_DIR, looked at on every call, and $FAULTS_CLOCK_MS, read once.
+ *   hang   calls on files of the data folder do not return while it is there
+ *   full   what would write to such a file fails with ENOSPC while it is there
+ * The data folder is $CALL_HISTORY_DATA_DIR, an absolute path without links in it. Everything else is left
+ * alone: the program's sockets, its log, files elsewhere.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The C library's own, looked up once. */
+#define REAL(name)                                               \
+    ({                                                           \
+        static __typeof__(&name) own;                            \
+        own ? own : (own = (__typeof__(&name))dlsym(RTLD_NEXT, #name)); \
+    })
+
+/* ---- the disk -------------------------------------------------------------------------------- */
+
+static int is_set(const char *mark) {
+    const char *dir = getenv("FAULTS_DIR");
+    char path[PATH_MAX];
+    if (!dir || snprintf(path, sizeof path, "%s/%s", dir, mark) >= (int)sizeof path)
+        return 0;
+    int before = errno;
+    /* Not through the C library: its own calls may be ours. */
+    int there = syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0;
+    errno = before;
+    return there;
+}
+
+static int is_below_data(const char *path) {
+    const char *data = getenv("CALL_HISTORY_DATA_DIR");
+    size_t length = data ? strlen(data) : 0;
+    return length && path && !strncmp(path, data, length) &&
+           (path[length] == '/' || path[length] == '\0');
+}
+
+/* A file or a folder below the data folder. */
+static int is_data(int fd) {
+    char link[64], path[PATH_MAX];
+    int before = errno;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
+    errno = before;
+    if (length < 0)
+        return 0;
+    path[length] = '\0';
+    return is_below_data(path);
+}
+
+static void hang(void) {
+    struct timespec moment = {0, 20 * 1000 * 1000};
+    while (is_set("hang"))
+        syscall(SYS_nanosleep, &moment, NULL);
+}
+
+/* Whether a call that writes to this file is to fail; while the disk hangs it does not return. */
+static int fails(int fd) {
+    if (!is_data(fd))
+        return 0;
+    hang();
+    if (!is_set("full"))
+        return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
+static void look(const char *path) {
+    if (is_below_data(path))
+        hang();
+}
+
+int fsync(int fd) {
+    return fails(fd) ? -1 : REAL(fsync)(fd);
+}
+
+int fdatasync(int fd) {
+    return fails(fd) ? -1 : REAL(fdatasync)(fd);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    struct stat about;
+    /* Sockets and pipes are most of it. */
+    int is_file = !syscall(SYS_fstat, fd, &about) && S_ISREG(about.st_mode);
+    return is_file && fails(fd) ? -1 : REAL(write)(fd, bytes, count);
+}
+
+#define OPEN(name)                                    \
+    int name(const char *path, int flags, ...) {      \
+        va_list rest;                                 \
+        va_start(rest, flags);                        \
+        mode_t mode = va_arg(rest, mode_t);           \
+        va_end(rest);                                 \
+        look(path);                                   \
+        return REAL(name)(path, flags, mode);         \
+    }
+OPEN(open)
+OPEN(open64)
+
+int rename(const char *from, const char *to) {
+    look(from);
+    return REAL(rename)(from, to);
+}
+
+int unlink(const char *path) {
+    look(path);
+    return REAL(unlink)(path);
+}
+
+int statx(int dir, const char *restrict path, int flags, unsigned mask,
+          struct statx *restrict about) {
+    look(path);
+    return REAL(statx)(dir, path, flags, mask, about);
+}
+
+/* ---- the wall clock -------------------------------------------------------------------------- */
+
+static long long ahead_ms(void) {
+    static long long ahead;
+    static int known;
+    if (!known) {
+        const char *text = getenv("FAULTS_CLOCK_MS");
+        ahead = text ? atoll(text) : 0;
+        known = 1;
+    }
+    return ahead;
+}
+
+static void shift(time_t *seconds, long *nanoseconds) {
+    long long all = *seconds * 1000000000LL + *nanoseconds + ahead_ms() * 1000000LL;
+    *seconds = all / 1000000000LL;
+    *nanoseconds = all % 1000000000LL;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = REAL(clock_gettime)(clock, now);
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+        shift(&now->tv_sec, &now->tv_nsec);
+    return failed;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec exact;
+    if (clock_gettime(CLOCK_REALTIME, &exact))
+        return -1;
+    (void)zone;
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *out) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out)
+        *out = now.tv_sec;
+    return now.tv_sec;
+}

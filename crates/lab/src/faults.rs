@@ -1,0 +1,180 @@
+//! Faults of the machine under a worker: a disk that hangs or is full, a clock that is wrong.
+//!
+//! In: what fails, and when. Out: environment variables for a worker's start. They load a small C
+//! library (`faults.c`) before the program's own, which looks for two marks in a folder of ours.
+//! Only files of the worker's data folder are hit. Linux only, and `cc` must be there.
+
+use std::{fs, io, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+const SOURCE: &str = include_str!("faults.c");
+
+/// The faults of one worker, or of several that share them. They end with the folder, when this is
+/// dropped.
+pub struct Faults {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Faults {
+    /// None at first. Compiles the library, which takes a fraction of a second.
+    ///
+    /// # Errors
+    /// If it cannot be compiled.
+    pub fn new() -> Result<Self> {
+        let dir = TempDir::new()?;
+        let (source, library) = (dir.path().join("faults.c"), dir.path().join("faults.so"));
+        fs::write(&source, SOURCE)?;
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+        let out = cc.output().context("faults need a C compiler, cc")?;
+        if !out.status.success() {
+            bail!("faults.c cannot be compiled: {}", String::from_utf8_lossy(&out.stderr));
+        }
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let env = vec![
+            ("LD_PRELOAD".to_owned(), text(library)),
+            ("FAULTS_DIR".to_owned(), text(dir.path().to_owned())),
+        ];
+        Ok(Self { dir, env })
+    }
+
+    /// The wall clock of the worker is ahead of the machine's by this, behind it where negative.
+    #[must_use]
+    pub fn with_clock_ahead(mut self, ms: i64) -> Self {
+        self.env.push(("FAULTS_CLOCK_MS".to_owned(), ms.to_string()));
+        self
+    }
+
+    /// What the worker is to be started with.
+    pub fn env(&self) -> Vec<(&str, &str)> {
+        self.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
+    }
+
+    /// From now on nothing that touches the data folder returns; what hangs goes on when that is over.
+    ///
+    /// # Errors
+    /// If the mark cannot be set or taken away.
+    pub fn hang(&self, on: bool) -> Result<()> {
+        self.mark("hang", on)
+    }
+
+    /// From now on nothing can be written to the data folder.
+    ///
+    /// # Errors
+    /// If the mark cannot be set or taken away.
+    pub fn full(&self, on: bool) -> Result<()> {
+        self.mark("full", on)
+    }
+
+    fn mark(&self, name: &str, on: bool) -> Result<()> {
+        let path = self.dir.path().join(name);
+        if on {
+            return Ok(fs::write(path, "")?);
+        }
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{
+        path::Path,
+        process::Stdio,
+        thread,
+        time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    };
+
+    use super::*;
+
+    /// This test binary again, under the faults, for the one test that does nothing by itself.
+    fn under(faults: &Faults, data: &Path, what: &str) -> Command {
+        let mut c = Command::new(std::env::current_exe().unwrap());
+        c.args(["--exact", "faults::tests::what_a_program_does", "--nocapture"])
+            .envs(faults.env())
+            .env("CALL_HISTORY_DATA_DIR", data)
+            .env("DO", what)
+            .stdout(Stdio::piped());
+        c
+    }
+
+    fn said(out: &[u8]) -> String {
+        let text = String::from_utf8_lossy(out).into_owned();
+        text.lines().find_map(|l| l.split_once("said: ")).unwrap().1.to_owned()
+    }
+
+    /// What the standard library does goes through the C library's symbols, or nothing here works.
+    #[test]
+    #[allow(clippy::print_stdout)]
+    fn what_a_program_does() {
+        let Ok(what) = std::env::var("DO") else { return };
+        let data = PathBuf::from(std::env::var("CALL_HISTORY_DATA_DIR").unwrap());
+        let said = match what.as_str() {
+            "clock" => {
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string()
+            }
+            "elsewhere" => write(&data.parent().unwrap().join("elsewhere")),
+            _ => write(&data.join("file")),
+        };
+        println!("said: {said}");
+    }
+
+    fn write(path: &Path) -> String {
+        let written = fs::File::create(path).and_then(|mut file| {
+            io::Write::write_all(&mut file, b"x")?;
+            file.sync_all()
+        });
+        written.map_or_else(|e| format!("{:?}", e.kind()), |()| "written".to_owned())
+    }
+
+    fn folder() -> (TempDir, PathBuf) {
+        let dir = TempDir::new().unwrap();
+        let data = dir.path().join("data");
+        fs::create_dir(&data).unwrap();
+        (dir, data)
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_below_the_data_folder_and_all_elsewhere() {
+        let ((_dir, data), faults) = (folder(), Faults::new().unwrap());
+        let done = |what| said(&under(&faults, &data, what).output().unwrap().stdout);
+        assert_eq!(done("data"), "written");
+        faults.full(true).unwrap();
+        assert_eq!((done("data"), done("elsewhere")), ("StorageFull".into(), "written".into()));
+        faults.full(false).unwrap();
+        assert_eq!(done("data"), "written");
+    }
+
+    #[test]
+    fn a_disk_that_hangs_goes_on_when_that_is_over() {
+        let ((_dir, data), faults) = (folder(), Faults::new().unwrap());
+        faults.hang(true).unwrap();
+        let elsewhere = under(&faults, &data, "elsewhere").output().unwrap();
+        assert_eq!(said(&elsewhere.stdout), "written");
+        let hanging = under(&faults, &data, "data").spawn().unwrap();
+        let began = Instant::now();
+        thread::sleep(Duration::from_millis(700));
+        faults.hang(false).unwrap();
+        assert_eq!(said(&hanging.wait_with_output().unwrap().stdout), "written");
+        assert!(began.elapsed() >= Duration::from_millis(700));
+    }
+
+    #[test]
+    fn a_clock_is_as_wrong_as_it_is_told_to_be() {
+        let (_dir, data) = folder();
+        for ahead in [55_000, -600_000] {
+            let faults = Faults::new().unwrap().with_clock_ahead(ahead);
+            let out = under(&faults, &data, "clock").output().unwrap();
+            let said: i64 = said(&out.stdout).parse().unwrap();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+            let off = said - i64::try_from(now).unwrap() - ahead;
+            assert!((-10_000..=0).contains(&off), "{off} ms");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What once lost calls or wore the worker out: an assignment that never came, a flood from a
+//! caller, a full disk, ids that begin anew.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result};
+use lab::{endpoint::Answer, faults::Faults};
+use livekit::{DisconnectReason, prelude::RoomEvent};
+use livekit_devserver::Config;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    outbox::outbox,
+    wait::{bytes, eventually, logged_at, names, page_says, put_waiting},
+    *,
+};
+
+const LEFT: DisconnectReason = DisconnectReason::ClientInitiated;
+
+// ---- jobs ------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_assignment_was_lost_is_found_by_looking() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.venue.breakable()?.lose_assignments(1)?;
+    let caller = s.web_in(&s.room, "alice").await?;
+    let again = s.worker.logs_nth("registered", 2, POSTED).await?;
+    let joined = s.worker.logs("joined").await?;
+    assert_eq!(joined["by"], "reconciler");
+    let took = logged_at(&joined)? - logged_at(&again)?;
+    assert!(took < 3.0, "{took} s");
+    caller.leaves(LEFT).await?;
+    s.record().await?;
+    Ok(())
+}
+
+// ---- floods ----------------------------------------------------------------------------------
+
+/// Messages of a flood, and bytes of each. A control character takes six bytes in JSON.
+const MESSAGES: usize = 300;
+const MESSAGE: usize = 55_000;
+
+/// A caller sends more than anybody reads; the call goes on as if it had not, with a journal of at
+/// most this many bytes.
+async fn a_flood_is_nothing(topic: &str, as_texts: bool, most: u64) -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("mallory").await?;
+    let mut agent = s.agent().await?;
+    agent.says("before it", WORD).await?;
+    let junk = "\u{1}".repeat(MESSAGE);
+    for _ in 0..MESSAGES {
+        if as_texts {
+            caller.tells(topic, &junk).await?;
+        } else {
+            caller.packet(topic, junk.clone().into_bytes()).await?;
+        }
+    }
+    // The agent gets what the worker gets, at about the same time.
+    for n in 0..MESSAGES {
+        let seen = agent.person.sees(|e| match e {
+            RoomEvent::DataReceived { topic: Some(t), .. } if !as_texts => {
+                (t == topic).then_some(())
+            }
+            RoomEvent::TextStreamOpened { topic: t, .. } if as_texts => (t == topic).then_some(()),
+            _ => None,
+        });
+        seen.await.with_context(|| format!("only {n} of the flood arrived"))?;
+    }
+    // Until it has all gone through the worker, and then for good.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let before = s.worker.cpu_time()?;
+        sleep(Duration::from_secs(4)).await;
+        let used = s.worker.cpu_time()?.saturating_sub(before);
+        if used < Duration::from_secs(1) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "busy with nothing: {used:?} of 4 s");
+    }
+    let size = bytes(&s.worker, "live")?;
+    assert!(size <= most, "the journal has {size} bytes");
+    agent.says("and after it", WORD).await?;
+    caller.leaves(LEFT).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2);
+    let log = s.worker.log();
+    let given_up = |l: &&Value| l["message"].as_str().is_some_and(|m| m.contains("memory alone"));
+    assert_eq!(log.iter().find(given_up), None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_packets_from_a_caller_is_not_kept() -> Result<()> {
+    a_flood_is_nothing("call-history", false, 200_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_chat_from_a_caller_does_not_end_its_journal() -> Result<()> {
+    a_flood_is_nothing("lk.chat", true, 12_000_000).await
+}
+
+// ---- a full disk -----------------------------------------------------------------------------
+
+/// Calls on and over while the disk is full.
+const UNSEALED: usize = 5;
+
+/// Calls that a worker before this one left in the middle, in rooms that are gone.
+fn leave_behind(data: &std::path::Path, n: usize) -> Result<()> {
+    let live = data.join("live");
+    std::fs::create_dir_all(&live)?;
+    for _ in 0..n {
+        let sid = format!("RM_{}", uuid::Uuid::new_v4().simple());
+        let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("{sid}/0").as_bytes());
+        let journal = format!(
+            r#"{{"journal":1,"call_id":"{id}","room":{{"sid":"{sid}","name":"gone-{sid}"}},"ordinal":0}}
+{{"at":1795500000000,"what":"watching","server_behind_ms":0}}
+{{"at":1795500000000,"what":"joined","identity":"alice","sid":"PA_1","kind":"standard","name":"","metadata":"","attributes":{{}},"joined_at":1795500000000}}
+"#
+        );
+        std::fs::write(live.join(format!("{id}.jsonl")), journal)?;
+    }
+    Ok(())
+}
+
+/// That many calls begin, the disk fills up, and they end. Their ids.
+async fn end_on_a_full_disk(s: &mut Scene, faults: &Faults) -> Result<BTreeSet<String>> {
+    let mut callers = vec![];
+    for n in 0..UNSEALED {
+        let room = unique(&s.name);
+        callers.push((s.web_in(&room, &format!("caller-{n}")).await?, room));
+    }
+    s.worker.logs_nth("call started", UNSEALED, POSTED).await?;
+    faults.full(true)?;
+    let mut rooms = BTreeSet::new();
+    for (caller, room) in callers {
+        caller.leaves(LEFT).await?;
+        rooms.insert(room);
+    }
+    eventually("the ends of the calls", 2 * POSTED, async || {
+        let ended = s.worker.log().into_iter().filter(|l| {
+            l["message"] == "call ended" && l["room"].as_str().is_some_and(|r| rooms.contains(r))
+        });
+        let ids: BTreeSet<String> =
+            ended.filter_map(|l| Some(l["call_id"].as_str()?.to_owned())).collect();
+        Ok((ids.len() == UNSEALED).then_some(ids))
+    })
+    .await
+}
+
+async fn says_that_they_are_in_memory(s: &mut Scene) -> Result<()> {
+    let said = page_says(&mut s.worker, "only in memory", POSTED).await?;
+    let before = said.split("only in memory").next().unwrap_or("");
+    assert!(before.contains(&UNSEALED.to_string()), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_did_not_take_is_sent_when_all_is_well_again() -> Result<()> {
+    let faults = Faults::new()?;
+    let mut env = faults.env();
+    env.extend([("CALL_HISTORY_END_GRACE", "2.5"), ("CALL_HISTORY_MAX_CALLS", "2000")]);
+    let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &env).await?;
+    s.kill().await?;
+    s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 10_000));
+    // More than the sender holds in memory: of those on disk 1,500, and 500 of this run.
+    let data = s.worker.data.clone();
+    put_waiting(&data, 2_050, None)?;
+    leave_behind(&data, 550)?;
+    s.start_again().await?;
+    no_journal_is_left(&s).await?;
+    let ids = end_on_a_full_disk(&mut s, &faults).await?;
+    says_that_they_are_in_memory(&mut s).await?;
+    faults.full(false)?;
+    s.endpoint.is_well();
+    eventually("all of them are delivered", Duration::from_secs(60), async || {
+        let posts = s.endpoint.posts();
+        let taken: BTreeSet<&str> =
+            posts.iter().filter(|p| p.status == 200).map(|p| p.header("idempotency-key")).collect();
+        Ok(ids.iter().all(|id| taken.contains(id.as_str())).then_some(()))
+    })
+    .await?;
+    no_journal_is_left(&s).await
+}
+
+async fn no_journal_is_left(s: &Scene) -> Result<()> {
+    eventually("every journal is done with", 2 * POSTED, async || {
+        Ok(names(&s.worker, "live")?.is_empty().then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_with_a_worker_on_a_full_disk_is_said() -> Result<()> {
+    let faults = Faults::new()?;
+    let mut env = faults.env();
+    env.push(("CALL_HISTORY_END_GRACE", "2.5"));
+    let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &env).await?;
+    s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 10_000));
+    end_on_a_full_disk(&mut s, &faults).await?;
+    says_that_they_are_in_memory(&mut s).await?;
+    s.worker.signal(15).await?;
+    let lost = "records that could not be sealed on disk are lost";
+    let line = s.worker.logs_nth(lost, 1, 2 * POSTED).await?;
+    assert_eq!((&line["level"], &line["records"]), (&"ERROR".into(), &UNSEALED.into()));
+    assert!(s.worker.ends(POSTED).await?.success());
+    Ok(())
+}
+
+// ---- ids -------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_do_not_begin_anew_in_a_room_that_outlives_its_records_and_its_worker() -> Result<()> {
+    let config = Config { departure_timeout: Duration::from_secs(300), ..Config::default() };
+    let env = [("CALL_HISTORY_KEEP_SENT", "0"), ("CALL_HISTORY_END_GRACE", "2.5")];
+    let mut s = Scene::at(Venue::dev(config).await?, &env).await?;
+    let mut agent = None;
+    for calls in 1..=6 {
+        if calls == 4 {
+            s.worker.signal(15).await?;
+            // It may wait for the room's end for a while.
+            assert!(s.worker.ends(2 * POSTED).await?.success());
+            let (code, said, _) = outbox(&s, &["purge", "--sent", "--older-than", "0s"]).await?;
+            assert_eq!(code, 0, "{said}");
+            s.start_again().await?;
+        }
+        let caller = s.web_in(&s.room, &format!("caller-{calls}")).await?;
+        if agent.is_none() {
+            agent = Some(s.agent().await?);
+        }
+        let of_this_worker = if calls < 4 { calls } else { calls - 3 };
+        s.worker.logs_nth("call started", of_this_worker, POSTED).await?;
+        caller.leaves(LEFT).await?;
+        s.posts(calls).await?;
+    }
+    let posts = s.endpoint.posts();
+    let keys: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
+    assert_eq!((posts.len(), keys.len()), (6, 6), "{keys:?}");
+    Ok(())
+}

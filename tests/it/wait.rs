@@ -1,0 +1,93 @@
+//! Waiting for what is seen from outside only: files, the health page, what the kernel counts.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+/// Between looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Looks until there is something; fails with what was waited for.
+pub(super) async fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let until = Instant::now() + within;
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        assert!(Instant::now() < until, "{what}: not within {within:?}");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The names in a folder of the worker's data.
+pub(super) fn names(worker: &Worker, folder: &str) -> Result<Vec<String>> {
+    let dir = std::fs::read_dir(worker.data.join(folder))?;
+    // What is moved away meanwhile is not there.
+    Ok(dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// Bytes in a folder of the worker's data.
+pub(super) fn bytes(worker: &Worker, folder: &str) -> Result<u64> {
+    let dir = std::fs::read_dir(worker.data.join(folder))?.flatten();
+    Ok(dir.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum())
+}
+
+/// The health page as probes see it.
+pub(super) async fn page(worker: &mut Worker) -> Result<String> {
+    let addr = worker.health().await?;
+    Ok(reqwest::get(format!("http://{addr}/")).await?.text().await?)
+}
+
+/// Waits until the health page says something.
+pub(super) async fn page_says(worker: &mut Worker, text: &str, within: Duration) -> Result<String> {
+    let mut last = String::new();
+    let until = Instant::now() + within;
+    while Instant::now() < until {
+        last = page(worker).await?;
+        if last.contains(text) {
+            return Ok(last);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    panic!("the health page does not say {text:?} within {within:?}, but {last:?}")
+}
+
+/// When a line was logged, in seconds since the epoch, by the worker's clock.
+pub(super) fn logged_at(line: &Value) -> Result<f64> {
+    seconds(line["timestamp"].as_str().context("no timestamp")?)
+}
+
+/// Seconds since the epoch.
+pub(super) fn seconds(rfc3339: &str) -> Result<f64> {
+    let at = chrono::DateTime::parse_from_rfc3339(rfc3339)?;
+    Ok(at.timestamp_micros() as f64 / 1e6)
+}
+
+/// Puts records into `pending/` that nobody made: valid JSON of some call, no record of ours.
+/// `attempts`: what is told of each.
+pub(super) fn put_waiting(data: &Path, n: usize, attempts: Option<&Value>) -> Result<()> {
+    let pending = data.join("pending");
+    std::fs::create_dir_all(&pending)?;
+    for _ in 0..n {
+        let id = uuid::Uuid::new_v4().to_string();
+        let record = serde_json::json!({
+            "call_id": id,
+            "room_name": "waiting",
+            "phone_number": "",
+            "start_time": "2026-01-01T00:00:00.000Z",
+            "end_time": "2026-01-01T00:01:00.000Z",
+        });
+        std::fs::write(pending.join(format!("{id}.json")), record.to_string())?;
+        if let Some(attempts) = attempts {
+            std::fs::write(pending.join(format!("{id}.attempts")), attempts.to_string())?;
+        }
+    }
+    Ok(())
+}
