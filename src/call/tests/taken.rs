@@ -1,4 +1,4 @@
-//! What leaves no trace in a record leaves none in a journal (review H2): a participant can send
+//! What leaves no trace in a record leaves none in a journal: a participant can send
 //! without end.
 
 use super::*;
