@@ -2,6 +2,7 @@
 //!
 //! * While the endpoint answers, up to [`IN_FLIGHT`] are on their way: one of the new and one of the
 //!   backlog in turn, so that neither waits for the other. The newest of the new goes first.
+//! * Of the first records of a run one goes ahead, as the endpoint may be down.
 //! * A failure means that the endpoint may be down. From then on one record at a time probes for
 //!   all, each time another one, after a wait that doubles; the first that is taken opens the way
 //!   for all. A record that failed three times, or for which the endpoint asked for patience, waits by
@@ -93,8 +94,10 @@ pub(super) struct Failure {
 }
 
 impl Queue {
-    pub(super) fn new(more_on_disk: bool) -> Self {
-        Self { more_on_disk, ..Self::default() }
+    /// Nothing is known of the endpoint yet: one record goes first.
+    pub(super) fn new(more_on_disk: bool, now: Instant) -> Self {
+        let down = Down { failures: 0, probe_at: now, probe: None, asked_until: None };
+        Self { more_on_disk, down: Some(down), ..Self::default() }
     }
 
     /// A record was sealed.
@@ -158,7 +161,7 @@ impl Queue {
 
     /// The endpoint did not answer last time.
     pub(super) fn is_down(&self) -> bool {
-        self.down.is_some()
+        self.down.as_ref().is_some_and(|d| d.failures > 0)
     }
 
     /// When something is due, if nothing happens before.
@@ -317,6 +320,11 @@ mod tests {
         (0..n).map(|i| format!("old{i}")).collect()
     }
 
+    /// The queue of an endpoint that has answered.
+    fn answering(more_on_disk: bool) -> Queue {
+        Queue { down: None, ..Queue::new(more_on_disk, Instant::now()) }
+    }
+
     fn failure(attempts: u32, asked: Option<u64>) -> Failure {
         Failure { attempts, asked: asked.map(Duration::from_secs), dice: 1.0 }
     }
@@ -328,7 +336,7 @@ mod tests {
     #[test]
     fn new_records_and_the_backlog_go_in_turn_and_the_newest_first() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(4), true);
         for id in ["a", "b", "c"] {
             q.sealed(id.into(), now);
@@ -338,9 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn of_the_first_records_of_a_run_one_goes_ahead() {
+        let now = Instant::now();
+        let mut q = Queue::new(true, now);
+        q.found(ids(300), true);
+        assert!(!q.is_down(), "nothing is known");
+        assert_eq!(drain(&mut q, now), ["old0"]);
+        q.done("old0", true);
+        assert_eq!(drain(&mut q, now).len(), IN_FLIGHT);
+        let mut q = Queue::new(true, now);
+        q.found(ids(300), true);
+        q.next(now);
+        q.given_up("old0", failure(900, Some(60)), now);
+        assert!(q.is_down());
+        assert_eq!(q.due(), Some(now + Duration::from_secs(60)));
+        assert_eq!(drain(&mut q, now + Duration::from_secs(60)), ["old1"]);
+    }
+
+    #[test]
     fn only_so_many_are_on_their_way() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(100), true);
         assert_eq!(drain(&mut q, now).len(), IN_FLIGHT);
         q.done("old0", true);
@@ -350,7 +376,7 @@ mod tests {
     #[test]
     fn while_the_endpoint_is_down_one_record_after_the_other_probes_for_all() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(5), true);
         let first = q.next(now).unwrap();
         let wait = q.failed(first, failure(1, None), now);
@@ -370,7 +396,7 @@ mod tests {
     #[test]
     fn those_that_were_on_their_way_when_it_went_down_are_no_probes() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(16), true);
         for id in drain(&mut q, now) {
             q.failed(id, failure(1, None), now);
@@ -382,7 +408,7 @@ mod tests {
     #[test]
     fn a_record_that_only_the_endpoint_dislikes_holds_nobody_up() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(vec!["poison".into()], true);
         let poison = q.next(now).unwrap();
         q.failed(poison, failure(1, None), now);
@@ -406,7 +432,7 @@ mod tests {
     #[test]
     fn a_record_that_failed_often_is_not_tried_whenever_another_is_taken() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(1), true);
         let id = q.next(now).unwrap();
         q.failed(id, failure(7, None), now);
@@ -421,7 +447,7 @@ mod tests {
     #[test]
     fn a_new_record_is_tried_soon_however_long_the_endpoint_was_down() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(1), true);
         for n in 1..12 {
             let id = q.next(now).unwrap();
@@ -438,7 +464,7 @@ mod tests {
     #[test]
     fn every_new_record_is_tried_soon_also_while_a_probe_hangs() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(2), true);
         let first = q.next(now).unwrap();
         q.failed(first, failure(1, None), now);
@@ -464,7 +490,7 @@ mod tests {
     #[test]
     fn patience_that_was_asked_for_once_ends_with_its_time() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(1), true);
         let id = q.next(now).unwrap();
         q.failed(id, failure(1, Some(1)), now);
@@ -492,7 +518,7 @@ mod tests {
     #[test]
     fn a_new_record_goes_at_once_where_the_patience_is_over() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(1), true);
         let id = q.next(now).unwrap();
         // A date that has passed.
@@ -505,7 +531,7 @@ mod tests {
     #[test]
     fn what_is_given_up_is_a_failure_of_the_endpoint_like_any_other() {
         let mut now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(300), true);
         let first = drain(&mut q, now);
         assert_eq!(first.len(), IN_FLIGHT);
@@ -521,7 +547,7 @@ mod tests {
     #[test]
     fn what_is_not_on_the_disk_is_held_however_many_wait() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         for n in 0..3_000 {
             q.sealed(format!("sealed{n}"), now);
         }
@@ -536,7 +562,7 @@ mod tests {
     #[test]
     fn a_record_that_is_asked_about_again_waits_by_itself() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(2), true);
         let id = q.next(now).unwrap();
         q.failed(id, failure(1, None), now);
@@ -552,7 +578,7 @@ mod tests {
     #[test]
     fn what_did_not_fit_is_looked_for_again() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(1_400), false);
         for n in 0..700 {
             q.sealed(format!("new{n}"), now);
@@ -566,7 +592,7 @@ mod tests {
     #[test]
     fn patience_that_is_asked_for_is_given() {
         let now = Instant::now();
-        let mut q = Queue::new(true);
+        let mut q = answering(true);
         q.found(ids(1), true);
         let id = q.next(now).unwrap();
         q.failed(id, failure(1, Some(40)), now);
@@ -575,7 +601,7 @@ mod tests {
 
     #[test]
     fn memory_does_not_depend_on_the_backlog() {
-        let mut q = Queue::new(false);
+        let mut q = answering(false);
         for n in 0..100_000 {
             q.sealed(format!("id{n}"), Instant::now());
         }
@@ -594,7 +620,7 @@ mod tests {
             dice in 0.0f64..1.0,
         ) {
             let mut now = Instant::now();
-            let mut q = Queue::new(true);
+            let mut q = answering(true);
             let mut disk: HashSet<String> = ids(old).into_iter().collect();
             let mut answers = answers.into_iter();
             let mut on_way: Vec<String> = vec![];

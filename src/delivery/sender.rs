@@ -165,7 +165,7 @@ impl Sender {
         Self {
             post,
             health,
-            queue: Queue::new(true),
+            queue: Queue::new(true, Instant::now()),
             walk: None,
             running: JoinMap::new(),
             list_at: None,
