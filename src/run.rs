@@ -21,6 +21,7 @@ use crate::{
     call::{Settings, event::Discovery},
     config::{Config, loggable},
     delivery::{self, Delivery, Level, Outbox, Target},
+    descriptors,
     disk::{Disk, DiskHealth, Lock, RealDisk},
     health::Health,
     journal::{self, Journals, LeftBehind},
@@ -43,6 +44,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
+    descriptors::warn_if_few(config.max_calls);
     let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
     let Parts { observers, delivery, sender, health, left, _lock } = parts;
     let journals = observers.journals.clone();
@@ -65,6 +67,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    tokio::spawn(descriptors::watch(health.clone()));
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let worker = Worker {
         config: Arc::new(config),

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     call::{CallHistory, Moment},
     config::{Secret, loggable},
+    descriptors,
     journal::CallJournal,
 };
 
@@ -536,5 +537,5 @@ fn causes(e: &reqwest::Error) -> String {
         text.push_str(&s.to_string());
         source = s.source();
     }
-    text
+    descriptors::explain(text)
 }

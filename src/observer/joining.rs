@@ -17,6 +17,7 @@ use crate::{
         Call, Fact, Moment, Phase, RoomFacts,
         event::{Kind, LeaveReason},
     },
+    descriptors,
     journal::LeftBehind,
     stop::Stop,
 };
@@ -40,6 +41,16 @@ enum NoJoin {
     Stopped,
     /// To be tried again.
     Failed(String),
+}
+
+impl NoJoin {
+    /// The SDK does not say that there are no file descriptors.
+    fn explained(self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(descriptors::explain(error)),
+            other => other,
+        }
+    }
 }
 
 /// Another worker observes a later call of the room: ours is over.
@@ -171,7 +182,7 @@ impl Watch {
             }
         };
         tokio::select! {
-            done = attempt => done,
+            done = attempt => done.map_err(NoJoin::explained),
             // A sender that is gone means that the process ends.
             _ = stop.wait_for(|s| *s == Stop::Now) => Err(NoJoin::Stopped),
         }

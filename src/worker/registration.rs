@@ -16,7 +16,7 @@ use super::{
     reconcile::Ask,
     rooms::Rooms,
 };
-use crate::{config::Config, stop::Stop};
+use crate::{config::Config, descriptors, stop::Stop};
 
 /// A registration that lasted this long was a good one.
 const STEADY: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Registration {
                     let wait = backoff.next(rand::random());
                     tracing::warn!(
                         url,
-                        error = why,
+                        error = descriptors::explain(why.clone()),
                         retry_in_ms = millis(wait),
                         "not registered with LiveKit; calls that are on go on"
                     );

@@ -14,6 +14,7 @@ mod discovery;
 mod fleet;
 mod hostile;
 mod outbox;
+mod port;
 mod recovery;
 mod replay;
 mod schema;
