@@ -12,6 +12,7 @@ mod cli;
 mod clock;
 mod config;
 mod delivery;
+mod descriptors;
 mod disk;
 mod health;
 mod journal;

@@ -22,6 +22,7 @@ use crate::{
     clock::WallClock,
     config::{Config, loggable},
     delivery::{self, Delivery, Level, Ordinals, Outbox, Store, Target},
+    descriptors,
     disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk},
     health::Health,
     journal::{self, Journals, LeftBehind},
@@ -44,6 +45,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
+    descriptors::warn_if_few(config.max_calls);
     let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
     let Parts { observers, delivery, sender, health, left, _lock } = parts;
     let journals = observers.journals.clone();
@@ -66,6 +68,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    tokio::spawn(descriptors::watch(health.clone()));
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let worker = Worker {
         config: Arc::new(config),

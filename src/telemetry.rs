@@ -11,7 +11,7 @@ use crate::config::LogFormat;
 
 /// What is shown unless `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "warn,call_history=info,livekit=off,livekit_signaling=off,\
-    livekit_data_stream=off,livekit_datatrack=off,libwebrtc=off,str0m=off";
+    livekit_data_stream=off,livekit_datatrack=off,libwebrtc=off,str0m=off,os_info=off";
 
 /// Starts logging; to be called once.
 pub(crate) fn init(format: Option<LogFormat>) {

@@ -1,9 +1,13 @@
 //! The one port of the worker: `GET /` for probes, `GET /worker` for people, as other LiveKit agents
 //! have them, and `POST /webhook` for LiveKit.
 
+mod port;
 mod webhook;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -19,6 +23,8 @@ pub(crate) use webhook::Webhook;
 
 /// A short loss of the connection to LiveKit is not an illness.
 const AWAY_FOR: Duration = Duration::from_secs(15);
+/// Between one line about what [`Seldom`] is for and the next.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// What it shows, and to whom it passes on what it is told.
 #[derive(Clone)]
@@ -55,14 +61,30 @@ pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
         .webhook
         .clone()
         .map(|webhook| Router::new().route("/webhook", post(webhook::receive)).with_state(webhook));
+    let health = page.health.clone();
     let app = Router::new().route("/", get(state)).route("/worker", get(info)).with_state(page);
     let app = app.merge(hook.unwrap_or_default());
-    tokio::spawn(async move {
-        if let Err(e) = axum::serve(listener, app).await {
-            tracing::error!(error = %e, "health page ended");
-        }
-    });
+    tokio::spawn(port::serve(listener, app, health));
     Ok(())
+}
+
+/// For what anybody can make happen: one line a minute in the log, and how many times it stands for.
+#[derive(Debug, Default)]
+struct Seldom {
+    said: Option<Instant>,
+    times: u64,
+}
+
+impl Seldom {
+    /// It happened: how often since the last line, if it is time for the next.
+    fn due(&mut self) -> Option<u64> {
+        self.times += 1;
+        if self.said.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return None;
+        }
+        self.said = Some(Instant::now());
+        Some(std::mem::take(&mut self.times))
+    }
 }
 
 /// 200 also with a warning: a restart would not mend a disk, and loses what is only in memory.

@@ -7,7 +7,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -25,6 +25,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::Seldom;
 use crate::{config::LiveKit, telemetry::masked, worker::Ask};
 
 /// Bytes: a room's and a participant's metadata are 512 KiB each.
@@ -32,8 +33,6 @@ const MAX_BODY: usize = 2 * 1024 * 1024;
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Bodies that are read at the same time; LiveKit sends ten.
 const AT_ONCE: usize = 32;
-/// Between one word in the log about refused requests and the next.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(crate) struct Webhook {
@@ -41,7 +40,7 @@ pub(crate) struct Webhook {
     receiver: WebhookReceiver,
     asks: mpsc::Sender<Ask>,
     places: Arc<Semaphore>,
-    complained: Arc<Mutex<Option<Instant>>>,
+    refused: Arc<Mutex<Seldom>>,
 }
 
 impl Webhook {
@@ -53,7 +52,7 @@ impl Webhook {
             verifier,
             asks,
             places: Arc::new(Semaphore::new(AT_ONCE)),
-            complained: Arc::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -91,11 +90,11 @@ impl Webhook {
     }
 
     fn refuse(&self, error: &str) -> StatusCode {
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            *complained = Some(Instant::now());
+        let due = self.refused.lock().unwrap_or_else(PoisonError::into_inner).due();
+        if let Some(times) = due {
             tracing::warn!(
                 error,
+                times,
                 "a webhook was refused; LiveKit's webhook.api_key must be LIVEKIT_API_KEY"
             );
         }

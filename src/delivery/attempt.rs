@@ -15,7 +15,7 @@ use super::{
     token::{self, Subject},
     unsealed::Unsealed,
 };
-use crate::{clock::WallClock, config::Secret, disk::DiskWork};
+use crate::{clock::WallClock, config::Secret, descriptors, disk::DiskWork};
 
 /// Where and how records are posted.
 pub(crate) struct Target {
@@ -265,5 +265,5 @@ fn causes(e: &reqwest::Error) -> String {
         text.push_str(&s.to_string());
         source = s.source();
     }
-    text
+    descriptors::explain(text)
 }

@@ -17,6 +17,7 @@ use crate::{
         Call, Fact, Moment, Phase, RoomFacts,
         event::{Kind, LeaveReason},
     },
+    descriptors,
     journal::LeftBehind,
 };
 
@@ -39,6 +40,16 @@ enum NoJoin {
     Stopped,
     /// To be tried again.
     Failed(String),
+}
+
+impl NoJoin {
+    /// The SDK does not say that there are no file descriptors.
+    fn explained(self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(descriptors::explain(error)),
+            other => other,
+        }
+    }
 }
 
 /// Another worker observes a later call of the room: ours is over.
@@ -173,7 +184,7 @@ impl Watch {
             }
         };
         tokio::select! {
-            done = attempt => done,
+            done = attempt => done.map_err(NoJoin::explained),
             () = stop.ending() => Err(NoJoin::Stopped),
         }
     }

@@ -16,7 +16,7 @@ use super::{
     reconcile::Ask,
     rooms::Rooms,
 };
-use crate::{clock::WallClock, config::Config, health::Health, stop::Stop};
+use crate::{clock::WallClock, config::Config, descriptors, health::Health, stop::Stop};
 
 /// What the health page calls refused credentials.
 const KEYS: &str = "keys";
@@ -84,7 +84,7 @@ impl Registration {
                     let wait = backoff.next(rand::random());
                     tracing::warn!(
                         url,
-                        error = why,
+                        error = descriptors::explain(why.clone()),
                         retry_in_ms = millis(wait),
                         "not registered with LiveKit; calls that are on go on"
                     );

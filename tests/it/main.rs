@@ -15,6 +15,7 @@ mod fleet;
 mod hostile;
 mod losses;
 mod outbox;
+mod port;
 mod recovery;
 mod replay;
 mod schema;

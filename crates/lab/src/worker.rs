@@ -43,6 +43,8 @@ pub struct Setup<'a> {
     pub data: Option<PathBuf>,
     /// Files in its working directory: path and content.
     pub files: Vec<(String, String)>,
+    /// The most file descriptors that it may have; as many as this process if `None`.
+    pub descriptors: Option<u64>,
 }
 
 impl<'a> Setup<'a> {
@@ -59,7 +61,7 @@ impl<'a> Setup<'a> {
             ("JWT_SECRET", JWT_SECRET),
         ];
         let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let setup = Self { binary, args: &[], env, data: None, files: vec![] };
+        let setup = Self { binary, args: &[], env, data: None, files: vec![], descriptors: None };
         // On somebody else's server there are rooms of other tests.
         if venue.dev.is_some() {
             setup
@@ -87,7 +89,17 @@ impl Worker {
             std::fs::create_dir_all(path.parent().unwrap_or(dir.path()))?;
             std::fs::write(path, content)?;
         }
-        let mut child = Command::new(setup.binary)
+        let mut command = match setup.descriptors {
+            None => Command::new(setup.binary),
+            // Both limits: the worker raises the soft one.
+            Some(n) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {n} && exec \"$0\" \"$@\"")]);
+                shell.arg(setup.binary);
+                shell
+            }
+        };
+        let mut child = command
             .args(setup.args)
             .env_clear()
             .envs(setup.env)

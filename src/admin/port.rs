@@ -1,0 +1,219 @@
+//! Serves the port's connections: so many at most, and each has to get on with its request.
+//!
+//! The port may be open to others, and calls miss the file descriptors that its connections hold.
+//! So one that asks nothing is closed after seconds, and one beyond the bounds at once.
+
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    net::{IpAddr, Ipv6Addr},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::Seldom;
+use crate::{descriptors, health::Health};
+
+/// For a request's head. hyper's timer starts when it begins to wait for one, so a kept connection
+/// may idle as long; who has it closed under a request (LiveKit's webhooks come so) asks again.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// From one request to the next, or to the end: for body, answer, and the wait in between.
+const REQUEST_WITHIN: Duration = Duration::from_secs(15);
+/// Bytes of a head at most; LiveKit's token in it is some hundred.
+const HEAD_BYTES: usize = 16 * 1024;
+/// After a connection could not be accepted: trying at once would fail at once.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    all: usize,
+    /// Of one address.
+    each: usize,
+}
+
+impl Bounds {
+    /// A quarter of the descriptors that the process may have, which calls need more.
+    fn of(descriptors: Option<u64>) -> Self {
+        let quarter = descriptors.and_then(|n| usize::try_from(n / 4).ok()).unwrap_or(usize::MAX);
+        let all = quarter.clamp(8, 256);
+        Self { all, each: (all / 4).max(4) }
+    }
+}
+
+/// Serves as long as it is polled.
+pub(super) async fn serve(listener: TcpListener, app: Router, health: Health) {
+    let places = Places::new(Bounds::of(descriptors::limit()));
+    let mut failed = Seldom::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                if let Some(place) = places.take(from.ip()) {
+                    tokio::spawn(connection(stream, app.clone(), place));
+                }
+            }
+            // It was closed before it was taken.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                ) => {}
+            Err(e) => {
+                if !descriptors::are_missing(&e, &health)
+                    && let Some(times) = failed.due()
+                {
+                    tracing::warn!(error = %e, times, "the port cannot take connections");
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection, until it ends or does not get on.
+async fn connection(stream: TcpStream, app: Router, _place: Place) {
+    let (asked, mut asks) = watch::channel(());
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |request| {
+        asked.send_replace(());
+        app.call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    loop {
+        tokio::select! {
+            // An error is the client's: it went, was too slow, or speaks no HTTP.
+            _ = &mut served => return,
+            next = timeout(REQUEST_WITHIN, asks.changed()) => if next.is_err() { return },
+        }
+    }
+}
+
+/// Who has a connection, and whether there may be another.
+struct Places {
+    bounds: Bounds,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by: HashMap<IpAddr, usize>,
+    refused: Seldom,
+}
+
+/// Held as long as its connection is open.
+struct Place {
+    taken: Arc<Mutex<Taken>>,
+    by: IpAddr,
+}
+
+impl Places {
+    fn new(bounds: Bounds) -> Self {
+        Self { bounds, taken: Arc::default() }
+    }
+
+    /// `None` if there are too many.
+    fn take(&self, from: IpAddr) -> Option<Place> {
+        let by = owner(from);
+        let mut taken = lock(&self.taken);
+        let of_this = taken.by.get(&by).copied().unwrap_or(0);
+        if taken.all >= self.bounds.all || of_this >= self.bounds.each {
+            if let Some(closed) = taken.refused.due() {
+                tracing::warn!(
+                    %from,
+                    closed,
+                    open = taken.all,
+                    "connections to the port are closed at once: too many are open"
+                );
+            }
+            return None;
+        }
+        taken.all += 1;
+        taken.by.insert(by, of_this + 1);
+        Some(Place { taken: self.taken.clone(), by })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        taken.all -= 1;
+        match taken.by.get_mut(&self.by) {
+            Some(n) if *n > 1 => *n -= 1,
+            _ => {
+                taken.by.remove(&self.by);
+            }
+        }
+    }
+}
+
+fn lock(taken: &Mutex<Taken>) -> std::sync::MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whoever has one address of IPv6 has its network of 64 bits.
+fn owner(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_address_has_more_than_its_share_and_all_have_no_more_than_there_is() {
+        let places = Places::new(Bounds { all: 3, each: 2 });
+        let a = [places.take(ip("192.0.2.1")), places.take(ip("::ffff:192.0.2.1"))];
+        assert!(a.iter().all(Option::is_some));
+        assert!(places.take(ip("192.0.2.1")).is_none(), "its share is used up");
+        let b = places.take(ip("192.0.2.2"));
+        assert!(b.is_some());
+        assert!(places.take(ip("192.0.2.3")).is_none(), "there is no place");
+        drop(a);
+        let c: Vec<_> = (1..=3).map(|n| places.take(ip(&format!("2001:db8::{n}")))).collect();
+        assert_eq!(c.iter().flatten().count(), 2, "one network is one address");
+        drop((b, c));
+        assert!(lock(&places.taken).by.is_empty() && lock(&places.taken).all == 0);
+    }
+
+    #[test]
+    fn a_process_with_few_descriptors_keeps_most_of_them_for_calls() {
+        for (descriptors, all, each) in [
+            (None, 256, 64),
+            (Some(u64::MAX), 256, 64),
+            (Some(1024), 256, 64),
+            (Some(256), 64, 16),
+            (Some(20), 8, 4),
+        ] {
+            assert_eq!(Bounds::of(descriptors), Bounds { all, each });
+        }
+    }
+}
