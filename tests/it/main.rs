@@ -6,6 +6,7 @@
 
 mod calls;
 mod chaos;
+mod clock;
 mod command_line;
 mod connection;
 mod delivery;

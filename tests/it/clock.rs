@@ -1,0 +1,115 @@
+//! Whose clock is right: the worker's machine may be wrong, and a join may take long.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lab::{faults::Faults, worker::JWT_SECRET};
+use livekit::DisconnectReason;
+use livekit_devserver::Config;
+
+use super::{
+    wait::{page_says, seconds},
+    *,
+};
+
+const LEFT: DisconnectReason = DisconnectReason::ClientInitiated;
+const DIFFERS: &str = "this machine's clock differs from LiveKit's";
+
+/// The test's own clock, in seconds since the epoch.
+fn now() -> f64 {
+    chrono::Utc::now().timestamp_micros() as f64 / 1e6
+}
+
+fn time(record: &Value, which: &str) -> Result<f64> {
+    seconds(record[which].as_str().with_context(|| format!("no {which}"))?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
+    // Without UDP a join takes 2 s longer.
+    let config = Config { udp: false, ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
+    let caller = s.web("alice").await?;
+    s.worker.logs("call started").await?;
+    let there = s.venue.rooms().list_participants(&s.room).await?;
+    let alice = there.iter().find(|p| p.identity == "alice").context("alice is not listed")?;
+    let joined_at = alice.joined_at_ms as f64 / 1e3;
+    caller.leaves(LEFT).await?;
+    let r = s.record().await?;
+    let off = time(&r, "start_time")? - joined_at;
+    assert!(off.abs() < 0.3, "the record begins {off} s after its caller joined");
+    Ok(())
+}
+
+/// A worker whose clock is ahead by this: it says so, and its record is right all the same.
+async fn a_wrong_clock_is_said_and_put_right(ahead_ms: i64) -> Result<()> {
+    let faults = Faults::new()?.with_clock_ahead(ahead_ms);
+    // The leave of one who publishes no track is told at the end of a batch.
+    let config = Config { batch_interval: Duration::from_millis(200), ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &faults.env()).await?;
+    let caller = s.web_in(&s.room, "alice").await?;
+    let began = now();
+    s.worker.logs("call started").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    caller.leaves(LEFT).await?;
+    let ended = now();
+    let posts = s.posts(1).await?;
+    let (r, posted) = (posts[0].record()?, now() - posts[0].at.elapsed().as_secs_f64());
+    let (start, end) = (time(&r, "start_time")? - began, time(&r, "end_time")? - ended);
+    assert!(start.abs() < 1.0 && end.abs() < 1.0, "off by {start} s and {end} s");
+    assert_eq!(verdict(&r), ("completed", None));
+    let claims = posts[0].check_signature(JWT_SECRET)?;
+    let minted = claims.iat as f64 - posted;
+    assert!(minted.abs() < 5.0, "the token is off by {minted} s");
+    page_says(&mut s.worker, "clock", POSTED).await?;
+    let log = s.worker.log();
+    let said: Vec<&Value> = log.iter().filter(|l| l["message"] == DIFFERS).collect();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert_eq!(said[0]["level"], "WARN");
+    let ahead = said[0]["ahead_s"].as_f64().context("ahead_s is no number")?;
+    let off = ahead - ahead_ms as f64 / 1e3;
+    assert!(off.abs() < 2.0, "ahead by {ahead} s, as it says");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_is_said_and_bends_no_record() -> Result<()> {
+    a_wrong_clock_is_said_and_put_right(55_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_is_said_and_bends_no_record() -> Result<()> {
+    a_wrong_clock_is_said_and_put_right(-600_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_right_is_not_spoken_of() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let caller = s.web("alice").await?;
+    caller.leaves(LEFT).await?;
+    s.record().await?;
+    assert!(!s.worker.log().iter().any(|l| l["message"] == DIFFERS));
+    assert_eq!(wait::page(&mut s.worker).await?, "OK");
+    Ok(())
+}
+
+/// LiveKit believes no token that begins more than a minute from now, and says only that it is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_refused_for_the_clock_is_said_to_be() -> Result<()> {
+    let faults = Faults::new()?.with_clock_ahead(600_000);
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let endpoint = Endpoint::start().await?;
+    let mut setup = Setup::new(binary(), &venue, &endpoint, "w");
+    for (key, value) in faults.env() {
+        setup = setup.with(key, value);
+    }
+    let mut worker = Worker::start(setup)?;
+    let refused = "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and LIVEKIT_API_SECRET \
+                   to a pair the server knows";
+    let line = worker.logs_nth(refused, 1, POSTED).await?;
+    assert_eq!(line["level"], "ERROR");
+    let ahead = line["clock_ahead_s"].as_f64().with_context(|| format!("no clock in {line}"))?;
+    assert!((ahead - 600.0).abs() < 2.0, "{line}");
+    worker.stops().await
+}
