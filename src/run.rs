@@ -68,6 +68,8 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    // Nothing waits for it: it is done before the first call, or the first call does it.
+    drop(tokio::task::spawn_blocking(observer::make_ready));
     tokio::spawn(descriptors::watch(health.clone()));
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let worker = Worker {
