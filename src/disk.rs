@@ -181,9 +181,13 @@ impl Lock {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self(file)),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_AGAIN),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(LOCK_AGAIN)
+                }
                 Err(TryLockError::WouldBlock) => {
-                    return Err("another call-history uses it; each needs a folder of its own".into());
+                    return Err(
+                        "another call-history uses it; each needs a folder of its own".into()
+                    );
                 }
                 Err(TryLockError::Error(e)) => return Err(format!("it cannot be locked: {e}")),
             }

@@ -8,7 +8,7 @@ use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv6Addr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -168,8 +169,8 @@ impl Drop for Place {
     }
 }
 
-fn lock(taken: &Mutex<Taken>) -> std::sync::MutexGuard<'_, Taken> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock()
 }
 
 /// Whoever has one address of IPv6 has its network of 64 bits.

@@ -5,10 +5,7 @@
 //! asked of the server again. One that is lost costs a second. The port may be open to others: who
 //! has no token for a webhook is sent away before a byte of his body is read.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::to_bytes,
@@ -20,6 +17,7 @@ use livekit_api::{
     webhooks::{WebhookError, WebhookReceiver},
 };
 use livekit_protocol::WebhookEvent;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
@@ -90,7 +88,7 @@ impl Webhook {
     }
 
     fn refuse(&self, error: &str) -> StatusCode {
-        let due = self.refused.lock().unwrap_or_else(PoisonError::into_inner).due();
+        let due = self.refused.lock().due();
         if let Some(times) = due {
             tracing::warn!(
                 error,

@@ -6,11 +6,7 @@
 //! has looked whether the room is still the same one; the SDK may resume, nothing else. A refused
 //! join ends the connection at once, and the observer comes back by [`super::rejoin`].
 
-use std::{
-    collections::BTreeSet,
-    io::Read,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, io::Read};
 
 use base64::{
     Engine, alphabet,
@@ -18,6 +14,7 @@ use base64::{
 };
 use flate2::read::GzDecoder;
 use livekit_protocol::{JoinRequest, WrappedJoinRequest, wrapped_join_request::Compression};
+use parking_lot::Mutex;
 use prost::Message;
 use reqwest::Url;
 use serde::Deserialize;
@@ -40,13 +37,13 @@ static JOINING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 pub(super) struct Open(String);
 
 pub(super) fn open(identity: &str) -> Open {
-    JOINING.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.to_owned());
+    JOINING.lock().insert(identity.to_owned());
     Open(identity.to_owned())
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        JOINING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        JOINING.lock().remove(&self.0);
     }
 }
 
@@ -55,7 +52,7 @@ pub(super) fn allows(url: &str, authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization);
     // What carries no token of ours is not a join of ours.
     let Some(identity) = subject(token) else { return true };
-    let joining = JOINING.lock().unwrap_or_else(PoisonError::into_inner).contains(&identity);
+    let joining = JOINING.lock().contains(&identity);
     joining || resumes(url)
 }
 

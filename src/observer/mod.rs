@@ -123,7 +123,9 @@ pub(crate) fn make_ready() {
     let factory = PeerConnectionFactory::default();
     match factory.create_peer_connection(RtcConfiguration::default()) {
         Ok(connection) => connection.close(),
-        Err(e) => tracing::debug!(error = %e, "no connection could be made ahead of the first call"),
+        Err(e) => {
+            tracing::debug!(error = %e, "no connection could be made ahead of the first call")
+        }
     }
 }
 

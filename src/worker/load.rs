@@ -6,9 +6,10 @@
 use std::{
     fs,
     path::Path,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 /// The most that is ever reported.
 const MOST_LOAD: f32 = 0.69;
@@ -41,7 +42,7 @@ impl Memory {
     /// The share that is used; 0 where there is no limit.
     pub(super) fn used(&self) -> f32 {
         let Some(limit) = self.limit else { return 0.0 };
-        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sample = self.sample.lock();
         match *sample {
             Some((at, used)) if at.elapsed() < SAMPLED_EVERY => used,
             _ => {

@@ -2,10 +2,7 @@
 //! an attribute, both sides' words as text streams, its session feed, and what it publishes for
 //! the record. It hears nothing; the script tells it what was said.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use livekit::{
@@ -26,6 +23,7 @@ use livekit_protocol::agent::{
     session_request,
     session_response::{GetChatHistoryResponse, Response},
 };
+use parking_lot::Mutex;
 use pbjson_types::Timestamp;
 use prost::Message as _;
 use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
@@ -219,7 +217,7 @@ impl VoiceAgent {
             ..Default::default()
         };
         let item = ChatItem { item: Some(chat_item::Item::Message(message)) };
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(item.clone());
+        self.history.lock().push(item.clone());
         let item = Some(item);
         self.event(Event::ConversationItemAdded(ConversationItemAdded { item }), now()).await
     }
@@ -255,7 +253,7 @@ async fn answer(
         if !matches!(r.request, Some(session_request::Request::GetChatHistory(_))) {
             continue;
         }
-        let items = history.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let items = history.lock().clone();
         let response = SessionResponse {
             request_id: r.request_id,
             error: None,

@@ -4,11 +4,12 @@
 use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -119,7 +120,7 @@ impl Worker {
             let mut out = BufReader::new(out).lines();
             while let Ok(Some(line)) = out.next_line().await {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                log.lock().push(line);
                 told.send_modify(|n| *n += 1);
             }
         });
@@ -137,7 +138,7 @@ impl Worker {
     }
 
     pub fn log(&self) -> Vec<Value> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().clone()
     }
 
     /// Waits for a log line with this message.

@@ -9,11 +9,12 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use str0m::{Candidate, config::DtlsCert, net::Protocol};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -71,7 +72,7 @@ const LINK_QUEUE: usize = 512;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that runs under these locks leaves a map half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Net {

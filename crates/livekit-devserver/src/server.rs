@@ -8,12 +8,13 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
 
 use livekit_protocol::{DisconnectReason as Why, ParticipantInfo};
+use parking_lot::Mutex;
 use str0m::{Candidate, net::TcpType};
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -130,11 +131,11 @@ impl std::fmt::Debug for Slot {
 
 impl Slot {
     pub(crate) fn get(&self) -> Option<Life> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn set(&self, life: Option<Life>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = life;
+        *self.0.lock() = life;
     }
 }
 

@@ -4,12 +4,10 @@
 //! capacity. A pool is (agent name, namespace, job type, deployment). Must never offer a job to a pool whose
 //! workers all report a load of 0.7 or more, or FULL (AWP §4.2).
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use livekit_protocol::{self as lk, server_message::Message as Out};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::outbox::Outbox;
@@ -61,7 +59,7 @@ pub(crate) struct Workers(Mutex<BTreeMap<String, Worker>>);
 
 impl Workers {
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Worker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn add(&self, worker: Worker) {

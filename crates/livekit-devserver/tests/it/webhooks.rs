@@ -1,10 +1,11 @@
 //! Webhooks as a receiver gets them.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::{Router, extract::State, http::HeaderMap, http::StatusCode, routing::post};
 use livekit_api::{access_token::TokenVerifier, webhooks::WebhookReceiver};
 use livekit_devserver::{DEV_KEY, DEV_SECRET, WebhookConfig, proto as lk};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
@@ -20,7 +21,7 @@ struct Receiver {
 }
 
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: String) -> StatusCode {
-    let answer = receiver.answers.lock().unwrap().pop().unwrap_or(StatusCode::OK);
+    let answer = receiver.answers.lock().pop().unwrap_or(StatusCode::OK);
     if answer.is_success() {
         assert_eq!(headers["content-type"], "application/webhook+json");
         let verify = WebhookReceiver::new(TokenVerifier::with_api_key(DEV_KEY, DEV_SECRET));
