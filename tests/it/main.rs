@@ -15,6 +15,7 @@ mod discovery;
 mod fleet;
 mod hostile;
 mod losses;
+mod names;
 mod outbox;
 mod port;
 mod recovery;

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use livekit::DisconnectReason;
+use livekit_devserver::Config;
+use livekit_protocol::CreateAgentDispatchRequest;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -99,4 +102,52 @@ async fn many_calls_are_left_in_an_orderly_way() -> Result<()> {
     assert_eq!(s.worker.log().iter().filter(errors).collect::<Vec<_>>(), Vec::<&Value>::new());
     assert_eq!(s.endpoint.posts().len(), callers.len());
     Ok(())
+}
+
+/// Longer than a room outlives its last caller by LiveKit's defaults: this one stands.
+const LONG_EMPTY: Duration = Duration::from_secs(27);
+
+/// Rooms that stay open for their agents.
+async fn with_standing_rooms() -> Result<Scene> {
+    let config = Config { departure_timeout: Duration::from_secs(300), ..lab::server::quick() };
+    Scene::at(Venue::dev(config).await?, &[]).await
+}
+
+/// SIGTERM, and the end soon after it.
+async fn stops_soon(s: &mut Scene) -> Result<()> {
+    let told = Instant::now();
+    s.worker.signal(15).await?;
+    let status = s.worker.ends(Duration::from_secs(40)).await.context("a room holds it up")?;
+    let took = told.elapsed();
+    assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standing_room_whose_call_is_long_over_does_not_hold_up_the_end() -> Result<()> {
+    let mut s = with_standing_rooms().await?;
+    let caller = s.web("alice").await?;
+    let _agent = s.agent().await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let left = Instant::now();
+    s.record().await?;
+    tokio::time::sleep_until(left + LONG_EMPTY).await;
+    stops_soon(&mut s).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standing_room_without_a_call_does_not_hold_up_the_end() -> Result<()> {
+    let mut s = with_standing_rooms().await?;
+    s.venue.rooms().create_room(&s.room, Default::default()).await?;
+    let _agent = s.agent().await?;
+    let request = CreateAgentDispatchRequest {
+        agent_name: s.name.clone(),
+        room: s.room.clone(),
+        ..Default::default()
+    };
+    s.venue.dispatches().create_dispatch(request).await?;
+    s.worker.logs("joined").await?;
+    // A caller who is being dialled would have come by then.
+    tokio::time::sleep(LONG_EMPTY).await;
+    stops_soon(&mut s).await
 }

@@ -1,0 +1,165 @@
+//! The agent name is ours alone: a voice agent under the same name takes our jobs.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use futures_util::{SinkExt, StreamExt};
+use livekit::{DisconnectReason, Room, RoomOptions};
+use livekit_api::access_token::{AccessToken, VideoGrants};
+use livekit_protocol::{
+    AvailabilityResponse, RegisterWorkerRequest, ServerMessage, WorkerMessage,
+    server_message::Message as ToWorker, worker_message::Message as FromWorker,
+};
+use prost::Message as _;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+use super::{wait::eventually, *};
+
+const WARNING: &str = "another program is registered under this agent name";
+
+/// A voice agent's program with a name that is not its own. It takes every job that it is offered.
+struct Rival {
+    taken: Arc<AtomicUsize>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Rival {
+    /// Registered. `joins`: it is seen in the rooms of its jobs, as a voice agent.
+    async fn register(venue: &Venue, name: &str, joins: bool) -> Result<Self> {
+        let token = AccessToken::with_api_key(&venue.api_key, &venue.api_secret)
+            .with_grants(VideoGrants { agent: true, ..Default::default() })
+            .to_jwt()?;
+        let mut request = format!("{}/agent", venue.url).into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        let (mut socket, _) = tokio_tungstenite::connect_async(request).await?;
+        let frame = |message: FromWorker| {
+            Message::Binary(WorkerMessage { message: Some(message) }.encode_to_vec().into())
+        };
+        let us = RegisterWorkerRequest {
+            agent_name: name.to_owned(),
+            version: "1.0".into(),
+            ..Default::default()
+        };
+        socket.send(frame(FromWorker::Register(us))).await?;
+        let (registered, is_registered) = tokio::sync::oneshot::channel();
+        let (taken, url) = (Arc::<AtomicUsize>::default(), venue.url.clone());
+        let count = taken.clone();
+        let task = tokio::spawn(async move {
+            let mut registered = Some(registered);
+            // Left when the task ends.
+            let mut rooms = vec![];
+            while let Some(message) = socket.next().await {
+                let Message::Binary(bytes) = message? else { continue };
+                match ServerMessage::decode(bytes)?.message {
+                    Some(ToWorker::Register(_)) => {
+                        let registered = registered.take().context("registered twice")?;
+                        let _ = registered.send(());
+                    }
+                    Some(ToWorker::Availability(offer)) => {
+                        let job_id = offer.job.context("an offer without a job")?.id;
+                        let answer = AvailabilityResponse {
+                            participant_identity: format!("agent-{job_id}"),
+                            job_id,
+                            available: true,
+                            ..Default::default()
+                        };
+                        socket.send(frame(FromWorker::Availability(answer))).await?;
+                    }
+                    Some(ToWorker::Assignment(job)) => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        if joins {
+                            let options = RoomOptions::default();
+                            rooms.push(Room::connect(&url, &job.token, options).await?);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        });
+        let registered = tokio::time::timeout(POSTED, is_registered).await;
+        registered.context("the rival is not registered")??;
+        Ok(Self { taken, task })
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Calls until the rival has taken two of them.
+async fn is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let rival = Rival::register(&s.venue, &s.name, joins).await?;
+    let mut calls = vec![];
+    // The server draws who is asked; fifty times the same is not to be expected.
+    while calls.len() < 4 || (rival.taken() < 2 && calls.len() < 50) {
+        let room = unique(&s.name);
+        let caller = s.web_in(&room, "alice").await?;
+        eventually("the call is observed", POSTED, async || {
+            Ok((s.worker.count("call started", &room) == 1).then_some(()))
+        })
+        .await?;
+        calls.push((room, caller));
+    }
+    assert!(rival.taken() >= 2, "{} jobs of {} calls were the rival's", rival.taken(), calls.len());
+    let line = s.worker.logs_nth(WARNING, 1, POSTED).await?;
+    assert_eq!((&line["level"], &line["agent_name"]), (&"WARN".into(), &s.name.as_str().into()));
+    for (room, caller) in calls {
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        s.room = room;
+        s.record().await?;
+    }
+    let warnings = s.worker.log().iter().filter(|l| l["message"] == WARNING).count();
+    assert_eq!(warnings, 1, "once is enough");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_agent_of_the_same_name_is_warned_of_and_costs_no_call() -> Result<()> {
+    is_warned_of_and_costs_no_call(true).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_of_the_same_name_that_joins_nothing_is_warned_of_and_costs_no_call() -> Result<()>
+{
+    is_warned_of_and_costs_no_call(false).await
+}
+
+/// Several workers of one name are what a fleet is.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_worker_of_ours_under_the_same_name_is_no_stranger() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let mut second =
+        Worker::registered(Setup::new(binary(), &s.venue, &s.endpoint, &s.name)).await?;
+    for n in 0..6 {
+        s.room = unique(&s.name);
+        let room = s.room.clone();
+        let caller = s.web_in(&room, &format!("caller-{n}")).await?;
+        eventually("the call is observed", POSTED, async || {
+            let by = [&s.worker, &second].map(|w| w.count("call started", &room));
+            Ok((by.iter().sum::<usize>() > 0).then_some(()))
+        })
+        .await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        s.posts(1).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await; // some looks more
+    for worker in [&s.worker, &second] {
+        assert!(!worker.log().iter().any(|l| l["message"] == WARNING));
+    }
+    second.stops().await
+}
