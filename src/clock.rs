@@ -111,8 +111,8 @@ impl WallClock {
         if self.0.health.warn(TOPIC, what) {
             tracing::warn!(
                 ahead_s,
-                "this machine's clock differs from LiveKit's; records get LiveKit's time; set both \
-                 clocks by NTP"
+                advice = "records get LiveKit's time; set the clocks of both machines by NTP",
+                "this machine's clock differs from LiveKit's"
             );
         }
     }

@@ -229,6 +229,18 @@ impl DiskHealth {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_warned_of(&self, who: &str) -> bool {
+        self.health.warning().is_some_and(|all| all.contains(&format!("{who}: ")))
+    }
+
+    /// Nobody waits for the disk any more, whether it works or not.
+    pub(crate) fn not_needed(&self, who: &'static str) {
+        if self.health.clear(who) {
+            tracing::info!(folder = %self.folder.display(), for_the = who, "nothing waits for the disk any more");
+        }
+    }
+
     pub(crate) fn worked(&self, who: &'static str) {
         if self.health.clear(who) {
             tracing::info!(folder = %self.folder.display(), for_the = who, "the disk works again");

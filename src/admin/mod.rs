@@ -89,14 +89,14 @@ impl Seldom {
 
 /// 200 also with a warning: a restart would not mend a disk, and loses what is only in memory.
 async fn state(State(admin): State<Page>) -> (StatusCode, String) {
+    let warning = admin.health.warning().map(|warning| format!("warning: {warning}"));
     match admin.worker.borrow().away_since() {
         Some(since) if since.elapsed() >= AWAY_FOR => {
-            (StatusCode::SERVICE_UNAVAILABLE, "not connected to LiveKit".into())
+            let away = "not connected to LiveKit".to_owned();
+            let all: Vec<String> = [Some(away), warning].into_iter().flatten().collect();
+            (StatusCode::SERVICE_UNAVAILABLE, all.join("; "))
         }
-        _ => match admin.health.warning() {
-            Some(warning) => (StatusCode::OK, format!("warning: {warning}")),
-            None => (StatusCode::OK, "OK".into()),
-        },
+        _ => (StatusCode::OK, warning.unwrap_or_else(|| "OK".into())),
     }
 }
 

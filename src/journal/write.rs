@@ -418,6 +418,9 @@ impl Writer {
         self.files = files;
         if worked && !failed {
             self.health.worked("journal");
+        } else if !failed && self.files.values().all(|f| f.is_given_up() || f.waiting.is_empty()) {
+            // The calls whose lines waited have ended.
+            self.health.not_needed("journal");
         }
         !failed
     }
@@ -546,6 +549,20 @@ mod tests {
         assert!(first.load(Ordering::Relaxed) && !second.load(Ordering::Relaxed));
         assert_eq!(disk.read(&w.dir.join("2.jsonl")).unwrap().len(), "header\n".len() + 10);
         costs_nothing(&mut w, 1);
+    }
+
+    #[test]
+    fn a_disk_that_nobody_waits_for_is_not_warned_of() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        begin(&mut w, 1);
+        disk.fail(Fails::All);
+        append(&mut w, 1, 10);
+        assert!(!w.write_all(true));
+        assert!(w.health.is_warned_of("journal"));
+        take(&mut w, Order::End { id: 1, keep: None });
+        assert!(w.write_all(true));
+        assert!(!w.health.is_warned_of("journal"), "its call is over");
     }
 
     #[test]

@@ -413,8 +413,9 @@ fn warn_of_stranger(health: &Health, agent_name: &str, identity: &str) {
         tracing::warn!(
             agent_name,
             identity,
-            "another program is registered under this agent name: each takes jobs that are meant for \
-             the other; give call-history a name of its own with CALL_HISTORY_AGENT_NAME"
+            advice = "each takes jobs that are meant for the other; give call-history a name of its \
+                      own with CALL_HISTORY_AGENT_NAME",
+            "another program is registered under this agent name"
         );
     }
 }

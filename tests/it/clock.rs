@@ -105,8 +105,8 @@ async fn a_key_that_is_refused_for_the_clock_is_said_to_be() -> Result<()> {
         setup = setup.with(key, value);
     }
     let mut worker = Worker::start(setup)?;
-    let refused = "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and LIVEKIT_API_SECRET \
-                   to a pair the server knows";
+    let refused = "LiveKit refused our token, and this machine's clock differs from LiveKit's: set the \
+                   clocks by NTP first, then look at LIVEKIT_API_KEY and LIVEKIT_API_SECRET";
     let line = worker.logs_nth(refused, 1, POSTED).await?;
     assert_eq!(line["level"], "ERROR");
     let ahead = line["clock_ahead_s"].as_f64().with_context(|| format!("no clock in {line}"))?;

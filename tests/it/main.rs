@@ -13,6 +13,7 @@ mod delivery;
 mod details;
 mod discovery;
 mod fleet;
+mod health;
 mod hostile;
 mod losses;
 mod names;

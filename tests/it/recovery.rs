@@ -121,6 +121,29 @@ async fn who_opts_out_leaves_no_journal() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_had_opted_out_before_never_has_a_journal() -> Result<()> {
+    let mut s = Scene::new().await?;
+    // A file stands in the folder's place: whoever begins a journal is told that it cannot.
+    std::fs::remove_dir(s.worker.data.join("live"))?;
+    std::fs::write(s.worker.data.join("live"), "")?;
+    let ticket = Ticket {
+        room: s.room.clone(),
+        identity: "alice".into(),
+        kind: "standard",
+        metadata: "{\"opt_out_sensitive_data\":true}".into(),
+        agents: vec![s.name.clone()],
+        ..Default::default()
+    };
+    let caller = Person::join(&s.venue, &ticket).await?;
+    s.worker.logs("call started").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
+    let errors: Vec<Value> = s.worker.log().into_iter().filter(|l| l["level"] == "ERROR").collect();
+    assert_eq!(errors, Vec::<Value>::new(), "a journal was begun");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kept_journal_gives_the_record_that_was_posted() -> Result<()> {
     let venue = Venue::from_env().await?;
     let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true"), ("CALL_HISTORY_DETAILS", "true")];

@@ -1,0 +1,45 @@
+//! `GET /`: what is wrong, in words, for as long as it is wrong.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::endpoint::Answer;
+use livekit::DisconnectReason;
+
+use super::{
+    outbox::outbox,
+    wait::{eventually, page, page_says},
+    *,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_fails_is_named_with_since_when_how_many_wait_and_why() -> Result<()> {
+    let mut s = Scene::new().await?;
+    s.endpoint.answers(std::iter::repeat_n(Answer::Status(500), 1_000));
+    let caller = s.web("alice").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let said = page_says(&mut s.worker, "endpoint: not taking records since 2", 2 * POSTED).await?;
+    assert!(said.contains("; 1 wait; last error: answered 500"), "{said}");
+    let health = s.worker.health().await?;
+    let status = reqwest::get(format!("http://{health}/")).await?.status();
+    assert_eq!(status, 200, "a restart mends no endpoint");
+    s.endpoint.is_well();
+    assert_eq!(outbox(&s, &["retry", "--all"]).await?.0, 0);
+    s.worker.logs_nth("delivered", 1, 2 * POSTED).await?;
+    eventually("the page is well", POSTED, async || {
+        Ok((page(&mut s.worker).await? == "OK").then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_keys_are_named_also_once_livekit_has_been_away_for_long() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let endpoint = Endpoint::start().await?;
+    let setup = Setup::new(binary(), &venue, &endpoint, "w").with("LIVEKIT_API_SECRET", "wrong");
+    let mut worker = Worker::start(setup)?;
+    page_says(&mut worker, "keys: LiveKit refuses the API key or secret", POSTED).await?;
+    let said = page_says(&mut worker, "not connected to LiveKit", Duration::from_secs(40)).await?;
+    assert!(said.contains("warning: keys: LiveKit refuses"), "{said}");
+    worker.stops().await
+}
