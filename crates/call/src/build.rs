@@ -1,0 +1,305 @@
+//! From all that was seen to the record.
+
+use super::{
+    details,
+    ending::{self, Cause, End},
+    event::{LeaveReason, Moment},
+    evidence,
+    feed::AgentView,
+    metrics::{self, Measured},
+    parties::{Part, Party, Side},
+    profile::Profile,
+    state::Call,
+    status, subject, turns,
+    window::Window,
+};
+use record::EndBasis;
+use record::{AgentConfig, CallHistory, CallType};
+use record::{
+    EndedBy,
+    details::{Agent, AgentRole, Details, Gap, Observation},
+};
+
+/// An observer that came this long after the caller says so in the notes.
+const LATE_MS: i64 = 5_000;
+
+impl Call {
+    /// The reason of the end, if it is one of ours: an agent's own words are for the record only.
+    pub fn known_reason(&self) -> Option<&'static str> {
+        let parts = self.parts()?;
+        match self.outcome.published_end() {
+            Some(_) => Some("published by the agent"),
+            None => status::judge(&self.seen(&parts)).1.map(status::Reason::as_str),
+        }
+    }
+
+    /// The record; `None` if no caller ever came, or the call has not ended.
+    pub fn record(&self) -> Option<CallHistory> {
+        self.build(true)
+    }
+
+    /// The record without its metrics, for when they cannot be computed.
+    pub fn record_without_metrics(&self) -> Option<CallHistory> {
+        self.build(false)
+    }
+
+    fn build(&self, with_metrics: bool) -> Option<CallHistory> {
+        let parts = self.parts()?;
+        let Parts { caller, end, view, call_type, start, ended } = &parts;
+        let metadata =
+            [self.room_metadata.clone(), self.job_metadata.clone(), caller.metadata.clone()];
+        let agent_config = self.outcome.agent_config(&metadata, view);
+        let stage_timeline = self.stages.timeline();
+        let entered: Vec<&str> = stage_timeline.iter().map(|s| s.stage.as_str()).collect();
+        let profile = self.profile(&agent_config);
+        let mut notes = self.notes(caller, end);
+        let measured = if with_metrics {
+            self.measured(&parts)
+        } else {
+            notes.push("The metrics could not be computed.".into());
+            Measured::default()
+        };
+        let seen = self.seen(&parts);
+        let (status, termination_reason) = match self.outcome.published_end() {
+            Some(published) => published,
+            None => {
+                let (status, reason) = status::judge(&seen);
+                (status, reason.map(|r| r.as_str().to_owned()))
+            }
+        };
+        let profile_name = profile.map(|(name, _)| name.to_owned());
+        let outcomes =
+            self.outcome.build(&metadata, &entered, profile.map(|(_, profile)| profile), &notes);
+        let details = (self.settings.details || self.settings.transcript)
+            .then(|| self.details(&parts, &seen, &measured, profile_name));
+        Some(CallHistory {
+            call_id: self.id(),
+            phone_number: subject::phone_number(caller, &caller.metadata, &self.room.name),
+            room_name: self.room.name.clone(),
+            call_type: *call_type,
+            start_time: start.to_rfc3339(),
+            end_time: ended.to_rfc3339(),
+            duration_seconds: ended.since(*start) as f64 / 1000.0,
+            status,
+            termination_reason,
+            agent_config,
+            metrics: measured.metrics(),
+            outcomes,
+            stage_timeline,
+            details,
+        })
+    }
+
+    /// How `end_time` is known, for the log.
+    pub fn end_basis(&self) -> Option<EndBasis> {
+        Some(ending::end(&self.parties, self.room_ended)?.basis)
+    }
+
+    /// The record, and the moments that made its numbers.
+    pub fn explained(&self) -> Option<(CallHistory, Measured)> {
+        Some((self.record()?, self.measured(&self.parts()?)))
+    }
+
+    fn parts(&self) -> Option<Parts<'_>> {
+        let caller = self.parties.caller()?;
+        let end = ending::end(&self.parties, self.room_ended)?;
+        let start = start(caller);
+        Some(Parts {
+            call_type: subject::call_type(caller, &caller.metadata),
+            view: self.feeds.merged(&self.parties),
+            ended: end.at.max(start),
+            caller,
+            end,
+            start,
+        })
+    }
+
+    fn seen<'a>(&'a self, parts: &'a Parts<'a>) -> status::Seen<'a> {
+        status::Seen {
+            parties: &self.parties,
+            caller: parts.caller,
+            call_type: parts.call_type,
+            end: &parts.end,
+            agent_heard: !self.speech.of(Side::Agent, &self.parties).is_empty(),
+            answered_by: parts.view.answered_by,
+            end_unseen: self.recovered && self.blind_since.is_some(),
+        }
+    }
+
+    fn profile(&self, config: &AgentConfig) -> Option<(&str, &Profile)> {
+        let name = config.business_type.as_deref()?.trim().to_lowercase();
+        self.settings.profiles.get_key_value(&name).map(|(name, p)| (name.as_str(), p))
+    }
+
+    fn measured(&self, parts: &Parts) -> Measured {
+        // What is heard of a leg that rings is no conversation.
+        if !self.parties.callers().any(Party::connected) {
+            return Measured::default();
+        }
+        let window = Window { start: parts.start, end: parts.ended };
+        let end = parts.ended;
+        let view = &window.view(&parts.view);
+        let user_segments = window.segments(Side::User, self.speech.of(Side::User, &self.parties));
+        let agent_segments =
+            window.segments(Side::Agent, self.speech.of(Side::Agent, &self.parties));
+        let unseen = self.unseen(parts.start, end);
+        let user = evidence::user(&self.parties, view, &user_segments, &unseen, end);
+        let agent = evidence::agent(&self.parties, view, &agent_segments, &unseen, end);
+        let (user, agent) = (window.heard(user), window.heard(agent));
+        let transcribed = self.speech.any() || !view.items.is_empty();
+        let (user_utterances, user_words) =
+            turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
+        let (agent_utterances, agent_words) =
+            turns::agent(view, &agent_segments, &agent, transcribed);
+        let mut signs = self.dtmf.clone();
+        signs.extend(self.typed.iter().map(|(at, _)| *at));
+        let measured = metrics::measure(&metrics::Conversation {
+            parties: &self.parties,
+            view,
+            user_segments: &user_segments,
+            agent_segments: &agent_segments,
+            user: &user,
+            agent: &agent,
+            user_utterances: &user_utterances,
+            agent_utterances: &agent_utterances,
+            other_signs: &signs,
+            also_heard: &evidence::after_the_feed(&self.parties, view, end),
+            unseen: &unseen,
+            start: parts.start,
+            end,
+            silence_threshold_ms: self.settings.silence_threshold_ms,
+        });
+        Measured {
+            user_utterances,
+            agent_utterances,
+            user_words,
+            agent_words,
+            user,
+            agent,
+            ..measured
+        }
+    }
+
+    fn details(
+        &self,
+        parts: &Parts,
+        seen: &status::Seen,
+        measured: &Measured,
+        profile: Option<String>,
+    ) -> Details {
+        let sip = parts.caller.attributes.iter().filter(|(k, _)| k.starts_with("sip."));
+        let told = self.outcome.published_end().is_some();
+        let gap =
+            |(from, to): (Moment, Moment)| Gap { from: from.to_rfc3339(), to: to.to_rfc3339() };
+        let since = self.watching_since;
+        details::build(&details::Sources {
+            ended_by: match status::ended_by(seen) {
+                // Whoever says that it ends the call, and the room is closed: it was that.
+                EndedBy::Room if told => EndedBy::Agent,
+                by => by,
+            },
+            disconnect_reason: parts.end.reason(),
+            sip: parts.caller.is_sip().then(|| sip.map(|(k, v)| (k.clone(), v.clone())).collect()),
+            observation: Observation {
+                discovered_by: self.discovered_by,
+                from: since.map(Moment::to_rfc3339),
+                to: self.last_at.map(|at| at.min(parts.ended).to_rfc3339()),
+                gaps: self.unseen(parts.start, parts.ended).into_iter().map(gap).collect(),
+                late_seconds: since.map(|t| t.since(parts.caller.joined_at) as f64 / 1000.0),
+                turns_from_history: turns_from_history(parts),
+                end_time_basis: parts.end.basis,
+                recovered: self.recovered,
+            },
+            agents: self.agents_seen(),
+            view: &parts.view,
+            measured,
+            profile,
+            transcript: self.settings.transcript,
+        })
+    }
+
+    fn agents_seen(&self) -> Vec<Agent> {
+        let voices: Vec<&str> = self.parties.voice_agents().map(|p| p.identity.as_str()).collect();
+        let role = |p: &Party| match self.parties.part(p) {
+            Part::Avatar => AgentRole::Avatar,
+            _ if voices.contains(&p.identity.as_str()) => AgentRole::Voice,
+            _ => AgentRole::Other,
+        };
+        let of = |p: &&Party| matches!(self.parties.part(p), Part::Agent | Part::Avatar);
+        (self.parties.iter().filter(of))
+            .map(|p| Agent {
+                identity: p.identity.clone(),
+                role: role(p),
+                joined_at: p.joined_at.to_rfc3339(),
+                left_at: p.left.as_ref().map(|l| l.at.to_rfc3339()),
+                disconnect_reason: p.left.as_ref().map(|l| l.reason),
+            })
+            .collect()
+    }
+
+    /// Stretches of the call in which the observer saw nothing.
+    fn unseen(&self, start: Moment, end: Moment) -> Vec<(Moment, Moment)> {
+        let open = self.blind_since.map(|since| (since, end.max(since)));
+        let all = self.blind.iter().copied().chain(open);
+        all.filter(|(since, to)| *since < end && *to > start)
+            .map(|(since, to)| (since.max(start), to))
+            .collect()
+    }
+
+    /// What is missing from the record, in sentences (contract §1.3).
+    fn notes(&self, caller: &Party, end: &End) -> Vec<String> {
+        let mut notes = vec![];
+        if let Some(since) = self.watching_since {
+            let late = since.since(caller.joined_at);
+            if late >= LATE_MS {
+                notes.push(format!(
+                    "The observer joined {:.1} s after the caller.",
+                    late as f64 / 1000.0
+                ));
+            }
+        }
+        if self.recovered {
+            notes.push("The worker was restarted during the call.".into());
+        }
+        let unseen = self.unseen(start(caller), end.at);
+        let missed =
+            unseen.iter().fold(0i64, |sum, (from, to)| sum.saturating_add(to.since(*from)));
+        if missed > 0 {
+            notes.push(format!(
+                "The observer was disconnected from the room for {:.1} s.",
+                missed as f64 / 1000.0
+            ));
+        }
+        if let Cause::RoomEnded(reason) = end.cause
+            && !matches!(reason, LeaveReason::RoomDeleted | LeaveReason::RoomClosed)
+        {
+            notes.push("The observer left or lost the room before the caller did.".into());
+        }
+        notes
+    }
+}
+
+/// What a record is made of besides the metrics.
+struct Parts<'a> {
+    caller: &'a Party,
+    end: End,
+    view: AgentView,
+    call_type: CallType,
+    start: Moment,
+    /// Never before the start.
+    ended: Moment,
+}
+
+fn turns_from_history(parts: &Parts) -> u32 {
+    let view = Window { start: parts.start, end: parts.ended }.view(&parts.view);
+    u32::try_from(view.items.iter().filter(|i| i.from_history).count()).unwrap_or(u32::MAX)
+}
+
+/// When the caller was connected: an answered leg from its answer on, everybody else from the
+/// join (contract §1).
+fn start(caller: &Party) -> Moment {
+    match caller.active {
+        Some((at, false)) if caller.is_sip() => at,
+        _ => caller.joined_at,
+    }
+}

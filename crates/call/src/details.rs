@@ -1,0 +1,172 @@
+//! Makes the `details` of a record.
+
+use std::collections::BTreeMap;
+
+use record::{
+    By, EndedBy, LeaveReason, ModelTask, Moment, Tier,
+    details::{
+        Agent, Details, Distribution, Evidence, Interruptions, Latency, Line, Observation, Passed,
+        SideEvidence, Talk, Tool, Usage,
+    },
+};
+
+use super::{
+    event::{Handoff, Used},
+    evidence::{Heard, Interval},
+    feed::{AgentView, ToolUse},
+    metrics::{Answer, Measured},
+    turns::Utterance,
+};
+
+/// What the details are made of.
+pub struct Sources<'a> {
+    pub ended_by: EndedBy,
+    pub disconnect_reason: LeaveReason,
+    pub sip: Option<BTreeMap<String, String>>,
+    pub observation: Observation,
+    pub agents: Vec<Agent>,
+    pub view: &'a AgentView,
+    pub measured: &'a Measured,
+    pub profile: Option<String>,
+    pub transcript: bool,
+}
+
+pub fn build(s: &Sources) -> Details {
+    let (m, v) = (s.measured, s.view);
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let timed = |h: &Heard| !matches!(h.tier, Tier::Transcripts | Tier::None);
+    // A feed that tells only who passed to whom is none to count tools by.
+    let fed = v.sessions.iter().any(|s| !s.agent_states.is_empty()) || !v.items.is_empty();
+    let talked = |h: &Heard| (h.tier != Tier::None).then(|| seconds(h.total_ms()));
+    let both = m.user.tier != Tier::None && m.agent.tier != Tier::None;
+    Details {
+        ended_by: s.ended_by,
+        disconnect_reason: Some(s.disconnect_reason),
+        sip: s.sip.clone(),
+        observation: s.observation.clone(),
+        evidence: Evidence {
+            user: SideEvidence { speech: m.user.tier, words: m.user_words },
+            agent: SideEvidence { speech: m.agent.tier, words: m.agent_words },
+        },
+        latency: Latency {
+            agent_response: distribution(&m.agent_answers),
+            user_response: distribution(&m.user_answers),
+        },
+        interruptions: Interruptions {
+            by_caller: count(m.interruptions.len()),
+            by_agent: (timed(&m.user) && timed(&m.agent)).then(|| count(m.talked_into.len())),
+            false_alarms: fed
+                .then(|| count(v.false_interruptions.iter().filter(|(_, r)| *r).count())),
+        },
+        talk: Talk {
+            user_seconds: talked(&m.user),
+            agent_seconds: talked(&m.agent),
+            overlap_seconds: both.then(|| seconds(m.overlap_ms)),
+            longest_silence_seconds: m.silences.iter().map(Interval::ms).max().map(seconds),
+        },
+        usage: (!v.used.is_empty()).then(|| v.used.iter().map(usage).collect()),
+        tools: fed.then(|| {
+            let tool = |(name, t): (&String, &ToolUse)| Tool {
+                name: name.clone(),
+                calls: t.calls,
+                failures: t.failures,
+            };
+            v.tools.iter().map(tool).collect()
+        }),
+        agents: s.agents.clone(),
+        handoffs: (fed || !v.handoffs.is_empty()).then(|| {
+            let passed = |h: &Handoff| Passed {
+                from: h.from.clone(),
+                to: h.to.clone(),
+                timestamp: h.at.map(Moment::to_rfc3339),
+            };
+            v.handoffs.iter().map(passed).collect()
+        }),
+        answered_by: v.answered_by,
+        errors: fed.then_some(v.errors),
+        profile: s.profile.clone(),
+        transcript: s.transcript.then(|| transcript(m)),
+    }
+}
+
+fn usage(((task, provider, model), used): (&(ModelTask, String, String), &Used)) -> Usage {
+    Usage {
+        task: *task,
+        provider: provider.clone(),
+        model: model.clone(),
+        input_tokens: used.input_tokens,
+        cached_input_tokens: used.cached_input_tokens,
+        output_tokens: used.output_tokens,
+        characters: used.characters,
+        audio_seconds: used.audio_seconds,
+    }
+}
+
+/// Both sides' utterances in the order in which they were spoken.
+fn transcript(m: &Measured) -> Vec<Line> {
+    let of = |by: By, u: &Utterance| {
+        let line = Line {
+            by,
+            from: u.spoken.map(|i| i.start.to_rfc3339()),
+            to: u.spoken.map(|i| i.end.to_rfc3339()),
+            text: u.text.as_deref().unwrap_or_default().trim().to_owned(),
+            interrupted: u.interrupted,
+        };
+        (u.spoken.map_or(u.known_at, |i| i.start), line)
+    };
+    let user = m.user_utterances.iter().map(|u| of(By::User, u));
+    let mut all: Vec<_> = user.chain(m.agent_utterances.iter().map(|u| of(By::Agent, u))).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, line)| line).filter(|l| !l.text.is_empty()).collect()
+}
+
+/// Of the answers of one side; `None` without one.
+fn distribution(answers: &[Answer]) -> Option<Distribution> {
+    let values: Vec<f64> = answers.iter().map(|a| a.seconds).collect();
+    let mut sorted = values.clone();
+    sorted.sort_by(f64::total_cmp);
+    // Nearest rank: the smallest value that at least so many percent are not above.
+    let rank = |percent: usize| {
+        let n = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(n - 1).copied()
+    };
+    Some(Distribution {
+        count: u32::try_from(values.len()).unwrap_or(u32::MAX),
+        min: *sorted.first()?,
+        p50: rank(50)?,
+        p90: rank(90)?,
+        p95: rank(95)?,
+        p99: rank(99)?,
+        max: *sorted.last()?,
+        values,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(seconds: &[f64]) -> Vec<Answer> {
+        let one = |s: &f64| Answer { between: None, seconds: *s, reported: true };
+        seconds.iter().map(one).collect()
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let d = distribution(&answers(&[0.4, 0.1, 0.3, 0.2])).unwrap();
+        assert_eq!((d.count, d.min, d.max), (4, 0.1, 0.4));
+        assert_eq!((d.p50, d.p90, d.p99), (0.2, 0.4, 0.4));
+        assert_eq!(d.values, [0.4, 0.1, 0.3, 0.2]);
+        let one = distribution(&answers(&[0.7])).unwrap();
+        assert_eq!((one.min, one.p50, one.p95, one.max), (0.7, 0.7, 0.7, 0.7));
+        let many: Vec<f64> = (1..=200).map(f64::from).collect();
+        let d = distribution(&answers(&many)).unwrap();
+        assert_eq!((d.p50, d.p90, d.p95, d.p99), (100.0, 180.0, 190.0, 198.0));
+    }
+
+    #[test]
+    fn nothing_measured_is_null() {
+        assert_eq!(distribution(&[]), None);
+    }
+}

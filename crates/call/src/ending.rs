@@ -1,0 +1,108 @@
+//! When a call is over, and when it ended (contract §1.1).
+//!
+//! Over and ended are different moments: the call *ended* when the last caller left, it is *over*
+//! when nobody can come back any more and the last words have arrived.
+
+use super::{
+    event::{LeaveReason, Moment},
+    parties::{LOST_AFTER_MS, Parties, Party},
+};
+use record::EndBasis;
+
+/// The caller's last words and the agent's last items arrive up to 2 s after the leave
+/// (live-lab §1.1).
+const LAST_WORDS_MS: i64 = 2_500;
+/// After a time-out the same identity was seen back 12 s later (live-lab-node §1.5).
+const TIMEOUT_GRACE_MS: i64 = 20_000;
+/// A participant that is LOST is reported as gone at most this much later.
+const LOST_TO_TIMEOUT_MS: i64 = 15_000;
+
+/// How the call ended for its last caller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// Our clock.
+    pub at: Moment,
+    pub basis: EndBasis,
+    pub cause: Cause,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cause {
+    CallerLeft {
+        identity: String,
+        reason: LeaveReason,
+    },
+    /// The room ended, or we lost it, with a caller in it.
+    RoomEnded(LeaveReason),
+}
+
+impl End {
+    /// LiveKit's reason of the leave, or of the room's end.
+    pub fn reason(&self) -> LeaveReason {
+        match &self.cause {
+            Cause::CallerLeft { reason, .. } | Cause::RoomEnded(reason) => *reason,
+        }
+    }
+}
+
+/// When the call ended, as far as it has.
+pub fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
+    if parties.caller_present() {
+        let (at, reason) = room_ended?;
+        return Some(End { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
+    }
+    // One who was never connected (a leg that rang in vain) does not end a call of others.
+    let connected = parties.callers().any(Party::connected);
+    let of = parties.callers().filter(|p| !connected || p.connected());
+    let (at, basis, last) = of
+        .filter_map(|p| {
+            let (at, basis) = own_end(p)?;
+            Some((at, basis, p))
+        })
+        .max_by_key(|(at, _, _)| *at)?;
+    let reason = last.left.as_ref()?.reason;
+    let cause = Cause::CallerLeft { identity: last.identity.clone(), reason };
+    Some(End { at, basis, cause })
+}
+
+/// When one caller was gone: hung up, backdated or as told.
+fn own_end(p: &Party) -> Option<(Moment, EndBasis)> {
+    let left = p.left.as_ref()?;
+    Some(match (left.reason, p.lost_at) {
+        (LeaveReason::ConnectionTimeout, Some(lost)) => {
+            let died = p.last_sign.max(lost.plus(-LOST_AFTER_MS)).min(left.at);
+            (died, EndBasis::Estimated)
+        }
+        _ => (p.hung_up_at.map_or(left.at, |h| h.min(left.at)), EndBasis::Observed),
+    })
+}
+
+/// When the call will be over if nobody comes back; `None` while a caller is there, or before
+/// there was one.
+pub fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
+    if parties.caller_present() {
+        return None;
+    }
+    let last = last_to_leave(parties)?;
+    let left = last.left.as_ref()?;
+    let grace = if cannot_return(last) {
+        LAST_WORDS_MS
+    } else if left.reason == LeaveReason::ConnectionTimeout {
+        end_grace_ms.max(TIMEOUT_GRACE_MS)
+    } else {
+        end_grace_ms.max(LAST_WORDS_MS)
+    };
+    // An agent that fell silent before: wait for the server's word on it.
+    let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
+    let due = left.told_at.plus(grace);
+    Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
+}
+
+fn last_to_leave(parties: &Parties) -> Option<&Party> {
+    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.told_at))
+}
+
+/// A SIP leg that hung up, or was never answered, does not come back under the same identity.
+fn cannot_return(p: &Party) -> bool {
+    p.is_sip() && (p.call_status() == Some("hangup") || !p.connected())
+}

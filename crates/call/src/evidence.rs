@@ -1,0 +1,378 @@
+//! Who spoke when. There are several signals for each side; the best one that a call has is used
+//! for that side, alone (CS §6.4). All times here are on our line of time.
+//!
+//! Every signal comes late, by what lies between the sound and it: the way to the agent and its
+//! jitter buffer, the voice detector, the speech recognition, the server's level meter. What is
+//! known of that is taken off here ([`Late`]), in one place, so that everything later reckons with
+//! when it was spoken. `docs/accuracy.md` says what remains.
+
+use record::Tier;
+use serde::Serialize;
+
+use super::{
+    event::{AgentState, By, Moment, UserState},
+    feed::{AgentView, Said},
+    parties::{Part, Parties, Party, Side},
+    speech::Segment,
+};
+
+/// A stretch of speech.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    pub start: Moment,
+    pub end: Moment,
+}
+
+impl Interval {
+    pub fn ms(&self) -> i64 {
+        self.end.since(self.start)
+    }
+}
+
+/// Speech that was seen at all lasted so long.
+const SHORTEST_MS: i64 = 200;
+
+/// How late a signal tells of the beginning and the end of speech, in milliseconds: medians over
+/// recorded calls of Python and Node agents with phone and browser callers (live-lab §2, §7,
+/// live-lab-node §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    pub start: i64,
+    pub end: i64,
+}
+
+impl Late {
+    const fn new(start: i64, end: i64) -> Self {
+        Self { start, end }
+    }
+
+    /// Of the caller's speech.
+    pub const fn user(tier: Tier) -> Self {
+        match tier {
+            // The agent hears its caller through network and jitter buffer; its voice detector
+            // backdates to what it heard.
+            Tier::Feed | Tier::Items => Self::new(75, 110),
+            // The server's meter: windows of 400 ms, smoothed.
+            Tier::Speakers => Self::new(440, 890),
+            // First interim and final text of the recognition.
+            Tier::Transcripts => Self::new(520, 475),
+            Tier::State | Tier::None => Self::new(0, 0),
+        }
+    }
+
+    /// Of the agent's speech: what it hands to its track, when it does.
+    pub const fn agent(tier: Tier) -> Self {
+        match tier {
+            Tier::Feed | Tier::Items | Tier::None => Self::new(0, 0),
+            // The attribute's way through the server.
+            Tier::State => Self::new(10, 10),
+            Tier::Speakers => Self::new(250, 600),
+            // Text is released with the sound, its first word after it was begun.
+            Tier::Transcripts => Self::new(270, 0),
+        }
+    }
+}
+
+/// One side's speech.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    pub tier: Tier,
+    /// In order, not overlapping.
+    pub intervals: Vec<Interval>,
+}
+
+impl Heard {
+    fn new(tier: Tier, late: Late, mut intervals: Vec<Interval>) -> Self {
+        for i in &mut intervals {
+            let (start, end) = (i.start, i.end);
+            i.start = start.plus(-late.start);
+            // What ends later than it begins to be seen was not over before it began.
+            i.end = end.plus(-late.end).max(i.start.plus(SHORTEST_MS)).min(end).max(i.start);
+        }
+        intervals.sort_by_key(|i| (i.start, i.end));
+        let mut merged: Vec<Interval> = vec![];
+        for i in intervals {
+            match merged.last_mut() {
+                Some(last) if i.start <= last.end => last.end = last.end.max(i.end),
+                _ => merged.push(i),
+            }
+        }
+        let tier = if merged.is_empty() { Tier::None } else { tier };
+        Self { tier, intervals: merged }
+    }
+
+    /// The intervals that begin at `from` or later.
+    pub fn from(&self, from: Moment) -> &[Interval] {
+        &self.intervals[self.intervals.partition_point(|i| i.start < from)..]
+    }
+
+    /// The intervals that begin before `until`, in order.
+    pub fn before(&self, until: Moment) -> &[Interval] {
+        &self.intervals[..self.intervals.partition_point(|i| i.start < until)]
+    }
+
+    /// Something of it lies between the two.
+    pub fn any_between(&self, from: Moment, to: Moment) -> bool {
+        // In order and apart from each other, so the last that began before is the one.
+        self.before(to).last().is_some_and(|i| i.end > from)
+    }
+
+    pub fn total_ms(&self) -> i64 {
+        self.intervals.iter().fold(0i64, |sum, i| sum.saturating_add(i.ms()))
+    }
+}
+
+pub fn agent(
+    parties: &Parties,
+    view: &AgentView,
+    segments: &[Segment],
+    unseen: &[(Moment, Moment)],
+    until: Moment,
+) -> Heard {
+    let heard = |tier, all| Heard::new(tier, Late::agent(tier), all);
+    let speaking = |s: &AgentState| *s == AgentState::Speaking;
+    let agents = || parties.iter().filter(|p| parties.part(p) == Part::Agent);
+    // A feed may be a fragment: Node agents broadcast it only while no caller is linked.
+    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
+    let told = beginnings(agents().flat_map(|p| &p.states).filter(|(t, _)| *t <= until), speaking);
+    if fed > 0 && COVERS * fed >= told {
+        let mut all = vec![];
+        for s in &view.sessions {
+            let gone = s.gone_at.map_or(until, |t| t.min(until));
+            all.extend(spans(s.agent_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
+        }
+        let since = view.sessions.iter().filter_map(|s| s.agent_states.first()).map(|(t, _)| *t);
+        all.extend(unwatched(view, By::Agent, since.min(), unseen));
+        all.extend(pauses(view, &all, segments));
+        return heard(Tier::Feed, all);
+    }
+    let mut states: Vec<Interval> = vec![];
+    for agent in agents() {
+        let gone = agent.gone_at().map_or(until, |t| t.min(until));
+        states.extend(spans(agent.states.iter().map(|(t, s)| (*t, speaking(s))), gone));
+    }
+    if !states.is_empty() {
+        let since = agents().filter_map(|p| p.states.first()).map(|(t, _)| *t).min();
+        // Not through the server, so not late by that.
+        let late = Late::agent(Tier::State);
+        states.extend(
+            unwatched(view, By::Agent, since, unseen)
+                .into_iter()
+                .map(|i| Interval { start: i.start.plus(late.start), end: i.end.plus(late.end) }),
+        );
+        states.extend(pauses(view, &states, segments));
+        return heard(Tier::State, states);
+    }
+    if !segments.is_empty() {
+        let all = segments.iter().map(|s| Interval { start: s.first_at, end: s.sound_end() });
+        return heard(Tier::Transcripts, all.collect());
+    }
+    let of = |p: &&Party| parties.side(&p.identity) == Some(Side::Agent);
+    heard(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
+}
+
+/// A source of states is taken if it tells at least one of so many that another tells.
+const COVERS: usize = 2;
+
+/// How often a state was entered.
+fn beginnings<'a, T: 'a>(
+    states: impl Iterator<Item = &'a (Moment, T)>,
+    is: impl Fn(&T) -> bool,
+) -> usize {
+    states.filter(|(_, s)| is(s)).count()
+}
+
+pub fn user(
+    parties: &Parties,
+    view: &AgentView,
+    segments: &[Segment],
+    unseen: &[(Moment, Moment)],
+    until: Moment,
+) -> Heard {
+    let heard = |tier, all| Heard::new(tier, Late::user(tier), all);
+    let speaking = |s: &UserState| *s == UserState::Speaking;
+    let of_user = || view.items.iter().filter(|i| i.by == By::User);
+    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
+    if fed > 0 && COVERS * fed >= of_user().filter(|i| i.started_at.is_some()).count() {
+        let mut all = vec![];
+        for s in &view.sessions {
+            let gone = s.gone_at.map_or(until, |t| t.min(until));
+            all.extend(spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
+        }
+        let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
+        all.extend(unwatched(view, By::User, since.min(), unseen));
+        return heard(Tier::Feed, all);
+    }
+    let timed = of_user().filter(|i| i.started_at.is_some() && i.stopped_at.is_some()).count();
+    // The last turn often has no times; one missing does not spoil the tier.
+    if timed > 0 && timed + 1 >= of_user().count() {
+        let mut items = vec![];
+        let mut since = Moment::from_millis(i64::MIN);
+        for i in of_user() {
+            let transcribed = || item_transcribed(i, since, segments, until);
+            items.extend(item_spoken(i, segments).or_else(transcribed));
+            // A short text comes after its end, and before the turn is accepted.
+            since = i.created_at.unwrap_or(i.arrived);
+        }
+        return heard(Tier::Items, items);
+    }
+    // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
+    // be there too.
+    let transcribed: Vec<&Party> =
+        (parties.callers()).filter(|p| segments.iter().any(|s| s.identity == p.identity)).collect();
+    let speakers = if transcribed.is_empty() {
+        by_speakers(parties.callers(), until)
+    } else {
+        by_speakers(transcribed.into_iter(), until)
+    };
+    let transcripts = segments.iter().map(|s| transcribed_speech(s, until));
+    if speakers.is_empty() {
+        return heard(Tier::Transcripts, transcripts.collect());
+    }
+    // Words too short for the meter are told by their text.
+    let (of_text, of_meter) = (Late::user(Tier::Transcripts), Late::user(Tier::Speakers));
+    let metered = Heard::new(Tier::Speakers, of_meter, speakers.clone());
+    let unmetered = transcripts.filter(|i| {
+        let (start, end) = (i.start.plus(-of_text.start), i.end.plus(-of_text.end));
+        !metered.any_between(start.plus(-SHORTEST_MS), end.max(start).plus(SHORTEST_MS))
+    });
+    let all = speakers.iter().copied().chain(unmetered.map(|i| Interval {
+        start: i.start.plus(of_meter.start - of_text.start),
+        end: i.end.plus(of_meter.end - of_text.end),
+    }));
+    heard(Tier::Speakers, all.collect())
+}
+
+/// Callers' speech that the server's meter shows after the last word of any session: when an agent
+/// has closed its session, nothing else tells that somebody still speaks.
+pub fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment) -> Vec<Interval> {
+    let states = |s: &super::feed::Session| {
+        let last = (s.agent_states.last().map(|(t, _)| *t), s.user_states.last().map(|(t, _)| *t));
+        last.0.max(last.1)
+    };
+    let Some(last) = view.sessions.iter().filter_map(states).max() else { return vec![] };
+    let after = by_speakers(parties.callers(), until).into_iter().filter(|i| i.start > last);
+    Heard::new(Tier::Speakers, Late::user(Tier::Speakers), after.collect()).intervals
+}
+
+/// An item's own times. Its beginning can be that of a noise long before (live-lab §1.5): then it
+/// is the first interim's that counts.
+fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
+    /// A beginning this long before the first text is that of something else.
+    const STALE_MS: i64 = 1_500;
+    let (start, end) = (item.started_at?, item.stopped_at?);
+    let first_text = (segments.iter())
+        .find(|s| s.end() >= start && s.first_at <= end.plus(STALE_MS))
+        .map(|s| s.first_at);
+    let start = match first_text {
+        Some(text) if text.since(start) > STALE_MS => {
+            text.plus(Late::user(Tier::Items).start - Late::user(Tier::Transcripts).start)
+        }
+        _ => start,
+    };
+    Some(Interval { start, end: end.max(start) })
+}
+
+/// An item without times of its own: as its words were transcribed, since the one before it. Taken
+/// as if it were from an item, that is by as much earlier as transcripts are later than items.
+fn item_transcribed(
+    item: &Said,
+    since: Moment,
+    segments: &[Segment],
+    until: Moment,
+) -> Option<Interval> {
+    let from = segments.partition_point(|s| s.first_at <= since);
+    let to = segments.partition_point(|s| s.first_at <= item.arrived);
+    let of = segments.get(from..to).unwrap_or_default();
+    let (first, last) =
+        (transcribed_speech(of.first()?, until), transcribed_speech(of.last()?, until));
+    let (items, transcripts) = (Late::user(Tier::Items), Late::user(Tier::Transcripts));
+    let start = first.start.plus(items.start - transcripts.start);
+    Some(Interval { start, end: last.end.plus(items.end - transcripts.end).max(start) })
+}
+
+/// A caller's segment: from its first interim to its final text. One whose text came all at once
+/// tells only its end; how long it took is guessed from its words. The caller's leave makes an agent
+/// close what it was hearing: that text is not late, and its end is the leave.
+fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
+    const MS_PER_WORD: i64 = 380;
+    let late = Late::user(Tier::Transcripts);
+    let end = if s.last_at >= until { until.plus(late.end) } else { s.last_at };
+    if s.had_interim {
+        return Interval { start: s.first_at.min(end), end };
+    }
+    let spoke_for = i64::from(s.words).saturating_mul(MS_PER_WORD).min(30_000);
+    Interval { start: end.plus(late.start - late.end - spoke_for), end }
+}
+
+/// What was said before the states began for us (a late join), or while we did not see the room: told
+/// by the items of the history, on the same clock.
+fn unwatched(
+    view: &AgentView,
+    by: By,
+    states_since: Option<Moment>,
+    unseen: &[(Moment, Moment)],
+) -> Vec<Interval> {
+    let Some(since) = states_since else { return vec![] };
+    let missed = |i: &Interval| {
+        i.end < since || unseen.iter().any(|(from, to)| i.start < *to && i.end > *from)
+    };
+    let of = view.items.iter().filter(|i| i.by == by);
+    of.filter_map(|i| Some(Interval { start: i.started_at?, end: i.stopped_at? }))
+        .filter(|i| i.start < i.end && missed(i))
+        .collect()
+}
+
+/// Pauses in one delivery of the agent: it fell silent for a noise, and went on in the same
+/// segment (CS §6.4). Where the agent says that a pause was one, it is.
+fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<Interval> {
+    /// Text closes up to this long after the sound it belongs to.
+    const TEXT_LATE_MS: i64 = 300;
+    let mut sorted = spoken.to_vec();
+    sorted.sort_by_key(|i| (i.start, i.end));
+    let mut resumed: Vec<Moment> =
+        view.false_interruptions.iter().filter(|(_, r)| *r).map(|(t, _)| *t).collect();
+    resumed.sort();
+    let mut out = vec![];
+    // Of the delivery that is being paused, maybe not for the first time.
+    let Some(mut began) = sorted.first().map(|i| i.start) else { return out };
+    for pair in sorted.windows(2) {
+        let pause = Interval { start: pair[0].end, end: pair[1].start };
+        let from = segments.partition_point(|s| s.first_at < began.plus(-TEXT_LATE_MS));
+        let went_on = (segments[from..].iter())
+            .take_while(|s| s.first_at < pause.start)
+            .any(|s| s.end() > pause.end.plus(TEXT_LATE_MS));
+        let n = resumed.partition_point(|t| *t <= pause.end.plus(-250));
+        let said = resumed.get(n).is_some_and(|t| *t < pause.end.plus(250));
+        if pause.start < pause.end && (went_on || said) {
+            out.push(pause);
+        } else {
+            began = pair[1].start;
+        }
+    }
+    out
+}
+
+fn by_speakers<'a>(of: impl Iterator<Item = &'a Party>, until: Moment) -> Vec<Interval> {
+    of.flat_map(|p| spans(p.speaking.iter().copied(), until)).collect()
+}
+
+/// Stretches between "on" and "off" marks; one still on lasts until `until`.
+fn spans(marks: impl Iterator<Item = (Moment, bool)>, until: Moment) -> Vec<Interval> {
+    let mut out = vec![];
+    let mut since: Option<Moment> = None;
+    for (at, on) in marks {
+        match (on, since) {
+            (true, None) => since = Some(at),
+            (false, Some(start)) => {
+                out.push(Interval { start, end: at.max(start) });
+                since = None;
+            }
+            _ => {}
+        }
+    }
+    if let Some(start) = since.filter(|s| *s < until) {
+        out.push(Interval { start, end: until });
+    }
+    out
+}

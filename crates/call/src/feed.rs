@@ -1,0 +1,537 @@
+//! What the agent itself reports of its session (`lk.agent.session`): the richest evidence there
+//! is, on the agent's own clock. It may be missing, begin late or stop; nothing depends on it.
+//!
+//! Kept by sender, because whether a sender is an agent may be known only later, and because two
+//! sessions in one room (a voice agent and a transcriber, or one agent after the other) tell the
+//! same words of the caller twice.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::{
+        AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, Moment, ToolCall,
+        Used, UserState,
+    },
+    parties::{Parties, Party},
+    taken::{fill, replace},
+    words,
+};
+
+const MAX_SENDERS: usize = 8;
+const MAX_ITEMS: usize = 20_000;
+const MAX_STATES: usize = 100_000;
+const MAX_TOOL_CALLS: usize = 10_000;
+const MAX_TOOLS: usize = 256;
+const MAX_MODELS: usize = 64;
+const MAX_HANDOFFS: usize = 256;
+/// Ids that the next call in the room is told not to count again. A room and its agent can live for
+/// months; what was told before these is known by its time.
+const MAX_TOLD: usize = 1_000;
+/// Two sessions report the same turn of a caller at most this far apart: each has its own
+/// endpointing.
+const SAME_TURN_MS: i64 = 3_000;
+/// The longest answer that an agent may report to have taken; more was measured from something
+/// else than its caller's words.
+const LONGEST_ANSWER_SECONDS: f64 = 120.0;
+
+/// A message of the conversation.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Who told it, by its place in [`AgentView::sessions`].
+    pub session: usize,
+    pub by: By,
+    pub words: u32,
+    pub blank: bool,
+    /// Only where a transcript is asked for.
+    pub text: Option<Box<str>>,
+    pub interrupted: bool,
+    /// We did not hear of it when it was said, the agent told it when it was asked.
+    pub from_history: bool,
+    /// Our clock: when we first heard of it.
+    pub arrived: Moment,
+    /// Agent's clock, as the next three.
+    pub created_at: Option<Moment>,
+    pub started_at: Option<Moment>,
+    pub stopped_at: Option<Moment>,
+    /// Seconds.
+    pub e2e_latency: Option<f64>,
+}
+
+/// What a tool did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToolUse {
+    pub calls: u32,
+    pub failures: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Feed {
+    items: Vec<Said>,
+    by_id: BTreeMap<String, usize>,
+    /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room, and
+    /// in which order they were learnt.
+    told_before: BTreeMap<String, usize>,
+    /// Agent's clock: until when all of a history belongs to earlier calls, some of whose ids are
+    /// forgotten.
+    before_until: Option<Moment>,
+    /// The last ids that were learnt in this call, in order.
+    learnt: VecDeque<String>,
+    /// Agent's clock: the time of the latest of what they name.
+    latest: Option<Moment>,
+    /// Something was told in this call.
+    heard: bool,
+    /// Agent's clock.
+    agent_states: Vec<(Moment, AgentState)>,
+    /// Agent's clock; speech is backdated to where it really began and ended.
+    user_states: Vec<(Moment, UserState)>,
+    models: BTreeMap<ModelTask, String>,
+    used: BTreeMap<(ModelTask, String, String), Used>,
+    /// When it last told of its models.
+    models_at: Option<Moment>,
+    /// By id: the tool's name, and whether it failed.
+    tool_calls: BTreeMap<String, (String, bool)>,
+    handoffs: Vec<Handoff>,
+    /// Agent's clock: pauses for noise, and whether the speech went on.
+    false_interruptions: Vec<(Moment, bool)>,
+    answered_by: Option<Answerer>,
+    errors: u32,
+    /// The smallest (arrival − created), in milliseconds: how far our clock is ahead of the
+    /// agent's, plus the least delay of the network.
+    offset: Option<i64>,
+}
+
+impl Feed {
+    /// False if nothing is new by it.
+    fn take(&mut self, message: &FeedMessage, at: Moment, keep_text: bool) -> bool {
+        match message {
+            FeedMessage::AgentState { at: created, state } => {
+                let created = created.unwrap_or(at);
+                let learnt = self.learn_offset(created, at);
+                let kept = self.agent_states.len() < MAX_STATES;
+                if kept {
+                    self.agent_states.push((created, *state));
+                }
+                learnt || kept
+            }
+            // Backdated, so it says nothing about the clocks.
+            FeedMessage::UserState { at: created, state } => {
+                let kept = self.user_states.len() < MAX_STATES;
+                if kept {
+                    self.user_states.push((created.unwrap_or(at), *state));
+                }
+                kept
+            }
+            FeedMessage::Item { at: created, item } => {
+                let learnt = created.is_some_and(|created| self.learn_offset(created, at));
+                self.item(item, at, keep_text, false) || learnt
+            }
+            FeedMessage::History { items, handoffs, tools } => {
+                let mut new = false;
+                for i in self.of_this_call(items, |i| (&i.id, i.time())) {
+                    new |= self.item(i, at, keep_text, true);
+                }
+                for h in self.of_this_call(handoffs, |h| (&h.id, h.at)) {
+                    new |= self.handoff(h, at);
+                }
+                for t in self.of_this_call(tools, |t| (&t.id, t.at)) {
+                    new |= self.tool(t, at);
+                }
+                new
+            }
+            FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
+            FeedMessage::Usage { models } => {
+                self.models_at = Some(at);
+                models.iter().for_each(|m| self.model(m));
+                true
+            }
+            FeedMessage::Tools { calls } => {
+                let mut new = false;
+                calls.iter().for_each(|t| new |= self.tool(t, at));
+                new
+            }
+            FeedMessage::Handoff(h) => self.handoff(h, at),
+            FeedMessage::FalseInterruption { at: created, resumed } => {
+                let kept = self.false_interruptions.len() < MAX_STATES;
+                if kept {
+                    self.false_interruptions.push((created.unwrap_or(at), *resumed));
+                }
+                kept
+            }
+            FeedMessage::Answered { by } => replace(&mut self.answered_by, Some(*by)),
+            FeedMessage::Error => {
+                let errors = self.errors.saturating_add(1);
+                replace(&mut self.errors, errors)
+            }
+        }
+    }
+
+    fn learn_offset(&mut self, created: Moment, arrived: Moment) -> bool {
+        let d = arrived.since(created);
+        let least = self.offset.map_or(d, |o| o.min(d));
+        replace(&mut self.offset, Some(least))
+    }
+
+    fn model(&mut self, m: &Model) {
+        let name = match (m.provider.as_str(), m.model.as_str()) {
+            ("", "") => return,
+            ("", model) => model.to_owned(),
+            (provider, "") => provider.to_owned(),
+            (provider, model) => format!("{provider}/{model}"),
+        };
+        self.models.insert(m.task, name);
+        let key = (m.task, m.provider.clone(), m.model.clone());
+        if self.used.len() < MAX_MODELS || self.used.contains_key(&key) {
+            self.used.insert(key, m.used);
+        }
+    }
+
+    /// The entries of a list in a history that may belong to this call. Where ids of earlier calls
+    /// are forgotten their time tells, and for an entry without one its place: a history is in
+    /// order, so it is from this call only behind the last that is not. (Where there is none the
+    /// list is all from before: those just told are remembered longest.)
+    fn of_this_call<'a, T>(
+        &self,
+        list: &'a [T],
+        named: impl Fn(&'a T) -> (&'a String, Option<Moment>),
+    ) -> Vec<&'a T> {
+        let Some(until) = self.before_until else { return list.iter().collect() };
+        let before = |(id, at): (&String, Option<Moment>)| {
+            self.told_before.contains_key(id) || at.is_some_and(|at| at <= until)
+        };
+        let last_before = list.iter().rposition(|entry| before(named(entry)));
+        let mut of_this = vec![];
+        for (n, entry) in list.iter().enumerate() {
+            let (id, at) = named(entry);
+            let later = match at {
+                Some(at) => at > until,
+                None => last_before.is_some_and(|last| n > last),
+            };
+            if later || self.knows(id) {
+                of_this.push(entry);
+            }
+        }
+        of_this
+    }
+
+    /// It was told of in this call.
+    fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+            || self.tool_calls.contains_key(id)
+            || self.handoffs.iter().any(|h| h.id == id)
+    }
+
+    /// An id that the next call must not count again. `at`: when it was told; `time`: by the
+    /// agent's clock, when it came to be.
+    fn learn(&mut self, id: &str, time: Option<Moment>, at: Moment) {
+        if self.learnt.len() >= MAX_TOLD {
+            self.learnt.pop_front();
+        }
+        self.learnt.push_back(id.to_owned());
+        let told = self.offset.map(|o| at.plus(o.saturating_neg()));
+        // Nothing comes to be later than it is told.
+        let time = match (time, told) {
+            (Some(time), Some(told)) => time.min(told),
+            (time, told) => time.or(told).unwrap_or(at),
+        };
+        self.latest = self.latest.max(Some(time));
+    }
+
+    /// A call of a tool is told when it has run, and again in a history.
+    fn tool(&mut self, t: &ToolCall, at: Moment) -> bool {
+        if let Some((_, failed)) = self.tool_calls.get_mut(&t.id) {
+            // Told while it ran, it has not failed yet.
+            let failed_now = *failed || t.failed;
+            return replace(failed, failed_now);
+        }
+        if self.told_before.contains_key(&t.id) || self.tool_calls.len() >= MAX_TOOL_CALLS {
+            return false;
+        }
+        self.tool_calls.insert(t.id.clone(), (t.name.clone(), t.failed));
+        self.learn(&t.id, t.at, at);
+        true
+    }
+
+    fn handoff(&mut self, h: &Handoff, at: Moment) -> bool {
+        let known =
+            self.told_before.contains_key(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
+        if known || self.handoffs.len() >= MAX_HANDOFFS {
+            return false;
+        }
+        self.handoffs.push(h.clone());
+        self.learn(&h.id, h.at, at);
+        true
+    }
+
+    /// A later report of the same item fills what an earlier one left open.
+    fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) -> bool {
+        let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_ANSWER_SECONDS).contains(l);
+        let e2e_latency = item.e2e_latency.filter(plausible);
+        if let Some(i) = self.by_id.get(&item.id) {
+            let known = &mut self.items[*i];
+            let interrupted = known.interrupted || item.interrupted;
+            return replace(&mut known.interrupted, interrupted)
+                | fill(&mut known.created_at, item.created_at)
+                | fill(&mut known.started_at, item.started_at)
+                | fill(&mut known.stopped_at, item.stopped_at)
+                | fill(&mut known.e2e_latency, e2e_latency);
+        }
+        if self.items.len() >= MAX_ITEMS || self.told_before.contains_key(&item.id) {
+            return false;
+        }
+        self.by_id.insert(item.id.clone(), self.items.len());
+        self.items.push(Said {
+            session: 0,
+            by: item.by,
+            words: words::count(&item.text),
+            blank: item.text.trim().is_empty(),
+            text: keep_text.then(|| item.text.as_str().into()),
+            interrupted: item.interrupted,
+            from_history,
+            arrived: at,
+            created_at: item.created_at,
+            started_at: item.started_at,
+            stopped_at: item.stopped_at,
+            e2e_latency,
+        });
+        self.learn(&item.id, item.time(), at);
+        true
+    }
+
+    /// It reports an agent that speaks, not one that only listens and writes down.
+    fn speaks(&self) -> bool {
+        self.items.iter().any(|i| i.by == By::Agent && !i.blank)
+            || self.agent_states.iter().any(|(_, s)| *s == AgentState::Speaking)
+    }
+}
+
+/// What a sender's feed leaves to the next call in the same room: a session and its history live
+/// longer than a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeedBefore {
+    /// In the order in which they were learnt; older journals have all there ever were, sorted.
+    told: Vec<String>,
+    models: BTreeMap<ModelTask, String>,
+    offset: Option<i64>,
+    /// Agent's clock. What a history tells up to then is from earlier calls too; `None` while `told`
+    /// names all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Moment>,
+}
+
+impl From<&Feed> for FeedBefore {
+    fn from(f: &Feed) -> Self {
+        let mut before: Vec<(&String, &usize)> = f.told_before.iter().collect();
+        before.sort_by_key(|(_, n)| **n);
+        let mut told: Vec<String> =
+            before.into_iter().map(|(id, _)| id).chain(&f.learnt).cloned().collect();
+        let forgotten = f.by_id.len() + f.tool_calls.len() + f.handoffs.len() > f.learnt.len()
+            || told.len() > MAX_TOLD;
+        told.drain(..told.len().saturating_sub(MAX_TOLD));
+        let until = if forgotten { f.before_until.max(f.latest) } else { f.before_until };
+        Self { told, models: f.models.clone(), offset: f.offset, until }
+    }
+}
+
+impl From<FeedBefore> for Feed {
+    fn from(b: FeedBefore) -> Self {
+        Self {
+            told_before: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
+            before_until: b.until,
+            models: b.models,
+            offset: b.offset,
+            ..Self::default()
+        }
+    }
+}
+
+/// The feeds of all senders.
+#[derive(Clone, Debug, Default)]
+pub struct Feeds(BTreeMap<String, Feed>);
+
+impl Feeds {
+    /// False if nothing is new by it.
+    pub fn take(
+        &mut self,
+        identity: &str,
+        message: &FeedMessage,
+        at: Moment,
+        keep_text: bool,
+    ) -> bool {
+        if let Some(feed) = self.0.get_mut(identity) {
+            let new = feed.take(message, at, keep_text);
+            feed.heard |= new;
+            return new;
+        }
+        let mut feed = Feed { heard: true, ..Feed::default() };
+        if !feed.take(message, at, keep_text) {
+            return false;
+        }
+        if self.0.len() >= MAX_SENDERS {
+            // Agents come and go in a room that stays; those of earlier calls make room.
+            let silent = self.0.iter().find(|(_, f)| !f.heard).map(|(i, _)| i.clone());
+            let Some(silent) = silent else { return false };
+            self.0.remove(&silent);
+        }
+        self.0.insert(identity.to_owned(), feed);
+        true
+    }
+
+    /// What the next call in the room must know, and must not count again.
+    pub fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
+        self.0.iter().map(|(identity, f)| (identity.clone(), f.into())).collect()
+    }
+
+    pub fn from_earlier_call(before: BTreeMap<String, FeedBefore>) -> Self {
+        Self(before.into_iter().map(|(identity, b)| (identity, b.into())).collect())
+    }
+
+    /// One view of what agents reported, on *our* line of time.
+    ///
+    /// Where an agent speaks, those that only listen are not asked about the caller.
+    pub fn merged(&self, parties: &Parties) -> AgentView {
+        let of_agents = || self.0.iter().filter(|(i, _)| parties.is_agent(i) == Some(true));
+        let some_speak = of_agents().any(|(_, f)| f.speaks());
+        let mut view = AgentView::default();
+        let mut ids: BTreeSet<&str> = BTreeSet::new();
+        let mut items: Vec<Said> = vec![];
+        let mut by_usage: Vec<&Feed> = of_agents().map(|(_, f)| f).collect();
+        by_usage.sort_by_key(|f| f.models_at);
+        by_usage.into_iter().for_each(|f| view.models.extend(f.models.clone()));
+        let mut told: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
+        for (identity, feed) in of_agents() {
+            for (id, (name, failed)) in &feed.tool_calls {
+                told.entry(id).or_insert((name, false)).1 |= failed;
+            }
+            view.add_figures(feed);
+            if some_speak && !feed.speaks() {
+                continue;
+            }
+            let offset = feed.offset.unwrap_or(0);
+            let ours = |t: Moment| t.plus(offset);
+            let mut session = Session {
+                identity: identity.clone(),
+                gone_at: parties.get(identity).and_then(Party::gone_at),
+                agent_states: feed.agent_states.iter().map(|(t, s)| (ours(*t), *s)).collect(),
+                user_states: feed.user_states.iter().map(|(t, s)| (ours(*t), *s)).collect(),
+            };
+            session.agent_states.sort_by_key(|(t, _)| *t);
+            session.user_states.sort_by_key(|(t, _)| *t);
+            view.false_interruptions
+                .extend(feed.false_interruptions.iter().map(|(t, resumed)| (ours(*t), *resumed)));
+            for (id, i) in &feed.by_id {
+                let said = &feed.items[*i];
+                // A session that goes on from another's conversation has its items, ids and all.
+                if said.blank || !ids.insert(id) {
+                    continue;
+                }
+                items.push(Said {
+                    session: view.sessions.len(),
+                    created_at: said.created_at.map(ours),
+                    started_at: said.started_at.map(ours),
+                    stopped_at: said.stopped_at.map(ours),
+                    ..said.clone()
+                });
+            }
+            view.sessions.push(session);
+        }
+        view.items = one_telling_each(items);
+        for (name, failed) in told.into_values() {
+            if view.tools.len() < MAX_TOOLS || view.tools.contains_key(name) {
+                let tool = view.tools.entry(name.to_owned()).or_default();
+                tool.calls = tool.calls.saturating_add(1);
+                tool.failures = tool.failures.saturating_add(u32::from(failed));
+            }
+        }
+        view
+    }
+}
+
+/// Sorts, and drops what another session has told of the same turn of the caller.
+fn one_telling_each(mut items: Vec<Said>) -> Vec<Said> {
+    items.sort_by_key(|i| (i.order(), i.session));
+    let several = items.windows(2).any(|w| w[0].session != w[1].session);
+    let mut taken: Vec<Said> = Vec::with_capacity(items.len());
+    for item in items {
+        let same = |t: &Said| {
+            t.session != item.session
+                && t.by == By::User
+                && t.arrived.since(item.arrived).unsigned_abs() <= SAME_TURN_MS.unsigned_abs()
+        };
+        let twice = several
+            && item.by == By::User
+            && (taken.iter().rev())
+                .take_while(|t| item.order().since(t.order()) <= SAME_TURN_MS)
+                .any(same);
+        if !twice {
+            taken.push(item);
+        }
+    }
+    taken
+}
+
+impl Item {
+    /// Agent's clock: when it came to be.
+    fn time(&self) -> Option<Moment> {
+        self.created_at.or(self.stopped_at).or(self.started_at)
+    }
+}
+
+impl Said {
+    /// Where it stands in the conversation, by our clock.
+    pub fn order(&self) -> Moment {
+        self.started_at.or(self.created_at).unwrap_or(self.arrived)
+    }
+}
+
+/// One sender's states, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    pub identity: String,
+    /// When the sender was gone: its last states held until then.
+    pub gone_at: Option<Moment>,
+    pub agent_states: Vec<(Moment, AgentState)>,
+    pub user_states: Vec<(Moment, UserState)>,
+}
+
+/// All agents' reports together; times by our clock.
+#[derive(Clone, Debug, Default)]
+pub struct AgentView {
+    pub items: Vec<Said>,
+    pub sessions: Vec<Session>,
+    pub false_interruptions: Vec<(Moment, bool)>,
+    /// The last in use: `provider/model`.
+    pub models: BTreeMap<ModelTask, String>,
+    pub used: BTreeMap<(ModelTask, String, String), Used>,
+    pub tools: BTreeMap<String, ToolUse>,
+    pub handoffs: Vec<Handoff>,
+    pub answered_by: Option<Answerer>,
+    pub errors: u32,
+}
+
+impl AgentView {
+    /// What is told but not reckoned with.
+    fn add_figures(&mut self, feed: &Feed) {
+        for (key, used) in &feed.used {
+            let sum = self.used.entry(key.clone()).or_default();
+            sum.input_tokens = sum.input_tokens.saturating_add(used.input_tokens);
+            sum.cached_input_tokens =
+                sum.cached_input_tokens.saturating_add(used.cached_input_tokens);
+            sum.output_tokens = sum.output_tokens.saturating_add(used.output_tokens);
+            sum.characters = sum.characters.saturating_add(used.characters);
+            sum.audio_seconds += used.audio_seconds;
+        }
+        let ours = |h: &Handoff| Handoff {
+            at: h.at.map(|t| t.plus(feed.offset.unwrap_or(0))),
+            ..h.clone()
+        };
+        // A session that goes on from another's conversation has its hand-offs.
+        let new = feed.handoffs.iter().filter(|h| !self.handoffs.iter().any(|k| k.id == h.id));
+        let new: Vec<Handoff> = new.map(ours).collect();
+        self.handoffs.extend(new);
+        self.handoffs.sort_by_key(|h| h.at);
+        self.answered_by = self.answered_by.or(feed.answered_by);
+        self.errors = self.errors.saturating_add(feed.errors);
+    }
+}

@@ -1,0 +1,60 @@
+//! The call core: events in, one [`CallHistory`] out.
+//!
+//! Sans-IO: no socket, no task, no clock and no LiveKit type lives here; time is a parameter.
+//! The same events give the same record, on any machine, at any time, so a journal can be
+//! replayed and a test needs no room.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`event`] | what can be observed, and when |
+//! | [`state`] | a call as it goes: takes events, knows when it is over |
+//! | [`taken`] | what of an event a journal has to hold |
+//! | [`build`] | from all that was seen to the record |
+//! | [`parties`] | who is caller, agent, avatar; who is there |
+//! | [`speech`] | what was said, on the two transcript channels |
+//! | [`feed`] | what the agent itself reports of its session |
+//! | [`published`] | what the agent tells us on purpose |
+//! | [`evidence`] | who spoke when, from the best signals there are |
+//! | [`window`] | only what lies between start and end belongs to the call |
+//! | [`turns`] | utterances and their answers |
+//! | [`metrics`] | the numbers |
+//! | [`stages`] | the stage timeline |
+//! | [`outcome`] | agent configuration and outcomes, merged by authority |
+//! | [`ending`] | when a call is over |
+//! | [`status`] | how it ended, in the contract's words |
+//! | [`subject`] | phone number and direction |
+//! | [`profile`] | what a business's calls are about |
+//! | [`carried`] | what a call leaves to the next in its room |
+//! | [`details`] | what can be asked for beyond the record |
+//! | [`explain`] | which moments made which number |
+//! | [`words`] | how words are counted |
+
+pub mod build;
+pub mod carried;
+pub mod details;
+pub mod ending;
+pub mod event;
+pub mod evidence;
+pub mod explain;
+pub mod feed;
+pub mod metrics;
+pub mod outcome;
+pub mod parties;
+pub mod profile;
+pub mod published;
+pub mod speech;
+pub mod stages;
+pub mod state;
+pub mod status;
+pub mod subject;
+pub mod taken;
+pub mod turns;
+pub mod window;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use event::{Event, Fact, Moment};
+pub use record::CallHistory;
+pub use state::{Call, Phase, RoomFacts, Settings};

@@ -1,0 +1,324 @@
+//! The numbers of the record, from utterances and speech (definitions: CS §6.4), and the moments
+//! that made them.
+
+use super::{
+    event::{AgentState, Moment},
+    evidence::{Heard, Interval, Late},
+    feed::AgentView,
+    parties::{Part, Parties, Party},
+    speech::{CUT_AFTER_MS, Segment},
+    turns::Utterance,
+};
+use record::Metrics;
+use record::{Tier, WordSource};
+
+/// The caller's speech may be seen to begin this long after the agent fell silent for it: signals
+/// differ.
+const SEEN_WITHIN_MS: i64 = 500;
+/// The end of text and sound of an undisturbed utterance are at most this far apart; where the
+/// caller cut in, the text stays open until his words are final (live-lab §1.4).
+const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
+/// How much later than its sound the agent may report the end of what it said.
+const REPORTED_WITHIN_MS: i64 = 1_000;
+/// What was being said when the caller left is closed within this time.
+const TEXT_CLOSES_WITHIN_MS: i64 = 2_500;
+/// What stopped this close to the caller's leave was stopped by it.
+const FORCED_WITHIN_MS: i64 = 250;
+/// What the agent reports of an answer's delay is from something else than the caller's words if
+/// it is this far from what was seen.
+const CONTRADICTS_MS: i64 = 1_500;
+/// The agent speaks into its caller's words if both go on for this long.
+const TALKS_INTO_MS: i64 = 300;
+
+/// All that the numbers are made of; times on our line.
+pub struct Conversation<'a> {
+    pub parties: &'a Parties,
+    pub view: &'a AgentView,
+    pub user_segments: &'a [Segment],
+    pub agent_segments: &'a [Segment],
+    pub user: &'a Heard,
+    pub agent: &'a Heard,
+    pub user_utterances: &'a [Utterance],
+    pub agent_utterances: &'a [Utterance],
+    /// Signs of life that are not speech: DTMF, typed text.
+    pub other_signs: &'a [Moment],
+    /// Speech of callers that only breaks a silence.
+    pub also_heard: &'a [Interval],
+    /// Stretches that the observer did not see.
+    pub unseen: &'a [(Moment, Moment)],
+    pub start: Moment,
+    pub end: Moment,
+    pub silence_threshold_ms: i64,
+}
+
+impl Conversation<'_> {
+    /// The observer was there all the time between.
+    fn saw(&self, from: Moment, to: Moment) -> bool {
+        !self.unseen.iter().any(|(start, end)| *start < to && *end > from)
+    }
+}
+
+/// One answer, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// End of the one side's speech, beginning of the other's; `None` where only the delay itself
+    /// was reported.
+    pub between: Option<(Moment, Moment)>,
+    pub seconds: f64,
+    /// From the agent's own report of it.
+    pub reported: bool,
+}
+
+/// The moments that the numbers are counts and means of.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub agent_answers: Vec<Answer>,
+    pub user_answers: Vec<Answer>,
+    pub silences: Vec<Interval>,
+    /// When an agent's utterance was cut off by the caller.
+    pub interruptions: Vec<Moment>,
+    /// When the agent began to speak into its caller's words.
+    pub talked_into: Vec<Moment>,
+    pub user_utterances: Vec<Utterance>,
+    pub agent_utterances: Vec<Utterance>,
+    pub user_words: WordSource,
+    pub agent_words: WordSource,
+    pub user: Heard,
+    pub agent: Heard,
+    /// Milliseconds in which both spoke.
+    pub overlap_ms: i64,
+}
+
+pub fn measure(c: &Conversation) -> Measured {
+    let interruptions = interruptions(c);
+    Measured {
+        agent_answers: agent_answers(c),
+        user_answers: user_answers(c, &interruptions),
+        silences: silences(c),
+        interruptions,
+        talked_into: talked_into(c),
+        overlap_ms: overlap_ms(c),
+        ..Measured::default()
+    }
+}
+
+impl Measured {
+    pub fn metrics(&self) -> Metrics {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let longest = |u: &[Utterance]| u.iter().map(|u| u.words).max().unwrap_or(0);
+        Metrics {
+            total_user_utterances: count(self.user_utterances.len()),
+            total_agent_utterances: count(self.agent_utterances.len()),
+            longest_user_utterance: longest(&self.user_utterances),
+            longest_agent_utterance: longest(&self.agent_utterances),
+            average_user_response_time: mean(&self.user_answers),
+            average_agent_response_time: mean(&self.agent_answers),
+            silence_count: count(self.silences.len()),
+            interruption_count: count(self.interruptions.len()),
+        }
+    }
+}
+
+/// Seconds; 0 when there is nothing to average.
+fn mean(answers: &[Answer]) -> f64 {
+    if answers.is_empty() {
+        return 0.0;
+    }
+    answers.iter().map(|a| a.seconds).sum::<f64>() / answers.len() as f64
+}
+
+fn seen(from: Moment, to: Moment) -> Answer {
+    Answer { between: Some((from, to)), seconds: to.since(from) as f64 / 1000.0, reported: false }
+}
+
+/// From the end of a caller's utterance to the first sound of the agent's answer. The agent's own
+/// measure is better than ours where there is one: both its ends are on one clock. It begins when
+/// the agent *heard* the caller end, which is taken off as in every other signal of the agent's.
+fn agent_answers(c: &Conversation) -> Vec<Answer> {
+    let late_ms = Late::user(Tier::Feed).end;
+    let users = spoken(c.user_utterances);
+    let seen: Vec<Answer> = (users.iter().enumerate())
+        .filter_map(|(n, u)| {
+            let until = users.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
+            // Already talking when the caller ended: no answer to it.
+            if c.agent.before(u.end).last().is_some_and(|a| a.end > u.end) {
+                return None;
+            }
+            let answer = c.agent.from(u.end).first().filter(|a| a.start < until)?;
+            c.saw(u.end, answer.start).then(|| seen(u.end, answer.start))
+        })
+        .collect();
+    let by_us = |u: &Utterance| {
+        let start = u.spoken?.start;
+        let n = seen.partition_point(|a| a.between.is_some_and(|(_, to)| to < start));
+        seen.get(n).copied().filter(|a| a.between.is_some_and(|(_, to)| to == start))
+    };
+    let reported: Vec<Answer> = (c.agent_utterances.iter())
+        .filter_map(|u| {
+            let seconds = u.e2e_latency? + late_ms as f64 / 1000.0;
+            let ours = by_us(u);
+            let contradicted = ours.is_some_and(|o| {
+                c.user.tier == Tier::Feed
+                    && (o.seconds - seconds).abs() * 1000.0 > CONTRADICTS_MS as f64
+            });
+            match ours {
+                Some(o) if contradicted => Some(o),
+                _ => {
+                    Some(Answer { between: ours.and_then(|o| o.between), seconds, reported: true })
+                }
+            }
+        })
+        .collect();
+    if reported.is_empty() { seen } else { reported }
+}
+
+/// From the end of the agent's utterance to the beginning of the caller's answer.
+fn user_answers(c: &Conversation, interruptions: &[Moment]) -> Vec<Answer> {
+    let users = spoken(c.user_utterances);
+    let mut cuts: Vec<Moment> = (c.agent_utterances.iter())
+        .filter(|u| u.interrupted)
+        .filter_map(|u| Some(u.spoken?.end))
+        .chain(interruptions.iter().copied())
+        .collect();
+    cuts.sort();
+    let cut = |a: &Interval| {
+        let n = cuts.partition_point(|t| *t < a.end.plus(-TEXT_ENDS_WITH_SOUND_MS));
+        cuts.get(n).is_some_and(|t| *t <= a.end.plus(TEXT_ENDS_WITH_SOUND_MS))
+    };
+    let mut out = vec![];
+    for (n, a) in c.agent.intervals.iter().enumerate() {
+        let until =
+            c.agent.intervals.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
+        let next = users.partition_point(|u| u.start < a.end);
+        // The caller spoke into it.
+        if users[..next].last().is_some_and(|u| u.end > a.end) || cut(a) {
+            continue;
+        }
+        let answer = users[next..].first().filter(|u| u.start < until && c.saw(a.end, u.start));
+        out.extend(answer.map(|u| seen(a.end, u.start)));
+    }
+    out
+}
+
+/// By their beginning.
+fn spoken(utterances: &[Utterance]) -> Vec<Interval> {
+    let mut all: Vec<Interval> = utterances.iter().filter_map(|u| u.spoken).collect();
+    all.sort_by_key(|i| (i.start, i.end));
+    all.dedup();
+    all
+}
+
+/// The gaps in which neither side speaks, from the first speech to the end of the call.
+fn silences(c: &Conversation) -> Vec<Interval> {
+    let mut all: Vec<Interval> = (c.user.intervals.iter().chain(&c.agent.intervals))
+        .chain(c.also_heard)
+        .copied()
+        .chain(c.other_signs.iter().map(|t| Interval { start: *t, end: *t }))
+        .filter(|i| i.start < c.end && i.end >= c.start)
+        .collect();
+    // What was not seen is no silence.
+    let mut out = vec![];
+    let Some(first) = all.iter().min_by_key(|i| i.start).copied() else { return out };
+    let unseen = c.unseen.iter().filter(|(_, end)| *end > first.start);
+    all.extend(unseen.map(|(start, end)| Interval { start: *start, end: *end }));
+    all.sort_by_key(|i| i.start);
+    let mut quiet_since = first.end;
+    let last = Interval { start: c.end, end: c.end };
+    for i in all.iter().chain([&last]) {
+        if i.start.since(quiet_since) >= c.silence_threshold_ms {
+            out.push(Interval { start: quiet_since, end: i.start });
+        }
+        quiet_since = quiet_since.max(i.end);
+    }
+    out
+}
+
+/// Agent utterances that the caller cut off. Pauses that turned out to be noise and words of
+/// assent do not count, nor what was cut because the caller left.
+fn interruptions(c: &Conversation) -> Vec<Moment> {
+    // Agents older than 1.7 send no times, and those before 1.5.13 never set the flag.
+    let told = c.view.items.iter().any(|i| i.started_at.is_some());
+    if told {
+        let cut = c.agent_utterances.iter().filter(|u| u.interrupted && by_caller(c, u));
+        return cut.map(|u| u.spoken.map_or(u.known_at, |s| s.end)).collect();
+    }
+    let mut agents = c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent);
+    if agents.any(Party::spoke) { by_states(c) } else { by_streams(c) }
+}
+
+fn by_caller(c: &Conversation, u: &Utterance) -> bool {
+    let Some(spoken) = u.spoken else { return u.known_at <= c.end };
+    // The session closing on the caller's leave forces the flag on whatever is being said.
+    let forced = u.known_at > c.end && spoken.end.plus(FORCED_WITHIN_MS) > c.end;
+    !forced && c.user.any_between(spoken.start, spoken.end.plus(REPORTED_WITHIN_MS))
+}
+
+/// Without the agent's own word: it stopped while the caller spoke, and the segment it was in was
+/// closed, later than undisturbed text would, before it spoke again. (It may think by then.)
+fn by_states(c: &Conversation) -> Vec<Moment> {
+    let mut out = vec![];
+    for agent in c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent) {
+        let mut segment = 0;
+        for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
+            let (began, before) = agent.states[k - 1];
+            if before != AgentState::Speaking || stopped.plus(FORCED_WITHIN_MS) > c.end {
+                continue;
+            }
+            let next = agent.states[k..]
+                .iter()
+                .find(|(_, s)| *s == AgentState::Speaking)
+                .map_or(c.end.plus(TEXT_CLOSES_WITHIN_MS), |(t, _)| *t);
+            let caller_spoke = (c.user.before(stopped.plus(SEEN_WITHIN_MS)).last())
+                .is_some_and(|i| i.start > began && i.end.plus(SEEN_WITHIN_MS) > *stopped);
+            while segment + 1 < c.agent_segments.len()
+                && c.agent_segments[segment + 1].first_at <= *stopped
+            {
+                segment += 1;
+            }
+            let cut = c.agent_segments.get(segment).is_some_and(|s| {
+                s.first_at <= *stopped
+                    && s.closed_at
+                        .is_some_and(|t| t.since(*stopped) > TEXT_ENDS_WITH_SOUND_MS && t <= next)
+            });
+            if caller_spoke && cut {
+                out.push(*stopped);
+            }
+        }
+    }
+    out
+}
+
+/// From transcripts alone: the caller's words began to come while the agent's text was open, and
+/// it got no more until it was closed.
+fn by_streams(c: &Conversation) -> Vec<Moment> {
+    let cut = |s: &Segment| -> Option<Moment> {
+        let closed = s.closed_at.filter(|t| *t < c.end.plus(TEXT_CLOSES_WITHIN_MS))?;
+        let n = c.user_segments.partition_point(|u| u.first_at <= s.first_at);
+        let into = c.user_segments[n..].first().filter(|u| u.first_at < closed)?;
+        let last = s.last_word();
+        let stopped = last <= into.first_at.plus(CUT_AFTER_MS);
+        let forced = last.plus(FORCED_WITHIN_MS) > c.end;
+        (stopped && !forced && closed.since(last) > CUT_AFTER_MS).then_some(last)
+    };
+    c.agent_segments.iter().filter_map(cut).collect()
+}
+
+/// The agent began while its caller spoke, and both went on.
+fn talked_into(c: &Conversation) -> Vec<Moment> {
+    let into = |a: &&Interval| {
+        c.user.before(a.start).last().is_some_and(|u| {
+            a.start.since(u.start) >= TALKS_INTO_MS
+                && u.end.min(a.end).since(a.start) >= TALKS_INTO_MS
+        })
+    };
+    c.agent.intervals.iter().filter(into).map(|a| a.start).collect()
+}
+
+fn overlap_ms(c: &Conversation) -> i64 {
+    let (mut u, mut a, mut sum) = (0, 0, 0i64);
+    while let (Some(x), Some(y)) = (c.user.intervals.get(u), c.agent.intervals.get(a)) {
+        sum = sum.saturating_add(x.end.min(y.end).since(x.start.max(y.start)).max(0));
+        if x.end <= y.end { u += 1 } else { a += 1 }
+    }
+    sum
+}

@@ -1,0 +1,461 @@
+//! Who is in the room, and in what part: caller, voice agent, avatar, other (CS §2.5).
+//!
+//! Parts are decided when they are asked for, never on arrival: words and feed messages can come
+//! before the participant they belong to is announced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::{AgentState, Joined, Kind, LeaveReason, Moment},
+    published::{
+        ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON, ATTRIBUTE_STAGE, FromMetadata,
+    },
+    taken::{fill, replace},
+};
+
+/// Participants kept per call; a call has a handful, so more is an attack or a mistake.
+const MAX_PARTIES: usize = 128;
+/// Attributes kept per participant: the server allows 64 KiB in all.
+const MAX_ATTRIBUTES: usize = 128;
+const MAX_TRACKS: usize = 64;
+/// Changes of state, of speaking, kept per participant.
+const MAX_MARKS: usize = 100_000;
+/// Changes of a participant's metadata that are read per call. An opt-out is read always.
+const MAX_METADATA_CHANGES: u32 = 64;
+/// What says nothing but that a participant lives is taken this long after the last sign of it.
+const SIGN_EVERY_MS: i64 = 100;
+
+/// From a participant's death to its connection quality LOST: 7.2 to 13.8 s, mostly the least.
+pub const LOST_AFTER_MS: i64 = 7_500;
+/// From a participant's death to CONNECTION_TIMEOUT (live-lab §1.3).
+const TIMEOUT_AFTER_MS: i64 = 21_000;
+
+const STATE: &str = "lk.agent.state";
+const ON_BEHALF: &str = "lk.publish_on_behalf";
+pub(super) const CALL_STATUS: &str = "sip.callStatus";
+/// Agents of old versions joined as standard participants, with such an identity.
+const OLD_AGENT: &str = "agent-";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Caller,
+    Agent,
+    /// Shows a face and gives a voice to the agent with this part's `lk.publish_on_behalf`.
+    Avatar,
+    Other,
+}
+
+/// The two sides of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    User,
+    Agent,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Left {
+    /// Our clock.
+    pub at: Moment,
+    /// Our clock: when we learned of it, from which on it is waited for.
+    pub told_at: Moment,
+    pub reason: LeaveReason,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Party {
+    pub identity: String,
+    pub kind: Kind,
+    pub metadata: FromMetadata,
+    sid: String,
+    pub attributes: BTreeMap<String, String>,
+    /// By our clock, from the server's; the first join, if it came back.
+    pub joined_at: Moment,
+    /// `None` while it is there.
+    pub left: Option<Left>,
+    /// SIP: when the leg was first seen `active`, by our clock, and whether it already was when
+    /// we first saw it.
+    pub active: Option<(Moment, bool)>,
+    /// SIP: when `hangup` was seen, by our clock. The leave of a leg without a track is told up to
+    /// 3 s late, this is not.
+    pub hung_up_at: Option<Moment>,
+    /// Our clock: the last thing heard of it that only a living client does.
+    pub last_sign: Moment,
+    /// Our clock: since when its connection quality is LOST.
+    pub lost_at: Option<Moment>,
+    pub tracks: BTreeSet<String>,
+    /// It has done what only a voice agent does: told words or its session.
+    pub performed: bool,
+    /// Changes of `lk.agent.state`, by our clock.
+    pub states: Vec<(Moment, AgentState)>,
+    /// Changes of `is_speaking`, by our clock.
+    pub speaking: Vec<(Moment, bool)>,
+    /// How often its metadata said something new, in this call.
+    #[serde(skip)]
+    metadata_changes: u32,
+}
+
+/// Whether a participant of that kind can be a caller: the only one whose metadata is read.
+pub(super) fn may_be_caller(kind: Kind) -> bool {
+    matches!(kind, Kind::Standard | Kind::Sip | Kind::Connector)
+}
+
+/// Whether anything is made of that attribute of such a participant. Of a phone leg all that the
+/// bridge says is shown in the details; others may set any attribute of their own.
+pub(super) fn reads(kind: Kind, identity: &str, key: &str) -> bool {
+    let published = [ATTRIBUTE_STAGE, ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON];
+    match kind {
+        Kind::Agent => key == STATE || key == ON_BEHALF || published.contains(&key),
+        Kind::Standard if identity.starts_with(OLD_AGENT) => {
+            key == STATE || published.contains(&key)
+        }
+        Kind::Sip => key.starts_with("sip."),
+        Kind::Standard | Kind::Connector | Kind::Ingress | Kind::Egress | Kind::Bridge => false,
+    }
+}
+
+pub(super) fn only(
+    attributes: &BTreeMap<String, String>,
+    wanted: impl Fn(&String) -> bool,
+) -> BTreeMap<String, String> {
+    let wanted = attributes.iter().filter(|(k, _)| wanted(k));
+    wanted.map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+impl Party {
+    fn new(j: &Joined, joined_at: Moment, at: Moment) -> Self {
+        Self {
+            identity: j.identity.clone(),
+            kind: j.kind,
+            metadata: FromMetadata::read(&j.metadata),
+            sid: j.sid.clone(),
+            attributes: BTreeMap::new(),
+            joined_at,
+            left: None,
+            active: None,
+            hung_up_at: None,
+            last_sign: at,
+            lost_at: None,
+            tracks: BTreeSet::new(),
+            performed: false,
+            states: vec![],
+            speaking: vec![],
+            metadata_changes: 0,
+        }
+    }
+
+    pub fn present(&self) -> bool {
+        self.left.is_none()
+    }
+
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.get(key).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    pub fn call_status(&self) -> Option<&str> {
+        self.attribute(CALL_STATUS)
+    }
+
+    pub fn is_sip(&self) -> bool {
+        self.kind == Kind::Sip
+    }
+
+    /// It told, as an agent, that it was speaking.
+    pub fn spoke(&self) -> bool {
+        self.states.iter().any(|(_, s)| *s == AgentState::Speaking)
+    }
+
+    /// Whether the caller could speak with an agent: a SIP leg was answered, others just joined.
+    pub fn connected(&self) -> bool {
+        !self.is_sip() || self.active.is_some() || self.call_status().is_none()
+    }
+
+    /// When it was really gone: a server notices a dead connection some 21 s late, and tells sooner,
+    /// where we subscribe, that nothing is heard of it (live-lab-node §5). `None`: it is there.
+    pub fn gone_at(&self) -> Option<Moment> {
+        let by_quality = self.lost_at.map(|t| t.plus(-LOST_AFTER_MS));
+        match &self.left {
+            Some(l) if l.reason == LeaveReason::ConnectionTimeout => {
+                let died = by_quality.unwrap_or(l.at.plus(-TIMEOUT_AFTER_MS));
+                Some(died.max(self.joined_at).min(l.at))
+            }
+            Some(l) => Some(l.at),
+            // Not given up by the server yet.
+            None => by_quality,
+        }
+    }
+
+    fn silent(&mut self, at: Moment) {
+        if self.speaking.last().is_some_and(|(_, speaking)| *speaking) {
+            self.speaking.push((at, false));
+        }
+    }
+
+    /// Takes note that it lives, by what may have `changed` something else. What has not counts
+    /// only where the last sign is older: a client may repeat itself without end.
+    fn sign(&mut self, at: Moment, changed: bool) -> bool {
+        let taken = changed || at.since(self.last_sign) >= SIGN_EVERY_MS;
+        if taken {
+            self.last_sign = self.last_sign.max(at);
+        }
+        taken
+    }
+
+    /// False if nothing came of it.
+    fn take_attributes(
+        &mut self,
+        changed: &BTreeMap<String, String>,
+        at: Moment,
+        first: bool,
+    ) -> bool {
+        let mut taken = false;
+        for (key, value) in changed.iter().filter(|(k, _)| reads(self.kind, &self.identity, k)) {
+            if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
+                continue;
+            }
+            taken |= if value.is_empty() {
+                self.attributes.remove(key).is_some()
+            } else {
+                self.attributes.insert(key.clone(), value.clone()).as_ref() != Some(value)
+            };
+            taken |= match key.as_str() {
+                STATE => {
+                    let state = AgentState::from_attribute(value);
+                    let state = state.filter(|_| self.states.len() < MAX_MARKS);
+                    self.states.extend(state.map(|state| (at, state)));
+                    state.is_some()
+                }
+                CALL_STATUS if value == "active" => fill(&mut self.active, Some((at, first))),
+                CALL_STATUS if value == "hangup" => fill(&mut self.hung_up_at, Some(at)),
+                _ => false,
+            };
+        }
+        taken
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Parties {
+    by_identity: BTreeMap<String, Party>,
+    /// Order of first appearance.
+    order: Vec<String>,
+    /// How many of them are of kind agent.
+    agents: usize,
+}
+
+impl Parties {
+    /// The attributes that are new by it; `None` if nothing is. `server_behind_ms` is added to the
+    /// server's times.
+    pub fn joined(
+        &mut self,
+        j: &Joined,
+        server_behind_ms: i64,
+        at: Moment,
+    ) -> Option<BTreeMap<String, String>> {
+        if let Some(p) = self.by_identity.get_mut(&j.identity) {
+            // The same identity again is the same participant, come back; the same sid as well is
+            // one that never left, told again because our own connection was new.
+            let back = p.sid != j.sid || p.left.is_some();
+            if back {
+                p.sid = j.sid.clone();
+                p.left = None;
+                p.lost_at = None;
+                p.hung_up_at = None;
+                p.last_sign = at;
+            }
+            let told = replace(&mut p.metadata, FromMetadata::read(&j.metadata));
+            let changed = only(&j.attributes, |k| p.attributes.get(k) != j.attributes.get(k));
+            let set = p.take_attributes(&changed, at, false);
+            return (back || told || set).then_some(changed);
+        }
+        if self.order.len() >= MAX_PARTIES {
+            return None;
+        }
+        // Some servers do not tell.
+        let told = j.joined_at != Moment::default();
+        let joined_at = if told { j.joined_at.plus(server_behind_ms) } else { at };
+        let mut p = Party::new(j, joined_at, at);
+        p.take_attributes(&j.attributes, at, true);
+        self.agents += usize::from(j.kind == Kind::Agent);
+        self.order.push(j.identity.clone());
+        self.by_identity.insert(j.identity.clone(), p);
+        Some(j.attributes.clone())
+    }
+
+    /// False if that was known.
+    pub fn left(
+        &mut self,
+        identity: &str,
+        reason: LeaveReason,
+        attributes: &BTreeMap<String, String>,
+        since: Option<Moment>,
+        at: Moment,
+    ) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let mut taken = false;
+        // `hangup` is often only seen on the participant that has left (live-lab §5.3).
+        let status = attributes.get(CALL_STATUS).filter(|s| p.call_status() != Some(s.as_str()));
+        if let Some(status) = status {
+            let changed = BTreeMap::from([(CALL_STATUS.to_owned(), status.clone())]);
+            taken = p.take_attributes(&changed, since.unwrap_or(at), false);
+        }
+        if p.left.is_none() {
+            let left_at = since.unwrap_or(at).min(at);
+            p.left = Some(Left { at: left_at, told_at: at, reason });
+            p.silent(left_at);
+            taken = true;
+        }
+        taken
+    }
+
+    /// Nothing is heard of anybody from here on.
+    pub fn all_silent(&mut self, at: Moment) {
+        self.by_identity.values_mut().for_each(|p| p.silent(at));
+    }
+
+    /// False if it changes nothing, as with the next four.
+    pub fn attributes(
+        &mut self,
+        identity: &str,
+        changed: &BTreeMap<String, String>,
+        at: Moment,
+    ) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let taken = p.take_attributes(changed, at, false);
+        p.sign(at, taken)
+    }
+
+    pub fn metadata(&mut self, identity: &str, metadata: &str) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let new = FromMetadata::read(metadata);
+        let too_many = p.metadata_changes >= MAX_METADATA_CHANGES && !new.opt_out;
+        if !may_be_caller(p.kind) || too_many {
+            return false;
+        }
+        let changed = replace(&mut p.metadata, new);
+        p.metadata_changes = p.metadata_changes.saturating_add(u32::from(changed));
+        changed
+    }
+
+    pub fn track(&mut self, identity: &str, sid: &str, at: Moment) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let new = p.tracks.len() < MAX_TRACKS && p.tracks.insert(sid.to_owned());
+        p.sign(at, new)
+    }
+
+    pub fn speaking(&mut self, identity: &str, speaking: bool, at: Moment) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        let change = p.speaking.last().is_none_or(|(_, s)| *s != speaking);
+        let taken = change && p.speaking.len() < MAX_MARKS;
+        if taken {
+            p.speaking.push((at, speaking));
+        }
+        if speaking { p.sign(at, taken) } else { taken }
+    }
+
+    pub fn quality(&mut self, identity: &str, lost: bool, at: Moment) -> bool {
+        let Some(p) = self.by_identity.get_mut(identity) else { return false };
+        if lost {
+            return fill(&mut p.lost_at, Some(at));
+        }
+        let found = p.lost_at.take().is_some();
+        p.sign(at, found)
+    }
+
+    /// Something was said or sent by it.
+    pub fn sign_of_life(&mut self, identity: &str, at: Moment) {
+        if let Some(p) = self.by_identity.get_mut(identity) {
+            p.sign(at, true);
+        }
+    }
+
+    /// False if that was known, or it is not.
+    pub fn performed(&mut self, identity: &str) -> bool {
+        let p = self.by_identity.get_mut(identity);
+        p.is_some_and(|p| replace(&mut p.performed, true))
+    }
+
+    pub fn get(&self, identity: &str) -> Option<&Party> {
+        self.by_identity.get(identity)
+    }
+
+    /// In order of first appearance.
+    pub fn iter(&self) -> impl Iterator<Item = &Party> {
+        self.order.iter().filter_map(|i| self.by_identity.get(i))
+    }
+
+    pub fn part(&self, p: &Party) -> Part {
+        if p.kind == Kind::Agent && p.attributes.contains_key(ON_BEHALF) {
+            return Part::Avatar;
+        }
+        match p.kind {
+            Kind::Agent => Part::Agent,
+            // Attributes are no proof: a caller may set any of his own.
+            Kind::Standard if self.agents == 0 && p.identity.starts_with(OLD_AGENT) => Part::Agent,
+            Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
+            Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
+        }
+    }
+
+    pub fn callers(&self) -> impl Iterator<Item = &Party> {
+        self.iter().filter(|p| self.part(p) == Part::Caller)
+    }
+
+    pub fn caller_present(&self) -> bool {
+        self.callers().any(Party::present)
+    }
+
+    /// *The* caller: SIP before others, then the first to join.
+    pub fn caller(&self) -> Option<&Party> {
+        self.callers().min_by_key(|p| (!p.is_sip(), p.joined_at))
+    }
+
+    /// Participants that were a voice agent: those that told a state, or else, for agents that
+    /// tell none, those that spoke; never a recorder or a silent helper.
+    pub fn voice_agents(&self) -> impl Iterator<Item = &Party> {
+        let agents = || self.iter().filter(|p| self.part(p) == Part::Agent);
+        let told = agents().any(|p| !p.states.is_empty());
+        agents().filter(move |p| if told { !p.states.is_empty() } else { p.performed })
+    }
+
+    /// Whether that participant is known and of kind agent: the only one that is believed when
+    /// it speaks about the call. `None` while it is unknown.
+    pub fn is_agent(&self, identity: &str) -> Option<bool> {
+        self.get(identity).map(|p| p.kind == Kind::Agent)
+    }
+
+    /// The side that a participant speaks for.
+    pub fn side(&self, identity: &str) -> Option<Side> {
+        match self.part(self.get(identity)?) {
+            Part::Caller => Some(Side::User),
+            Part::Agent | Part::Avatar => Some(Side::Agent),
+            Part::Other => None,
+        }
+    }
+
+    pub fn owner_of_track(&self, sid: &str) -> Option<&Party> {
+        self.by_identity.values().find(|p| p.tracks.contains(sid))
+    }
+
+    /// Those who are still there, with the last of what they did: for the next call in the room.
+    pub fn for_next_call(&self) -> Vec<Party> {
+        let last = |p: &Party| {
+            let mut p = p.clone();
+            p.states.drain(..p.states.len().saturating_sub(1));
+            p.speaking.drain(..p.speaking.len().saturating_sub(1));
+            p.metadata_changes = 0;
+            p
+        };
+        self.iter().filter(|p| p.present()).map(last).collect()
+    }
+
+    pub fn from_earlier_call(there: Vec<Party>) -> Self {
+        let there: Vec<Party> = there.into_iter().take(MAX_PARTIES).collect();
+        Self {
+            agents: there.iter().filter(|p| p.kind == Kind::Agent).count(),
+            order: there.iter().map(|p| p.identity.clone()).collect(),
+            by_identity: there.into_iter().map(|p| (p.identity.clone(), p)).collect(),
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! What a voice agent tells us on purpose (contract §3): messages on `call-history`, `call.*`
+//! attributes, metadata. Reading only; what it means for the record is in [`super::outcome`] and
+//! [`super::stages`].
+//!
+//! All of it is untrusted JSON. Whatever does not fit is left out and named, never an error that
+//! reaches further than the message it came in.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use record::{Moment, Status};
+
+pub const ATTRIBUTE_STAGE: &str = "call.stage";
+pub const ATTRIBUTE_CONFIG: &str = "call.agent_config";
+pub const ATTRIBUTE_OUTCOMES: &str = "call.outcomes";
+pub const ATTRIBUTE_REASON: &str = "call.termination_reason";
+
+/// Bytes of a stage's name, a field's name, a configuration key, a reason.
+const MAX_NAME: usize = 128;
+/// Bytes of `notes`.
+const MAX_NOTES: usize = 4096;
+const MAX_FIELDS: usize = 64;
+/// Bytes of one message or attribute value that are read at all.
+pub(super) const MAX_MESSAGE: usize = 64 * 1024;
+/// The server lets metadata be half of that; prompts in it are common.
+const MAX_METADATA: usize = 1024 * 1024;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Published {
+    Stage { stage: String, at: Option<Moment> },
+    Config(ConfigPatch),
+    Outcomes(OutcomesPatch),
+    End { status: Option<Status>, reason: Option<String> },
+}
+
+/// Parts of `agent_config`; later messages overwrite key by key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigPatch {
+    pub stt: Option<String>,
+    pub llm: Option<String>,
+    pub tts: Option<String>,
+    pub business_type: Option<String>,
+    pub language: Option<String>,
+}
+
+/// Parts of `outcomes`; later messages overwrite key by key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutcomesPatch {
+    pub completion_rate: Option<f64>,
+    pub fields_collected: Option<Vec<String>>,
+    pub final_stage: Option<String>,
+    pub successful: Option<bool>,
+    pub notes: Option<String>,
+}
+
+/// Why something published was not taken as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    TooLarge,
+    NotJson,
+    NotAnObject,
+    UnknownType,
+    /// A key has a value of the wrong type or range.
+    WrongValue,
+    /// A text or list was longer than allowed, and cut.
+    Truncated,
+    /// A message of the session feed that is none.
+    Undecodable,
+    /// The sender is not of kind agent.
+    NotAnAgent,
+    /// A packet without a sender, or a stream whose sender did not appear in time.
+    UnknownSender,
+    TooMany,
+}
+
+impl Problem {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too large",
+            Self::NotJson => "not JSON",
+            Self::NotAnObject => "not a JSON object",
+            Self::UnknownType => "unknown or missing \"type\"",
+            Self::WrongValue => "a value of the wrong type or range",
+            Self::Truncated => "longer than allowed, cut",
+            Self::Undecodable => "not a message of the session feed",
+            Self::NotAnAgent => "the sender is not an agent",
+            Self::UnknownSender => "the sender is unknown",
+            Self::TooMany => "too many",
+        }
+    }
+}
+
+/// Reads values out of JSON and notes what did not fit.
+pub struct Reader<'a> {
+    pub problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn object(&mut self, text: &str) -> Option<Map<String, Value>> {
+        if text.len() > MAX_MESSAGE {
+            self.problems.push(Problem::TooLarge);
+            return None;
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Object(o)) => Some(o),
+            Ok(_) => {
+                self.problems.push(Problem::NotAnObject);
+                None
+            }
+            Err(_) => {
+                self.problems.push(Problem::NotJson);
+                None
+            }
+        }
+    }
+
+    /// One message on the topic `call-history`.
+    pub fn message(&mut self, text: &str) -> Option<Published> {
+        let o = self.object(text)?;
+        match o.get("type").and_then(Value::as_str) {
+            Some("stage") => {
+                let Some(stage) = self.name(&o, "stage") else {
+                    self.problems.push(Problem::WrongValue);
+                    return None;
+                };
+                let at = match o.get("timestamp") {
+                    None | Some(Value::Null) => None,
+                    Some(t) => {
+                        let at = t.as_str().and_then(Moment::parse_rfc3339);
+                        if at.is_none() {
+                            self.problems.push(Problem::WrongValue);
+                        }
+                        at
+                    }
+                };
+                Some(Published::Stage { stage, at })
+            }
+            Some("agent_config") => Some(self.published_config(&o)),
+            Some("outcomes") => Some(self.published_outcomes(&o)),
+            Some("end") => {
+                let nested = self.nested(&o, "end").map(|n| self.end(n)).unwrap_or_default();
+                let flat = self.end(&o);
+                Some(Published::End { status: nested.0.or(flat.0), reason: nested.1.or(flat.1) })
+            }
+            _ => {
+                self.problems.push(Problem::UnknownType);
+                None
+            }
+        }
+    }
+
+    /// One attribute of the voice agent; `None` also for attributes that are not ours.
+    pub fn attribute(&mut self, key: &str, value: &str) -> Option<Published> {
+        match key {
+            ATTRIBUTE_STAGE => {
+                let stage = self.cut(value, MAX_NAME);
+                (!stage.is_empty()).then_some(Published::Stage { stage, at: None })
+            }
+            ATTRIBUTE_CONFIG => {
+                let o = self.object(value)?;
+                Some(self.published_config(&o))
+            }
+            ATTRIBUTE_OUTCOMES => {
+                let o = self.object(value)?;
+                Some(self.published_outcomes(&o))
+            }
+            ATTRIBUTE_REASON => {
+                let reason = self.cut(value, MAX_NAME);
+                (!reason.is_empty())
+                    .then_some(Published::End { status: None, reason: Some(reason) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The object under `key`, which is named as the payload names it. Its keys go before those
+    /// beside it, as in metadata.
+    fn nested<'o>(
+        &mut self,
+        o: &'o Map<String, Value>,
+        key: &str,
+    ) -> Option<&'o Map<String, Value>> {
+        match o.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(nested)) => Some(nested),
+            Some(_) => {
+                self.problems.push(Problem::WrongValue);
+                None
+            }
+        }
+    }
+
+    fn published_config(&mut self, o: &Map<String, Value>) -> Published {
+        let nested = self.nested(o, "agent_config").map(|n| self.config(n));
+        let mut config = nested.unwrap_or_default();
+        config.fill_from(&self.config(o));
+        Published::Config(config)
+    }
+
+    fn published_outcomes(&mut self, o: &Map<String, Value>) -> Published {
+        let nested = self.nested(o, "outcomes").map(|n| self.outcomes(n));
+        let mut outcomes = nested.unwrap_or_default();
+        outcomes.fill_from(&self.outcomes(o));
+        Published::Outcomes(outcomes)
+    }
+
+    fn end(&mut self, o: &Map<String, Value>) -> (Option<Status>, Option<String>) {
+        let status = match o.get("status") {
+            None | Some(Value::Null) => None,
+            Some(s) => {
+                let status = s.as_str().and_then(Status::parse);
+                if status.is_none() {
+                    self.problems.push(Problem::WrongValue);
+                }
+                status
+            }
+        };
+        (status, self.name(o, "termination_reason"))
+    }
+
+    pub fn config(&mut self, o: &Map<String, Value>) -> ConfigPatch {
+        ConfigPatch {
+            stt: self.name(o, "stt_config_key"),
+            llm: self.name(o, "llm_config_key"),
+            tts: self.name(o, "tts_config_key"),
+            business_type: self.name(o, "business_type"),
+            language: self.name(o, "language"),
+        }
+    }
+
+    pub fn outcomes(&mut self, o: &Map<String, Value>) -> OutcomesPatch {
+        let completion_rate = match o.get("completion_rate") {
+            None | Some(Value::Null) => None,
+            Some(v) => match v.as_f64() {
+                Some(rate) if (0.0..=1.0).contains(&rate) => Some(rate),
+                _ => {
+                    self.problems.push(Problem::WrongValue);
+                    None
+                }
+            },
+        };
+        let successful = match o.get("successful") {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(b)) => Some(*b),
+            Some(_) => {
+                self.problems.push(Problem::WrongValue);
+                None
+            }
+        };
+        OutcomesPatch {
+            completion_rate,
+            fields_collected: o.get("fields_collected").and_then(|v| self.fields(v)),
+            final_stage: self.name(o, "final_stage"),
+            successful,
+            notes: self.text(o, "notes", MAX_NOTES),
+        }
+    }
+
+    fn fields(&mut self, v: &Value) -> Option<Vec<String>> {
+        let Value::Array(list) = v else {
+            if !v.is_null() {
+                self.problems.push(Problem::WrongValue);
+            }
+            return None;
+        };
+        let mut fields: Vec<String> = vec![];
+        for f in list {
+            let Some(f) = f.as_str() else {
+                self.problems.push(Problem::WrongValue);
+                continue;
+            };
+            if fields.len() >= MAX_FIELDS {
+                self.problems.push(Problem::Truncated);
+                break;
+            }
+            let f = self.cut(f, MAX_NAME);
+            if !f.is_empty() && !fields.contains(&f) {
+                fields.push(f);
+            }
+        }
+        Some(fields)
+    }
+
+    fn name(&mut self, o: &Map<String, Value>, key: &str) -> Option<String> {
+        self.text(o, key, MAX_NAME)
+    }
+
+    fn text(&mut self, o: &Map<String, Value>, key: &str, max: usize) -> Option<String> {
+        match o.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(s)) if s.is_empty() => None,
+            Some(Value::String(s)) => Some(self.cut(s, max)),
+            Some(_) => {
+                self.problems.push(Problem::WrongValue);
+                None
+            }
+        }
+    }
+
+    fn cut(&mut self, s: &str, max: usize) -> String {
+        if s.len() <= max {
+            return s.to_owned();
+        }
+        self.problems.push(Problem::Truncated);
+        let mut end = max;
+        while !s.is_char_boundary(end) {
+            end -= 1;
+        }
+        s[..end].to_owned()
+    }
+}
+
+/// What metadata (of the room, of our job, of the caller) may tell. Metadata belongs to the
+/// operator's application: what is not JSON or not for us is not a problem.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FromMetadata {
+    pub config: Option<ConfigPatch>,
+    pub outcomes: Option<OutcomesPatch>,
+    pub outbound: Option<bool>,
+    pub phone_number: Option<String>,
+    /// The caller does not want to be recorded: nothing is stored and nothing is posted.
+    pub opt_out: bool,
+}
+
+impl FromMetadata {
+    pub fn read(text: &str) -> Self {
+        let mut problems = vec![];
+        let mut r = Reader { problems: &mut problems };
+        if text.len() > MAX_METADATA {
+            // It may say no to being recorded.
+            return Self { opt_out: true, ..Self::default() };
+        }
+        let Ok(Value::Object(o)) = serde_json::from_str(text) else { return Self::default() };
+        let mut config = o.get("agent_config").and_then(Value::as_object).map(|c| r.config(c));
+        let flat = r.config(&o);
+        if flat != ConfigPatch::default() {
+            config.get_or_insert_default().fill_from(&flat);
+        }
+        if let Some(b) = o.get("business_config").and_then(Value::as_object) {
+            let nested = ConfigPatch {
+                business_type: r.name(b, "business_type"),
+                language: r.name(b, "language"),
+                ..Default::default()
+            };
+            if nested != ConfigPatch::default() {
+                config.get_or_insert_default().fill_from(&nested);
+            }
+        }
+        let direction = ["direction", "call_type"].iter().find_map(|k| o.get(*k)?.as_str());
+        Self {
+            config,
+            outcomes: o.get("outcomes").and_then(Value::as_object).map(|c| r.outcomes(c)),
+            outbound: match direction {
+                Some("outbound") => Some(true),
+                Some("inbound") => Some(false),
+                _ => None,
+            },
+            phone_number: r.name(&o, "phone_number"),
+            opt_out: o.get("opt_out_sensitive_data") == Some(&Value::Bool(true)),
+        }
+    }
+
+    /// Metadata that says this and nothing else, for the journal: [`FromMetadata::read`] gives the
+    /// same of it. Metadata may hold prompts, and anything a caller likes.
+    pub fn as_metadata(&self) -> String {
+        let Self { config, outcomes, outbound, phone_number, opt_out } = self;
+        if *self == Self::default() {
+            return String::new();
+        }
+        let direction = |outbound: bool| if outbound { "outbound" } else { "inbound" };
+        given([
+            ("agent_config", config.as_ref().map(ConfigPatch::as_json)),
+            ("outcomes", outcomes.as_ref().map(OutcomesPatch::as_json)),
+            ("call_type", outbound.map(direction).map(Value::from)),
+            ("phone_number", phone_number.clone().map(Value::from)),
+            ("opt_out_sensitive_data", opt_out.then_some(Value::Bool(true))),
+        ])
+        .to_string()
+    }
+}
+
+impl ConfigPatch {
+    /// Takes from `other` what is still open here.
+    pub fn fill_from(&mut self, other: &Self) {
+        fill(&mut self.stt, &other.stt);
+        fill(&mut self.llm, &other.llm);
+        fill(&mut self.tts, &other.tts);
+        fill(&mut self.business_type, &other.business_type);
+        fill(&mut self.language, &other.language);
+    }
+
+    /// With the payload's keys.
+    fn as_json(&self) -> Value {
+        let Self { stt, llm, tts, business_type, language } = self;
+        given([
+            ("stt_config_key", stt.clone().map(Value::from)),
+            ("llm_config_key", llm.clone().map(Value::from)),
+            ("tts_config_key", tts.clone().map(Value::from)),
+            ("business_type", business_type.clone().map(Value::from)),
+            ("language", language.clone().map(Value::from)),
+        ])
+    }
+}
+
+impl OutcomesPatch {
+    /// Takes from `other` what is still open here.
+    pub fn fill_from(&mut self, other: &Self) {
+        fill(&mut self.completion_rate, &other.completion_rate);
+        fill(&mut self.fields_collected, &other.fields_collected);
+        fill(&mut self.final_stage, &other.final_stage);
+        fill(&mut self.successful, &other.successful);
+        fill(&mut self.notes, &other.notes);
+    }
+
+    /// With the payload's keys.
+    fn as_json(&self) -> Value {
+        let Self { completion_rate, fields_collected, final_stage, successful, notes } = self;
+        given([
+            ("completion_rate", completion_rate.map(Value::from)),
+            ("fields_collected", fields_collected.clone().map(Value::from)),
+            ("final_stage", final_stage.clone().map(Value::from)),
+            ("successful", successful.map(Value::from)),
+            ("notes", notes.clone().map(Value::from)),
+        ])
+    }
+}
+
+fn given<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Value {
+    let given = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Object(given.collect())
+}
+
+fn fill<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
+    if to.is_none() {
+        to.clone_from(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> (Option<Published>, Vec<Problem>) {
+        let mut problems = vec![];
+        let p = Reader { problems: &mut problems }.message(text);
+        (p, problems)
+    }
+
+    #[test]
+    fn messages_are_read_and_what_does_not_fit_is_named() {
+        let stage = |s: &str, at| Published::Stage { stage: s.into(), at };
+        for (text, expected, problem) in [
+            (r#"{"type":"stage","stage":"greeting"}"#, Some(stage("greeting", None)), None),
+            (
+                r#"{"type":"stage","stage":"a","timestamp":"2023-09-20T14:30:10.500Z"}"#,
+                Some(stage("a", Some(Moment::from_millis(1_695_220_210_500)))),
+                None,
+            ),
+            (
+                r#"{"type":"stage","stage":"a","timestamp":"yesterday"}"#,
+                Some(stage("a", None)),
+                Some(Problem::WrongValue),
+            ),
+            (r#"{"type":"stage"}"#, None, Some(Problem::WrongValue)),
+            (r#"{"type":"stage","stage":7}"#, None, Some(Problem::WrongValue)),
+            (r#"{"type":"dance"}"#, None, Some(Problem::UnknownType)),
+            (r#"{"stage":"x"}"#, None, Some(Problem::UnknownType)),
+            ("[1]", None, Some(Problem::NotAnObject)),
+            ("{", None, Some(Problem::NotJson)),
+            ("", None, Some(Problem::NotJson)),
+            (
+                r#"{"type":"end","status":"completed","termination_reason":"transferred"}"#,
+                Some(Published::End {
+                    status: Some(Status::Completed),
+                    reason: Some("transferred".into()),
+                }),
+                None,
+            ),
+            (
+                r#"{"type":"end","status":"splendid"}"#,
+                Some(Published::End { status: None, reason: None }),
+                Some(Problem::WrongValue),
+            ),
+        ] {
+            let (p, problems) = message(text);
+            assert_eq!(p, expected, "{text}");
+            assert!(problem.iter().all(|x| problems.contains(x)), "{text}: {problems:?}");
+            assert_eq!(problems.is_empty(), problem.is_none(), "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_nested_object_is_read_too_and_goes_before_what_is_beside_it() {
+        let config = |stt: &str, language: &str| {
+            Some(Published::Config(ConfigPatch {
+                stt: Some(stt.into()),
+                language: Some(language.into()),
+                ..Default::default()
+            }))
+        };
+        let outcomes = |rate, notes: &str| {
+            Some(Published::Outcomes(OutcomesPatch {
+                completion_rate: Some(rate),
+                notes: Some(notes.into()),
+                ..Default::default()
+            }))
+        };
+        let end =
+            |status, reason: &str| Some(Published::End { status, reason: Some(reason.into()) });
+        let failed = Some(Status::Failed);
+        for (text, expected, problem) in [
+            (
+                r#"{"type":"agent_config","agent_config":{"stt_config_key":"a","language":"x"}}"#,
+                config("a", "x"),
+                None,
+            ),
+            (
+                r#"{"type":"agent_config","stt_config_key":"b","language":"y",
+                   "agent_config":{"stt_config_key":"a","language":null}}"#,
+                config("a", "y"),
+                None,
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":{"completion_rate":0.5,"notes":"n"}}"#,
+                outcomes(0.5, "n"),
+                None,
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":{"completion_rate":7},"completion_rate":0.5,
+                   "notes":"n"}"#,
+                outcomes(0.5, "n"),
+                Some(Problem::WrongValue),
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":"good","completion_rate":0.5,"notes":"n"}"#,
+                outcomes(0.5, "n"),
+                Some(Problem::WrongValue),
+            ),
+            (
+                r#"{"type":"outcomes","outcomes":null,"completion_rate":0.5,"notes":"n"}"#,
+                outcomes(0.5, "n"),
+                None,
+            ),
+            (
+                r#"{"type":"end","end":{"status":"failed","termination_reason":"spam"}}"#,
+                end(failed, "spam"),
+                None,
+            ),
+            (
+                r#"{"type":"end","status":"completed","termination_reason":"beside",
+                   "end":{"status":"failed"}}"#,
+                end(failed, "beside"),
+                None,
+            ),
+        ] {
+            let (p, problems) = message(text);
+            assert_eq!(p, expected, "{text}");
+            assert_eq!(problems, problem.into_iter().collect::<Vec<_>>(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_attributes_value_may_be_nested_too() {
+        let read = |key: &str, value: &str| {
+            let mut problems = vec![];
+            let p = Reader { problems: &mut problems }.attribute(key, value);
+            assert!(problems.is_empty(), "{value}: {problems:?}");
+            p
+        };
+        let nested = read(ATTRIBUTE_CONFIG, r#"{"agent_config":{"llm_config_key":"a"}}"#);
+        assert_eq!(nested, read(ATTRIBUTE_CONFIG, r#"{"llm_config_key":"a"}"#));
+        let nested = read(ATTRIBUTE_OUTCOMES, r#"{"outcomes":{"successful":true}}"#);
+        assert_eq!(nested, read(ATTRIBUTE_OUTCOMES, r#"{"successful":true}"#));
+        let expected = OutcomesPatch { successful: Some(true), ..Default::default() };
+        assert_eq!(nested, Some(Published::Outcomes(expected)));
+    }
+
+    #[test]
+    fn metadata_that_was_read_says_the_same_when_it_is_read_again() {
+        let all = r#"{"agent_config":{"stt_config_key":"a","llm_config_key":"b",
+            "tts_config_key":"c","business_type":"d","language":"e"},"outcomes":{
+            "completion_rate":0.1,"fields_collected":["f","g"],"final_stage":"h",
+            "successful":false,"notes":"\u0001"},"direction":"inbound","phone_number":"+15550100",
+            "opt_out_sensitive_data":true,"prompt":"long"}"#;
+        for text in [
+            all,
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"agent_config":{}}"#,
+            r#"{"outcomes":{}}"#,
+            r#"{"outcomes":{"fields_collected":[]}}"#,
+            r#"{"language":"flat","business_config":{"business_type":"b"},"call_type":"outbound"}"#,
+            &"x".repeat(MAX_METADATA + 1),
+        ] {
+            let read = FromMetadata::read(text);
+            let written = read.as_metadata();
+            assert_eq!(FromMetadata::read(&written), read, "{written}");
+            assert!(!written.contains("prompt"), "{written}");
+        }
+        assert_eq!(FromMetadata::read(r#"{"prompt":"long"}"#).as_metadata(), "");
+    }
+
+    #[test]
+    fn a_wrong_key_does_not_spoil_the_others() {
+        let (p, problems) = message(
+            r#"{"type":"outcomes","completion_rate":1.5,"successful":"yes","final_stage":"done",
+               "fields_collected":["name",3,"name","phone"],"notes":null}"#,
+        );
+        assert_eq!(
+            p,
+            Some(Published::Outcomes(OutcomesPatch {
+                final_stage: Some("done".into()),
+                fields_collected: Some(vec!["name".into(), "phone".into()]),
+                ..Default::default()
+            }))
+        );
+        assert_eq!(problems, [Problem::WrongValue; 3]);
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let (p, problems) =
+            message(&format!(r#"{{"type":"stage","stage":"{}"}}"#, "ä".repeat(MAX_NAME)));
+        let Some(Published::Stage { stage, .. }) = p else { panic!("no stage") };
+        assert_eq!(stage, "ä".repeat(MAX_NAME / 2));
+        assert_eq!(problems, [Problem::Truncated]);
+    }
+
+    #[test]
+    fn metadata_is_read_flat_and_nested() {
+        let m = FromMetadata::read(
+            r#"{"agent_config":{"stt_config_key":"a"},"llm_config_key":"b",
+               "business_config":{"business_type":"restaurant","language":"german"},
+               "call_type":"outbound","opt_out_sensitive_data":true}"#,
+        );
+        let c = m.config.unwrap();
+        assert_eq!((c.stt.as_deref(), c.llm.as_deref()), (Some("a"), Some("b")));
+        assert_eq!(c.language.as_deref(), Some("german"));
+        assert_eq!(m.outbound, Some(true));
+        assert!(m.opt_out);
+        assert_eq!(FromMetadata::read("hello"), FromMetadata::default());
+        assert_eq!(FromMetadata::read(""), FromMetadata::default());
+        assert!(!FromMetadata::read(r#"{"opt_out_sensitive_data":"true"}"#).opt_out);
+    }
+}

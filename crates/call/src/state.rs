@@ -1,0 +1,483 @@
+//! One call as it goes: takes events, and knows when it is over. The record is made in
+//! [`super::record`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    carried::Carried,
+    ending,
+    event::{Discovery, Event, Fact, Kind, LeaveReason, Moment},
+    feed::Feeds,
+    outcome::{Outcome, Source},
+    parties::{Parties, Party, Side},
+    profile::Profiles,
+    published::{FromMetadata, MAX_MESSAGE, Problem, Published, Reader},
+    speech::Speech,
+    stages::{Entered, Stages},
+    taken::{Taken, replace},
+};
+
+/// A message whose sender is not announced yet is kept this long.
+const HOLD_MS: i64 = 5_000;
+const MAX_HELD: usize = 64;
+const MAX_SIGNS: usize = 10_000;
+/// Times the room was lost and found again; more are told as one.
+const MAX_BLIND: usize = 1_000;
+
+/// What the operator has set; part of a journal, for it decides the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Milliseconds of quiet on both sides that count as a silence.
+    pub silence_threshold_ms: i64,
+    /// Milliseconds that a caller has to come back.
+    pub end_grace_ms: i64,
+    /// Adds `details` to the record.
+    pub details: bool,
+    /// Adds the transcript to the details.
+    pub transcript: bool,
+    pub profiles: Arc<Profiles>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            silence_threshold_ms: 5_000,
+            end_grace_ms: 10_000,
+            details: false,
+            transcript: false,
+            profiles: Arc::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoomFacts {
+    pub sid: String,
+    pub name: String,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No caller yet.
+    Waiting,
+    Live,
+    /// The last caller has left; over at that moment unless one comes back.
+    Ending(Moment),
+    Over,
+}
+
+#[derive(Debug)]
+pub struct Call {
+    pub(super) settings: Settings,
+    pub(super) room: RoomFacts,
+    /// Position of this call in its room, from 0.
+    pub(super) ordinal: u32,
+    pub(super) parties: Parties,
+    pub(super) speech: Speech,
+    pub(super) feeds: Feeds,
+    pub(super) outcome: Outcome,
+    pub(super) stages: Stages,
+    /// Messages on `call-history` whose sender is not known yet.
+    pub(super) held: Vec<(Moment, String, String)>,
+    pub(super) room_metadata: FromMetadata,
+    pub(super) job_metadata: FromMetadata,
+    pub(super) opted_out: bool,
+    /// Typed text of callers: when, and how many words.
+    pub(super) typed: Vec<(Moment, u32)>,
+    pub(super) dtmf: Vec<Moment>,
+    pub(super) room_ended: Option<(Moment, LeaveReason)>,
+    pub(super) server_behind_ms: i64,
+    /// First and last time the room was watched, and what was missed between.
+    pub(super) watching_since: Option<Moment>,
+    pub(super) discovered_by: Option<Discovery>,
+    pub(super) blind_since: Option<Moment>,
+    pub(super) blind: Vec<(Moment, Moment)>,
+    /// The worker that saw the beginning died.
+    pub(super) recovered: bool,
+    /// The latest time that anything happened.
+    pub(super) last_at: Option<Moment>,
+    pub(super) problems: BTreeMap<Problem, u32>,
+}
+
+impl Call {
+    pub fn new(room: RoomFacts, settings: Settings) -> Self {
+        Self {
+            speech: Speech::new(settings.transcript),
+            settings,
+            room,
+            ordinal: 0,
+            parties: Parties::default(),
+            feeds: Feeds::default(),
+            outcome: Outcome::default(),
+            stages: Stages::default(),
+            held: vec![],
+            room_metadata: FromMetadata::default(),
+            job_metadata: FromMetadata::default(),
+            opted_out: false,
+            typed: vec![],
+            dtmf: vec![],
+            room_ended: None,
+            server_behind_ms: 0,
+            watching_since: None,
+            discovered_by: None,
+            blind_since: None,
+            blind: vec![],
+            recovered: false,
+            last_at: None,
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// What the next call in the same room begins with.
+    pub fn for_next_call(&self) -> Carried {
+        Carried {
+            server_behind_ms: self.server_behind_ms,
+            room_metadata: self.room_metadata.clone(),
+            job_metadata: self.job_metadata.clone(),
+            parties: self.parties.for_next_call(),
+            feeds: self.feeds.for_next_call(),
+            outcome: self.outcome.for_next_call(),
+        }
+    }
+
+    /// The next call in the same room, and the event that it begins with.
+    pub fn next(&self, now: Moment) -> (Self, Event) {
+        let fact = Fact::Carried(Box::new(self.for_next_call()));
+        let event = Event { at: now, fact };
+        let mut next = Self::new(self.room.clone(), self.settings.clone());
+        next.ordinal = self.ordinal.saturating_add(1);
+        let _ = next.apply(&event);
+        (next, event)
+    }
+
+    fn carry(&mut self, c: &Carried, at: Moment) {
+        self.server_behind_ms = c.server_behind_ms;
+        self.room_metadata = c.room_metadata.clone();
+        self.job_metadata = c.job_metadata.clone();
+        // Said for the whole room; what a caller said was for his own call.
+        self.opted_out |= c.room_metadata.opt_out || c.job_metadata.opt_out;
+        self.parties = Parties::from_earlier_call(c.parties.clone());
+        self.feeds = Feeds::from_earlier_call(c.feeds.clone());
+        self.outcome = c.outcome.clone();
+        self.watching_since.get_or_insert(at);
+    }
+
+    /// The position of this call in its room, where that is known better than by counting: an
+    /// earlier observer may have told calls of the same room.
+    pub fn set_ordinal(&mut self, ordinal: u32) {
+        self.ordinal = ordinal;
+    }
+
+    /// UUIDv5 over the room's sid and the ordinal: the same from any worker, after any crash.
+    pub fn id(&self) -> String {
+        let name = format!("{}/{}", self.room.sid, self.ordinal);
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    }
+
+    pub fn room(&self) -> &RoomFacts {
+        &self.room
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Identities of those who are there.
+    pub fn present(&self) -> Vec<String> {
+        self.parties.iter().filter(|p| p.present()).map(|p| p.identity.clone()).collect()
+    }
+
+    /// Somebody is or was there whom the record is about.
+    pub fn has_caller(&self) -> bool {
+        self.parties.caller().is_some()
+    }
+
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// Says what of the event a journal has to hold. One that is not taken has changed nothing.
+    pub fn apply(&mut self, event: &Event) -> Taken {
+        let reduced = self.reduced(&event.fact);
+        // As a journal will have it.
+        if !self.takes(reduced.as_ref().unwrap_or(&event.fact), event.at) {
+            return Taken::No;
+        }
+        self.last_at = self.last_at.max(Some(event.at));
+        reduced.map_or(Taken::Whole, |fact| Taken::Part(Box::new(fact)))
+    }
+
+    /// False if nothing but the problems has changed.
+    fn takes(&mut self, fact: &Fact, at: Moment) -> bool {
+        match fact {
+            Fact::Carried(c) => self.carry(c, at),
+            Fact::Recovered => {
+                let seen_until = self.last_at.unwrap_or(at);
+                // A call that begins later is none the worse for it.
+                self.recovered = self.parties.caller().is_some();
+                self.blind_since.get_or_insert(seen_until);
+                self.parties.all_silent(seen_until);
+            }
+            Fact::Watching { server_behind_ms, by } => {
+                self.server_behind_ms = *server_behind_ms;
+                self.discovered_by = self.discovered_by.or(*by);
+                self.watching_since.get_or_insert(at);
+                if let Some(since) = self.blind_since.take() {
+                    let full = self.blind.len() >= MAX_BLIND;
+                    match self.blind.last_mut().filter(|_| full) {
+                        Some(last) => last.1 = last.1.max(at),
+                        None => self.blind.push((since, at)),
+                    }
+                }
+            }
+            Fact::Blind => {
+                self.blind_since.get_or_insert(at);
+                self.parties.all_silent(at);
+            }
+            Fact::RoomEnded { reason } => self.room_ended = Some((at, *reason)),
+            Fact::RoomMetadata { metadata } => {
+                let changed = replace(&mut self.room_metadata, FromMetadata::read(metadata));
+                return self.opt_out(self.room_metadata.opt_out) || changed;
+            }
+            Fact::JobMetadata { metadata } => {
+                let changed = replace(&mut self.job_metadata, FromMetadata::read(metadata));
+                return self.opt_out(self.job_metadata.opt_out) || changed;
+            }
+            Fact::Joined(j) => {
+                let new = self.parties.joined(j, self.server_behind_ms, at);
+                if let Some(attributes) = &new {
+                    self.published_attributes(&j.identity, attributes, at);
+                    self.release_held(&j.identity, at);
+                }
+                return self.opt_out_of(&j.identity) || new.is_some();
+            }
+            Fact::Left { identity, reason, attributes, since } => {
+                return self.parties.left(identity, *reason, attributes, *since, at);
+            }
+            Fact::Attributes { identity, changed } => {
+                let taken = self.parties.attributes(identity, changed, at);
+                return self.published_attributes(identity, changed, at) || taken;
+            }
+            Fact::Metadata { identity, metadata } => {
+                let changed = self.parties.metadata(identity, metadata);
+                return self.opt_out_of(identity) || changed;
+            }
+            Fact::Track { identity, sid } => return self.parties.track(identity, sid, at),
+            Fact::Speaking { identity, speaking } => {
+                return self.parties.speaking(identity, *speaking, at);
+            }
+            Fact::Quality { identity, lost } => return self.parties.quality(identity, *lost, at),
+            Fact::StreamOpened(o) => {
+                // A caller's own would never count, and takes the room of those that do.
+                if !o.generated && self.parties.side(&o.identity) == Some(Side::User) {
+                    return self.refuse(Problem::NotAnAgent);
+                }
+                if !self.speech.opened(o, at) {
+                    return self.refuse(Problem::TooMany);
+                }
+                self.parties.performed(&o.identity);
+            }
+            Fact::StreamChunk { stream, text } => {
+                let Some(speaker) = self.speech.chunk(stream, text, at) else { return false };
+                self.parties.sign_of_life(speaker, at);
+            }
+            Fact::StreamSender { stream, identity } => {
+                // Whoever can be a caller speaks for nobody.
+                if self.parties.side(identity) == Some(Side::User) {
+                    return self.refuse(Problem::NotAnAgent);
+                }
+                let performed = self.parties.performed(identity);
+                return self.speech.sent_by(stream, identity) || performed;
+            }
+            Fact::StreamClosed { stream, is_final } => {
+                return self.speech.closed(stream, *is_final, at);
+            }
+            Fact::Legacy { identity, segment, text, is_final } => {
+                if !self.speech.legacy(identity, segment, text, *is_final, at) {
+                    return false;
+                }
+                self.parties.performed(identity);
+                self.parties.sign_of_life(identity, at);
+            }
+            Fact::Chat { identity, words, .. } => {
+                // Not counted: it is blank.
+                let Some(words) = words else { return false };
+                let by_caller = self.parties.side(identity) == Some(Side::User);
+                if !by_caller || self.typed.len() >= MAX_SIGNS {
+                    return false;
+                }
+                self.parties.sign_of_life(identity, at);
+                self.typed.push((at, *words));
+            }
+            Fact::Dtmf { identity } => {
+                if self.dtmf.len() >= MAX_SIGNS {
+                    return false;
+                }
+                self.parties.sign_of_life(identity, at);
+                self.dtmf.push(at);
+            }
+            Fact::Feed { identity, message } => {
+                if self.parties.is_agent(identity) == Some(false) {
+                    return self.refuse(Problem::NotAnAgent);
+                }
+                let performed = self.parties.performed(identity);
+                let keep_text = self.settings.transcript;
+                return self.feeds.take(identity, message, at, keep_text) || performed;
+            }
+            Fact::Published { identity, text } => {
+                return self.published(identity.as_deref(), text, at);
+            }
+            Fact::Undecodable { .. } => return self.refuse(Problem::Undecodable),
+            Fact::Dropped => return self.refuse(Problem::TooMany),
+        }
+        true
+    }
+
+    pub fn phase(&self, now: Moment) -> Phase {
+        if self.parties.callers().next().is_none() {
+            return if self.room_ended.is_some() { Phase::Over } else { Phase::Waiting };
+        }
+        if self.room_ended.is_some() {
+            return Phase::Over;
+        }
+        match ending::due(&self.parties, self.settings.end_grace_ms) {
+            None => Phase::Live,
+            Some(due) if now >= due => Phase::Over,
+            Some(due) => Phase::Ending(due),
+        }
+    }
+
+    /// Somebody does not want this call to be recorded.
+    pub fn opted_out(&self) -> bool {
+        self.opted_out
+    }
+
+    /// A caller is in the room.
+    pub fn caller_present(&self) -> bool {
+        self.parties.caller_present()
+    }
+
+    /// We came more than `late_ms` after the caller.
+    pub fn watched_late(&self, late_ms: i64) -> bool {
+        let since = self.watching_since.zip(self.parties.caller());
+        since.is_some_and(|(since, c)| since.since(c.joined_at) > late_ms)
+    }
+
+    /// By the server's clock: since when the call is watched.
+    pub fn watched_since(&self) -> Option<Moment> {
+        Some(self.watching_since?.plus(self.server_behind_ms.saturating_neg()))
+    }
+
+    /// The room was lost for a while.
+    pub fn was_blind(&self) -> bool {
+        !self.blind.is_empty()
+    }
+
+    /// Identities of the agents that can be asked for their history.
+    pub fn agents(&self) -> Vec<String> {
+        let there = |p: &&Party| p.kind == Kind::Agent && p.present();
+        self.parties.voice_agents().filter(there).map(|p| p.identity.clone()).collect()
+    }
+
+    /// What was published but not taken as it came, since the last call of this.
+    pub fn take_problems(&mut self) -> BTreeMap<Problem, u32> {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// False if that was known.
+    fn opt_out(&mut self, opt_out: bool) -> bool {
+        opt_out && replace(&mut self.opted_out, true)
+    }
+
+    fn opt_out_of(&mut self, identity: &str) -> bool {
+        let of_caller = self.parties.side(identity) == Some(Side::User);
+        let p = self.parties.get(identity).filter(|_| of_caller);
+        self.opt_out(p.is_some_and(|p| p.metadata.opt_out))
+    }
+
+    /// False if nothing came of it, as with `published`, `read_message` and `take`.
+    fn published_attributes(
+        &mut self,
+        identity: &str,
+        attributes: &BTreeMap<String, String>,
+        at: Moment,
+    ) -> bool {
+        if self.parties.side(identity) != Some(Side::Agent) {
+            return false;
+        }
+        let mut taken = false;
+        let mut problems = vec![];
+        for (key, value) in attributes.iter().filter(|(k, _)| k.starts_with("call.")) {
+            let read = Reader { problems: &mut problems }.attribute(key, value);
+            taken |= read.is_some_and(|p| self.take(Source::Attribute, p, at));
+        }
+        problems.into_iter().for_each(|p| self.problem(p));
+        taken
+    }
+
+    fn published(&mut self, identity: Option<&str>, text: &str, at: Moment) -> bool {
+        let Some(identity) = identity.filter(|i| !i.is_empty()) else {
+            return self.refuse(Problem::UnknownSender);
+        };
+        match self.parties.is_agent(identity) {
+            Some(true) => self.read_message(text, at),
+            Some(false) => self.refuse(Problem::NotAnAgent),
+            // Whoever sent it: it will not be read.
+            None if text.len() > MAX_MESSAGE => self.refuse(Problem::TooLarge),
+            None if self.held.len() < MAX_HELD => {
+                self.held.push((at, identity.to_owned(), text.to_owned()));
+                true
+            }
+            None => self.refuse(Problem::TooMany),
+        }
+    }
+
+    fn release_held(&mut self, joined: &str, now: Moment) {
+        for (at, identity, text) in std::mem::take(&mut self.held) {
+            if now.since(at) > HOLD_MS {
+                self.problem(Problem::UnknownSender);
+            } else if identity == joined {
+                self.published(Some(&identity), &text, at);
+            } else {
+                self.held.push((at, identity, text));
+            }
+        }
+    }
+
+    fn read_message(&mut self, text: &str, at: Moment) -> bool {
+        let mut problems = vec![];
+        let read = Reader { problems: &mut problems }.message(text);
+        problems.into_iter().for_each(|p| self.problem(p));
+        read.is_some_and(|p| self.take(Source::Message, p, at))
+    }
+
+    fn take(&mut self, source: Source, published: Published, at: Moment) -> bool {
+        match published {
+            Published::Stage { stage, at: told } => {
+                match self.stages.enter(stage, told.unwrap_or(at)) {
+                    Entered::Now => true,
+                    Entered::Before => false,
+                    Entered::Refused => self.refuse(Problem::TooMany),
+                }
+            }
+            Published::Config(c) => self.outcome.config(source, c),
+            Published::Outcomes(o) => self.outcome.outcomes(source, o),
+            Published::End { status, reason } => self.outcome.end(source, status, reason),
+        }
+    }
+
+    /// Always false: nothing is taken of what has this problem.
+    fn refuse(&mut self, p: Problem) -> bool {
+        self.problem(p);
+        false
+    }
+
+    fn problem(&mut self, p: Problem) {
+        *self.problems.entry(p).or_default() += 1;
+    }
+}

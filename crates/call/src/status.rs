@@ -1,0 +1,220 @@
+//! How a call ended, in the contract's words (§2): the first rule that applies, from the top.
+
+use super::{
+    ending::{Cause, End},
+    event::{Answerer, LeaveReason, Moment},
+    parties::{Parties, Party},
+};
+use record::EndedBy;
+use record::{CallType, Status};
+
+/// An agent counts as vanished if it went at least this long before the caller.
+const VANISHED_BEFORE_MS: i64 = 2_000;
+
+/// Every `termination_reason` that the worker itself gives. An agent may publish others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Outbound: busy, declined.
+    Rejected,
+    /// Outbound: rang, nobody answered.
+    NoAnswer,
+    /// Outbound: the trunk or the network failed before an answer.
+    NotConnected,
+    /// Inbound: the caller gave up while it rang.
+    Abandoned,
+    /// No voice agent ever took the call.
+    NoAgent,
+    /// The agent reported an error and left before the caller.
+    AgentError,
+    /// The agent vanished before the caller left and none took over.
+    AgentLost,
+    /// The caller's connection broke.
+    ConnectionLost,
+    /// The LiveKit server shut down.
+    ServerShutdown,
+    /// The caller could not join.
+    JoinFailure,
+    /// The SIP trunk failed.
+    SipTrunkFailure,
+    /// The caller's media connection failed.
+    MediaFailure,
+    /// A machine took the call, in the opinion of the agent's detection.
+    Voicemail,
+    /// The worker lost the room while a caller was in it.
+    ObserverDisconnected,
+    /// The worker was restarted during the call, and the call was over when it came back.
+    ObserverRestarted,
+    /// The caller was gone and nothing said why.
+    Unknown,
+}
+
+impl Reason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::NoAnswer => "no_answer",
+            Self::NotConnected => "not_connected",
+            Self::Abandoned => "abandoned",
+            Self::NoAgent => "no_agent",
+            Self::AgentError => "agent_error",
+            Self::AgentLost => "agent_lost",
+            Self::ConnectionLost => "connection_lost",
+            Self::ServerShutdown => "server_shutdown",
+            Self::JoinFailure => "join_failure",
+            Self::SipTrunkFailure => "sip_trunk_failure",
+            Self::MediaFailure => "media_failure",
+            Self::Voicemail => "voicemail",
+            Self::ObserverDisconnected => "observer_disconnected",
+            Self::ObserverRestarted => "observer_restarted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+pub type Verdict = (Status, Option<Reason>);
+
+/// What a verdict is made of.
+pub struct Seen<'a> {
+    pub parties: &'a Parties,
+    pub caller: &'a Party,
+    pub call_type: CallType,
+    pub end: &'a End,
+    /// An agent spoke, whether or not one was seen: hidden ones are not listed.
+    pub agent_heard: bool,
+    pub answered_by: Option<Answerer>,
+    /// The worker was restarted, and the call was over when it was back.
+    pub end_unseen: bool,
+}
+
+/// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
+pub fn judge(s: &Seen) -> Verdict {
+    if !s.parties.callers().any(Party::connected) {
+        return never_connected(s.parties, s.caller, s.call_type, s.end);
+    }
+    if !s.agent_heard && s.parties.voice_agents().next().is_none() {
+        return (Status::Failed, Some(Reason::NoAgent));
+    }
+    if let Some(verdict) = agent_vanished(s.parties, s.end.at) {
+        return verdict;
+    }
+    let verdict = match &s.end.cause {
+        Cause::CallerLeft { identity, reason } => {
+            let left = s.parties.get(identity).unwrap_or(s.caller);
+            caller_left(left, *reason)
+        }
+        // The room was closed around the caller: that is how many agents hang up.
+        Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
+            (Status::Completed, None)
+        }
+        Cause::RoomEnded(LeaveReason::UnknownReason) if s.end_unseen => {
+            (Status::Dropped, Some(Reason::ObserverRestarted))
+        }
+        Cause::RoomEnded(_) => (Status::Dropped, Some(Reason::ObserverDisconnected)),
+    };
+    match (verdict, s.answered_by) {
+        ((Status::Completed, None), Some(Answerer::MachineVm)) => {
+            (Status::Completed, Some(Reason::Voicemail))
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+/// Who ended the call; where the agent says that it did, it did.
+pub fn ended_by(s: &Seen) -> EndedBy {
+    use LeaveReason as L;
+    match &s.end.cause {
+        Cause::RoomEnded(L::RoomDeleted | L::RoomClosed) => EndedBy::Room,
+        Cause::RoomEnded(L::ServerShutdown | L::SignalClose | L::MediaFailure) => EndedBy::Network,
+        Cause::RoomEnded(_) => EndedBy::Worker,
+        Cause::CallerLeft { identity, reason } => {
+            let left = s.parties.get(identity).unwrap_or(s.caller);
+            match caller_left(left, *reason).1 {
+                _ if !left.connected() => match reason {
+                    L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved => EndedBy::Room,
+                    L::UserRejected | L::UserUnavailable => EndedBy::Caller,
+                    _ if left.call_status() == Some("hangup") => EndedBy::Caller,
+                    _ => EndedBy::Network,
+                },
+                None if matches!(reason, L::ClientInitiated | L::UnknownReason) => EndedBy::Caller,
+                None => EndedBy::Room,
+                Some(Reason::Rejected | Reason::NoAnswer) => EndedBy::Caller,
+                Some(Reason::AgentError) => EndedBy::Agent,
+                Some(Reason::Unknown) => EndedBy::Unknown,
+                Some(_) => EndedBy::Network,
+            }
+        }
+    }
+}
+
+/// CS §4.4, the rows without an answer.
+fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
+    let why = match (call_type, end.reason()) {
+        (_, LeaveReason::UserRejected) => Reason::Rejected,
+        (_, LeaveReason::UserUnavailable) => Reason::NoAnswer,
+        (CallType::Outbound, _) => Reason::NotConnected,
+        (CallType::Inbound, _) if caller.call_status() == Some("hangup") => Reason::Abandoned,
+        (CallType::Inbound, _) if parties.voice_agents().next().is_none() => Reason::NoAgent,
+        (CallType::Inbound, _) => Reason::NotConnected,
+    };
+    (Status::Failed, Some(why))
+}
+
+fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
+    let gone = |p: &Party| -> Option<(Moment, Reason)> {
+        let reason = match p.left.as_ref().map(|l| l.reason) {
+            Some(LeaveReason::AgentError) => Reason::AgentError,
+            Some(
+                LeaveReason::ConnectionTimeout
+                | LeaveReason::SignalClose
+                | LeaveReason::StateMismatch,
+            ) => Reason::AgentLost,
+            // Not yet given up by the server, but nothing has been heard of it since.
+            None => Reason::AgentLost,
+            Some(_) => return None,
+        };
+        Some((p.gone_at()?, reason))
+    };
+    let before = |at: Moment| ended.since(at) >= VANISHED_BEFORE_MS;
+    let mut found = None;
+    for agent in parties.voice_agents() {
+        match gone(agent) {
+            Some((at, reason)) if before(at) => found = Some(reason),
+            // Another one was there to the end, or said goodbye after it.
+            None if agent.left.as_ref().is_none_or(|l| !before(l.at)) => return None,
+            _ => {}
+        }
+    }
+    let status = |r| if r == Reason::AgentError { Status::Failed } else { Status::Dropped };
+    found.map(|r| (status(r), Some(r)))
+}
+
+/// CS §4.4 for answered SIP legs, §4.6 for everybody.
+fn caller_left(p: &Party, reason: LeaveReason) -> Verdict {
+    use LeaveReason as L;
+    let hung_up = p.is_sip() && p.call_status() == Some("hangup");
+    let dropped = |r| (Status::Dropped, Some(r));
+    let failed = |r| (Status::Failed, Some(r));
+    match reason {
+        // A bridge that leaves without having seen a hang-up has lost its caller.
+        L::ClientInitiated if p.is_sip() && p.call_status().is_some() && !hung_up => {
+            dropped(Reason::ConnectionLost)
+        }
+        L::ClientInitiated | L::ParticipantRemoved | L::RoomDeleted | L::RoomClosed => {
+            (Status::Completed, None)
+        }
+        L::ServerShutdown => dropped(Reason::ServerShutdown),
+        L::StateMismatch
+        | L::SignalClose
+        | L::ConnectionTimeout
+        | L::DuplicateIdentity
+        | L::Migration => dropped(Reason::ConnectionLost),
+        L::MediaFailure => dropped(Reason::MediaFailure),
+        L::JoinFailure => failed(Reason::JoinFailure),
+        L::UserUnavailable => failed(Reason::NoAnswer),
+        L::UserRejected => failed(Reason::Rejected),
+        L::SipTrunkFailure => failed(Reason::SipTrunkFailure),
+        L::AgentError => failed(Reason::AgentError),
+        L::UnknownReason if hung_up => (Status::Completed, None),
+        L::UnknownReason => dropped(Reason::Unknown),
+    }
+}

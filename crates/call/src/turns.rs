@@ -1,0 +1,320 @@
+//! Utterances: what each side said in one go, with its times and words (CS §6.4).
+//!
+//! The agent's own account of the conversation (its items) comes first; what it does not cover,
+//! because we or it came late or the room went before its last word, is made of the transcripts.
+
+use record::{Tier, WordSource};
+use std::collections::BTreeMap;
+
+use super::{
+    event::{By, Moment},
+    evidence::{Heard, Interval},
+    feed::{AgentView, Said},
+    speech::Segment,
+};
+
+/// Pieces of one side closer than this, with nothing of the other side between, are one
+/// utterance: LiveKit's longest endpointing delay.
+const JOIN_WITHIN_MS: i64 = 3_000;
+/// Speech without any words counts from this length on, and only if nothing was transcribed.
+const MIN_WORDLESS_MS: i64 = 500;
+/// What was transcribed this long before the first item is not in any item. (An agent's first item
+/// may carry no time but that of its report, some of which come late.)
+const BEFORE_ITEMS_MS: i64 = 3_000;
+
+#[derive(Clone, Debug)]
+pub struct Utterance {
+    /// When it was spoken; `None` when no signal tells.
+    pub spoken: Option<Interval>,
+    pub words: u32,
+    /// Only where a transcript is asked for.
+    pub text: Option<Box<str>>,
+    /// The agent's own word that it was cut off.
+    pub interrupted: bool,
+    /// The agent's own measure of its answer's delay, in seconds.
+    pub e2e_latency: Option<f64>,
+    /// By our clock, when we heard of it.
+    pub known_at: Moment,
+}
+
+/// What the caller said.
+pub fn user(
+    view: &AgentView,
+    segments: &[Segment],
+    typed: &[(Moment, u32)],
+    user: &Heard,
+    agent: &Heard,
+    transcribed: bool,
+) -> (Vec<Utterance>, WordSource) {
+    let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::User).collect();
+    let mut out: Vec<Utterance> = vec![];
+    let mut before = Moment::from_millis(i64::MIN);
+    let covered = Covered::of_user(view, &items, segments, agent);
+    out.extend(join(segments.iter().filter(|s| covered.not_yet(s)), user, agent));
+    for item in &items {
+        let spoken = match user.tier {
+            Tier::Items if item.stopped_at.is_some() => of_item(user, item),
+            _ => last_chain(user, agent, before, item.created_at.unwrap_or(item.arrived)),
+        };
+        before = spoken.map_or(before, |s| s.end);
+        out.push(Utterance { spoken, ..Utterance::from_item(item) });
+    }
+    // What was transcribed after the last item has none of its own (yet): the room went first.
+    out.extend(join(segments.iter().filter(|s| covered.no_more(s)), user, agent));
+    // Typed words come as items too where there is a feed.
+    if items.is_empty() && !typed.is_empty() {
+        let words = if out.is_empty() { WordSource::Typed } else { WordSource::Transcripts };
+        out.extend(typed.iter().map(|(at, words)| Utterance {
+            spoken: None,
+            words: *words,
+            text: None,
+            interrupted: false,
+            e2e_latency: None,
+            known_at: *at,
+        }));
+        return (out, words);
+    }
+    if out.is_empty() && !transcribed {
+        return by_sound(user);
+    }
+    let words = words_from(&items, &out);
+    (out, words)
+}
+
+/// What the agent said.
+pub fn agent(
+    view: &AgentView,
+    segments: &[Segment],
+    agent: &Heard,
+    transcribed: bool,
+) -> (Vec<Utterance>, WordSource) {
+    let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::Agent).collect();
+    let covered = Covered::of_agent(view, &items);
+    let mut out = deliveries(segments.iter().filter(|s| covered.not_yet(s)), agent);
+    for item in &items {
+        let start = item.started_at.or(item.created_at).unwrap_or(item.arrived);
+        let u = Utterance {
+            spoken: at_or_before(agent, start, item.arrived),
+            ..Utterance::from_item(item)
+        };
+        // An interrupted item may hold the whole text where only its beginning was spoken.
+        let streamed = matching(segments, item).filter(|s| item.interrupted && s.words > 0);
+        out.push(match streamed {
+            Some(s) if s.words < u.words => {
+                Utterance { words: s.words, text: s.text.clone().or(u.text.clone()), ..u }
+            }
+            _ => u,
+        });
+    }
+    out.extend(deliveries(segments.iter().filter(|s| covered.no_more(s)), agent));
+    if out.is_empty() && !transcribed {
+        return by_sound(agent);
+    }
+    let words = words_from(&items, &out);
+    (out, words)
+}
+
+/// Where nothing at all was put into words, the sound counts.
+fn by_sound(heard: &Heard) -> (Vec<Utterance>, WordSource) {
+    let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
+    let out: Vec<Utterance> = (heard.intervals.iter().filter(long))
+        .map(|i| Utterance {
+            spoken: Some(*i),
+            words: 0,
+            text: None,
+            interrupted: false,
+            e2e_latency: None,
+            known_at: i.end,
+        })
+        .collect();
+    let words = if out.is_empty() { WordSource::None } else { WordSource::Sound };
+    (out, words)
+}
+
+fn words_from(items: &[&Said], out: &[Utterance]) -> WordSource {
+    match (items.is_empty(), out.is_empty()) {
+        (false, _) => WordSource::Items,
+        (true, false) => WordSource::Transcripts,
+        (true, true) => WordSource::None,
+    }
+}
+
+/// Which stretch of the call the agents' items account for.
+struct Covered<'a> {
+    /// Of the whole conversation: it is reported from its beginning or from when we came.
+    since: Option<Moment>,
+    /// Of the words of each session's own agent, until its last item.
+    agents: BTreeMap<&'a str, Option<Moment>>,
+    /// Of all others' words, until the last item of this side.
+    until: Option<Moment>,
+}
+
+impl<'a> Covered<'a> {
+    fn by(view: &'a AgentView, items: &[&Said], since: Option<Moment>) -> Self {
+        let mut agents: BTreeMap<&str, Option<Moment>> =
+            view.sessions.iter().map(|s| (s.identity.as_str(), None)).collect();
+        for i in items {
+            let session = view.sessions.get(i.session).map(|s| s.identity.as_str());
+            if let Some(until) = session.and_then(|s| agents.get_mut(s)) {
+                *until = (*until).max(Some(i.arrived));
+            }
+        }
+        Self { since, agents, until: items.iter().map(|i| i.arrived).max() }
+    }
+
+    fn of_agent(view: &'a AgentView, items: &[&Said]) -> Self {
+        let since = view.items.iter().map(|i| i.order().min(i.arrived)).min();
+        Self::by(view, items, since.map(|t| t.plus(-BEFORE_ITEMS_MS)))
+    }
+
+    fn of_user(view: &'a AgentView, items: &[&Said], segments: &[Segment], agent: &Heard) -> Self {
+        let first = view.items.iter().min_by_key(|i| i.order().min(i.arrived));
+        let since = first.map(|i| match i.started_at {
+            // A turn without a time of its own is the last that was transcribed before it.
+            None if i.by == By::User => chain_before(segments, agent, i.arrived),
+            _ => i.order().min(i.arrived).plus(-BEFORE_ITEMS_MS),
+        });
+        Self::by(view, items, since)
+    }
+
+    fn not_yet(&self, s: &Segment) -> bool {
+        self.since.is_some_and(|since| s.end() < since)
+    }
+
+    /// Without any item of this side all that `not_yet` does not take is left over.
+    fn no_more(&self, s: &Segment) -> bool {
+        let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
+        !self.not_yet(s) && until.is_none_or(|until| s.first_at > until)
+    }
+}
+
+/// Where the chain of the caller's segments that was known at `by` began.
+fn chain_before(segments: &[Segment], agent: &Heard, by: Moment) -> Moment {
+    let known = segments.partition_point(|s| s.first_at <= by);
+    let mut began = by;
+    for s in segments[..known].iter().rev() {
+        if began != by && !joins(agent, s.end(), began) {
+            break;
+        }
+        began = s.first_at;
+    }
+    began
+}
+
+impl Utterance {
+    fn from_item(item: &Said) -> Self {
+        Self {
+            spoken: None,
+            words: item.words,
+            text: item.text.clone(),
+            interrupted: item.interrupted,
+            e2e_latency: item.e2e_latency,
+            known_at: item.arrived,
+        }
+    }
+
+    fn from_segment(s: &Segment, heard: &Heard) -> Self {
+        Self {
+            spoken: at_or_before(heard, s.first_at, s.end()),
+            words: s.words,
+            text: s.text.clone(),
+            interrupted: false,
+            e2e_latency: None,
+            known_at: s.end(),
+        }
+    }
+
+    fn append(&mut self, words: u32, text: Option<&str>) {
+        self.words = self.words.saturating_add(words);
+        if let (Some(mine), Some(more)) = (&self.text, text) {
+            self.text = Some(format!("{mine} {more}").into());
+        }
+    }
+}
+
+/// The agent's segments as deliveries: those of one stretch of speech are one; a paused one goes
+/// on in its segment.
+fn deliveries<'a>(segments: impl Iterator<Item = &'a Segment>, agent: &Heard) -> Vec<Utterance> {
+    let mut out: Vec<Utterance> = vec![];
+    let each = matches!(agent.tier, Tier::Transcripts | Tier::None);
+    for s in segments {
+        let u = Utterance::from_segment(s, agent);
+        match out.last_mut() {
+            Some(last) if !each && u.spoken.is_some() && last.spoken == u.spoken => {
+                last.append(u.words, u.text.as_deref());
+                last.known_at = u.known_at;
+            }
+            _ => out.push(u),
+        }
+    }
+    out
+}
+
+/// The stretch of speech that `[from, to]` falls into, or the one that ended last before it.
+fn at_or_before(heard: &Heard, from: Moment, to: Moment) -> Option<Interval> {
+    let begun = heard.before(from.plus(1));
+    let running = begun.last().filter(|i| i.end > from);
+    let next = heard.from(from.plus(1)).first().filter(|i| i.start <= to);
+    running.or(next).or(begun.last()).copied()
+}
+
+/// The stretch that is the item's own.
+fn of_item(user: &Heard, item: &Said) -> Option<Interval> {
+    let end = item.stopped_at?;
+    // Its end is never wrong; taken off is what it came late.
+    user.before(end).last().copied()
+}
+
+/// The streamed text of an item: the segment that was open while it was spoken.
+fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
+    const NEAR_MS: i64 = 1_500;
+    let start = item.started_at.or(item.created_at)?;
+    let from = segments.partition_point(|s| s.first_at < start.plus(-NEAR_MS));
+    (segments[from..].iter())
+        .take_while(|s| s.first_at <= start.plus(NEAR_MS))
+        .min_by_key(|s| s.first_at.since(start).unsigned_abs())
+}
+
+/// The caller's last chain of speech that began before `until`: bursts with short pauses and no
+/// agent speech between them. Noise before it is another chain.
+fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Option<Interval> {
+    let mut chain: Option<Interval> = None;
+    for i in user.before(until).iter().rev().take_while(|i| i.start >= after) {
+        match &mut chain {
+            None => chain = Some(*i),
+            Some(c) if joins(agent, i.end, c.start) => c.start = i.start,
+            Some(_) => break,
+        }
+    }
+    chain
+}
+
+fn joins(agent: &Heard, end: Moment, start: Moment) -> bool {
+    start.since(end) <= JOIN_WITHIN_MS && !agent.any_between(end, start)
+}
+
+/// Consecutive segments of the caller that are one utterance.
+fn join<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    user: &Heard,
+    agent: &Heard,
+) -> Vec<Utterance> {
+    let mut out: Vec<Utterance> = vec![];
+    let mut last_end: Option<Moment> = None;
+    for s in segments {
+        let next = Utterance::from_segment(s, user);
+        let end = s.end();
+        match (last_end, out.last_mut()) {
+            (Some(e), Some(u)) if joins(agent, e, s.first_at) => {
+                u.append(next.words, next.text.as_deref());
+                u.known_at = end;
+                if let (Some(i), Some(n)) = (&mut u.spoken, next.spoken) {
+                    i.end = i.end.max(n.end);
+                }
+            }
+            _ => out.push(next),
+        }
+        last_end = Some(end);
+    }
+    out
+}

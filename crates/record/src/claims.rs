@@ -1,0 +1,121 @@
+//! The bearer token of a request (docs/contract.md §7): HS256, minted anew for every attempt, so that a
+//! record that is sent after a long outage does not carry an expired one. It binds the body.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::Error,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Seconds for which a token is valid.
+const VALID_FOR: i64 = 300;
+
+/// What a token says. Used by the worker to sign and by receivers to check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    pub phone_number: String,
+    /// The record's `end_time`, else its `start_time`, as in the body.
+    pub timestamp: String,
+    /// Unix seconds.
+    pub iat: i64,
+    /// Unix seconds.
+    pub exp: i64,
+    /// The record's `call_id`.
+    pub jti: String,
+    /// Base64 of the SHA-256 of the body.
+    pub sha256: String,
+}
+
+/// What of a sealed body goes into its token. A field that the body lacks is empty.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Subject {
+    phone_number: String,
+    start_time: Option<String>,
+    end_time: Option<String>,
+}
+
+impl Claims {
+    /// For the body of a record, as it is sent. `now`: Unix seconds.
+    pub fn of(call_id: &str, body: &[u8], now: i64) -> Self {
+        let subject: Subject = serde_json::from_slice(body).unwrap_or_default();
+        Self {
+            phone_number: subject.phone_number,
+            timestamp: subject.end_time.or(subject.start_time).unwrap_or_default(),
+            iat: now,
+            exp: now + VALID_FOR,
+            jti: call_id.to_owned(),
+            sha256: digest(body),
+        }
+    }
+
+    /// Signs them.
+    ///
+    /// # Errors
+    /// If signing fails, which with HS256 it does not.
+    pub fn sign(&self, secret: &str) -> Result<String, Error> {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        encode(&Header::new(Algorithm::HS256), self, &key)
+    }
+
+    /// Reads them from a token that is signed with this secret and has not expired.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn verify(token: &str, secret: &str) -> Result<Self, Error> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp"]);
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        Ok(decode::<Self>(token, &key, &validation)?.claims)
+    }
+
+    /// Whether the token was made for this very body.
+    pub fn bind(&self, body: &[u8]) -> bool {
+        self.sha256 == digest(body)
+    }
+}
+
+fn digest(body: &[u8]) -> String {
+    BASE64.encode(Sha256::digest(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "a secret of some length, as it should be";
+    const BODY: &[u8] = br#"{"phone_number":"+1","start_time":"a","end_time":"b"}"#;
+
+    fn now() -> i64 {
+        chrono::Utc::now().timestamp()
+    }
+
+    #[test]
+    fn what_is_signed_is_verified_and_bound_to_its_body() {
+        let claims = Claims::of("id", BODY, now());
+        assert_eq!((claims.phone_number.as_str(), claims.timestamp.as_str()), ("+1", "b"));
+        let token = claims.sign(SECRET).unwrap();
+        let read = Claims::verify(&token, SECRET).unwrap();
+        assert_eq!(read, claims);
+        assert!(read.bind(BODY) && !read.bind(b"another"));
+        assert!(Claims::verify(&token, "another secret").is_err());
+    }
+
+    #[test]
+    fn an_expired_token_and_one_of_another_algorithm_are_refused() {
+        let old = Claims::of("id", BODY, now() - 3600).sign(SECRET).unwrap();
+        assert!(Claims::verify(&old, SECRET).is_err());
+        let none = "eyJhbGciOiJub25lIn0.e30.";
+        assert!(Claims::verify(none, SECRET).is_err());
+    }
+
+    #[test]
+    fn a_body_that_is_no_record_has_claims_all_the_same() {
+        for body in [&b"{}"[..], b"[]", b"\xff", br#"{"start_time":"a"}"#] {
+            let claims = Claims::of("id", body, 0);
+            assert!(claims.timestamp.is_empty() || claims.timestamp == "a");
+            assert!(claims.bind(body));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `details`: what an operator can ask for beyond the record itself.
+//!
+//! Unmeasured is `null`, never 0. Times of day are RFC 3339 in UTC, durations are seconds.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    rounding::{option_three_decimals, three_decimals, three_decimals_each},
+    words::{Answerer, By, Discovery, EndBasis, LeaveReason, ModelTask, Tier, WordSource},
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Details {
+    /// Who ended the call, apart from how it went.
+    pub ended_by: EndedBy,
+    /// LiveKit's reason of the leave that ended the call, or of the room's end.
+    pub disconnect_reason: Option<LeaveReason>,
+    /// The caller's `sip.*` attributes; null for a caller who is no phone leg.
+    pub sip: Option<BTreeMap<String, String>>,
+    /// What the observer saw of the call.
+    pub observation: Observation,
+    /// The signals that the numbers are made of.
+    pub evidence: Evidence,
+    pub latency: Latency,
+    pub interruptions: Interruptions,
+    pub talk: Talk,
+    /// Models that the agent reports to have used, with all of its session so far; null where no
+    /// session feed was seen.
+    pub usage: Option<Vec<Usage>>,
+    /// Tools that the agent called; null where no session feed was seen.
+    pub tools: Option<Vec<Tool>>,
+    /// Everybody of kind agent that was seen, in order of appearance.
+    pub agents: Vec<Agent>,
+    /// Passes from one agent to the next within a session; null where no session feed was seen.
+    pub handoffs: Option<Vec<Passed>>,
+    /// What the agent's answering machine detection says; null if it has none.
+    pub answered_by: Option<Answerer>,
+    /// Errors that the agent reported; null where no session feed was seen.
+    pub errors: Option<u32>,
+    /// The business profile that was applied.
+    pub profile: Option<String>,
+    /// Only with CALL_HISTORY_TRANSCRIPT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Vec<Line>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// The caller hung up or left.
+    Caller,
+    /// The agent said that it ended the call.
+    Agent,
+    /// The room was closed or the caller removed: agents hang up so, and operators.
+    Room,
+    /// A connection broke.
+    Network,
+    /// The worker stopped, or lost the room.
+    Worker,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Observation {
+    /// How the observer learned of the room.
+    pub discovered_by: Option<Discovery>,
+    /// When the observer was in the room.
+    pub from: Option<String>,
+    /// Until when the call was observed.
+    pub to: Option<String>,
+    /// Stretches of the call that were not seen.
+    pub gaps: Vec<Gap>,
+    /// Seconds by which the observer came after the caller; negative: it was there first.
+    #[serde(serialize_with = "option_three_decimals")]
+    pub late_seconds: Option<f64>,
+    /// Turns of either side that were not heard of when they were said: the agent told them
+    /// when it was asked for its history.
+    pub turns_from_history: u32,
+    /// How `end_time` is known.
+    pub end_time_basis: EndBasis,
+    /// Continued after a crash of the worker.
+    pub recovered: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Gap {
+    #[schemars(extend("format" = "date-time"))]
+    pub from: String,
+    #[schemars(extend("format" = "date-time"))]
+    pub to: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Evidence {
+    pub user: SideEvidence,
+    pub agent: SideEvidence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SideEvidence {
+    /// Which signal told when this side spoke.
+    pub speech: Tier,
+    /// Where its words are from.
+    pub words: WordSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Latency {
+    /// From the end of the caller's speech to the agent's answer; null without one.
+    pub agent_response: Option<Distribution>,
+    /// From the end of the agent's speech to the caller's answer; null without one.
+    pub user_response: Option<Distribution>,
+}
+
+/// Seconds. Percentiles are values that were measured (nearest rank).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Distribution {
+    pub count: u32,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub min: f64,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub p50: f64,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub p90: f64,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub p95: f64,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub p99: f64,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub max: f64,
+    /// All of them in the order of the call.
+    #[serde(serialize_with = "three_decimals_each")]
+    pub values: Vec<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Interruptions {
+    /// Agent utterances that the caller cut off.
+    pub by_caller: u32,
+    /// Times the agent began to speak into its caller's words; null where nothing tells when the
+    /// caller spoke but transcripts.
+    pub by_agent: Option<u32>,
+    /// Pauses for noise or words of assent, after which the agent went on; null without the feed.
+    pub false_alarms: Option<u32>,
+}
+
+/// Seconds; null where no signal tells.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Talk {
+    #[serde(serialize_with = "option_three_decimals")]
+    pub user_seconds: Option<f64>,
+    #[serde(serialize_with = "option_three_decimals")]
+    pub agent_seconds: Option<f64>,
+    #[serde(serialize_with = "option_three_decimals")]
+    pub overlap_seconds: Option<f64>,
+    /// The longest gap in which neither side spoke, if one reached the threshold.
+    #[serde(serialize_with = "option_three_decimals")]
+    pub longest_silence_seconds: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Usage {
+    pub task: ModelTask,
+    pub provider: String,
+    pub model: String,
+    pub input_tokens: u64,
+    pub cached_input_tokens: u64,
+    pub output_tokens: u64,
+    pub characters: u64,
+    #[schemars(range(min = 0))]
+    #[serde(serialize_with = "three_decimals")]
+    pub audio_seconds: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Tool {
+    pub name: String,
+    pub calls: u32,
+    pub failures: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Agent {
+    pub identity: String,
+    pub role: AgentRole,
+    #[schemars(extend("format" = "date-time"))]
+    pub joined_at: String,
+    /// Null: it was there to the end.
+    pub left_at: Option<String>,
+    pub disconnect_reason: Option<LeaveReason>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentRole {
+    /// Spoke with the caller.
+    Voice,
+    /// A face and a voice for another agent.
+    Avatar,
+    /// Anything else of kind agent: a transcriber, a recorder.
+    Other,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Passed {
+    pub from: Option<String>,
+    pub to: String,
+    /// When, by the agent.
+    pub timestamp: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Line {
+    pub by: By,
+    /// When it was spoken; null where no signal tells.
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub text: String,
+    pub interrupted: bool,
+}

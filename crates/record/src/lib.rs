@@ -1,0 +1,37 @@
+//! What is posted to the operator's endpoint: the record's types, its JSON Schema, and the claims of
+//! the token that signs it. For everybody who sends or takes records: worker, receiver, tests.
+//!
+//! Plain data: nothing here reads a clock, a file or the network.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`history`] | the record |
+//! | [`details`] | what can be asked for beyond it |
+//! | [`words`] | every word that a field may have |
+//! | [`moment`] | instants, and how they are written |
+//! | `rounding` | seconds have three decimals |
+//! | `claims` | the signature of a request (feature `claims`) |
+
+#[cfg(feature = "claims")]
+pub mod claims;
+pub mod details;
+pub mod history;
+pub mod moment;
+mod rounding;
+pub mod words;
+
+#[cfg(feature = "claims")]
+pub use claims::Claims;
+pub use details::{Details, EndedBy};
+pub use history::{AgentConfig, CallHistory, CallType, Metrics, Outcomes, Stage, Status};
+pub use moment::Moment;
+pub use words::{Answerer, By, Discovery, EndBasis, LeaveReason, ModelTask, Tier, WordSource};
+
+/// The JSON Schema of a record (draft 2020-12), made of its types and their comments.
+pub fn schema() -> serde_json::Value {
+    schemars::generate::SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<CallHistory>()
+        .to_value()
+}
