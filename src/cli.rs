@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::delivery::operator;
+use crate::outbox;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -50,7 +50,7 @@ pub(crate) enum Command {
     /// Look at records that wait, were delivered or refused, and have them tried again
     Outbox {
         #[command(subcommand)]
-        command: operator::Command,
+        command: outbox::Command,
     },
     /// Print the JSON Schema of the record; needs no settings
     Schema,

@@ -11,10 +11,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use call::Moment;
 use parking_lot::Mutex;
+use store::health::Health;
 use tokio::time::Instant;
-
-use crate::{call::Moment, health::Health};
 
 /// A difference below it is what reading two clocks one after the other makes.
 const SAME_CLOCK_MS: i64 = 50;

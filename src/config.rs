@@ -7,6 +7,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use reqwest::Url;
+use secrecy::SecretString;
 
 mod file;
 mod layers;
@@ -16,7 +17,8 @@ mod source;
 pub(crate) use layers::{Layers, RoomNames};
 pub(crate) use source::Source;
 
-use crate::{call::profile::Profiles, delivery::Cap};
+use call::profile::Profiles;
+use store::BacklogLimit;
 
 /// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
 const LIVEKIT_URL: &str = "LIVEKIT_URL";
@@ -91,27 +93,11 @@ const KNOWN: &[&str] = &[
 /// Exit status for a wrong configuration (`EX_CONFIG` of sysexits).
 pub(crate) const EXIT_CONFIG: u8 = 78;
 
-/// A text that must not be seen: `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) livekit: LiveKit,
     pub(crate) endpoint: Url,
-    pub(crate) jwt_secret: Option<Secret>,
+    pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) agent_name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) layers: Layers,
@@ -130,7 +116,7 @@ pub(crate) struct Config {
     pub(crate) transcript: bool,
     pub(crate) keep_journals: bool,
     pub(crate) keep_sent: Duration,
-    pub(crate) max_backlog: Cap,
+    pub(crate) max_backlog: BacklogLimit,
     pub(crate) profiles: Profiles,
 }
 
@@ -139,7 +125,7 @@ pub(crate) struct LiveKit {
     /// `ws://` or `wss://`, without a trailing slash.
     pub(crate) url: String,
     pub(crate) api_key: String,
-    pub(crate) api_secret: Secret,
+    pub(crate) api_secret: SecretString,
 }
 
 impl LiveKit {
@@ -258,7 +244,7 @@ impl Config {
         t.required(LIVEKIT_URL, "the URL of your LiveKit server, like ws://localhost:7880");
         let livekit_url = t.url(LIVEKIT_URL, &["ws", "wss", "http", "https"]);
         let api_key = t.required(LIVEKIT_API_KEY, "an API key of your LiveKit server");
-        let api_secret = Secret(t.required(LIVEKIT_API_SECRET, "the secret of that API key"));
+        let api_secret = t.required(LIVEKIT_API_SECRET, "the secret of that API key").into();
         t.required(ENDPOINT, "the URL that records are posted to");
         let endpoint = t.url(ENDPOINT, &["http", "https"]);
         let agent_name = t.optional(AGENT_NAME).unwrap_or_else(|| "call-history".into());
@@ -323,7 +309,7 @@ impl Config {
         let end_grace = t.seconds(END_GRACE, 10.0, 3600.0);
         let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
         let data_dir = t.source.data_dir();
-        let jwt_secret = t.optional(JWT_SECRET).map(Secret);
+        let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
         let keep_journals = t.switch(KEEP_JOURNALS);
         let hours = t.number(
@@ -334,7 +320,7 @@ impl Config {
         );
         let keep_sent = Duration::from_secs_f64(hours * 3600.0);
         let positive = "a whole number from 1";
-        let max_backlog = Cap {
+        let max_backlog = BacklogLimit {
             records: t.number(MAX_BACKLOG, 100_000, |n| *n > 0, positive),
             bytes: 1_000_000
                 * t.number(MAX_BACKLOG_MB, 1_000, |n| (1..=1_000_000).contains(n), positive),

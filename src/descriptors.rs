@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
+use store::health::Health;
 use tokio::time::{MissedTickBehavior, interval};
-
-use crate::health::Health;
 
 /// What a call takes, measured: a websocket, a journal, one kept connection for requests to
 /// LiveKit; and a UDP socket for each address of this host.

@@ -8,7 +8,16 @@ use std::{
     time::Duration,
 };
 
+use call::{Settings, event::Discovery};
+use delivery::{Delivery, Store, Target};
 use livekit_api::services::room::RoomClient;
+use secrecy::ExposeSecret;
+use store::{
+    BacklogGauge, Ordinals, Outbox,
+    disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk},
+    health::Health,
+    journal::{self, Journals, LeftBehind},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -18,15 +27,9 @@ use tokio::{
 
 use crate::{
     admin::{self, Webhook},
-    call::{Settings, event::Discovery},
     clock::WallClock,
     config::{Config, loggable},
-    delivery::{self, Delivery, Level, Ordinals, Outbox, Store, Target},
-    descriptors,
-    disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk},
-    health::Health,
-    journal::{self, Journals, LeftBehind},
-    net,
+    descriptors, net,
     observer::{self, Assignment, Badge, Ended, Observers, Orders},
     stop::Stop,
     worker::{self, Worker, WorkerState},
@@ -93,7 +96,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let api = RoomClient::with_api_key(
         &config.livekit.http_url(),
         &config.livekit.api_key,
-        config.livekit.api_secret.expose(),
+        config.livekit.api_secret.expose_secret(),
     );
     // Joining would create it.
     let sid = match api.list_rooms(vec![room.clone()]).await {
@@ -192,14 +195,20 @@ fn parts(config: &Config) -> Option<Parts> {
         signed = config.jwt_secret.is_some(),
         "records will be posted"
     );
+    let now = {
+        let wall = wall.clone();
+        move || wall.now()
+    };
     let target = Target {
         client,
         endpoint: config.endpoint.clone(),
         jwt_secret: config.jwt_secret.clone(),
+        shown: loggable(&config.endpoint),
         keep_sent: config.keep_sent,
-        wall: wall.clone(),
+        now: Arc::new(now),
+        explain: descriptors::explain,
     };
-    let level = Level::new(config.max_backlog, health.clone());
+    let level = BacklogGauge::new(config.max_backlog, health.clone());
     let (delivery, sender) = delivery::start(store, target, level, health.clone());
     let settings = Settings {
         silence_threshold_ms: millis(config.silence_threshold),
@@ -301,7 +310,7 @@ fn millis(d: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::memory::MemoryDisk;
+    use store::disk::memory::MemoryDisk;
 
     fn disk() -> (MemoryDisk, &'static Path, std::path::PathBuf) {
         let (disk, dir) = (MemoryDisk::default(), Path::new("/data"));

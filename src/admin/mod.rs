@@ -16,9 +16,11 @@ use axum::{
     routing::{get, post},
 };
 use serde::Serialize;
+use store::health::Health;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{health::Health, worker::WorkerState};
+use crate::worker::WorkerState;
+
 pub(crate) use webhook::Webhook;
 
 /// A short loss of the connection to LiveKit is not an illness.

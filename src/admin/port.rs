@@ -22,6 +22,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use parking_lot::{Mutex, MutexGuard};
+use store::health::Health;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use super::Seldom;
-use crate::{descriptors, health::Health};
+use crate::descriptors;
 
 /// For a request's head. hyper's timer starts when it begins to wait for one, so a kept connection
 /// may idle as long; who has it closed under a request (LiveKit's webhooks come so) asks again.

@@ -18,6 +18,7 @@ use livekit_api::{
 };
 use livekit_protocol::WebhookEvent;
 use parking_lot::Mutex;
+use secrecy::ExposeSecret;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
@@ -44,7 +45,8 @@ pub(crate) struct Webhook {
 impl Webhook {
     /// Events must be signed with this server's key.
     pub(crate) fn new(livekit: &LiveKit, asks: mpsc::Sender<Ask>) -> Self {
-        let verifier = TokenVerifier::with_api_key(&livekit.api_key, livekit.api_secret.expose());
+        let verifier =
+            TokenVerifier::with_api_key(&livekit.api_key, livekit.api_secret.expose_secret());
         Self {
             receiver: WebhookReceiver::new(verifier.clone()),
             verifier,

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use call::profile::{Profile, Profiles, Success};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::file::line_of;
-use crate::call::profile::{Profile, Profiles, Success};
 
 /// Bytes of a name, as with names that agents publish.
 const MAX_NAME: usize = 128;

@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use call::profile::Profiles;
+
 use super::{DATA_DIR, KNOWN, PREFIX, file, profiles};
-use crate::call::profile::Profiles;
 
 /// Where values come from: name → value, and where it was found.
 #[derive(Clone, Debug, Default)]

@@ -10,14 +10,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use call::Moment;
 use livekit_api::services::room::{RoomClient, UpdateParticipantOptions};
 use livekit_protocol::{
     ParticipantInfo,
     participant_info::{Kind, State},
 };
 use tokio::time::{Instant, sleep};
-
-use crate::call::Moment;
 
 /// Whose observer it is: workers of another agent name are another installation.
 const FLEET: &str = "call-history.fleet";

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use call::Call;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     room::{Connection, Notice},
     watch::Watch,
 };
-use crate::call::Call;
 
 /// For another worker to take a call that we have to leave, and more for each call that is on: they
 /// are all handed over at once.

@@ -3,7 +3,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use call::{
+    Call, Fact, Moment, Phase, RoomFacts,
+    event::{Kind, LeaveReason},
+};
 use livekit_api::services::room::RoomClient;
+use store::journal::LeftBehind;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -12,14 +17,7 @@ use super::{
     room::Connection,
     watch::{Ended, Told, Watch, millis},
 };
-use crate::{
-    call::{
-        Call, Fact, Moment, Phase, RoomFacts,
-        event::{Kind, LeaveReason},
-    },
-    descriptors,
-    journal::LeftBehind,
-};
+use crate::descriptors;
 
 /// One attempt to join, from the free place in the queue to the room.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);

@@ -38,17 +38,15 @@ mod websocket;
 
 use std::{sync::Arc, time::Duration};
 
+use call::{Settings, event::Discovery};
+use delivery::Delivery;
 use livekit::webrtc::peer_connection_factory::{PeerConnectionFactory, RtcConfiguration};
 use livekit_api::services::{agent_dispatch::AgentDispatchClient, room::RoomClient};
+use secrecy::ExposeSecret;
+use store::journal::Journals;
 use tokio::sync::{Semaphore, watch as signal};
 
-use crate::{
-    call::{Settings, event::Discovery},
-    clock::WallClock,
-    config::LiveKit,
-    delivery::Delivery,
-    journal::Journals,
-};
+use crate::{clock::WallClock, config::LiveKit};
 
 #[cfg(test)]
 pub(crate) use claim::Claim;
@@ -157,7 +155,7 @@ impl Observers {
         badge: Badge,
     ) -> Self {
         websocket::install();
-        let secret = livekit.api_secret.expose();
+        let secret = livekit.api_secret.expose_secret();
         let api = RoomClient::with_api_key(&livekit.http_url(), &livekit.api_key, secret)
             .with_failover(false)
             .with_request_timeout(API_WITHIN);

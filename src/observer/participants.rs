@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use call::{
+    Moment,
+    event::{Joined, Kind, LeaveReason},
+};
 use livekit::{
     participant::{ConnectionQuality, ParticipantKind},
     prelude::{DisconnectReason, RemoteParticipant},
-};
-
-use crate::call::{
-    Moment,
-    event::{Joined, Kind, LeaveReason},
 };
 
 pub(super) fn joined(p: &RemoteParticipant) -> Joined {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::{Fact, Moment, event::LeaveReason};
+use call::{Fact, Moment, event::LeaveReason};
 
 /// The server announces participants without a track in batches of 3 s, so somebody who is still
 /// there is heard of within this time after a reconnect.

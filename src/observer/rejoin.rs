@@ -5,9 +5,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use livekit_api::access_token::{AccessToken, VideoGrants};
-use livekit_api::services::room::RoomClient;
+use livekit_api::{
+    access_token::{AccessToken, VideoGrants},
+    services::room::RoomClient,
+};
 use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
+use secrecy::ExposeSecret;
 
 use crate::config::LiveKit;
 
@@ -44,7 +47,7 @@ pub(super) fn token(
     identity: &str,
     attributes: HashMap<String, String>,
 ) -> Result<String, String> {
-    AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose())
+    AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose_secret())
         .with_identity(identity)
         .with_name("call-history")
         .with_kind("agent")

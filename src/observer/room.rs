@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use call::{
+    Fact, Moment,
+    event::{Discovery, FeedMessage, LeaveReason},
+};
 use futures_util::{StreamExt, stream::SelectAll};
 use livekit::{
     participant::{ParticipantKind, ParticipantState},
@@ -30,13 +34,7 @@ use super::{
     participants, session_feed,
     streams::{self, Facts},
 };
-use crate::{
-    call::{
-        Fact, Moment,
-        event::{Discovery, FeedMessage, LeaveReason},
-    },
-    clock::{Clock, WallClock},
-};
+use crate::clock::{Clock, WallClock};
 
 /// Streams that are read at the same time, in all and from one participant: an agent has a few, and
 /// one who opens streams without end takes only his own share.

@@ -3,25 +3,29 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use livekit::{ByteStreamWriter, StreamByteOptions, StreamWriter, prelude::LocalParticipant};
-use livekit_protocol::agent::{
-    self as pb, AgentSessionMessage, ChatRole, SessionRequest, agent_session_event::Event,
-    agent_session_message::Message as Envelope, chat_context::ChatItem, chat_context::chat_item,
-    chat_message::chat_content::Payload, model_usage::Usage, session_request::GetChatHistory,
-    session_request::Request, session_response::Response,
-};
-use pbjson_types::Timestamp;
-use prost::Message;
-use tokio::{sync::watch, time::timeout};
-
-use super::streams::short;
-use crate::call::{
+use call::{
     Moment,
     event::{
         AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, ToolCall, Used,
         UserState,
     },
 };
+use livekit::{ByteStreamWriter, StreamByteOptions, StreamWriter, prelude::LocalParticipant};
+use livekit_protocol::agent::{
+    self as pb, AgentSessionMessage, ChatRole, SessionRequest,
+    agent_session_event::Event,
+    agent_session_message::Message as Envelope,
+    chat_context::{ChatItem, chat_item},
+    chat_message::chat_content::Payload,
+    model_usage::Usage,
+    session_request::{GetChatHistory, Request},
+    session_response::Response,
+};
+use pbjson_types::Timestamp;
+use prost::Message;
+use tokio::{sync::watch, time::timeout};
+
+use super::streams::short;
 
 /// Between one request for a history and the next: five within half a second, for which a Node agent
 /// answers (live-lab-node §1.1).

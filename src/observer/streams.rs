@@ -4,11 +4,11 @@
 
 use std::pin::Pin;
 
+use call::{Fact, event::StreamOpened};
 use futures_util::{Stream, StreamExt, stream};
 use livekit::{ByteStreamReader, StreamReader, TextStreamReader};
 
 use super::session_feed;
-use crate::call::{Fact, event::StreamOpened};
 
 pub(super) const TRANSCRIPTION: &str = "lk.transcription";
 pub(super) const CHAT: &str = "lk.chat";

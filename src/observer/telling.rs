@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
+use call::{Call, Fact, Moment, event::LeaveReason};
+use delivery::Finished;
+use record::{CallHistory, EndBasis};
+
 use super::{room::Connection, watch::Watch};
-use crate::{
-    call::{Call, CallHistory, Fact, Moment, ending::Basis, event::LeaveReason},
-    delivery::Finished,
-};
 
 /// What is left in the streams of a room that has ended.
 const REST_WITHIN: Duration = Duration::from_millis(40);
@@ -101,7 +101,7 @@ impl Watch {
             status = r.status.as_str(),
             reason = call.known_reason(),
             duration_s = r.duration_seconds,
-            end_time_basis = call.end_basis().map(Basis::as_str),
+            end_time_basis = call.end_basis().map(EndBasis::as_str),
             user_utterances = m.total_user_utterances,
             agent_utterances = m.total_agent_utterances,
             interruptions = m.interruption_count,

@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
+use call::{
+    Call, Event, Fact, Moment, Phase,
+    event::{FeedMessage, LeaveReason},
+    published::Problem,
+};
 use livekit::prelude::LocalParticipant;
+use store::journal::{CallJournal, LeftBehind};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -22,17 +28,7 @@ use super::{
     room::{Connection, Notice},
     session_feed,
 };
-use crate::{
-    call::{
-        Call, Event, Fact, Moment, Phase,
-        event::{FeedMessage, LeaveReason},
-        published::Problem,
-    },
-    clock::Clock,
-    journal::{CallJournal, LeftBehind},
-    stop::Stop,
-    telemetry::masked,
-};
+use crate::{clock::Clock, stop::Stop, telemetry::masked};
 
 /// For the caller's coming to be on the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use call::event::Discovery;
 use futures_util::{SinkExt, StreamExt};
 use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_protocol::{
@@ -12,6 +13,7 @@ use livekit_protocol::{
     server_message::Message as FromServer, worker_message::Message as ToServer,
 };
 use prost::Message as _;
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, Interval, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{
     Error as WsError, Message,
@@ -22,7 +24,6 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    call::event::Discovery,
     clock::WallClock,
     config::Config,
     net::{self, Socket},
@@ -105,7 +106,7 @@ pub(super) async fn register(
 ) -> Result<Registered, Broken> {
     let livekit = &config.livekit;
     let grants = VideoGrants { agent: true, ..Default::default() };
-    let token = AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose())
+    let token = AccessToken::with_api_key(&livekit.api_key, livekit.api_secret.expose_secret())
         .with_ttl(TOKEN_TTL)
         .with_grants(grants)
         .to_jwt()

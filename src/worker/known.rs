@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
+use call::event::Discovery;
 use tokio::time::Instant;
 
 use super::decide::Notes;
-use crate::call::event::Discovery;
 
 /// Beyond it rooms are not looked for.
 const MOST_ROOMS: usize = 100_000;

@@ -32,15 +32,17 @@ mod server_clock;
 
 use std::sync::Arc;
 
+use connection::Role;
+use jobs::Jobs;
+use store::{health::Health, journal::LeftBehind};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
 
-use crate::{config::Config, health::Health, journal::LeftBehind, observer::Observers, stop::Stop};
-use connection::Role;
-use jobs::Jobs;
+use crate::{config::Config, observer::Observers, stop::Stop};
+
 pub(crate) use reconcile::Ask;
 use reconcile::{Reconciler, Work};
 use registration::Registration;

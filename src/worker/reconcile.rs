@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
+use call::{event::Discovery, published::FromMetadata};
 use livekit_protocol::{AgentDispatch, Room};
+use store::health::Health;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -29,9 +31,7 @@ use super::{
     rooms::{Found, No, Rooms},
 };
 use crate::{
-    call::{event::Discovery, published::FromMetadata},
     config::RoomNames,
-    health::Health,
     observer::{self, Observers, Occupancy},
     telemetry::masked,
 };

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use store::health::Health;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
@@ -16,7 +17,7 @@ use super::{
     reconcile::Ask,
     rooms::Rooms,
 };
-use crate::{clock::WallClock, config::Config, descriptors, health::Health, stop::Stop};
+use crate::{clock::WallClock, config::Config, descriptors, stop::Stop};
 
 /// What the health page calls refused credentials.
 const KEYS: &str = "keys";

@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use call::event::Discovery;
 use parking_lot::{Mutex, MutexGuard};
+use store::journal::LeftBehind;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
@@ -14,9 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{WorkerState, connection::Role, load, reconcile::Ask};
 use crate::{
-    call::event::Discovery,
     config::Config,
-    journal::LeftBehind,
     observer::{self, Assignment, Ended, HAND_OVER_AT_MOST, Observers, Orders, Told},
     stop::Stop,
     telemetry::masked,

@@ -1,5 +1,10 @@
 //! From all that was seen to the record.
 
+use record::{
+    AgentConfig, CallHistory, CallType, EndBasis, EndedBy,
+    details::{Agent, AgentRole, Details, Gap, Observation},
+};
+
 use super::{
     details,
     ending::{self, Cause, End},
@@ -12,12 +17,6 @@ use super::{
     state::Call,
     status, subject, turns,
     window::Window,
-};
-use record::EndBasis;
-use record::{AgentConfig, CallHistory, CallType};
-use record::{
-    EndedBy,
-    details::{Agent, AgentRole, Details, Gap, Observation},
 };
 
 /// An observer that came this long after the caller says so in the notes.

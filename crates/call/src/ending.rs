@@ -3,11 +3,12 @@
 //! Over and ended are different moments: the call *ended* when the last caller left, it is *over*
 //! when nobody can come back any more and the last words have arrived.
 
+use record::EndBasis;
+
 use super::{
     event::{LeaveReason, Moment},
     parties::{LOST_AFTER_MS, Parties, Party},
 };
-use record::EndBasis;
 
 /// The caller's last words and the agent's last items arrive up to 2 s after the leave
 /// (live-lab §1.1).

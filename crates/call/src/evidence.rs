@@ -7,7 +7,6 @@
 //! when it was spoken. `docs/accuracy.md` says what remains.
 
 use record::Tier;
-use serde::Serialize;
 
 use super::{
     event::{AgentState, By, Moment, UserState},

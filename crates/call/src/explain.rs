@@ -3,12 +3,13 @@
 
 use std::fmt::{self, Display, Write};
 
+use record::CallHistory;
+
 use super::{
     event::Moment,
     metrics::{Answer, Measured},
     turns::Utterance,
 };
-use record::CallHistory;
 
 pub fn text(record: &CallHistory, m: &Measured) -> String {
     let mut text = String::new();

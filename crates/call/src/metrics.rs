@@ -1,6 +1,8 @@
 //! The numbers of the record, from utterances and speech (definitions: CS §6.4), and the moments
 //! that made them.
 
+use record::{Metrics, Tier, WordSource};
+
 use super::{
     event::{AgentState, Moment},
     evidence::{Heard, Interval, Late},
@@ -9,8 +11,6 @@ use super::{
     speech::{CUT_AFTER_MS, Segment},
     turns::Utterance,
 };
-use record::Metrics;
-use record::{Tier, WordSource};
 
 /// The caller's speech may be seen to begin this long after the agent fell silent for it: signals
 /// differ.

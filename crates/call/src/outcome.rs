@@ -1,6 +1,7 @@
 //! Agent configuration and outcomes, merged by authority (contract §3): what an agent says in a
 //! message outranks its attributes, those outrank metadata, and the usage it reports comes last.
 
+use record::{AgentConfig, Outcomes, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     published::{ConfigPatch, FromMetadata, OutcomesPatch},
     taken::replace,
 };
-use record::{AgentConfig, Outcomes, Status};
 
 /// Where something published came from, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

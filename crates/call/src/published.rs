@@ -5,10 +5,9 @@
 //! All of it is untrusted JSON. Whatever does not fit is left out and named, never an error that
 //! reaches further than the message it came in.
 
+use record::{Moment, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use record::{Moment, Status};
 
 pub const ATTRIBUTE_STAGE: &str = "call.stage";
 pub const ATTRIBUTE_CONFIG: &str = "call.agent_config";

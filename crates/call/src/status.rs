@@ -1,12 +1,12 @@
 //! How a call ended, in the contract's words (§2): the first rule that applies, from the top.
 
+use record::{CallType, EndedBy, Status};
+
 use super::{
     ending::{Cause, End},
     event::{Answerer, LeaveReason, Moment},
     parties::{Parties, Party},
 };
-use record::EndedBy;
-use record::{CallType, Status};
 
 /// An agent counts as vanished if it went at least this long before the caller.
 const VANISHED_BEFORE_MS: i64 = 2_000;

@@ -1,7 +1,8 @@
 //! Whom the call was with, and which way it went (CS §4.2).
 
-use super::{event::Kind, parties::Party, published::FromMetadata};
 use record::CallType;
+
+use super::{event::Kind, parties::Party, published::FromMetadata};
 
 pub const UNKNOWN: &str = "unknown";
 

@@ -3,8 +3,9 @@
 //! The agent's own account of the conversation (its items) comes first; what it does not cover,
 //! because we or it came late or the room went before its last word, is made of the transcripts.
 
-use record::{Tier, WordSource};
 use std::collections::BTreeMap;
+
+use record::{Tier, WordSource};
 
 use super::{
     event::{By, Moment},

@@ -1,6 +1,8 @@
 //! Only what lies between start and end belongs to the call: not the dial tone before the answer,
 //! nor what an agent goes on saying to somebody who has vanished.
 
+use record::Tier;
+
 use super::{
     event::{By, Moment},
     evidence::{Heard, Interval},
@@ -8,7 +10,6 @@ use super::{
     parties::Side,
     speech::Segment,
 };
-use record::Tier;
 
 /// A caller's last words are transcribed up to this long after he has left.
 const LAST_WORDS_MS: i64 = 2_500;

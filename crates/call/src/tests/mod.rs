@@ -9,8 +9,9 @@ mod rooms;
 mod tables;
 mod taken;
 
-use record::Tier;
 use std::collections::BTreeMap;
+
+use record::Tier;
 
 use super::{
     Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts, Settings,

@@ -1,7 +1,8 @@
 //! Contract §2 row by row: how a call ended, from what the room showed.
 
-use super::*;
 use record::{CallType, Status};
+
+use super::*;
 
 fn verdict(t: &Told) -> (Status, Option<String>) {
     let r = t.record();

@@ -1,22 +1,23 @@
 //! Reading a journal back, up to where it is whole.
 
+use call::Event;
+
 use super::{CRC, Header, VERSION, checked};
-use crate::call::Event;
 
 /// A journal as far as it can be read.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Journal {
-    pub(crate) header: Header,
-    pub(crate) events: Vec<Event>,
+pub struct Journal {
+    pub header: Header,
+    pub events: Vec<Event>,
     /// Bytes that are whole; what follows is to be cut off.
-    pub(crate) whole: usize,
+    pub whole: usize,
     /// What is wrong with the line after them.
-    pub(crate) torn: Option<String>,
+    pub torn: Option<String>,
 }
 
 /// # Errors
 /// If there is no header that can be read: then nothing tells whose journal it is.
-pub(crate) fn read(bytes: &[u8]) -> Result<Journal, String> {
+pub fn read(bytes: &[u8]) -> Result<Journal, String> {
     let mut lines = Lines { bytes, at: 0, number: 0, checksums: None };
     let first = lines.next().ok_or("the file is empty")?;
     let header = first.and_then(|l| {
@@ -87,7 +88,7 @@ impl Lines<'_> {
 mod tests {
     use super::super::line;
     use super::*;
-    use crate::call::{Fact, Moment, RoomFacts, Settings};
+    use call::{Fact, Moment, RoomFacts, Settings};
 
     fn header() -> Header {
         Header {

@@ -19,13 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use call::{Call, Event};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Header, is_important, line};
-use crate::{
-    call::{Call, Event},
-    disk::{Disk, DiskFile, DiskHealth},
-};
+use crate::disk::{Disk, DiskFile, DiskHealth};
 
 /// What is not synced at once is synced within this time.
 pub(super) const SYNC_WITHIN: Duration = Duration::from_millis(500);
@@ -82,7 +80,7 @@ impl Why {
 
 /// All journals of a worker. Cheap to clone; the thread ends with the last handle.
 #[derive(Clone)]
-pub(crate) struct Journals {
+pub struct Journals {
     dir: PathBuf,
     /// Where the journals of ended calls go, if they are kept.
     keep: Option<PathBuf>,
@@ -97,7 +95,7 @@ impl Journals {
     ///
     /// # Errors
     /// If the folders cannot be made, or there is no thread to be had.
-    pub(crate) fn start(
+    pub fn start(
         disk: Arc<dyn Disk>,
         health: DiskHealth,
         data_dir: &Path,
@@ -130,7 +128,7 @@ impl Journals {
     }
 
     /// A new journal for a call.
-    pub(crate) fn begin(&self, call: &Call) -> CallJournal {
+    pub fn begin(&self, call: &Call) -> CallJournal {
         let journal = self.handle(call);
         let line = line(&Header::of(call));
         journal.order(Order::Begin {
@@ -144,7 +142,7 @@ impl Journals {
     }
 
     /// Goes on in a journal that an earlier run left, after its first `whole` bytes.
-    pub(crate) fn go_on(&self, call: &Call, whole: usize) -> CallJournal {
+    pub fn go_on(&self, call: &Call, whole: usize) -> CallJournal {
         let journal = self.handle(call);
         journal.order(Order::Begin {
             id: journal.id,
@@ -170,7 +168,7 @@ impl Journals {
 
     /// Waits until what was ordered so far is written, without holding anything up, for at most
     /// `within`.
-    pub(crate) async fn written(&self, within: Duration) {
+    pub async fn written(&self, within: Duration) {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Mark(done)).is_ok() {
             // A disk that hangs is not waited for.
@@ -179,7 +177,7 @@ impl Journals {
     }
 
     /// Waits until all that was ordered so far is done, for at most `within`.
-    pub(crate) fn flush(&self, within: Duration) {
+    pub fn flush(&self, within: Duration) {
         let (done, wait) = mpsc::channel();
         if self.orders.send(Order::Flush(done)).is_ok() {
             // A disk that hangs is not waited for.
@@ -189,7 +187,7 @@ impl Journals {
 }
 
 /// The journal of one call. Dropped without an end, it stays for the next start.
-pub(crate) struct CallJournal {
+pub struct CallJournal {
     id: u64,
     path: PathBuf,
     kept: Option<PathBuf>,
@@ -200,7 +198,7 @@ pub(crate) struct CallJournal {
 }
 
 impl CallJournal {
-    pub(crate) fn append(&self, event: &Event) {
+    pub fn append(&self, event: &Event) {
         if self.given_up.load(Ordering::Relaxed) {
             return;
         }
@@ -215,12 +213,12 @@ impl CallJournal {
     }
 
     /// The record is sealed: the journal has done its work.
-    pub(crate) fn end(self) {
+    pub fn end(self) {
         self.order(Order::End { id: self.id, keep: self.kept.clone() });
     }
 
     /// Nothing of this call is to be stored.
-    pub(crate) fn forget(self) {
+    pub fn forget(self) {
         self.order(Order::End { id: self.id, keep: None });
     }
 

@@ -14,7 +14,7 @@
 //! * The first line is the [`Header`]: the format's version, whose call it is, and the settings that
 //!   decide the record. The others are [`Event`]s in the order in which they were taken; `at` is
 //!   milliseconds since the epoch, by the observer's clock; `what` names the fact, and the rest are
-//!   its fields ([`crate::call::Fact`] says what each means).
+//!   its fields ([`call::Fact`] says what each means).
 //! * `crc` is the CRC-32 of what follows its comma, to the line's end. A line that does not fit it,
 //!   or that a crash left half, ends the journal: it and all after it are cut off. A journal whose
 //!   header has no `crc` needs none: for journals written by hand.
@@ -35,31 +35,31 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use read::{Journal, read};
-pub(crate) use recover::{LeftBehind, left_behind};
-pub(crate) use replay::told;
-pub(crate) use write::{CallJournal, Journals};
+pub use read::{Journal, read};
+pub use recover::{LeftBehind, left_behind};
+pub use replay::told;
+pub use write::{CallJournal, Journals};
 
-use crate::call::{Call, Event, RoomFacts, Settings};
+use call::{Call, Event, RoomFacts, Settings};
 
 /// The version that is written.
 const VERSION: u32 = 1;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Header {
+pub struct Header {
     /// Version of the format.
-    pub(crate) journal: u32,
-    pub(crate) call_id: String,
-    pub(crate) room: RoomFacts,
+    pub journal: u32,
+    pub call_id: String,
+    pub room: RoomFacts,
     /// The call's position in its room.
-    pub(crate) ordinal: u32,
+    pub ordinal: u32,
     #[serde(default)]
-    pub(crate) settings: Settings,
+    pub settings: Settings,
 }
 
 impl Header {
-    pub(crate) fn of(call: &Call) -> Self {
+    pub fn of(call: &Call) -> Self {
         Self {
             journal: VERSION,
             call_id: call.id(),
@@ -97,6 +97,6 @@ fn checked(line: &str) -> Result<String, String> {
 
 /// Joins, leaves and ends are on the disk at once; the rest within half a second.
 fn is_important(e: &Event) -> bool {
-    use crate::call::Fact as F;
+    use call::Fact as F;
     matches!(e.fact, F::Joined(_) | F::Left { .. } | F::RoomEnded { .. } | F::Carried(_))
 }

@@ -1,10 +1,11 @@
 //! From a journal to the record it gives.
 
+use call::{Call, Event, Fact, Moment, event::LeaveReason};
+
 use super::Journal;
-use crate::call::{Call, Event, Fact, Moment, event::LeaveReason};
 
 /// The call as its journal tells it.
-pub(crate) fn replay(journal: &Journal) -> Call {
+pub fn replay(journal: &Journal) -> Call {
     let h = &journal.header;
     let mut call = Call::new(h.room.clone(), h.settings.clone());
     call.set_ordinal(h.ordinal);
@@ -15,7 +16,7 @@ pub(crate) fn replay(journal: &Journal) -> Call {
 }
 
 /// The call, ended: where the journal stops before the end did, it ends there.
-pub(crate) fn told(journal: &Journal) -> (Call, bool) {
+pub fn told(journal: &Journal) -> (Call, bool) {
     let mut call = replay(journal);
     let whole = call.record().is_some() || !call.has_caller();
     if !whole {

@@ -6,23 +6,23 @@ use tokio::sync::watch;
 
 /// Cheap to clone; all clones tell the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Health {
+pub struct Health {
     warnings: Arc<watch::Sender<BTreeMap<&'static str, String>>>,
 }
 
 impl Health {
     /// True if it is new: then it is worth a line in the log.
-    pub(crate) fn warn(&self, topic: &'static str, what: String) -> bool {
+    pub fn warn(&self, topic: &'static str, what: String) -> bool {
         self.warnings.send_if_modified(|w| w.insert(topic, what).is_none())
     }
 
     /// True if it was warned of: then its end is worth a line.
-    pub(crate) fn clear(&self, topic: &'static str) -> bool {
+    pub fn clear(&self, topic: &'static str) -> bool {
         self.warnings.send_if_modified(|w| w.remove(topic).is_some())
     }
 
     /// All that is warned of, in one text.
-    pub(crate) fn warning(&self) -> Option<String> {
+    pub fn warning(&self) -> Option<String> {
         let warnings = self.warnings.borrow();
         let all: Vec<String> = warnings.iter().map(|(t, what)| format!("{t}: {what}")).collect();
         (!all.is_empty()).then(|| all.join("; "))

@@ -12,17 +12,17 @@ use std::{
 
 use crate::health::Health;
 
-#[cfg(test)]
-pub(crate) mod memory;
+#[cfg(any(test, feature = "test-disk"))]
+pub mod memory;
 mod work;
 
-pub(crate) use work::DiskWork;
+pub use work::DiskWork;
 
 /// The names in a folder; one that cannot be read is passed over.
-pub(crate) type Names = Box<dyn Iterator<Item = String> + Send>;
+pub type Names = Box<dyn Iterator<Item = String> + Send>;
 
 /// Blocking: call it where blocking is allowed.
-pub(crate) trait Disk: Send + Sync {
+pub trait Disk: Send + Sync {
     /// Makes one folder for the worker's own user; false if it is there already.
     fn make_dir(&self, path: &Path) -> io::Result<bool>;
     /// Makes a folder and those above it, so that a power cut loses none of them.
@@ -65,14 +65,14 @@ pub(crate) trait Disk: Send + Sync {
 }
 
 /// A file that is appended to.
-pub(crate) trait DiskFile: Send {
+pub trait DiskFile: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
 }
 
 /// The real one.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RealDisk;
+pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn make_dir(&self, path: &Path) -> io::Result<bool> {
@@ -167,7 +167,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One worker for each data folder: two would tell each other's calls.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Lock {
     /// Waits for a moment for one that is just ending: of a process that was killed the system may
@@ -175,7 +175,7 @@ impl Lock {
     ///
     /// # Errors
     /// If another process has it, or the file cannot be made.
-    pub(crate) fn take(folder: &Path) -> Result<Self, String> {
+    pub fn take(folder: &Path) -> Result<Self, String> {
         let file = private().open(folder.join("lock")).map_err(|e| e.to_string())?;
         let until = Instant::now() + LOCK_WITHIN;
         loop {
@@ -198,17 +198,17 @@ impl Lock {
 /// What is wrong with the disk, by who found it. One line in the log when it begins, one when it
 /// is over.
 #[derive(Clone, Debug)]
-pub(crate) struct DiskHealth {
+pub struct DiskHealth {
     folder: PathBuf,
     health: Health,
 }
 
 impl DiskHealth {
-    pub(crate) fn new(folder: &Path, health: Health) -> Self {
+    pub fn new(folder: &Path, health: Health) -> Self {
         Self { folder: folder.to_owned(), health }
     }
 
-    pub(crate) fn failed(&self, who: &'static str, error: &io::Error) {
+    pub fn failed(&self, who: &'static str, error: &io::Error) {
         if self.health.warn(who, format!("the disk fails: {error}")) {
             tracing::error!(
                 folder = %self.folder.display(), for_the = who, error = %error,
@@ -230,18 +230,18 @@ impl DiskHealth {
     }
 
     #[cfg(test)]
-    pub(crate) fn is_warned_of(&self, who: &str) -> bool {
+    pub fn is_warned_of(&self, who: &str) -> bool {
         self.health.warning().is_some_and(|all| all.contains(&format!("{who}: ")))
     }
 
     /// Nobody waits for the disk any more, whether it works or not.
-    pub(crate) fn not_needed(&self, who: &'static str) {
+    pub fn not_needed(&self, who: &'static str) {
         if self.health.clear(who) {
             tracing::info!(folder = %self.folder.display(), for_the = who, "nothing waits for the disk any more");
         }
     }
 
-    pub(crate) fn worked(&self, who: &'static str) {
+    pub fn worked(&self, who: &'static str) {
         if self.health.clear(who) {
             tracing::info!(folder = %self.folder.display(), for_the = who, "the disk works again");
         }

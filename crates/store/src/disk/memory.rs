@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::{Disk, DiskFile, Names};
 
 #[derive(Clone, Default)]
-pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
+pub struct MemoryDisk(Arc<Mutex<State>>);
 
 #[derive(Clone, Default)]
 struct State {
@@ -54,7 +54,7 @@ enum Change {
 
 /// Which steps fail.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Fails {
+pub enum Fails {
     #[default]
     None,
     /// The step with this number, from 0.
@@ -67,23 +67,23 @@ impl MemoryDisk {
         self.0.lock()
     }
 
-    pub(crate) fn fail(&self, fails: Fails) {
+    pub fn fail(&self, fails: Fails) {
         let mut s = self.state();
         s.steps = 0;
         s.fails = fails;
     }
 
-    pub(crate) fn fail_reads(&self, times: u64) {
+    pub fn fail_reads(&self, times: u64) {
         self.state().reads_fail = times;
     }
 
     /// Steps since it was last told what to fail.
-    pub(crate) fn steps(&self) -> u64 {
+    pub fn steps(&self) -> u64 {
         self.state().steps
     }
 
     /// What a power cut now could leave.
-    pub(crate) fn after_a_power_cut(&self, seed: u64) -> Self {
+    pub fn after_a_power_cut(&self, seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut s = self.state().clone();
         let mut names = s.sure.clone();

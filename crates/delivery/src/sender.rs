@@ -5,6 +5,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use record::{CallHistory, Moment};
+use store::{
+    backlog::BacklogGauge,
+    disk::DiskWork,
+    health::Health,
+    journal::CallJournal,
+    ordinals::{Ordinals, Past},
+    outbox::{Folder, Ids, Outbox, OutboxError},
+};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -14,19 +23,9 @@ use tokio_util::task::JoinMap;
 
 use super::{
     attempt::{Attempt, Failed, Post, Target},
-    backlog::Level,
-    ordinals::{Ordinals, Past},
-    outbox::{Folder, Ids, Outbox, OutboxError},
     queue::{Failure, Queue},
     retry,
     unsealed::Unsealed,
-};
-use crate::{
-    call::{CallHistory, Moment},
-    config::loggable,
-    disk::DiskWork,
-    health::Health,
-    journal::CallJournal,
 };
 
 /// How often it is looked whether the operator has rung, and whether the disk takes again what it did
@@ -46,19 +45,19 @@ enum Submitted {
 }
 
 /// A call whose record is handed over.
-pub(crate) struct Finished<'a> {
-    pub(crate) record: &'a CallHistory,
+pub struct Finished<'a> {
+    pub record: &'a CallHistory,
     /// Sid of its room, and its place in it.
-    pub(crate) room: &'a str,
-    pub(crate) ordinal: u32,
-    pub(crate) ended: Moment,
+    pub room: &'a str,
+    pub ordinal: u32,
+    pub ended: Moment,
     /// Has done its work once the record is sealed.
-    pub(crate) journal: Option<CallJournal>,
+    pub journal: Option<CallJournal>,
 }
 
 /// Hands records over. Cheap to clone; when the last one is gone and all is sent, the sender ends.
 #[derive(Clone)]
-pub(crate) struct Delivery {
+pub struct Delivery {
     outbox: Outbox,
     ordinals: Ordinals,
     unsealed: Unsealed,
@@ -69,7 +68,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Seals the record and queues it. Returns when it is safe on disk, or, if the disk fails or hangs,
     /// when it is queued in memory.
-    pub(crate) async fn submit(&self, call: Finished<'_>) {
+    pub async fn submit(&self, call: Finished<'_>) {
         let id = call.record.call_id.clone();
         // Plain numbers, texts and lists: nothing in it can fail to become JSON.
         let body = serde_json::to_vec(call.record).unwrap_or_default();
@@ -94,42 +93,42 @@ impl Delivery {
     }
 
     /// What is remembered of the calls that a room has had.
-    pub(crate) fn past(&self, sid: &str) -> Option<Past> {
+    pub fn past(&self, sid: &str) -> Option<Past> {
         self.ordinals.past(sid)
     }
 
     /// The server's list of rooms, by sid.
-    pub(crate) fn listed(&self, there: &std::collections::HashSet<&str>) {
+    pub fn listed(&self, there: &std::collections::HashSet<&str>) {
         self.ordinals.listed(there, &self.disk);
     }
 
     /// When the call ended whose record was sealed before; `None` where none was, or is kept any more.
-    pub(crate) async fn end_of(&self, id: &str) -> Option<Moment> {
+    pub async fn end_of(&self, id: &str) -> Option<Moment> {
         let (outbox, id) = (self.outbox.clone(), id.to_owned());
         // A question that cannot be asked has no answer.
         self.disk.run(move || outbox.end_of(&id)).await.flatten()
     }
 
     /// Tells, also when this handle is gone, how many records would be lost if the process ended now.
-    pub(crate) fn watch_unsealed(&self) -> impl Fn() -> usize + use<> {
+    pub fn watch_unsealed(&self) -> impl Fn() -> usize + use<> {
         let unsealed = self.unsealed.clone();
         move || unsealed.unsafe_records()
     }
 }
 
 /// What delivery works with, besides the endpoint.
-pub(crate) struct Store {
-    pub(crate) outbox: Outbox,
-    pub(crate) ordinals: Ordinals,
-    pub(crate) disk: DiskWork,
+pub struct Store {
+    pub outbox: Outbox,
+    pub ordinals: Ordinals,
+    pub disk: DiskWork,
 }
 
 /// Starts the sender with what an earlier run left behind. The task ends when all [`Delivery`]
 /// handles are gone and nothing is due any more, or is aborted: then the rest stays sealed.
-pub(crate) fn start(
+pub fn start(
     store: Store,
     target: Target,
-    level: Level,
+    level: BacklogGauge,
     health: Health,
 ) -> (Delivery, JoinHandle<()>) {
     let Store { outbox, ordinals, disk } = store;
@@ -289,7 +288,7 @@ impl Sender {
 
     /// What an attempt means for the queue, for the log, and for the health page.
     fn settle(&mut self, id: String, attempts: u32, attempt: Attempt) {
-        let endpoint = loggable(&self.post.target.endpoint);
+        let endpoint = self.post.target.shown.clone();
         let now = Instant::now();
         match attempt {
             Attempt::Delivered { status } => {
@@ -369,7 +368,7 @@ impl Sender {
 
     /// Shows that the endpoint fails: since when, how many wait, and why.
     fn failing(&mut self, why: &str) {
-        let since = *self.failing_since.get_or_insert_with(|| self.post.target.wall.now());
+        let since = *self.failing_since.get_or_insert_with(|| (self.post.target.now)());
         let waiting = self.post.level.records() + self.post.unsealed.held().0 as u64;
         let what = format!("not taking records since {since}; {waiting} wait; last error: {why}");
         self.health.warn(TOPIC, what);

@@ -8,13 +8,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
-
-use super::{
-    backlog::Level,
+use store::{
+    backlog::BacklogGauge,
+    health::Health,
+    journal::CallJournal,
     ordinals::Ordinals,
     outbox::{Attempts, Outbox, OutboxError},
 };
-use crate::{health::Health, journal::CallJournal};
 
 /// Bytes of records that are only in memory: some ten thousand without details.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -50,7 +50,7 @@ struct Kept {
 pub(super) struct Unsealed {
     outbox: Outbox,
     ordinals: Ordinals,
-    level: Level,
+    level: BacklogGauge,
     health: Health,
     records: Arc<Mutex<Records>>,
 }
@@ -76,7 +76,12 @@ impl Records {
 }
 
 impl Unsealed {
-    pub(super) fn new(outbox: Outbox, ordinals: Ordinals, level: Level, health: Health) -> Self {
+    pub(super) fn new(
+        outbox: Outbox,
+        ordinals: Ordinals,
+        level: BacklogGauge,
+        health: Health,
+    ) -> Self {
         Self { outbox, ordinals, level, health, records: Arc::default() }
     }
 

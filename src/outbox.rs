@@ -10,8 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
 use serde::{Deserialize, Serialize};
-
-use super::outbox::{Attempts, Folder, Outbox};
+use store::outbox::{Attempts, Folder, Outbox};
 
 /// Rows of a table for people; `--json` has no end.
 const ROWS: usize = 200;

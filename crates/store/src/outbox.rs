@@ -23,17 +23,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use call::Moment;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{
-    call::Moment,
-    disk::{Disk, DiskHealth, Names},
-};
+use crate::disk::{Disk, DiskHealth, Names};
 
 #[derive(Debug, Error)]
 #[error("{action} {path}: {source}")]
-pub(crate) struct OutboxError {
+pub struct OutboxError {
     action: &'static str,
     path: PathBuf,
     source: io::Error,
@@ -41,7 +39,7 @@ pub(crate) struct OutboxError {
 
 impl OutboxError {
     /// There is no such file (any more).
-    pub(crate) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
 }
@@ -59,16 +57,16 @@ impl<T> Context<T> for io::Result<T> {
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Folder {
+pub enum Folder {
     Pending,
     Sent,
     Dead,
 }
 
 impl Folder {
-    pub(crate) const ALL: [Self; 3] = [Self::Pending, Self::Sent, Self::Dead];
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Sent, Self::Dead];
 
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Sent => "sent",
@@ -79,27 +77,27 @@ impl Folder {
 
 /// How often a record was tried, and what came of it last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attempts {
-    pub(crate) count: u32,
+pub struct Attempts {
+    pub count: u32,
     /// Seconds since the epoch.
-    pub(crate) first_at: i64,
-    pub(crate) last_at: i64,
-    pub(crate) last_error: String,
+    pub first_at: i64,
+    pub last_at: i64,
+    pub last_error: String,
     /// The last one ended without an answer, or with a gateway's: the receiver may be at work on it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) unclear: bool,
+    pub unclear: bool,
 }
 
 /// How much is in a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Backlog {
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
+pub struct Backlog {
+    pub records: u64,
+    pub bytes: u64,
 }
 
 /// Blocking: call it where blocking is allowed.
 #[derive(Clone)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     health: DiskHealth,
@@ -110,11 +108,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If they cannot.
-    pub(crate) fn open(
-        disk: Arc<dyn Disk>,
-        health: DiskHealth,
-        dir: &Path,
-    ) -> Result<Self, OutboxError> {
+    pub fn open(disk: Arc<dyn Disk>, health: DiskHealth, dir: &Path) -> Result<Self, OutboxError> {
         let outbox = Self::at(disk, health, dir);
         for folder in Folder::ALL {
             let path = outbox.folder(folder);
@@ -128,7 +122,7 @@ impl Outbox {
     }
 
     /// One that is there already, or not: for looking at it.
-    pub(crate) fn at(disk: Arc<dyn Disk>, health: DiskHealth, dir: &Path) -> Self {
+    pub fn at(disk: Arc<dyn Disk>, health: DiskHealth, dir: &Path) -> Self {
         Self { dir: dir.to_owned(), disk, health }
     }
 
@@ -136,7 +130,7 @@ impl Outbox {
         self.dir.join(folder.name())
     }
 
-    pub(crate) fn path(&self, folder: Folder, id: &str) -> PathBuf {
+    pub fn path(&self, folder: Folder, id: &str) -> PathBuf {
         self.folder(folder).join(format!("{id}.json"))
     }
 
@@ -148,7 +142,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If any step fails; then there is no file under the final name, or a whole one.
-    pub(crate) fn seal(&self, id: &str, body: &[u8]) -> Result<(), OutboxError> {
+    pub fn seal(&self, id: &str, body: &[u8]) -> Result<(), OutboxError> {
         let pending = self.folder(Folder::Pending);
         let unique = uuid::Uuid::new_v4().simple();
         let tmp = pending.join(format!(".{unique}.tmp"));
@@ -168,13 +162,13 @@ impl Outbox {
     }
 
     /// Whether a record with this id was ever sealed here, and is still kept.
-    pub(crate) fn knows(&self, id: &str) -> bool {
+    pub fn knows(&self, id: &str) -> bool {
         self.find(id).is_some()
     }
 
     /// When the call of a record ended; `None` where there is no such record, the beginning of time
     /// where it cannot be read.
-    pub(crate) fn end_of(&self, id: &str) -> Option<Moment> {
+    pub fn end_of(&self, id: &str) -> Option<Moment> {
         let read = |folder| {
             let body = self.body(folder, id).ok()?;
             let record: serde_json::Value = serde_json::from_slice(&body).ok()?;
@@ -186,7 +180,7 @@ impl Outbox {
     }
 
     /// Where a record is.
-    pub(crate) fn find(&self, id: &str) -> Option<Folder> {
+    pub fn find(&self, id: &str) -> Option<Folder> {
         Folder::ALL.into_iter().find(|folder| self.disk.exists(&self.path(*folder, id)))
     }
 
@@ -194,19 +188,19 @@ impl Outbox {
     ///
     /// # Errors
     /// If the file is gone ([`OutboxError::is_gone`]) or cannot be read.
-    pub(crate) fn body(&self, folder: Folder, id: &str) -> Result<Vec<u8>, OutboxError> {
+    pub fn body(&self, folder: Folder, id: &str) -> Result<Vec<u8>, OutboxError> {
         let path = self.path(folder, id);
         self.disk.read(&path).context("cannot read", &path)
     }
 
     /// What is told of a record's attempts; nothing of one that was never tried.
-    pub(crate) fn attempts(&self, folder: Folder, id: &str) -> Attempts {
+    pub fn attempts(&self, folder: Folder, id: &str) -> Attempts {
         let told = self.disk.read(&self.note(folder, id)).ok();
         told.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
     }
 
     /// Notes a pending record's attempts. That it fails is no reason not to send.
-    pub(crate) fn note_attempts(&self, id: &str, attempts: &Attempts) {
+    pub fn note_attempts(&self, id: &str, attempts: &Attempts) {
         // Numbers and a text: nothing in it can fail to become JSON.
         let text = serde_json::to_vec(attempts).unwrap_or_default();
         match self.disk.write(&self.note(Folder::Pending, id), &text) {
@@ -219,7 +213,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the file cannot be moved; it will be sent again after a restart.
-    pub(crate) fn sent(&self, id: &str) -> Result<(), OutboxError> {
+    pub fn sent(&self, id: &str) -> Result<(), OutboxError> {
         self.move_to(Folder::Pending, Folder::Sent, id)?;
         // It is kept for a while from now on, not from when it was sealed.
         let _ = self.disk.touch(&self.path(Folder::Sent, id));
@@ -232,7 +226,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the file cannot be moved; it will be tried again after a restart.
-    pub(crate) fn dead(&self, id: &str, attempts: &Attempts) -> Result<(), OutboxError> {
+    pub fn dead(&self, id: &str, attempts: &Attempts) -> Result<(), OutboxError> {
         self.note_attempts(id, attempts);
         self.move_to(Folder::Pending, Folder::Dead, id)?;
         let _ = self.disk.rename(&self.note(Folder::Pending, id), &self.note(Folder::Dead, id));
@@ -243,7 +237,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the file cannot be moved.
-    pub(crate) fn revive(&self, from: Folder, id: &str) -> Result<(), OutboxError> {
+    pub fn revive(&self, from: Folder, id: &str) -> Result<(), OutboxError> {
         if from != Folder::Pending {
             self.move_to(from, Folder::Pending, id)?;
         }
@@ -263,7 +257,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If it cannot be.
-    pub(crate) fn delete(&self, folder: Folder, id: &str) -> Result<(), OutboxError> {
+    pub fn delete(&self, folder: Folder, id: &str) -> Result<(), OutboxError> {
         let path = self.path(folder, id);
         self.disk.remove(&path).context("cannot delete", &path)?;
         let _ = self.disk.remove(&self.note(folder, id));
@@ -274,13 +268,13 @@ impl Outbox {
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub(crate) fn walk(&self, folder: Folder) -> Result<Ids, OutboxError> {
+    pub fn walk(&self, folder: Folder) -> Result<Ids, OutboxError> {
         let dir = self.folder(folder);
         Ok(Ids(self.disk.walk(&dir).context("cannot list", &dir)?))
     }
 
     /// When a record was sealed (of a sent one: delivered), and its size in bytes.
-    pub(crate) fn about(&self, folder: Folder, id: &str) -> Option<(SystemTime, u64)> {
+    pub fn about(&self, folder: Folder, id: &str) -> Option<(SystemTime, u64)> {
         self.disk.about(&self.path(folder, id))
     }
 
@@ -288,7 +282,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub(crate) fn backlog(&self) -> Result<Backlog, OutboxError> {
+    pub fn backlog(&self) -> Result<Backlog, OutboxError> {
         let mut sum = Backlog::default();
         for id in self.walk(Folder::Pending)? {
             sum.records += 1;
@@ -302,7 +296,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub(crate) fn purge_sent(&self, older_than: Duration) -> Result<u64, OutboxError> {
+    pub fn purge_sent(&self, older_than: Duration) -> Result<u64, OutboxError> {
         let now = SystemTime::now();
         let mut deleted = 0;
         for id in self.walk(Folder::Sent)? {
@@ -325,12 +319,12 @@ impl Outbox {
     }
 
     /// The operator changed something: the worker is to look anew.
-    pub(crate) fn ring(&self) -> io::Result<()> {
+    pub fn ring(&self) -> io::Result<()> {
         self.disk.write(&self.bell(), b"")
     }
 
     /// Whether the operator has rung since it was asked last.
-    pub(crate) fn was_rung(&self) -> bool {
+    pub fn was_rung(&self) -> bool {
         let bell = self.bell();
         self.disk.exists(&bell) && self.disk.remove(&bell).is_ok()
     }
@@ -341,7 +335,7 @@ impl Outbox {
 }
 
 /// Ids of a folder's records.
-pub(crate) struct Ids(Names);
+pub struct Ids(Names);
 
 impl Iterator for Ids {
     type Item = String;

@@ -19,13 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use call::Moment;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    call::Moment,
-    disk::{Disk, DiskHealth, DiskWork},
-};
+use crate::disk::{Disk, DiskHealth, DiskWork};
 
 /// A server that was away for a moment lists what it has again.
 const UNLISTED_FOR: Duration = Duration::from_secs(10 * 60);
@@ -37,11 +35,11 @@ const TOPIC: &str = "rooms";
 
 /// What is left of the calls that a room has had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Past {
+pub struct Past {
     /// The ordinal of its next call.
-    pub(crate) next: u32,
+    pub next: u32,
     /// When the last one ended.
-    pub(crate) ended: Moment,
+    pub ended: Moment,
 }
 
 #[derive(Debug)]
@@ -53,7 +51,7 @@ struct Remembered {
 
 /// Cheap to clone; all clones remember together.
 #[derive(Clone)]
-pub(crate) struct Ordinals {
+pub struct Ordinals {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     health: DiskHealth,
@@ -66,7 +64,7 @@ impl Ordinals {
     ///
     /// # Errors
     /// If the folder cannot be made or listed.
-    pub(crate) fn open(
+    pub fn open(
         disk: Arc<dyn Disk>,
         health: DiskHealth,
         data_dir: &Path,
@@ -101,12 +99,12 @@ impl Ordinals {
         Ok(Self { dir, disk, health, rooms: Arc::new(Mutex::new(rooms)) })
     }
 
-    pub(crate) fn past(&self, sid: &str) -> Option<Past> {
+    pub fn past(&self, sid: &str) -> Option<Past> {
         self.rooms.lock().get(&key(sid)).map(|r| r.past)
     }
 
     /// A call of the room has ended and is reported. In memory at once; [`Self::write`] makes it last.
-    pub(super) fn ended(&self, sid: &str, ordinal: u32, ended: Moment) {
+    pub fn ended(&self, sid: &str, ordinal: u32, ended: Moment) {
         let mut rooms = self.rooms.lock();
         if rooms.len() >= MOST_ROOMS && !rooms.contains_key(&key(sid)) {
             let first = rooms.iter().min_by_key(|(_, r)| r.past.ended).map(|(sid, _)| sid.clone());
@@ -120,7 +118,7 @@ impl Ordinals {
     }
 
     /// Writes what is remembered of a room. Blocking.
-    pub(super) fn write(&self, sid: &str) {
+    pub fn write(&self, sid: &str) {
         let Some(past) = self.past(sid) else { return };
         let (path, tmp) = (self.path(&key(sid)), self.dir.join(format!("{}.tmp", key(sid))));
         // Two numbers: nothing in it can fail to become JSON.
@@ -135,7 +133,7 @@ impl Ordinals {
     }
 
     /// The server's list of rooms, by sid: what it has not listed for a while is forgotten.
-    pub(crate) fn listed(&self, there: &HashSet<&str>, work: &DiskWork) {
+    pub fn listed(&self, there: &HashSet<&str>, work: &DiskWork) {
         let mut gone = vec![];
         self.rooms.lock().retain(|sid, room| {
             if there.contains(sid.as_str()) {

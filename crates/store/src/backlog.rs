@@ -14,9 +14,9 @@ const CALM_AT: f64 = 0.7;
 
 /// From when on an operator wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cap {
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
+pub struct BacklogLimit {
+    pub records: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -27,35 +27,35 @@ struct Count {
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
-pub(crate) struct Level {
-    cap: Cap,
+pub struct BacklogGauge {
+    cap: BacklogLimit,
     health: Health,
     count: Arc<Count>,
 }
 
-impl Level {
-    pub(crate) fn new(cap: Cap, health: Health) -> Self {
+impl BacklogGauge {
+    pub fn new(cap: BacklogLimit, health: Health) -> Self {
         Self { cap, health, count: Arc::default() }
     }
 
     /// Takes a fresh count. What is sealed or sent while it is made may count wrongly until the next one.
-    pub(super) fn set(&self, backlog: Backlog) {
+    pub fn set(&self, backlog: Backlog) {
         self.count.records.store(backlog.records, Ordering::Relaxed);
         self.count.bytes.store(backlog.bytes, Ordering::Relaxed);
         self.look();
     }
 
-    pub(super) fn records(&self) -> u64 {
+    pub fn records(&self) -> u64 {
         self.count.records.load(Ordering::Relaxed)
     }
 
-    pub(super) fn more(&self, bytes: usize) {
+    pub fn more(&self, bytes: usize) {
         self.count.records.fetch_add(1, Ordering::Relaxed);
         self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.look();
     }
 
-    pub(super) fn less(&self, bytes: u64) {
+    pub fn less(&self, bytes: u64) {
         let down = |n: &AtomicU64, by: u64| {
             // A count made meanwhile may have been without this one.
             let _ = n
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn it_warns_early_by_count_or_size_and_calms_down_later() {
         let health = Health::default();
-        let level = Level::new(Cap { records: 10, bytes: 1_000 }, health.clone());
+        let level = BacklogGauge::new(BacklogLimit { records: 10, bytes: 1_000 }, health.clone());
         level.set(Backlog { records: 7, bytes: 10 });
         assert_eq!(health.warning(), None);
         level.more(1);

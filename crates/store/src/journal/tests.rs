@@ -2,18 +2,19 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use call::{
+    Call, Event, Fact, Moment, RoomFacts, Settings,
+    event::{Joined, Kind},
+};
+
 use super::{CallJournal, Journals, left_behind, read, write::SYNC_WITHIN};
 use crate::{
-    call::{
-        Call, Event, Fact, Moment, RoomFacts, Settings,
-        event::{Joined, Kind},
-    },
-    delivery::Outbox,
     disk::{
         Disk, DiskHealth,
         memory::{Fails, MemoryDisk},
     },
     health::Health,
+    outbox::Outbox,
 };
 
 const DIR: &str = "/data";
@@ -105,7 +106,7 @@ fn survive(l: &Lab, n: usize) {
 
 #[test]
 fn joins_leaves_and_ends_are_on_the_disk_at_once() {
-    use crate::call::event::LeaveReason;
+    use call::event::LeaveReason;
     let l = syncing(Duration::from_secs(3600));
     let journal = l.begin();
     journal.append(&joins(1));

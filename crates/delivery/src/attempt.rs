@@ -2,29 +2,42 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
+use record::{Claims, Moment};
 use reqwest::{Response, StatusCode, Url, header};
+use secrecy::{ExposeSecret, SecretString};
+use store::{
+    backlog::BacklogGauge,
+    disk::DiskWork,
+    outbox::{Attempts, Folder, Outbox, OutboxError},
+};
 
 use super::{
-    backlog::Level,
-    outbox::{Attempts, Folder, Outbox, OutboxError},
     retry::{self, Verdict},
-    token::{self, Subject},
     unsealed::Unsealed,
 };
-use crate::{clock::WallClock, config::Secret, descriptors, disk::DiskWork};
+
+/// Reads a clock.
+pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// Where and how records are posted.
-pub(crate) struct Target {
-    pub(crate) client: reqwest::Client,
-    pub(crate) endpoint: Url,
-    pub(crate) jwt_secret: Option<Secret>,
+pub struct Target {
+    pub client: reqwest::Client,
+    pub endpoint: Url,
+    /// Signs requests.
+    pub jwt_secret: Option<SecretString>,
     /// For how long delivered records are kept.
-    pub(crate) keep_sent: Duration,
-    pub(crate) wall: WallClock,
+    pub keep_sent: Duration,
+    /// The endpoint as it may be logged: paths and user names are secrets too.
+    pub shown: String,
+    /// The time now, for signatures and for what is noted.
+    pub now: Now,
+    /// Adds what the system lacks, such as file descriptors, to the words of a library.
+    pub explain: fn(String) -> String,
 }
 
 /// How an attempt went.
@@ -64,7 +77,7 @@ pub(super) struct Failed {
 pub(super) struct Post {
     pub(super) outbox: Outbox,
     pub(super) unsealed: Unsealed,
-    pub(super) level: Level,
+    pub(super) level: BacklogGauge,
     pub(super) target: Target,
     pub(super) disk: DiskWork,
     /// When records were tried first that no earlier run has tried; of those that are held.
@@ -78,7 +91,7 @@ impl Post {
     pub(super) fn new(
         outbox: Outbox,
         unsealed: Unsealed,
-        level: Level,
+        level: BacklogGauge,
         target: Target,
         disk: DiskWork,
     ) -> Self {
@@ -141,7 +154,7 @@ impl Post {
 
     /// Unix seconds.
     fn now(&self) -> i64 {
-        self.target.wall.now().millis().div_euclid(1_000)
+        (self.target.now)().millis().div_euclid(1_000)
     }
 
     /// One attempt, and what was noted of those before it.
@@ -186,15 +199,14 @@ impl Post {
             .header(header::CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", id);
         if let Some(secret) = &t.jwt_secret {
-            let subject: Subject = serde_json::from_slice(&body).unwrap_or_default();
-            match token::mint(secret, id, &subject, &body, self.now()) {
+            match Claims::of(id, &body, self.now()).sign(secret.expose_secret()) {
                 Ok(token) => request = request.bearer_auth(token),
                 Err(e) => return failed(e.to_string()),
             }
         }
         match request.body(body).send().await {
             Ok(answer) => self.answer(&answer),
-            Err(e) => failed(causes(&e)),
+            Err(e) => failed((t.explain)(causes(&e))),
         }
     }
 
@@ -265,5 +277,5 @@ fn causes(e: &reqwest::Error) -> String {
         text.push_str(&s.to_string());
         source = s.source();
     }
-    descriptors::explain(text)
+    text
 }

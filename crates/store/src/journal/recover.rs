@@ -7,22 +7,20 @@ use std::{
     path::Path,
 };
 
+use call::{Call, Moment};
+
 use super::{Journal, read, replay::replay};
-use crate::{
-    call::{Call, Moment},
-    delivery::Outbox,
-    disk::Disk,
-};
+use crate::{disk::Disk, outbox::Outbox};
 
 /// A call whose journal was found.
-pub(crate) struct LeftBehind {
-    pub(crate) call: Call,
+pub struct LeftBehind {
+    pub call: Call,
     /// When its last event was taken.
-    pub(crate) last_at: Moment,
+    pub last_at: Moment,
     /// Bytes of the journal that are whole.
-    pub(crate) whole: usize,
+    pub whole: usize,
     /// There was a later call in the same room.
-    pub(crate) superseded: bool,
+    pub superseded: bool,
 }
 
 /// Reads all journals. Those whose record is sealed, or that tell nothing, are removed; one that
@@ -30,7 +28,7 @@ pub(crate) struct LeftBehind {
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub(crate) fn left_behind(
+pub fn left_behind(
     disk: &dyn Disk,
     data_dir: &Path,
     outbox: &Outbox,

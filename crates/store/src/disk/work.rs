@@ -24,7 +24,7 @@ const TOPIC: &str = "disk";
 
 /// Cheap to clone; all clones share the places.
 #[derive(Clone)]
-pub(crate) struct DiskWork {
+pub struct DiskWork {
     places: Arc<Semaphore>,
     /// Since when the disk hangs, as far as known: the last time that work was sent to see.
     hangs: Arc<Mutex<Option<Instant>>>,
@@ -32,13 +32,13 @@ pub(crate) struct DiskWork {
 }
 
 impl DiskWork {
-    pub(crate) fn new(health: DiskHealth) -> Self {
+    pub fn new(health: DiskHealth) -> Self {
         Self { places: Arc::new(Semaphore::new(AT_ONCE)), hangs: Arc::default(), health }
     }
 
     /// Does work that blocks; `None` if the disk hangs, or the work broke. Work that hangs is not undone:
     /// it may still be done later.
-    pub(crate) async fn run<T: Send + 'static>(
+    pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -67,7 +67,7 @@ impl DiskWork {
     }
 
     /// Work that may take long and that nobody waits for. It is left out while the disk hangs.
-    pub(crate) fn start(&self, work: impl FnOnce() + Send + 'static) {
+    pub fn start(&self, work: impl FnOnce() + Send + 'static) {
         let Ok(place) = self.places.clone().try_acquire_owned() else { return };
         if self.hangs.lock().is_some() {
             return;

@@ -1,0 +1,22 @@
+//! From a finished record to the operator's endpoint: sealed on disk first, then signed, posted
+//! and retried until the endpoint takes it.
+//!
+//! In: a [`record::CallHistory`]. Out: a POST, and files in the [`store::outbox`]. A failure here, of
+//! the endpoint, of the disk or of one record, never reaches a call.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`sender`] | which attempts run, and what follows from them |
+//! | [`attempt`] | one attempt: read, sign, post, file |
+//! | [`queue`] | which record is tried next, and when |
+//! | [`retry`] | what an answer means, and how long to wait |
+//! | [`unsealed`] | records that are only in memory yet |
+
+mod attempt;
+mod queue;
+mod retry;
+mod sender;
+mod unsealed;
+
+pub use attempt::Target;
+pub use sender::{Delivery, Finished, Store, start};

@@ -1,0 +1,92 @@
+//! Commands that need no server: `replay`, `schema`, `outbox`.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use call::explain;
+use store::{
+    Outbox,
+    disk::{DiskHealth, RealDisk},
+    health::Health,
+    journal,
+};
+
+use crate::{config::Source, outbox};
+
+/// Prints the record of each journal, a line each, or what made its numbers.
+pub(crate) fn replay(files: &[PathBuf], explained: bool, details: bool) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let mut failed = false;
+    for path in files {
+        match one(path, explained, details) {
+            Ok(text) => {
+                if writeln!(out, "{text}").is_err() {
+                    // Nobody reads any more.
+                    return ExitCode::FAILURE;
+                }
+            }
+            Err(e) => {
+                failed = true;
+                complain(&format!("{}: {e}", path.display()));
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let mut journal = journal::read(&bytes)?;
+    journal.header.settings.details |= details;
+    if let Some(torn) = &journal.torn {
+        complain(&format!("{}: cut off at {torn}", path.display()));
+    }
+    let (call, whole) = journal::told(&journal);
+    if call.opted_out() {
+        return Err("somebody opted out of being recorded: no record".into());
+    }
+    if !whole {
+        complain(&format!("{}: the call had not ended; told as it stands", path.display()));
+    }
+    let (record, measured) =
+        call.explained().ok_or("no caller was ever there: no call, no record")?;
+    if explained {
+        return Ok(explain::text(&record, &measured));
+    }
+    serde_json::to_string(&record).map_err(|e| e.to_string())
+}
+
+/// The operator's commands on the data folder.
+pub(crate) fn outbox(command: outbox::Command) -> ExitCode {
+    let dir = Source::from_process().data_dir();
+    let health = DiskHealth::new(&dir, Health::default());
+    let records = Outbox::at(Arc::new(RealDisk), health, &dir);
+    match outbox::run(command, &records, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            if !e.is_empty() {
+                complain(&e);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The schema of what is posted, from the types that it is made of.
+pub(crate) fn schema() -> ExitCode {
+    let text = serde_json::to_string_pretty(&record::schema()).unwrap_or_default();
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// For what goes wrong before there is a log.
+#[allow(clippy::print_stderr)]
+pub(crate) fn complain(text: &str) {
+    eprintln!("call-history: {text}");
+}
