@@ -41,13 +41,13 @@ schema: ## writes docs/schema anew, after a change of the record's types
 	mv docs/schema/call-history.schema.json.new docs/schema/call-history.schema.json
 
 bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
-	$(CARGO) bench -p call-history --bench core --bench outbox
+	$(CARGO) bench -p store --bench core --bench outbox
 	$(CARGO) build --release -p call-history -p lab --bins
 	$(abspath $(TARGET))/release/backlog
 
 unit: ## unit, table and property tests, and those of the crates
 	$(CARGO) test --workspace --exclude call-history
-	$(CARGO) test -p call-history --lib
+	$(CARGO) test -p call-history --bins
 
 black-box: ## the real binary against a LiveKit server and an endpoint
 	$(CARGO) build --workspace --bins

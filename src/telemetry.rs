@@ -9,19 +9,21 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 use crate::config::LogFormat;
 
-/// What is shown unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "warn,call_history=info,livekit=off,livekit_signaling=off,\
-    livekit_data_stream=off,livekit_datatrack=off,libwebrtc=off,str0m=off,os_info=off";
+/// The crates whose lines are ours: the binary and those beside it.
+const OURS: [&str; 4] = ["call_history", "call", "store", "delivery"];
+/// What is shown of others unless `RUST_LOG` says otherwise.
+const OTHERS: &str = "warn,livekit=off,livekit_signaling=off,livekit_data_stream=off,\
+    livekit_datatrack=off,libwebrtc=off,str0m=off,os_info=off";
 
 /// Starts logging; to be called once.
 pub(crate) fn init(format: Option<LogFormat>) {
     let filter = match std::env::var("RUST_LOG") {
         // A bare level means ours; a full filter is taken as it is.
         Ok(level) if !level.is_empty() && !level.contains(['=', ',']) => {
-            EnvFilter::new(format!("{DEFAULT_FILTER},call_history={level}"))
+            EnvFilter::new(ours_at(&level))
         }
         Ok(filter) if !filter.is_empty() => EnvFilter::new(filter),
-        _ => EnvFilter::new(DEFAULT_FILTER),
+        _ => EnvFilter::new(ours_at("info")),
     };
     let registry = tracing_subscriber::registry().with(filter);
     let terminal = std::io::stdout().is_terminal();
@@ -36,6 +38,11 @@ pub(crate) fn init(format: Option<LogFormat>) {
             registry.with(fmt::layer().compact().with_ansi(terminal).with_target(false)).try_init()
         }
     };
+}
+
+fn ours_at(level: &str) -> String {
+    let ours = OURS.map(|name| format!("{name}={level}"));
+    format!("{OTHERS},{}", ours.join(","))
 }
 
 /// A room's name as it may be logged: SIP rooms often carry the caller's number, of which only the

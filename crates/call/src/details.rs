@@ -19,7 +19,7 @@ use super::{
 };
 
 /// What the details are made of.
-pub struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     pub ended_by: EndedBy,
     pub disconnect_reason: LeaveReason,
     pub sip: Option<BTreeMap<String, String>>,
@@ -31,7 +31,7 @@ pub struct Sources<'a> {
     pub transcript: bool,
 }
 
-pub fn build(s: &Sources) -> Details {
+pub(crate) fn build(s: &Sources) -> Details {
     let (m, v) = (s.measured, s.view);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let seconds = |ms: i64| ms as f64 / 1000.0;

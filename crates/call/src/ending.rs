@@ -20,7 +20,7 @@ const LOST_TO_TIMEOUT_MS: i64 = 15_000;
 
 /// How the call ended for its last caller.
 #[derive(Clone, Debug, PartialEq)]
-pub struct End {
+pub(crate) struct End {
     /// Our clock.
     pub at: Moment,
     pub basis: EndBasis,
@@ -28,7 +28,7 @@ pub struct End {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cause {
+pub(crate) enum Cause {
     CallerLeft {
         identity: String,
         reason: LeaveReason,
@@ -39,7 +39,7 @@ pub enum Cause {
 
 impl End {
     /// LiveKit's reason of the leave, or of the room's end.
-    pub fn reason(&self) -> LeaveReason {
+    pub(crate) fn reason(&self) -> LeaveReason {
         match &self.cause {
             Cause::CallerLeft { reason, .. } | Cause::RoomEnded(reason) => *reason,
         }
@@ -47,7 +47,7 @@ impl End {
 }
 
 /// When the call ended, as far as it has.
-pub fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
+pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
     if parties.caller_present() {
         let (at, reason) = room_ended?;
         return Some(End { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
@@ -80,7 +80,7 @@ fn own_end(p: &Party) -> Option<(Moment, EndBasis)> {
 
 /// When the call will be over if nobody comes back; `None` while a caller is there, or before
 /// there was one.
-pub fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
+pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
     if parties.caller_present() {
         return None;
     }

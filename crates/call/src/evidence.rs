@@ -35,7 +35,7 @@ const SHORTEST_MS: i64 = 200;
 /// recorded calls of Python and Node agents with phone and browser callers (live-lab §2, §7,
 /// live-lab-node §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Late {
+pub(crate) struct Late {
     pub start: i64,
     pub end: i64,
 }
@@ -46,7 +46,7 @@ impl Late {
     }
 
     /// Of the caller's speech.
-    pub const fn user(tier: Tier) -> Self {
+    pub(crate) const fn user(tier: Tier) -> Self {
         match tier {
             // The agent hears its caller through network and jitter buffer; its voice detector
             // backdates to what it heard.
@@ -60,7 +60,7 @@ impl Late {
     }
 
     /// Of the agent's speech: what it hands to its track, when it does.
-    pub const fn agent(tier: Tier) -> Self {
+    pub(crate) const fn agent(tier: Tier) -> Self {
         match tier {
             Tier::Feed | Tier::Items | Tier::None => Self::new(0, 0),
             // The attribute's way through the server.
@@ -121,7 +121,7 @@ impl Heard {
     }
 }
 
-pub fn agent(
+pub(crate) fn agent(
     parties: &Parties,
     view: &AgentView,
     segments: &[Segment],
@@ -181,7 +181,7 @@ fn beginnings<'a, T: 'a>(
     states.filter(|(_, s)| is(s)).count()
 }
 
-pub fn user(
+pub(crate) fn user(
     parties: &Parties,
     view: &AgentView,
     segments: &[Segment],
@@ -244,7 +244,7 @@ pub fn user(
 
 /// Callers' speech that the server's meter shows after the last word of any session: when an agent
 /// has closed its session, nothing else tells that somebody still speaks.
-pub fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment) -> Vec<Interval> {
+pub(crate) fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment) -> Vec<Interval> {
     let states = |s: &super::feed::Session| {
         let last = (s.agent_states.last().map(|(t, _)| *t), s.user_states.last().map(|(t, _)| *t));
         last.0.max(last.1)

@@ -348,11 +348,11 @@ impl From<FeedBefore> for Feed {
 
 /// The feeds of all senders.
 #[derive(Clone, Debug, Default)]
-pub struct Feeds(BTreeMap<String, Feed>);
+pub(crate) struct Feeds(BTreeMap<String, Feed>);
 
 impl Feeds {
     /// False if nothing is new by it.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         identity: &str,
         message: &FeedMessage,
@@ -379,18 +379,18 @@ impl Feeds {
     }
 
     /// What the next call in the room must know, and must not count again.
-    pub fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
+    pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
         self.0.iter().map(|(identity, f)| (identity.clone(), f.into())).collect()
     }
 
-    pub fn from_earlier_call(before: BTreeMap<String, FeedBefore>) -> Self {
+    pub(crate) fn from_earlier_call(before: BTreeMap<String, FeedBefore>) -> Self {
         Self(before.into_iter().map(|(identity, b)| (identity, b.into())).collect())
     }
 
     /// One view of what agents reported, on *our* line of time.
     ///
     /// Where an agent speaks, those that only listen are not asked about the caller.
-    pub fn merged(&self, parties: &Parties) -> AgentView {
+    pub(crate) fn merged(&self, parties: &Parties) -> AgentView {
         let of_agents = || self.0.iter().filter(|(i, _)| parties.is_agent(i) == Some(true));
         let some_speak = of_agents().any(|(_, f)| f.speaks());
         let mut view = AgentView::default();

@@ -29,32 +29,32 @@
 //! | [`explain`] | which moments made which number |
 //! | [`words`] | how words are counted |
 
-pub mod build;
-pub mod carried;
-pub mod details;
-pub mod ending;
+mod build;
+mod carried;
+mod details;
+mod ending;
 pub mod event;
-pub mod evidence;
+mod evidence;
 pub mod explain;
-pub mod feed;
-pub mod metrics;
-pub mod outcome;
-pub mod parties;
+mod feed;
+mod metrics;
+mod outcome;
+mod parties;
 pub mod profile;
 pub mod published;
-pub mod speech;
-pub mod stages;
-pub mod state;
-pub mod status;
-pub mod subject;
-pub mod taken;
-pub mod turns;
-pub mod window;
-pub mod words;
+mod speech;
+mod stages;
+mod state;
+mod status;
+mod subject;
+mod taken;
+mod turns;
+mod window;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use event::{Event, Fact, Moment};
-pub use record::CallHistory;
 pub use state::{Call, Phase, RoomFacts, Settings};
+pub use taken::Taken;

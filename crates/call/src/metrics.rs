@@ -31,7 +31,7 @@ const CONTRADICTS_MS: i64 = 1_500;
 const TALKS_INTO_MS: i64 = 300;
 
 /// All that the numbers are made of; times on our line.
-pub struct Conversation<'a> {
+pub(crate) struct Conversation<'a> {
     pub parties: &'a Parties,
     pub view: &'a AgentView,
     pub user_segments: &'a [Segment],
@@ -89,7 +89,7 @@ pub struct Measured {
     pub overlap_ms: i64,
 }
 
-pub fn measure(c: &Conversation) -> Measured {
+pub(crate) fn measure(c: &Conversation) -> Measured {
     let interruptions = interruptions(c);
     Measured {
         agent_answers: agent_answers(c),

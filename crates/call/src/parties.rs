@@ -28,7 +28,7 @@ const MAX_METADATA_CHANGES: u32 = 64;
 const SIGN_EVERY_MS: i64 = 100;
 
 /// From a participant's death to its connection quality LOST: 7.2 to 13.8 s, mostly the least.
-pub const LOST_AFTER_MS: i64 = 7_500;
+pub(crate) const LOST_AFTER_MS: i64 = 7_500;
 /// From a participant's death to CONNECTION_TIMEOUT (live-lab §1.3).
 const TIMEOUT_AFTER_MS: i64 = 21_000;
 
@@ -39,7 +39,7 @@ pub(super) const CALL_STATUS: &str = "sip.callStatus";
 const OLD_AGENT: &str = "agent-";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     Caller,
     Agent,
     /// Shows a face and gives a voice to the agent with this part's `lk.publish_on_behalf`.
@@ -49,7 +49,7 @@ pub enum Part {
 
 /// The two sides of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     User,
     Agent,
 }
@@ -236,7 +236,7 @@ impl Party {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Parties {
+pub(crate) struct Parties {
     by_identity: BTreeMap<String, Party>,
     /// Order of first appearance.
     order: Vec<String>,
@@ -247,7 +247,7 @@ pub struct Parties {
 impl Parties {
     /// The attributes that are new by it; `None` if nothing is. `server_behind_ms` is added to the
     /// server's times.
-    pub fn joined(
+    pub(crate) fn joined(
         &mut self,
         j: &Joined,
         server_behind_ms: i64,
@@ -284,7 +284,7 @@ impl Parties {
     }
 
     /// False if that was known.
-    pub fn left(
+    pub(crate) fn left(
         &mut self,
         identity: &str,
         reason: LeaveReason,
@@ -310,12 +310,12 @@ impl Parties {
     }
 
     /// Nothing is heard of anybody from here on.
-    pub fn all_silent(&mut self, at: Moment) {
+    pub(crate) fn all_silent(&mut self, at: Moment) {
         self.by_identity.values_mut().for_each(|p| p.silent(at));
     }
 
     /// False if it changes nothing, as with the next four.
-    pub fn attributes(
+    pub(crate) fn attributes(
         &mut self,
         identity: &str,
         changed: &BTreeMap<String, String>,
@@ -326,7 +326,7 @@ impl Parties {
         p.sign(at, taken)
     }
 
-    pub fn metadata(&mut self, identity: &str, metadata: &str) -> bool {
+    pub(crate) fn metadata(&mut self, identity: &str, metadata: &str) -> bool {
         let Some(p) = self.by_identity.get_mut(identity) else { return false };
         let new = FromMetadata::read(metadata);
         let too_many = p.metadata_changes >= MAX_METADATA_CHANGES && !new.opt_out;
@@ -338,13 +338,13 @@ impl Parties {
         changed
     }
 
-    pub fn track(&mut self, identity: &str, sid: &str, at: Moment) -> bool {
+    pub(crate) fn track(&mut self, identity: &str, sid: &str, at: Moment) -> bool {
         let Some(p) = self.by_identity.get_mut(identity) else { return false };
         let new = p.tracks.len() < MAX_TRACKS && p.tracks.insert(sid.to_owned());
         p.sign(at, new)
     }
 
-    pub fn speaking(&mut self, identity: &str, speaking: bool, at: Moment) -> bool {
+    pub(crate) fn speaking(&mut self, identity: &str, speaking: bool, at: Moment) -> bool {
         let Some(p) = self.by_identity.get_mut(identity) else { return false };
         let change = p.speaking.last().is_none_or(|(_, s)| *s != speaking);
         let taken = change && p.speaking.len() < MAX_MARKS;
@@ -354,7 +354,7 @@ impl Parties {
         if speaking { p.sign(at, taken) } else { taken }
     }
 
-    pub fn quality(&mut self, identity: &str, lost: bool, at: Moment) -> bool {
+    pub(crate) fn quality(&mut self, identity: &str, lost: bool, at: Moment) -> bool {
         let Some(p) = self.by_identity.get_mut(identity) else { return false };
         if lost {
             return fill(&mut p.lost_at, Some(at));
@@ -364,28 +364,28 @@ impl Parties {
     }
 
     /// Something was said or sent by it.
-    pub fn sign_of_life(&mut self, identity: &str, at: Moment) {
+    pub(crate) fn sign_of_life(&mut self, identity: &str, at: Moment) {
         if let Some(p) = self.by_identity.get_mut(identity) {
             p.sign(at, true);
         }
     }
 
     /// False if that was known, or it is not.
-    pub fn performed(&mut self, identity: &str) -> bool {
+    pub(crate) fn performed(&mut self, identity: &str) -> bool {
         let p = self.by_identity.get_mut(identity);
         p.is_some_and(|p| replace(&mut p.performed, true))
     }
 
-    pub fn get(&self, identity: &str) -> Option<&Party> {
+    pub(crate) fn get(&self, identity: &str) -> Option<&Party> {
         self.by_identity.get(identity)
     }
 
     /// In order of first appearance.
-    pub fn iter(&self) -> impl Iterator<Item = &Party> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Party> {
         self.order.iter().filter_map(|i| self.by_identity.get(i))
     }
 
-    pub fn part(&self, p: &Party) -> Part {
+    pub(crate) fn part(&self, p: &Party) -> Part {
         if p.kind == Kind::Agent && p.attributes.contains_key(ON_BEHALF) {
             return Part::Avatar;
         }
@@ -398,22 +398,22 @@ impl Parties {
         }
     }
 
-    pub fn callers(&self) -> impl Iterator<Item = &Party> {
+    pub(crate) fn callers(&self) -> impl Iterator<Item = &Party> {
         self.iter().filter(|p| self.part(p) == Part::Caller)
     }
 
-    pub fn caller_present(&self) -> bool {
+    pub(crate) fn caller_present(&self) -> bool {
         self.callers().any(Party::present)
     }
 
     /// *The* caller: SIP before others, then the first to join.
-    pub fn caller(&self) -> Option<&Party> {
+    pub(crate) fn caller(&self) -> Option<&Party> {
         self.callers().min_by_key(|p| (!p.is_sip(), p.joined_at))
     }
 
     /// Participants that were a voice agent: those that told a state, or else, for agents that
     /// tell none, those that spoke; never a recorder or a silent helper.
-    pub fn voice_agents(&self) -> impl Iterator<Item = &Party> {
+    pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
         let agents = || self.iter().filter(|p| self.part(p) == Part::Agent);
         let told = agents().any(|p| !p.states.is_empty());
         agents().filter(move |p| if told { !p.states.is_empty() } else { p.performed })
@@ -421,12 +421,12 @@ impl Parties {
 
     /// Whether that participant is known and of kind agent: the only one that is believed when
     /// it speaks about the call. `None` while it is unknown.
-    pub fn is_agent(&self, identity: &str) -> Option<bool> {
+    pub(crate) fn is_agent(&self, identity: &str) -> Option<bool> {
         self.get(identity).map(|p| p.kind == Kind::Agent)
     }
 
     /// The side that a participant speaks for.
-    pub fn side(&self, identity: &str) -> Option<Side> {
+    pub(crate) fn side(&self, identity: &str) -> Option<Side> {
         match self.part(self.get(identity)?) {
             Part::Caller => Some(Side::User),
             Part::Agent | Part::Avatar => Some(Side::Agent),
@@ -434,12 +434,12 @@ impl Parties {
         }
     }
 
-    pub fn owner_of_track(&self, sid: &str) -> Option<&Party> {
+    pub(crate) fn owner_of_track(&self, sid: &str) -> Option<&Party> {
         self.by_identity.values().find(|p| p.tracks.contains(sid))
     }
 
     /// Those who are still there, with the last of what they did: for the next call in the room.
-    pub fn for_next_call(&self) -> Vec<Party> {
+    pub(crate) fn for_next_call(&self) -> Vec<Party> {
         let last = |p: &Party| {
             let mut p = p.clone();
             p.states.drain(..p.states.len().saturating_sub(1));
@@ -450,7 +450,7 @@ impl Parties {
         self.iter().filter(|p| p.present()).map(last).collect()
     }
 
-    pub fn from_earlier_call(there: Vec<Party>) -> Self {
+    pub(crate) fn from_earlier_call(there: Vec<Party>) -> Self {
         let there: Vec<Party> = there.into_iter().take(MAX_PARTIES).collect();
         Self {
             agents: there.iter().filter(|p| p.kind == Kind::Agent).count(),

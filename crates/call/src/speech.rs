@@ -24,7 +24,7 @@ const ONE_BURST_MS: i64 = 100;
 /// What is longer than this is not compared with what another agent tells.
 const LONGEST_SEGMENT_MS: i64 = 120_000;
 /// Text that stopped this long before its stream was closed was cut off.
-pub const CUT_AFTER_MS: i64 = 700;
+pub(crate) const CUT_AFTER_MS: i64 = 700;
 /// A chunk this close to the end of its stream came with it.
 const WITH_CLOSE_MS: i64 = 250;
 /// A word takes about so long to be spoken.
@@ -34,7 +34,7 @@ const MAX_SEGMENTS: usize = 40_000;
 
 /// One piece of speech under one segment id. Times by our clock.
 #[derive(Clone, Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// As said by the stream: the transcribed participant.
     pub identity: String,
     track: Option<String>,
@@ -84,18 +84,18 @@ impl Segment {
     }
 
     /// Something was said: white space alone is not.
-    pub fn has_text(&self) -> bool {
+    pub(crate) fn has_text(&self) -> bool {
         !self.blank
     }
 
     /// When it was over, as far as is known.
-    pub fn end(&self) -> Moment {
+    pub(crate) fn end(&self) -> Moment {
         self.closed_at.unwrap_or(self.last_at).max(self.first_at)
     }
 
     /// When an agent's sound was over: text that stopped long before its stream was closed was cut
     /// off by its caller.
-    pub fn sound_end(&self) -> Moment {
+    pub(crate) fn sound_end(&self) -> Moment {
         let last = self.last_word();
         // A legacy packet with the whole text may come with the end alone.
         let cut = self.deltas && self.end().since(last) > CUT_AFTER_MS;
@@ -103,7 +103,7 @@ impl Segment {
     }
 
     /// The last text before its stream was closed; a last word may come with the close.
-    pub fn last_word(&self) -> Moment {
+    pub(crate) fn last_word(&self) -> Moment {
         let with_close = self.end().since(self.last_at) <= WITH_CLOSE_MS;
         if with_close { self.burst_before.unwrap_or(self.first_at) } else { self.last_at }
     }
@@ -157,7 +157,7 @@ impl Table {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Speech {
+pub(crate) struct Speech {
     streams: Table,
     legacy: Table,
     open: BTreeMap<String, Open>,
@@ -168,12 +168,12 @@ pub struct Speech {
 }
 
 impl Speech {
-    pub fn new(keep_text: bool) -> Self {
+    pub(crate) fn new(keep_text: bool) -> Self {
         Self { keep_text, ..Self::default() }
     }
 
     /// False when it was refused because too much is open, or was said.
-    pub fn opened(&mut self, o: &StreamOpened, at: Moment) -> bool {
+    pub(crate) fn opened(&mut self, o: &StreamOpened, at: Moment) -> bool {
         if self.open.len() >= MAX_OPEN {
             return false;
         }
@@ -191,7 +191,7 @@ impl Speech {
     }
 
     /// False if that was known.
-    pub fn sent_by(&mut self, stream: &str, sender: &str) -> bool {
+    pub(crate) fn sent_by(&mut self, stream: &str, sender: &str) -> bool {
         match self.open.get(stream) {
             Some(open) => {
                 let s = &mut self.streams.segments[open.segment];
@@ -216,7 +216,7 @@ impl Speech {
     }
 
     /// The transcribed participant, if the stream is known.
-    pub fn chunk(&mut self, stream: &str, text: &str, at: Moment) -> Option<&str> {
+    pub(crate) fn chunk(&mut self, stream: &str, text: &str, at: Moment) -> Option<&str> {
         let open = self.open.get_mut(stream)?;
         open.chunks += 1;
         let text = plain(text);
@@ -233,7 +233,7 @@ impl Speech {
     }
 
     /// False if the stream is unknown.
-    pub fn closed(&mut self, stream: &str, is_final: bool, at: Moment) -> bool {
+    pub(crate) fn closed(&mut self, stream: &str, is_final: bool, at: Moment) -> bool {
         let Some(open) = self.open.remove(stream) else { return false };
         let s = &mut self.streams.segments[open.segment];
         if !open.text.trim().is_empty() {
@@ -247,7 +247,7 @@ impl Speech {
     }
 
     /// False if it says nothing, or too much was said.
-    pub fn legacy(
+    pub(crate) fn legacy(
         &mut self,
         identity: &str,
         id: &str,
@@ -274,7 +274,7 @@ impl Speech {
     /// The non-empty segments of one side in order of their beginning; legacy packets only where
     /// no stream told anything of that side (CS §1.4). Where several agents write down what the
     /// same caller says, one telling of it.
-    pub fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
+    pub(crate) fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
         // A transcript counts if an agent sent it: for itself, or for somebody else, which the
         // server marks. Whose it is may only be known long after it came. (Legacy packets of others
         // are not let through by the server.)
@@ -305,7 +305,7 @@ impl Speech {
     }
 
     /// Whether anything at all was transcribed.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         let any = |t: &Table| t.segments.iter().any(Segment::has_text);
         any(&self.streams) || any(&self.legacy)
     }

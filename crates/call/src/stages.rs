@@ -3,14 +3,14 @@
 use record::{Moment, Stage};
 
 /// Stages kept per call.
-pub const MAX_STAGES: usize = 256;
+pub(crate) const MAX_STAGES: usize = 256;
 
 #[derive(Clone, Debug, Default)]
-pub struct Stages(Vec<(Moment, String)>);
+pub(crate) struct Stages(Vec<(Moment, String)>);
 
 /// What came of a stage that was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entered {
+pub(crate) enum Entered {
     Now,
     /// It is the current one.
     Before,
@@ -19,7 +19,7 @@ pub enum Entered {
 }
 
 impl Stages {
-    pub fn enter(&mut self, stage: String, at: Moment) -> Entered {
+    pub(crate) fn enter(&mut self, stage: String, at: Moment) -> Entered {
         // Published on two channels, or told again: the same stage is not entered twice.
         if self.0.last().is_some_and(|(_, s)| *s == stage) {
             return Entered::Before;
@@ -31,7 +31,7 @@ impl Stages {
         Entered::Now
     }
 
-    pub fn timeline(&self) -> Vec<Stage> {
+    pub(crate) fn timeline(&self) -> Vec<Stage> {
         let mut sorted: Vec<_> = self.0.iter().collect();
         sorted.sort_by_key(|(at, _)| *at);
         sorted.dedup_by(|b, a| a.1 == b.1);

@@ -13,7 +13,7 @@ const VANISHED_BEFORE_MS: i64 = 2_000;
 
 /// Every `termination_reason` that the worker itself gives. An agent may publish others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Outbound: busy, declined.
     Rejected,
     /// Outbound: rang, nobody answered.
@@ -49,7 +49,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
             Self::NoAnswer => "no_answer",
@@ -71,10 +71,10 @@ impl Reason {
     }
 }
 
-pub type Verdict = (Status, Option<Reason>);
+pub(crate) type Verdict = (Status, Option<Reason>);
 
 /// What a verdict is made of.
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     pub parties: &'a Parties,
     pub caller: &'a Party,
     pub call_type: CallType,
@@ -87,7 +87,7 @@ pub struct Seen<'a> {
 }
 
 /// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
-pub fn judge(s: &Seen) -> Verdict {
+pub(crate) fn judge(s: &Seen) -> Verdict {
     if !s.parties.callers().any(Party::connected) {
         return never_connected(s.parties, s.caller, s.call_type, s.end);
     }
@@ -120,7 +120,7 @@ pub fn judge(s: &Seen) -> Verdict {
 }
 
 /// Who ended the call; where the agent says that it did, it did.
-pub fn ended_by(s: &Seen) -> EndedBy {
+pub(crate) fn ended_by(s: &Seen) -> EndedBy {
     use LeaveReason as L;
     match &s.end.cause {
         Cause::RoomEnded(L::RoomDeleted | L::RoomClosed) => EndedBy::Room,

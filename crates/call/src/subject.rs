@@ -4,10 +4,10 @@ use record::CallType;
 
 use super::{event::Kind, parties::Party, published::FromMetadata};
 
-pub const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// `caller_metadata` is the caller's own; room and job metadata never decide the direction.
-pub fn call_type(caller: &Party, caller_metadata: &FromMetadata) -> CallType {
+pub(crate) fn call_type(caller: &Party, caller_metadata: &FromMetadata) -> CallType {
     if let Some(outbound) = caller_metadata.outbound {
         return if outbound { CallType::Outbound } else { CallType::Inbound };
     }
@@ -18,7 +18,11 @@ pub fn call_type(caller: &Party, caller_metadata: &FromMetadata) -> CallType {
     CallType::Inbound
 }
 
-pub fn phone_number(caller: &Party, caller_metadata: &FromMetadata, room_name: &str) -> String {
+pub(crate) fn phone_number(
+    caller: &Party,
+    caller_metadata: &FromMetadata,
+    room_name: &str,
+) -> String {
     // Others may set any attribute of their own.
     let told = caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
     told.or_else(|| caller_metadata.phone_number.clone())

@@ -39,7 +39,7 @@ pub struct Utterance {
 }
 
 /// What the caller said.
-pub fn user(
+pub(crate) fn user(
     view: &AgentView,
     segments: &[Segment],
     typed: &[(Moment, u32)],
@@ -83,7 +83,7 @@ pub fn user(
 }
 
 /// What the agent said.
-pub fn agent(
+pub(crate) fn agent(
     view: &AgentView,
     segments: &[Segment],
     agent: &Heard,

@@ -16,13 +16,13 @@ const LAST_WORDS_MS: i64 = 2_500;
 /// Agent's times are placed on our line by an estimate; this much of error is allowed for.
 const ESTIMATE_MS: i64 = 500;
 
-pub struct Window {
+pub(crate) struct Window {
     pub start: Moment,
     pub end: Moment,
 }
 
 impl Window {
-    pub fn segments(&self, side: Side, mut all: Vec<Segment>) -> Vec<Segment> {
+    pub(crate) fn segments(&self, side: Side, mut all: Vec<Segment>) -> Vec<Segment> {
         let latest = match side {
             Side::User => self.end.plus(LAST_WORDS_MS),
             Side::Agent => self.end,
@@ -31,7 +31,7 @@ impl Window {
         all
     }
 
-    pub fn view(&self, view: &AgentView) -> AgentView {
+    pub(crate) fn view(&self, view: &AgentView) -> AgentView {
         let mut view = view.clone();
         view.items.retain(|i| self.holds(i));
         for s in &mut view.sessions {
@@ -64,7 +64,7 @@ impl Window {
         over >= self.start.plus(-ESTIMATE_MS) && began.is_none_or(|t| t <= self.end.plus(late))
     }
 
-    pub fn heard(&self, heard: Heard) -> Heard {
+    pub(crate) fn heard(&self, heard: Heard) -> Heard {
         let inside = heard.intervals.into_iter().filter_map(|i| {
             let cut = Interval { start: i.start.max(self.start), end: i.end.min(self.end) };
             (cut.start < cut.end).then_some(cut)

@@ -4,7 +4,7 @@
 //! own; what consists of punctuation only is none.
 
 /// The number of words in `text`.
-pub fn count(text: &str) -> u32 {
+pub(crate) fn count(text: &str) -> u32 {
     let mut words = 0u32;
     // Whether the word being read has anything in it but punctuation.
     let mut in_word = false;

@@ -18,5 +18,5 @@ mod retry;
 mod sender;
 mod unsealed;
 
-pub use attempt::Target;
+pub use attempt::{Now, Target};
 pub use sender::{Delivery, Finished, Store, start};

@@ -9,8 +9,8 @@
 
 use std::{fmt::Write, hint::black_box, time::Instant};
 
-use call_history::Replay;
 use peak_alloc::PeakAlloc;
+use store::journal;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -21,26 +21,26 @@ const SECONDS_A_TURN: u64 = 6;
 fn main() {
     println!("call      events    events/s (min … median … max)      record    memory of the call");
     for (name, minutes) in [("10 min", 10), ("1 h", 60), ("10 h", 600)] {
-        let journal = conversation(minutes * 60 / SECONDS_A_TURN);
-        let replay = Replay::read(journal.as_bytes()).expect("a journal");
+        let text = conversation(minutes * 60 / SECONDS_A_TURN);
+        let read = journal::read(text.as_bytes()).expect("a journal");
         let (mut rates, mut records) = (vec![], vec![]);
         for _ in 0..RUNS {
             let began = Instant::now();
-            let told = black_box(replay.tell());
-            rates.push(replay.events() as f64 / began.elapsed().as_secs_f64());
+            let told = black_box(journal::told(&read).0);
+            rates.push(read.events.len() as f64 / began.elapsed().as_secs_f64());
             let began = Instant::now();
             black_box(told.record());
             records.push(began.elapsed().as_secs_f64() * 1000.0);
         }
         let before = MEMORY.current_usage();
-        let told = replay.tell();
+        let told = journal::told(&read).0;
         let kib = (MEMORY.current_usage() - before) as f64 / 1024.0;
         drop(told);
         rates.sort_by(f64::total_cmp);
         records.sort_by(f64::total_cmp);
         println!(
             "{name:<7} {:>8}    {:.2} M … {:.2} M … {:.2} M    {:>7.2} ms    {kib:>8.0} KiB",
-            replay.events(),
+            read.events.len(),
             rates[0] / 1e6,
             rates[RUNS / 2] / 1e6,
             rates[RUNS - 1] / 1e6,

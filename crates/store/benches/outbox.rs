@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use call_history::Sealer;
+use store::{DiskHealth, Health, Outbox, RealDisk};
 
 const RECORDS: usize = 4_000;
 
@@ -19,16 +19,17 @@ fn main() {
     println!("at once    seals/s    median    p99");
     for at_once in [1, 4, 16] {
         let dir = tempfile::tempdir().expect("a folder");
-        let sealer = Arc::new(Sealer::open(dir.path()).expect("an outbox"));
+        let health = DiskHealth::new(dir.path(), Health::default());
+        let outbox = Outbox::open(Arc::new(RealDisk), health, dir.path()).expect("an outbox");
         let began = Instant::now();
         let threads: Vec<_> = (0..at_once)
             .map(|t| {
-                let (sealer, body) = (sealer.clone(), body.clone());
+                let (outbox, body) = (outbox.clone(), body.clone());
                 thread::spawn(move || {
                     (0..RECORDS / at_once)
                         .map(|n| {
                             let began = Instant::now();
-                            sealer.seal(&format!("{t}-{n}"), &body).expect("sealed");
+                            outbox.seal(&format!("{t}-{n}"), &body).expect("sealed");
                             began.elapsed()
                         })
                         .collect::<Vec<_>>()

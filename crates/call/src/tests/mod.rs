@@ -11,10 +11,10 @@ mod taken;
 
 use std::collections::BTreeMap;
 
-use record::Tier;
+use record::{CallHistory, Tier};
 
 use super::{
-    Call, CallHistory, Event, Fact, Moment, Phase, RoomFacts, Settings,
+    Call, Event, Fact, Moment, Phase, RoomFacts, Settings,
     event::{
         AgentState, By, FeedMessage, Item, Joined, Kind, LeaveReason, StreamOpened, UserState,
     },

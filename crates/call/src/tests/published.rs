@@ -1,7 +1,9 @@
 //! What agents publish, and who is believed (contract §3).
 
+use record::Status;
+
 use super::*;
-use crate::{history::Status, published::Problem};
+use crate::published::Problem;
 
 #[test]
 fn only_agents_are_believed() {

@@ -1,8 +1,9 @@
 //! Many calls in one room, one after the other, with an agent whose session outlives them.
 
+use record::Details;
+
 use super::*;
 use crate::{
-    details::Details,
     event::{Handoff, ToolCall},
     feed::FeedBefore,
     taken::Taken,

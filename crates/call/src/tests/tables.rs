@@ -265,8 +265,8 @@ fn a_call_whose_end_fell_into_a_restart_of_the_worker_says_so() {
 
 #[test]
 fn who_ended_the_call_is_told_apart_from_how_it_went() {
-    use crate::details::EndedBy as By;
     use LeaveReason as L;
+    use record::EndedBy as By;
     let ended_by = |t: &Told| {
         let settings = Settings { details: true, ..Settings::default() };
         let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };

@@ -5,7 +5,7 @@ use call::{Call, Event, Fact, Moment, event::LeaveReason};
 use super::Journal;
 
 /// The call as its journal tells it.
-pub fn replay(journal: &Journal) -> Call {
+pub(super) fn replay(journal: &Journal) -> Call {
     let h = &journal.header;
     let mut call = Call::new(h.room.clone(), h.settings.clone());
     call.set_ordinal(h.ordinal);

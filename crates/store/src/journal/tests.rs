@@ -216,3 +216,32 @@ fn a_journal_that_nobody_can_read_is_set_aside() {
     assert!(l.disk.exists(&Path::new(DIR).join("live/x.jsonl.broken")));
     assert!(!l.disk.exists(&Path::new(DIR).join("live/y.jsonl")), "nothing had been seen yet");
 }
+
+/// The stories that are told elsewhere, without what was not taken of them.
+#[test]
+fn every_journal_gives_the_same_record_without_what_was_not_taken() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/journals");
+    let (mut events, mut lines, mut told) = (0, 0, 0);
+    for file in std::fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|e| e != "jsonl") {
+            continue;
+        }
+        let journal = read(&std::fs::read(&path).unwrap()).unwrap();
+        let settings = Settings { details: true, transcript: true, ..journal.header.settings };
+        let mut call = Call::new(journal.header.room.clone(), settings.clone());
+        let mut again = Call::new(journal.header.room, settings);
+        for e in journal.events {
+            events += 1;
+            if let Some(taken) = call.apply(&e).of(e) {
+                lines += 1;
+                let _ = again.apply(&taken);
+            }
+        }
+        let record = |c: &Call| serde_json::to_string(&c.record()).unwrap();
+        assert_eq!(record(&call), record(&again), "{}", path.display());
+        told += u32::from(call.record().is_some());
+    }
+    assert!(told >= 25, "only {told} records");
+    assert!(lines < events, "{lines} of {events} events");
+}
