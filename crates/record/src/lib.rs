@@ -28,10 +28,9 @@ pub use moment::Moment;
 pub use words::{Answerer, By, Discovery, EndBasis, LeaveReason, ModelTask, Tier, WordSource};
 
 /// The JSON Schema of a record (draft 2020-12), made of its types and their comments.
-pub fn schema() -> serde_json::Value {
+pub fn schema() -> schemars::Schema {
     schemars::generate::SchemaSettings::draft2020_12()
         .for_serialize()
         .into_generator()
         .into_root_schema_for::<CallHistory>()
-        .to_value()
 }
