@@ -13,7 +13,7 @@ use std::{
 
 use call::Moment;
 use parking_lot::Mutex;
-use store::health::Health;
+use store::health::{Health, Topic};
 use tokio::time::Instant;
 
 /// A difference below it is what reading two clocks one after the other makes.
@@ -23,7 +23,6 @@ const SAME_CLOCK_MS: i64 = 50;
 const WARN_AT_MS: i64 = 2_000;
 /// An HTTP date has no fractions, and a proxy may have it from a second ago.
 const DATE_MS: (i64, i64) = (-1_000, 2_000);
-const TOPIC: &str = "clock";
 
 /// Cheap to clone; all clones learn together.
 #[derive(Clone, Debug)]
@@ -34,9 +33,17 @@ struct Shared {
     health: Health,
     /// Instants are counted from here.
     anchor: Instant,
-    /// The server's time at [`Shared::anchor`], in milliseconds: at least, at most. `None` until it is
-    /// learned.
-    server: Mutex<Option<(i64, i64)>>,
+    server: Mutex<Learned>,
+}
+
+/// The server's time at [`Shared::anchor`], in milliseconds: at least, at most. `None` until it is
+/// learned.
+#[derive(Clone, Copy, Debug, Default)]
+struct Learned {
+    /// From joins: LiveKit's own clock, which stamps what is in a record.
+    joins: Option<(i64, i64)>,
+    /// From the dates of answers, which a proxy may have written.
+    dates: Option<(i64, i64)>,
 }
 
 impl WallClock {
@@ -45,23 +52,29 @@ impl WallClock {
         Self(Arc::new(Shared { health, anchor: Instant::now(), server }))
     }
 
-    /// At some instant between `asked` and `answered` the server's time was between `from` and `to`.
-    pub(crate) fn learn(&self, from: Moment, to: Moment, asked: Instant, answered: Instant) {
-        let new = (from.millis() - self.elapsed(answered), to.millis() - self.elapsed(asked));
-        {
-            let mut server = self.0.server.lock();
-            let both = server.map(|(lo, hi)| (lo.max(new.0), hi.min(new.1)));
-            // What does not fit any more was learned before a clock was set, or has drifted away.
-            *server = Some(both.filter(|(lo, hi)| lo <= hi).unwrap_or(new));
-        }
+    /// We joined between `asked` and `answered`, and by the server's time between `from` and `to`.
+    pub(crate) fn learn_join(&self, from: Moment, to: Moment, asked: Instant, answered: Instant) {
+        let new = self.interval(from, to, asked, answered);
+        let mut server = self.0.server.lock();
+        server.joins = Some(narrowed(server.joins, new));
+        drop(server);
         self.look();
     }
 
-    /// Learns from the header `Date` of an answer.
-    pub(crate) fn learn_date(&self, date: &str, asked: Instant, answered: Instant) {
-        let Ok(date) = httpdate::parse_http_date(date) else { return };
+    /// Learns from the header `Date` of an answer; `cached`: it has an `Age`, so somebody kept it.
+    pub(crate) fn learn_date(&self, date: &str, cached: bool, asked: Instant, answered: Instant) {
+        let Some(date) = httpdate::parse_http_date(date).ok().filter(|_| !cached) else { return };
         let date = moment(date);
-        self.learn(date.plus(DATE_MS.0), date.plus(DATE_MS.1), asked, answered);
+        let (from, to) = (date.plus(DATE_MS.0), date.plus(DATE_MS.1));
+        let new = self.interval(from, to, asked, answered);
+        let mut server = self.0.server.lock();
+        server.dates = Some(narrowed(server.dates, new));
+        drop(server);
+        self.look();
+    }
+
+    fn interval(&self, from: Moment, to: Moment, asked: Instant, answered: Instant) -> (i64, i64) {
+        (from.millis() - self.elapsed(answered), to.millis() - self.elapsed(asked))
     }
 
     /// The server's time where it is known to differ from the system's, else the system's.
@@ -83,7 +96,8 @@ impl WallClock {
     }
 
     fn ahead_of(&self, ours: Moment) -> Option<i64> {
-        let (lo, hi) = (*self.0.server.lock())?;
+        let server = *self.0.server.lock();
+        let (lo, hi) = server.joins.or(server.dates)?;
         let ours = ours.millis() - self.elapsed(Instant::now());
         let (least, most) = (ours - hi, ours - lo);
         let same = least <= SAME_CLOCK_MS && most >= -SAME_CLOCK_MS;
@@ -101,14 +115,14 @@ impl WallClock {
     /// Warns while the clocks differ: once when it begins, once when it is over.
     fn look(&self) {
         let Some(ahead_s) = self.wrong_by() else {
-            if self.0.health.clear(TOPIC) {
+            if self.0.health.clear(Topic::Clock) {
                 tracing::info!("this machine's clock agrees with LiveKit's again");
             }
             return;
         };
         let side = if ahead_s > 0.0 { "ahead of" } else { "behind" };
         let what = format!("this machine's clock is {} s {side} LiveKit's", ahead_s.abs());
-        if self.0.health.warn(TOPIC, what) {
+        if self.0.health.warn(Topic::Clock, what) {
             tracing::warn!(
                 ahead_s,
                 advice = "records get LiveKit's time; set the clocks of both machines by NTP",
@@ -116,6 +130,13 @@ impl WallClock {
             );
         }
     }
+}
+
+/// Both are true, if they fit together. What does not was learned before a clock was set, or has drifted
+/// away: the new one counts.
+fn narrowed(old: Option<(i64, i64)>, new: (i64, i64)) -> (i64, i64) {
+    let both = old.map(|(lo, hi)| (lo.max(new.0), hi.min(new.1)));
+    both.filter(|(lo, hi)| lo <= hi).unwrap_or(new)
 }
 
 /// The clock of one observation. Cheap to clone; all clones show the same.
@@ -157,10 +178,13 @@ impl Clock {
         *self.0.lock() = Anchor { wall: wall.now(), at: Instant::now() };
     }
 
-    /// The same between two calls: a room may live for weeks. It never goes back.
-    pub(crate) fn restart_after_call(&self, wall: &WallClock) {
-        let now = self.now();
-        *self.0.lock() = Anchor { wall: wall.now().max(now), at: Instant::now() };
+    /// The same between two calls: a room may live for weeks. It never goes back. By how much it has
+    /// moved, in milliseconds.
+    pub(crate) fn restart_after_call(&self, wall: &WallClock) -> i64 {
+        let before = self.now();
+        let now = wall.now().max(before);
+        *self.0.lock() = Anchor { wall: now, at: Instant::now() };
+        now.since(before)
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -196,7 +220,7 @@ mod tests {
     fn learn(wall: &WallClock, by: i64, took: Duration) {
         let asked = Instant::now();
         let server = system().plus(-by);
-        wall.learn(server, server, asked, asked + took);
+        wall.learn_join(server, server, asked, asked + took);
     }
 
     #[test]
@@ -207,7 +231,7 @@ mod tests {
         let asked = Instant::now();
         // It was read on the way back, two seconds after the question.
         let server = system().plus(2_000);
-        wall.learn(server, server, asked, asked + Duration::from_secs(3));
+        wall.learn_join(server, server, asked, asked + Duration::from_secs(3));
         assert_eq!((wall.ahead(), wall.wrong_by()), (Some(0), None));
         assert_eq!(health.warning(), None);
         assert!(wall.now().since(system()).abs() < 1_000);
@@ -235,15 +259,28 @@ mod tests {
         let (asked, ours) = (Instant::now(), system());
         // By its seconds alone the server's time is known to a second or two...
         let date = |ms: i64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms as u64));
-        wall.learn_date(&date(ours.millis() - 10_000), asked, asked);
+        wall.learn_date(&date(ours.millis() - 10_000), false, asked, asked);
         let ahead = wall.ahead().unwrap();
         assert!((8_000..=12_000).contains(&ahead), "{ahead}");
         // ...by a join to a few milliseconds.
         let server = ours.plus(-9_700);
-        wall.learn(server, server, asked, asked + Duration::from_millis(10));
+        wall.learn_join(server, server, asked, asked + Duration::from_millis(10));
         assert!((wall.ahead().unwrap() - 9_700).abs() < 500, "{:?}", wall.ahead());
-        wall.learn_date("yesterday", asked, asked);
+        wall.learn_date("yesterday", false, asked, asked);
         assert!((wall.ahead().unwrap() - 9_700).abs() < 500);
+    }
+
+    #[test]
+    fn what_a_proxy_says_of_the_time_counts_less_than_a_join() {
+        let wall = WallClock::new(Health::default());
+        let (asked, ours) = (Instant::now(), system());
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        // One that is kept tells when it was made.
+        wall.learn_date(&date, true, asked, asked);
+        assert_eq!(wall.ahead(), None);
+        wall.learn_join(ours, ours, asked, asked + Duration::from_millis(20));
+        wall.learn_date(&date, false, asked, asked);
+        assert_eq!(wall.ahead(), Some(0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -257,7 +294,7 @@ mod tests {
         assert_eq!(clock.instant(later), Instant::now() + Duration::from_secs(3600));
         assert_eq!(clock.instant(began.plus(-5)), clock.instant(began));
         // The system's time did not move meanwhile: it seems to have been set back.
-        clock.restart_after_call(&wall);
+        assert_eq!(clock.restart_after_call(&wall), 0);
         assert!(clock.now().since(began) >= 3_600_000);
         clock.restart(&wall);
         assert!(clock.now().since(began) < 60_000);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use store::health::Health;
+use store::health::{Health, Topic};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// What a call takes, measured: a websocket, a journal, one kept connection for requests to
@@ -20,8 +20,6 @@ const BESIDE_CALLS: u64 = 320;
 /// With fewer left, the next join or request is likely to fail.
 const HARDLY_ANY: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The health page's name for it.
-const TOPIC: &str = "descriptors";
 const ADVICE: &str = "raise the limit of open files (ulimit -n, systemd LimitNOFILE=, \
     docker --ulimit nofile=) or lower CALL_HISTORY_MAX_CALLS";
 
@@ -120,7 +118,7 @@ pub(crate) async fn watch(health: Health) {
         tick.tick().await;
         if let Some(short) = shortage(HARDLY_ANY) {
             say(&health, &short.text());
-        } else if shortage(2 * HARDLY_ANY).is_none() && health.clear(TOPIC) {
+        } else if shortage(2 * HARDLY_ANY).is_none() && health.clear(Topic::Descriptors) {
             tracing::info!("there are file descriptors again");
         }
     }
@@ -136,7 +134,7 @@ pub(crate) fn are_missing(error: &io::Error, health: &Health) -> bool {
 }
 
 fn say(health: &Health, short: &str) {
-    if health.warn(TOPIC, short.to_owned()) {
+    if health.warn(Topic::Descriptors, short.to_owned()) {
         tracing::error!(
             error = short,
             advice = ADVICE,

@@ -1,12 +1,6 @@
 //! Puts the parts together and runs them: `start` and `connect`.
 
-use std::{
-    io::{self, ErrorKind},
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use call::{Settings, event::Discovery};
 use delivery::{Delivery, Store, Target};
@@ -14,7 +8,7 @@ use livekit_api::services::room::RoomClient;
 use secrecy::ExposeSecret;
 use store::{
     BacklogGauge, Ordinals, Outbox,
-    disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk},
+    disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk, read_patiently},
     health::Health,
     journal::{self, Journals, LeftBehind},
 };
@@ -40,11 +34,7 @@ const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
 /// For one attempt to deliver.
 const POST_WITHIN: Duration = Duration::from_secs(10);
 /// After the last call, for its record to be posted; what is not stays sealed for the next start.
-const FLUSH_WITHIN: Duration = Duration::from_secs(10);
-
-/// How often a file that could not be read is read again, and when.
-const READ_AGAIN: usize = 4;
-const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const FLUSH_WITHIN: Duration = POST_WITHIN.saturating_add(Duration::from_secs(2));
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
@@ -161,9 +151,13 @@ fn parts(config: &Config) -> Option<Parts> {
         .and_then(|lock| {
             let outbox = Outbox::open(disk.clone(), disk_health.clone(), dir);
             let outbox = outbox.map_err(|e| e.to_string())?;
-            let ordinals = Ordinals::open(disk.clone(), disk_health.clone(), dir, wall.now());
+            let ordinals = Ordinals::open(disk.clone(), disk_health.clone(), dir);
             let ordinals = ordinals.map_err(|e| format!("no ordinals: {e}"))?;
-            let store = Store { outbox, ordinals, disk: DiskWork::new(disk_health.clone()) };
+            let store = Store {
+                outbox,
+                ordinals,
+                disk: DiskWork::new(disk.clone(), disk_health.clone(), dir),
+            };
             let journals =
                 Journals::start(disk.clone(), disk_health.clone(), dir, config.keep_journals);
             Ok((lock, store, journals.map_err(|e| format!("no journals: {e}"))?))
@@ -254,20 +248,6 @@ fn worker_id(disk: &dyn Disk, dir: &Path) -> String {
     id
 }
 
-/// Reads a file; an error may be over in a moment. Blocking: for the start.
-fn read_patiently(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
-    let mut left = READ_AGAIN;
-    loop {
-        match disk.read(path) {
-            Err(e) if left > 0 && e.kind() != ErrorKind::NotFound => {
-                left -= 1;
-                std::thread::sleep(READ_AGAIN_AFTER);
-            }
-            read => return read,
-        }
-    }
-}
-
 /// Turns signals into [`Stop`]: the first drains, the second or the deadline ends.
 async fn listen(stop: Stop, drain_timeout: Duration) {
     let (Ok(mut term), Ok(mut int)) =
@@ -289,14 +269,15 @@ async fn listen(stop: Stop, drain_timeout: Duration) {
 /// Gives the sender time for what is due. This is the last handle to it.
 async fn flush(delivery: Delivery, sender: JoinHandle<()>) {
     let abort = sender.abort_handle();
-    let unsealed = delivery.watch_unsealed();
+    let leftovers = delivery.leftovers();
     drop(delivery);
-    if timeout(FLUSH_WITHIN, sender).await.is_err() {
-        abort.abort();
-        let lost = unsealed();
-        if lost > 0 {
-            tracing::error!(records = lost, "records that could not be sealed on disk are lost");
-        }
+    let undelivered = timeout(FLUSH_WITHIN, sender).await.is_err();
+    abort.abort();
+    let lost = leftovers.save().await;
+    if lost > 0 {
+        tracing::error!(records = lost, "records that could not be sealed on disk are lost");
+    }
+    if undelivered {
         tracing::warn!(
             "undelivered records stay in the data folder and are sent at the next start"
         );
@@ -334,7 +315,7 @@ mod tests {
     fn a_worker_whose_id_cannot_be_read_for_a_moment_has_it_all_the_same() {
         let (disk, dir, _) = disk();
         let id = worker_id(&disk, dir);
-        disk.fail_reads(READ_AGAIN as u64);
+        disk.fail_reads(store::disk::READ_AGAIN as u64);
         assert_eq!(worker_id(&disk, dir), id);
     }
 

@@ -42,6 +42,10 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// After a connection could not be accepted: trying at once would fail at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Of all places those that strangers may have, in quarters: the rest is for probes and for LiveKit, which
+/// mostly come from near by.
+const STRANGERS: usize = 3;
+
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bounds {
@@ -140,7 +144,9 @@ impl Places {
         let by = owner(from);
         let mut taken = lock(&self.taken);
         let of_this = taken.by.get(&by).copied().unwrap_or(0);
-        if taken.all >= self.bounds.all || of_this >= self.bounds.each {
+        let all = self.bounds.all;
+        let all = if is_near(from) { all } else { (all * STRANGERS / 4).max(1) };
+        if taken.all >= all || of_this >= self.bounds.each {
             if let Some(closed) = taken.refused.due() {
                 tracing::warn!(
                     %from,
@@ -174,6 +180,14 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock()
 }
 
+/// Of this host or of a private network.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 /// Whoever has one address of IPv6 has its network of 64 bits.
 fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -192,13 +206,16 @@ mod tests {
 
     #[test]
     fn no_address_has_more_than_its_share_and_all_have_no_more_than_there_is() {
-        let places = Places::new(Bounds { all: 3, each: 2 });
+        let places = Places::new(Bounds { all: 4, each: 2 });
         let a = [places.take(ip("192.0.2.1")), places.take(ip("::ffff:192.0.2.1"))];
         assert!(a.iter().all(Option::is_some));
         assert!(places.take(ip("192.0.2.1")).is_none(), "its share is used up");
         let b = places.take(ip("192.0.2.2"));
         assert!(b.is_some());
-        assert!(places.take(ip("192.0.2.3")).is_none(), "there is no place");
+        assert!(places.take(ip("192.0.2.3")).is_none(), "there is no place for strangers");
+        let probe = places.take(ip("10.0.0.1"));
+        assert!(probe.is_some() && places.take(ip("127.0.0.1")).is_none(), "nor for anybody");
+        drop(probe);
         drop(a);
         let c: Vec<_> = (1..=3).map(|n| places.take(ip(&format!("2001:db8::{n}")))).collect();
         assert_eq!(c.iter().flatten().count(), 2, "one network is one address");

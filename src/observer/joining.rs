@@ -12,7 +12,7 @@ use store::journal::LeftBehind;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Observers,
+    CallOn, Observers,
     rejoin::{self, RoomState},
     room::Connection,
     watch::{Ended, Told, Watch, millis},
@@ -114,6 +114,7 @@ impl Watch {
                         job_id = self.assignment.id,
                         room = self.room_name,
                         error,
+                        clock_ahead_s = self.shared.wall.wrong_by(),
                         "could not join the room"
                     );
                     if began.elapsed() >= REJOIN_FOR {
@@ -242,7 +243,7 @@ impl Watch {
         );
         (self.report)(Told::Joined);
         self.note_start();
-        if self.live && self.came_late() {
+        if self.live.is_some() && self.came_late() {
             self.ask_for_history(c.us());
         }
         Ok(c)
@@ -268,7 +269,7 @@ impl Watch {
     pub(super) async fn go_on(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
         let LeftBehind { call, last_at, whole, superseded } = left;
         self.sid = call.room().sid.clone();
-        self.live = call.has_caller();
+        self.live = call.has_caller().then(|| CallOn::new(self.shared.clone()));
         self.present = call.present().into_iter().collect();
         self.journal = Some(self.shared.journals.go_on(&call, whole));
         tracing::info!(
@@ -321,7 +322,7 @@ impl Watch {
                 }
             }
             // A caller who had left before is not waited for any longer than with a connection.
-            if self.phase() == Phase::Over && self.live {
+            if self.phase() == Phase::Over && self.live.is_some() {
                 self.call_over_unseen().await;
             }
             if !self.pause(&mut wait).await {

@@ -141,7 +141,25 @@ pub(crate) struct Observers {
     joins: Arc<Semaphore>,
     /// Held by everybody who observes a room, so that they can be counted.
     watching: Arc<()>,
+    /// Calls that are on, in all rooms.
+    calls_on: signal::Sender<usize>,
     panics: signal::Receiver<u64>,
+}
+
+/// Counts a call as on for as long as it lives.
+struct CallOn(Arc<Observers>);
+
+impl CallOn {
+    fn new(shared: Arc<Observers>) -> Self {
+        shared.calls_on.send_modify(|n| *n += 1);
+        Self(shared)
+    }
+}
+
+impl Drop for CallOn {
+    fn drop(&mut self) {
+        self.0.calls_on.send_modify(|n| *n = n.saturating_sub(1));
+    }
 }
 
 impl Observers {
@@ -174,6 +192,7 @@ impl Observers {
             dispatches,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             watching: Arc::default(),
+            calls_on: signal::Sender::new(0),
             panics: liveness::install_hook(),
         }
     }

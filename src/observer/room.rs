@@ -144,7 +144,7 @@ impl Connection {
         };
         let mut server_behind_ms = 0;
         if let Some((from, to)) = connection.joined_at() {
-            wall.learn(from, to, asked, answered);
+            wall.learn_join(from, to, asked, answered);
             if first {
                 connection.clock.restart(wall);
             }

@@ -28,7 +28,7 @@ impl Watch {
             }
         }
         self.apply(ended_at, Fact::RoomEnded { reason });
-        if self.live {
+        if self.live.is_some() {
             self.call_over().await;
         } else if self.calls == 0 {
             tracing::info!(
@@ -48,8 +48,8 @@ impl Watch {
     pub(super) async fn call_over(&mut self) {
         let Some(call) = self.tell().await else { return };
         // A room may live for weeks, and so would an error of its first second.
-        self.clock.restart_after_call(&self.shared.wall);
-        let (next, event) = call.next(self.clock.now());
+        let moved = self.clock.restart_after_call(&self.shared.wall);
+        let (next, event) = call.next(self.clock.now(), moved);
         if !next.opted_out() {
             let journal = self.shared.journals.begin(&next);
             journal.append(&event);
@@ -60,9 +60,13 @@ impl Watch {
 
     /// Hands the record over.
     pub(super) async fn tell(&mut self) -> Option<Call> {
+        // A job may have said that nothing is to be stored.
+        while let Ok(metadata) = self.metadata.try_recv() {
+            self.apply(self.clock.now(), Fact::JobMetadata { metadata });
+        }
         let call = self.call.take()?;
         self.calls += 1;
-        self.live = false;
+        self.live = None;
         self.problems.clear();
         if call.opted_out() {
             tracing::info!(

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Assignment, Observers,
+    Assignment, CallOn, Observers,
     handover::LINGER,
     liveness,
     presence::Presence,
@@ -98,7 +98,7 @@ pub(crate) async fn observe(
         reconnecting_since: None,
         unsure_since: None,
         present: BTreeSet::new(),
-        live: false,
+        live: None,
         quiet_since: Instant::now(),
         sid: String::new(),
         asked: BTreeSet::new(),
@@ -155,7 +155,7 @@ pub(super) struct Watch {
     /// Identities in the room, as told to the call.
     pub(super) present: BTreeSet<String>,
     /// A call is on.
-    pub(super) live: bool,
+    pub(super) live: Option<CallOn>,
     /// When the last caller left, or when we came.
     pub(super) quiet_since: Instant,
     /// The room's, once joined.
@@ -199,7 +199,7 @@ impl Watch {
                         room = self.room_name,
                         "another worker observes the room, left to it"
                     );
-                    let waits = self.live && !self.caller_present();
+                    let waits = self.live.is_some() && !self.caller_present();
                     self.call = None;
                     self.forget_journal();
                     // Our leave would keep a room open that is about to close.
@@ -253,14 +253,17 @@ impl Watch {
     async fn follow(&mut self, c: &mut Connection) -> Parted {
         let mut echo_by: Option<Instant> = None;
         let mut successor: Option<oneshot::Receiver<bool>> = None;
+        let mut calls_on = self.shared.calls_on.subscribe();
         loop {
             if *self.withdraw.borrow_and_update() {
                 return Parted::Elsewhere;
             }
             let (draining, ending) = (self.stop.is_draining(), self.stop.is_now());
-            // Drained, the room's own end is waited for until then. A room that lives on stands by
-            // itself, and our leave makes it live no longer.
-            let linger = (draining && !self.call_on()).then(|| self.quiet_since + LINGER);
+            // Drained, the room's own end is waited for until then: a leave of ours would put it off. A
+            // room that stands is left with the last call of this worker: until then its caller may come.
+            let others_on = *calls_on.borrow_and_update() > 0;
+            let linger =
+                (draining && !self.call_on() && !others_on).then(|| self.quiet_since + LINGER);
             if linger.is_some_and(|until| until <= Instant::now()) {
                 return Parted::Stopped;
             }
@@ -310,6 +313,7 @@ impl Watch {
                     echo_by = Some(Instant::now() + liveness::ECHO_WITHIN);
                 }
                 () = self.stop.draining(), if !draining => {}
+                Ok(()) = calls_on.changed(), if draining => {}
                 () = self.stop.ending(), if !ending => {}
                 Ok(()) = self.withdraw.changed() => {}
                 Some(metadata) = self.metadata.recv() => {
@@ -325,7 +329,7 @@ impl Watch {
     fn due(&self, echo_by: Option<Instant>) -> Option<Instant> {
         let call = match self.call.as_ref().map(|c| c.phase(self.clock.now())) {
             Some(Phase::Ending(at)) => Some(self.clock.instant(at)),
-            Some(Phase::Over) if self.live => Some(Instant::now()),
+            Some(Phase::Over) if self.live.is_some() => Some(Instant::now()),
             _ => None,
         };
         let presence = self.presence.due().map(|at| self.clock.instant(at));
@@ -382,8 +386,8 @@ impl Watch {
     }
 
     pub(super) fn note_start(&mut self) {
-        if !self.live && self.caller_present() {
-            self.live = true;
+        if self.live.is_none() && self.caller_present() {
+            self.live = Some(CallOn::new(self.shared.clone()));
             let call_id = self.call.as_ref().map(Call::id);
             let (journals, room) = (self.shared.journals.clone(), self.room_name.clone());
             // Said when the call is known for good, whatever happens to us; nothing waits for it.

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{
     Error as WsError, Message,
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, DATE},
+        header::{AGE, AUTHORIZATION, DATE},
     },
 };
 
@@ -119,7 +119,7 @@ pub(super) async fn register(
     let socket = net::websocket(&url, headers, CONNECT_WITHIN).await.map_err(|e| match e {
         WsError::Http(r) if r.status() == StatusCode::UNAUTHORIZED => {
             if let Some(date) = r.headers().get(DATE).and_then(|d| d.to_str().ok()) {
-                wall.learn_date(date, asked, Instant::now());
+                wall.learn_date(date, r.headers().contains_key(AGE), asked, Instant::now());
             }
             Broken::Refused(r.status().to_string())
         }

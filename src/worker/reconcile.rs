@@ -17,10 +17,10 @@ use std::{
 
 use call::{event::Discovery, published::FromMetadata};
 use livekit_protocol::{AgentDispatch, Room};
-use store::health::Health;
+use store::health::{Health, Topic};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, interval, sleep_until},
 };
 use tokio_util::task::JoinMap;
 
@@ -36,6 +36,8 @@ use crate::{
     telemetry::masked,
 };
 
+/// Where rooms are not listed: how often those that nobody saw for long are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// Between lists of all rooms, while they come quickly.
 const LIST_EVERY: Duration = Duration::from_secs(1);
 const LIST_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
@@ -55,9 +57,6 @@ const TAKES_AT_ONCE: usize = 8;
 const LEAVES_WITHIN: Duration = Duration::from_secs(3);
 /// Questions about a room that may fail before it is taken without an answer to them.
 const PATIENCE_WITH_SERVER: u32 = 3;
-const TOPIC: &str = "rooms";
-const FULL: &str = "calls";
-const NAME: &str = "agent_name";
 
 /// What the reconciler is asked for.
 #[derive(Clone, Debug)]
@@ -86,6 +85,8 @@ enum Answer {
 
 struct Seen {
     occupancy: Occupancy,
+    /// It was ours when it was looked at: dispatches were not asked for.
+    ours: bool,
     /// Metadata of a dispatch of ours.
     dispatch: Option<String>,
     /// Somebody else took a job under our agent name: the identity in the room.
@@ -131,6 +132,7 @@ impl Reconciler {
     /// Until told to stop, and all calls are done.
     pub(super) async fn run(mut self) {
         let mut list_at = Instant::now();
+        let mut forget = interval(FORGET_EVERY);
         let rooms = self.rooms.clone();
         loop {
             let look_at = self.work.known.next().filter(|_| self.work.looking() < LOOKS_AT_ONCE);
@@ -146,6 +148,9 @@ impl Reconciler {
                         }
                     }
                 },
+                _ = forget.tick(), if !self.lists => {
+                    self.observers.delivery.not_listed(self.observers.wall.now());
+                }
                 () = sleep_until(list_at), if self.lists && !self.work.listing() => self.list(),
                 () = sleep_until(look_at.unwrap_or(list_at)), if look_at.is_some() => self.look(),
                 Some((question, answer)) = self.work.asked.join_next() => match (question, answer) {
@@ -202,7 +207,7 @@ impl Reconciler {
             Ok(rooms) => rooms,
             Err(error) => {
                 self.work.failures = self.work.failures.saturating_add(1);
-                if self.health.warn(TOPIC, "LiveKit's rooms cannot be listed".into()) {
+                if self.health.warn(Topic::Rooms, "LiveKit's rooms cannot be listed".into()) {
                     tracing::warn!(
                         error,
                         clock_ahead_s = self.observers.wall.wrong_by(),
@@ -215,7 +220,7 @@ impl Reconciler {
             }
         };
         self.work.failures = 0;
-        if self.health.clear(TOPIC) {
+        if self.health.clear(Topic::Rooms) {
             tracing::info!("LiveKit's rooms are listed again");
         }
         tracing::debug!(rooms = rooms.len(), ?took, "rooms listed");
@@ -263,6 +268,11 @@ impl Reconciler {
                 return self.work.known.look_in(&sid, PATIENT);
             }
         };
+        if seen.ours && ours.is_none() {
+            // It is not any more: what dispatches say of it must be known before it is taken again.
+            self.work.known.again(&sid);
+            return self.work.known.look_in(&sid, Duration::ZERO);
+        }
         if !seen.occupancy.human() || ours.is_some() {
             k.unanswered = 0;
         }
@@ -326,7 +336,7 @@ impl Reconciler {
                 }
             }
         };
-        if !full && self.health.clear(FULL) {
+        if !full && self.health.clear(Topic::Calls) {
             tracing::info!("there is room for calls again");
         }
         let again = self.work.known.again(&sid);
@@ -349,7 +359,7 @@ impl Reconciler {
         if self.rooms.stopping() {
             return;
         }
-        if self.health.warn(FULL, "no place for more calls; some are not observed".into()) {
+        if self.health.warn(Topic::Calls, "no place for more calls; some are not observed".into()) {
             tracing::warn!(
                 "no place for more calls, some are not observed; raise CALL_HISTORY_MAX_CALLS or \
                  the memory, or start another worker"
@@ -395,7 +405,7 @@ async fn look(
         let metadata = ours.into_iter().map(|d| d.metadata);
         dispatch = metadata.max_by_key(|m| (FromMetadata::read(m).opt_out, !m.is_empty()));
     }
-    Ok(Seen { occupancy, dispatch, stranger })
+    Ok(Seen { occupancy, ours, dispatch, stranger })
 }
 
 /// The identity of who took a job of this dispatch, if that is none of our observers.
@@ -409,7 +419,7 @@ fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
 fn warn_of_stranger(health: &Health, agent_name: &str, identity: &str) {
     let what =
         format!("another program is registered as \"{agent_name}\" and takes jobs of this one");
-    if health.warn(NAME, what) {
+    if health.warn(Topic::AgentName, what) {
         tracing::warn!(
             agent_name,
             identity,

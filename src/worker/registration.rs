@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use store::health::Health;
+use store::health::{Health, Topic};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
@@ -19,8 +19,6 @@ use super::{
 };
 use crate::{clock::WallClock, config::Config, descriptors, stop::Stop};
 
-/// What the health page calls refused credentials.
-const KEYS: &str = "keys";
 /// A registration that lasted this long was a good one.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -54,7 +52,7 @@ impl Registration {
                 Ok(mut registered) => {
                     let since = Instant::now();
                     self.away(false);
-                    self.health.clear(KEYS);
+                    self.health.clear(Topic::Keys);
                     tracing::info!(
                         worker_id = registered.worker_id,
                         server = registered.server_version,
@@ -134,7 +132,7 @@ impl Registration {
     fn refused(&self, url: &str, why: &str) {
         let clock_ahead_s = self.wall.wrong_by();
         if clock_ahead_s.is_some() {
-            self.health.warn(KEYS, "LiveKit refuses our token, maybe for the clock".into());
+            self.health.warn(Topic::Keys, "LiveKit refuses our token, maybe for the clock".into());
             tracing::error!(
                 url,
                 error = why,
@@ -144,7 +142,7 @@ impl Registration {
             );
             return;
         }
-        self.health.warn(KEYS, "LiveKit refuses the API key or secret".into());
+        self.health.warn(Topic::Keys, "LiveKit refuses the API key or secret".into());
         tracing::error!(
             url,
             error = why,

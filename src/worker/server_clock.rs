@@ -26,9 +26,10 @@ pub(super) async fn follow(livekit: &LiveKit, wall: &WallClock) {
                 continue;
             }
         };
-        let date = answer.headers().get(reqwest::header::DATE).and_then(|d| d.to_str().ok());
-        if let Some(date) = date {
-            wall.learn_date(date, asked, Instant::now());
+        let headers = answer.headers();
+        if let Some(date) = headers.get(reqwest::header::DATE).and_then(|d| d.to_str().ok()) {
+            let cached = headers.contains_key(reqwest::header::AGE);
+            wall.learn_date(date, cached, asked, Instant::now());
         }
     }
 }

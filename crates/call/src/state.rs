@@ -145,9 +145,12 @@ impl Call {
         }
     }
 
-    /// The next call in the same room, and the event that it begins with.
-    pub fn next(&self, now: Moment) -> (Self, Event) {
-        let fact = Fact::Carried(Box::new(self.for_next_call()));
+    /// The next call in the same room, and the event that it begins with. `clock_moved`: by how many
+    /// milliseconds our clock was set since the last event.
+    pub fn next(&self, now: Moment, clock_moved: i64) -> (Self, Event) {
+        let mut carried = self.for_next_call();
+        carried.server_behind_ms = carried.server_behind_ms.saturating_add(clock_moved);
+        let fact = Fact::Carried(Box::new(carried));
         let event = Event { at: now, fact };
         let mut next = Self::new(self.room.clone(), self.settings.clone());
         next.ordinal = self.ordinal.saturating_add(1);

@@ -1,8 +1,11 @@
 //! One attempt at one record: reads it, signs and posts it, and puts it where it belongs then.
 
 use std::{
-    collections::HashMap,
-    sync::Arc,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -51,9 +54,9 @@ pub(super) enum Attempt {
     Failed(Failed),
     /// 409, where the receiver may still be at work on the record.
     AskAgain,
-    /// The disk did not give it.
+    /// The disk did not give it; `None`: it did not answer, which is said elsewhere.
     Unreadable {
-        why: String,
+        why: Option<String>,
     },
     /// Not taken for 72 h.
     GivenUp(Failed),
@@ -69,7 +72,8 @@ pub(super) struct Failed {
     status: Option<StatusCode>,
     /// The patience that the endpoint asked for.
     pub(super) asked: Option<Duration>,
-    /// Seconds that the endpoint's clock is behind the time in our token, where that is refused.
+    /// Seconds by which the time in our token was ahead of the endpoint's, where that may be why it was
+    /// refused.
     pub(super) clock_ahead_s: Option<i64>,
 }
 
@@ -80,8 +84,40 @@ pub(super) struct Post {
     pub(super) level: BacklogGauge,
     pub(super) target: Target,
     pub(super) disk: DiskWork,
-    /// When records were tried first that no earlier run has tried; of those that are held.
-    first_tried: Mutex<HashMap<String, Instant>>,
+    /// What this run knows of the records that it has tried and that wait.
+    tried: Mutex<HashMap<String, Tried>>,
+    /// Ids of records whose file is being read: one that never answers takes one thread, not all.
+    reading: Arc<Mutex<HashSet<String>>>,
+    /// Seconds by which the endpoint's clock is ahead of ours, where it refused a token for that.
+    endpoint_ahead: AtomicI64,
+}
+
+/// Held while a record's file is read, however long that takes.
+struct Reading {
+    id: String,
+    all: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Reading {
+    /// `None` while it is being read.
+    fn of(id: &str, all: &Arc<Mutex<HashSet<String>>>) -> Option<Self> {
+        let new = all.lock().insert(id.to_owned());
+        new.then(|| Self { id: id.to_owned(), all: all.clone() })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.id);
+    }
+}
+
+/// A record that this run has tried.
+#[derive(Clone, Copy)]
+struct Tried {
+    first: Instant,
+    /// An earlier run tried it as well, or may have.
+    before: bool,
 }
 
 /// Tokens live for minutes: an endpoint that refuses one may do so for its clock.
@@ -95,26 +131,38 @@ impl Post {
         target: Target,
         disk: DiskWork,
     ) -> Self {
-        Self { outbox, unsealed, level, target, disk, first_tried: Mutex::default() }
+        Self {
+            outbox,
+            unsealed,
+            level,
+            target,
+            disk,
+            tried: Mutex::default(),
+            reading: Arc::default(),
+            endpoint_ahead: AtomicI64::new(0),
+        }
     }
 
-    /// One attempt, and what follows from it on the disk; with the number of attempts so far.
-    pub(super) async fn attempt(&self, id: &str) -> (u32, Attempt) {
-        let (mut attempts, attempt) = self.once(id).await;
+    /// One attempt, and what follows from it on the disk; with the number of attempts so far. `ours`: the
+    /// record is of this run.
+    pub(super) async fn attempt(&self, id: &str, ours: bool) -> (u32, Attempt) {
+        let tried = self.tried.lock().get(id).copied();
+        let (mut attempts, attempt) = self.once(id, ours || tried.is_some()).await;
+        if let Attempt::Unreadable { .. } = attempt {
+            return (attempts.count, attempt);
+        }
+        let tried = tried.unwrap_or_else(|| Tried {
+            first: Instant::now(),
+            before: !ours || attempts.count > 0,
+        });
         let now = self.now();
-        let in_run = {
-            let mut first_tried = self.first_tried.lock();
-            if attempts.count == 0 {
-                first_tried.entry(id.to_owned()).or_insert_with(Instant::now);
-            }
-            first_tried.get(id).map(Instant::elapsed)
-        };
         attempts.count = attempts.count.saturating_add(1);
         if attempts.count == 1 || !retry::is_plausible(attempts.first_at, now) {
             attempts.first_at = now;
         }
         attempts.last_at = now;
-        let given_up = retry::is_given_up(attempts.first_at, now, in_run);
+        let in_run = (!tried.before).then(|| tried.first.elapsed());
+        let given_up = retry::is_given_up(attempts.first_at, now, attempts.count, in_run);
         let count = attempts.count;
         attempts.unclear = matches!(&attempt, Attempt::Failed(f) if retry::is_unclear(f.status));
         let attempt = match attempt {
@@ -144,12 +192,18 @@ impl Post {
             }
             other => other,
         };
-        let waits =
-            matches!(attempt, Attempt::Failed(_) | Attempt::AskAgain | Attempt::Unreadable { .. });
-        if !waits {
-            self.first_tried.lock().remove(id);
+        let mut all = self.tried.lock();
+        if matches!(attempt, Attempt::Failed(_) | Attempt::AskAgain) {
+            all.insert(id.to_owned(), tried);
+        } else {
+            all.remove(id);
         }
         (count, attempt)
+    }
+
+    /// The operator wants all to be tried anew: their time begins again.
+    pub(super) fn forget_attempts(&self) {
+        self.tried.lock().clear();
     }
 
     /// Unix seconds.
@@ -157,8 +211,9 @@ impl Post {
         (self.target.now)().millis().div_euclid(1_000)
     }
 
-    /// One attempt, and what was noted of those before it.
-    async fn once(&self, id: &str) -> (Attempts, Attempt) {
+    /// One attempt, and what was noted of those before it. `known`: all attempts at it are noted. The last
+    /// one of a run that was stopped or killed is not: it may have reached the receiver.
+    async fn once(&self, id: &str, known: bool) -> (Attempts, Attempt) {
         let (attempts, body) = match self.unsealed.get(id) {
             Some((body, attempts)) => (attempts, body.to_vec()),
             None => match self.read(id).await {
@@ -166,7 +221,7 @@ impl Post {
                 Err(no) => return no,
             },
         };
-        let doubtful = attempts.unclear;
+        let doubtful = attempts.unclear || !known;
         let attempt = match self.post(id, body).await {
             Attempt::Delivered { status: 409 } if doubtful => Attempt::AskAgain,
             attempt => attempt,
@@ -176,18 +231,18 @@ impl Post {
 
     /// The record as it lies on the disk.
     async fn read(&self, id: &str) -> Result<(Attempts, Vec<u8>), (Attempts, Attempt)> {
-        let (outbox, name) = (self.outbox.clone(), id.to_owned());
-        let read = self.disk.run(move || {
-            (outbox.attempts(Folder::Pending, &name), outbox.body(Folder::Pending, &name))
+        let unreadable = |why: Option<String>| (Attempts::default(), Attempt::Unreadable { why });
+        let Some(reading) = Reading::of(id, &self.reading) else { return Err(unreadable(None)) };
+        let outbox = self.outbox.clone();
+        let read = self.disk.read(move || {
+            let attempts = outbox.attempts(Folder::Pending, &reading.id);
+            (attempts, outbox.body(Folder::Pending, &reading.id))
         });
-        let (attempts, body) = read.await.ok_or_else(|| {
-            let why = "the disk hangs".to_owned();
-            (Attempts::default(), Attempt::Unreadable { why })
-        })?;
+        let Some((attempts, body)) = read.await else { return Err(unreadable(None)) };
         match body {
             Ok(body) => Ok((attempts, body)),
             Err(e) if e.is_gone() => Err((attempts, Attempt::Gone)),
-            Err(e) => Err((attempts, Attempt::Unreadable { why: e.to_string() })),
+            Err(e) => Err((attempts, Attempt::Unreadable { why: Some(e.to_string()) })),
         }
     }
 
@@ -199,7 +254,7 @@ impl Post {
             .header(header::CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", id);
         if let Some(secret) = &t.jwt_secret {
-            match Claims::of(id, &body, self.now()).sign(secret.expose_secret()) {
+            match Claims::of(id, &body, self.token_time()).sign(secret.expose_secret()) {
                 Ok(token) => request = request.bearer_auth(token),
                 Err(e) => return failed(e.to_string()),
             }
@@ -223,18 +278,29 @@ impl Post {
                     retry::retry_after(v, date.unwrap_or_else(SystemTime::now))
                 });
                 let unauthorized = status == StatusCode::UNAUTHORIZED;
-                let clock_ahead_s = date.filter(|_| unauthorized).and_then(|d| self.ahead_of(d));
+                let clock_ahead_s = date.filter(|_| unauthorized).and_then(|d| self.learn(d));
                 let why = format!("answered {}", status.as_u16());
                 Attempt::Failed(Failed { why, status: Some(status), asked, clock_ahead_s })
             }
         }
     }
 
-    /// How far the time in our tokens is ahead of the endpoint's, in seconds, where that matters.
-    fn ahead_of(&self, theirs: SystemTime) -> Option<i64> {
+    /// Unix seconds, by the endpoint's clock as far as it is known: it decides whether a token is valid.
+    fn token_time(&self) -> i64 {
+        self.now().saturating_add(self.endpoint_ahead.load(Ordering::Relaxed))
+    }
+
+    /// The endpoint refused a token, and told its time: how far the token's time was ahead of that, in
+    /// seconds, where that may be the reason. The next token is minted by the endpoint's time.
+    fn learn(&self, theirs: SystemTime) -> Option<i64> {
         let theirs = theirs.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let ahead = self.now() - i64::try_from(theirs.as_secs()).unwrap_or(i64::MAX);
-        (ahead.unsigned_abs() >= CLOCK_OFF.as_secs()).then_some(ahead)
+        let theirs = i64::try_from(theirs.as_secs()).unwrap_or(i64::MAX);
+        let ahead = self.token_time() - theirs;
+        let off = ahead.unsigned_abs() >= CLOCK_OFF.as_secs();
+        off.then(|| {
+            self.endpoint_ahead.store(theirs - self.now(), Ordering::Relaxed);
+            ahead
+        })
     }
 
     /// Notes an attempt beside its record.
@@ -244,7 +310,7 @@ impl Post {
         }
         let (outbox, name) = (self.outbox.clone(), id.to_owned());
         // What cannot be noted is tried all the same.
-        self.disk.run(move || outbox.note_attempts(&name, &attempts)).await;
+        self.disk.write(move || outbox.note_attempts(&name, &attempts)).await;
     }
 
     /// Puts a record that is done with where it belongs; `refused`: with what was noted of it.
@@ -262,7 +328,7 @@ impl Post {
             level.less(size);
             Ok::<(), OutboxError>(())
         };
-        if let Some(Err(e)) = self.disk.run(file).await {
+        if let Some(Err(e)) = self.disk.write(file).await {
             tracing::warn!(call_id = id, error = %e, "record not filed; it may be sent again");
         }
     }

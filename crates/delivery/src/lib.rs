@@ -19,4 +19,4 @@ mod sender;
 mod unsealed;
 
 pub use attempt::{Now, Target};
-pub use sender::{Delivery, Finished, Store, start};
+pub use sender::{Delivery, Finished, Leftovers, Store, start};

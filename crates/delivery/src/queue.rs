@@ -172,10 +172,19 @@ impl Queue {
         let Some(down) = &self.down else {
             return self.waiting.keys().next().map(|(at, _)| *at);
         };
-        let probe = down.probe.is_none().then_some(down.probe_at);
+        let probe = down.probe.is_none().then(|| self.probe_due(down)).flatten();
         let first = self.new.front().map(|(due, _)| *due);
         let due = probe.into_iter().chain(first).min()?;
         Some(down.asked_until.map_or(due, |until| until.max(due)))
+    }
+
+    /// When a record is there that may probe.
+    fn probe_due(&self, down: &Down) -> Option<Instant> {
+        let any = !self.new.is_empty()
+            || !self.backlog.is_empty()
+            || self.waiting.values().any(|w| w.with_all);
+        let own = self.waiting.keys().next().map(|(at, _)| down.probe_at.max(*at));
+        if any { Some(down.probe_at) } else { own }
     }
 
     /// The next record to be tried, if one is due.
@@ -196,12 +205,17 @@ impl Queue {
             return None;
         }
         if down.probe.is_none() && now >= down.probe_at {
-            // Another one than last time, if there is any: it might be the record's fault.
+            // Another one than last time, if there is any: it might be the record's fault. One that
+            // waits by itself does so now, too.
+            let may = |((at, _), w): (&(Instant, u64), &Waiting)| w.with_all || *at <= now;
+            let waiting = self.waiting.iter().find(|entry| may(*entry)).map(|(key, _)| *key);
             let id = (self.new.pop_back().map(|(_, id)| id))
                 .or_else(|| self.backlog.pop_front())
-                .or_else(|| self.waiting.pop_first().map(|(_, w)| w.id))?;
-            down.probe = Some(id.clone());
-            return Some(id);
+                .or_else(|| self.waiting.remove(&waiting?).map(|w| w.id));
+            if let Some(id) = id {
+                down.probe = Some(id.clone());
+                return Some(id);
+            }
         }
         self.new.front().filter(|(due, _)| *due <= now)?;
         self.new.pop_front().map(|(_, id)| id)
@@ -268,7 +282,7 @@ impl Queue {
         let probed = self.back(id);
         let before = self.down.take();
         let failures = match &before {
-            Some(down) if !probed => down.failures,
+            Some(down) if !probed => down.failures.max(1),
             Some(down) => down.failures.saturating_add(1),
             None => 1,
         };
@@ -573,6 +587,34 @@ mod tests {
         assert_eq!(drain(&mut q, later).len(), 1, "the other one");
         q.done("old0", true);
         assert_eq!(q.due(), Some(later + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_waits_by_itself_is_no_probe_before_its_time() {
+        let now = Instant::now();
+        // Nothing is known of the endpoint, and the only record cannot be read.
+        let mut q = Queue::new(true, now);
+        q.found(ids(1), true);
+        let id = q.next(now).unwrap();
+        q.unreadable(id, now);
+        assert_eq!((q.next(now), q.due()), (None, Some(now + UNREADABLE_FOR)));
+        let later = now + UNREADABLE_FOR;
+        let id = q.next(later).unwrap();
+        // It is asked about once more, and another one fails meanwhile.
+        q.ask_again(id, Duration::from_secs(60), later);
+        q.sealed("other".into(), later);
+        assert_eq!(q.next(later).as_deref(), Some("other"));
+        q.failed("other".into(), failure(1, None), later);
+        for wait in [1, 3, 7] {
+            let at = later + Duration::from_secs(wait);
+            assert_eq!(q.next(at).as_deref(), Some("other"), "after {wait} s");
+            q.failed("other".into(), failure(1, None), at);
+        }
+        let at = later + Duration::from_secs(60);
+        assert_eq!(q.next(at).as_deref(), Some("other"), "whoever has waited longest");
+        q.failed("other".into(), failure(1, None), at);
+        let at = q.due().unwrap();
+        assert_eq!(q.next(at).as_deref(), Some("old0"), "its minute is over");
     }
 
     #[test]

@@ -59,15 +59,23 @@ pub(super) fn is_unclear(status: Option<StatusCode>) -> bool {
 }
 
 /// Whether a record has waited for long enough. `first_at` and `now`: Unix seconds of its first attempt
-/// and of this one; `in_run`: time since the first attempt, where that was made by this very process.
+/// and of this one, the `attempts`-th; `in_run`: time since the first attempt, where that was made by
+/// this very process.
 ///
-/// The system's time may be set while records wait. What this process saw itself is measured without it;
-/// of what an earlier one noted, only what can be true counts.
-pub(super) fn is_given_up(first_at: i64, now: i64, in_run: Option<Duration>) -> bool {
+/// The system's time may be wrong, and may be set while records wait. What this process saw itself is
+/// measured without it; of what an earlier one noted, no more counts than so many attempts can have
+/// taken. So a record may be tried for longer, never for less.
+pub(super) fn is_given_up(
+    first_at: i64,
+    now: i64,
+    attempts: u32,
+    in_run: Option<Duration>,
+) -> bool {
+    let noted = u64::try_from(now.saturating_sub(first_at)).unwrap_or(0);
     let waited = match in_run {
         Some(waited) => waited,
         None if !is_plausible(first_at, now) => Duration::ZERO,
-        None => Duration::from_secs(u64::try_from(now.saturating_sub(first_at)).unwrap_or(0)),
+        None => Duration::from_secs(noted).min(LONGEST.saturating_mul(attempts)),
     };
     waited >= GIVE_UP_AFTER
 }
@@ -157,21 +165,27 @@ mod tests {
     fn a_record_is_given_up_after_72_hours_whatever_the_clock_did() {
         const HOUR: i64 = 3600;
         let now = 1_795_000_000;
-        for (first_at, in_run, given_up) in [
-            (now - 72 * HOUR, None, true),
-            (now - 72 * HOUR + 1, None, false),
-            (now - 1000 * HOUR, None, true),
+        // Three days of five minutes.
+        const MANY: u32 = 864;
+        for (first_at, attempts, in_run, given_up) in [
+            (now - 72 * HOUR, MANY, None, true),
+            (now - 72 * HOUR + 1, MANY, None, false),
+            (now - 1000 * HOUR, MANY, None, true),
+            // The host booted ten days ahead: so few attempts take no 72 h.
+            (now - 240 * HOUR, 12, None, false),
+            (now - 240 * HOUR, MANY - 1, None, false),
             // The host booted in 1970, and its clock was set later.
-            (30, None, false),
+            (30, MANY, None, false),
             // The clock was ahead, and was set back.
-            (now + 500 * HOUR, None, false),
+            (now + 500 * HOUR, MANY, None, false),
             // Seen by this process: only the time that really passed counts.
-            (30, Some(20), false),
-            (now - 100 * HOUR, Some(20), false),
-            (now, Some(72 * 3600), true),
+            (30, MANY, Some(20), false),
+            (now - 100 * HOUR, MANY, Some(20), false),
+            (now, 3, Some(72 * 3600), true),
         ] {
             let in_run = in_run.map(Duration::from_secs);
-            assert_eq!(is_given_up(first_at, now, in_run), given_up, "{first_at} {in_run:?}");
+            let is = is_given_up(first_at, now, attempts, in_run);
+            assert_eq!(is, given_up, "{first_at} {attempts} {in_run:?}");
         }
     }
 }

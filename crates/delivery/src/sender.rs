@@ -3,13 +3,13 @@
 //! One task owns the queue; every attempt is a task of its own. What is undelivered is never
 //! deleted here; what was delivered is, after a while.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use record::{CallHistory, Moment};
 use store::{
     backlog::BacklogGauge,
     disk::DiskWork,
-    health::Health,
+    health::{Health, Topic},
     journal::CallJournal,
     ordinals::{Ordinals, Past},
     outbox::{Folder, Ids, Outbox, OutboxError},
@@ -33,15 +33,22 @@ use super::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often delivered records that were kept long enough are looked for, and what waits is counted.
 const TIDY_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Ids of this run that are remembered as such; of others a 409 is doubted once.
+const MOST_OURS: usize = 100_000;
 /// After a folder could not be listed.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(10);
-const TOPIC: &str = "endpoint";
 
-/// A record that is to be sent.
-enum Submitted {
+/// What reaches the sender.
+enum Message {
+    /// A record is on the disk.
     Sealed(String),
-    /// Only in memory.
+    /// A record is only in memory.
     Unsealed(String),
+    /// The operator has changed something.
+    Rung,
+    /// What a look at `pending/` brought, and the rest of the walk; what is wrong, or `None` if the disk
+    /// did not answer.
+    Found(Result<(Vec<String>, Option<Ids>), Option<String>>),
 }
 
 /// A call whose record is handed over.
@@ -62,7 +69,7 @@ pub struct Delivery {
     ordinals: Ordinals,
     unsealed: Unsealed,
     disk: DiskWork,
-    queue: mpsc::UnboundedSender<Submitted>,
+    queue: mpsc::UnboundedSender<Message>,
 }
 
 impl Delivery {
@@ -73,13 +80,13 @@ impl Delivery {
         // Plain numbers, texts and lists: nothing in it can fail to become JSON.
         let body = serde_json::to_vec(call.record).unwrap_or_default();
         self.ordinals.ended(call.room, call.ordinal, call.ended);
-        self.unsealed.add(&id, body.into(), call.room, call.journal);
+        self.unsealed.add(&id, body.into(), call.journal);
         let (unsealed, name) = (self.unsealed.clone(), id.clone());
-        let sealed = matches!(self.disk.run(move || unsealed.seal(&name)).await, Some(Ok(())));
+        let sealed = matches!(self.disk.write(move || unsealed.seal(&name)).await, Some(Ok(())));
         let submitted = if sealed {
-            Submitted::Sealed(id)
+            Message::Sealed(id)
         } else if self.unsealed.keep(&id) {
-            Submitted::Unsealed(id)
+            Message::Unsealed(id)
         } else {
             tracing::error!(
                 call_id = id,
@@ -97,8 +104,13 @@ impl Delivery {
         self.ordinals.past(sid)
     }
 
+    /// Nobody lists rooms.
+    pub fn not_listed(&self, now: Moment) {
+        self.ordinals.not_listed(now, &self.disk);
+    }
+
     /// The server's list of rooms, by sid.
-    pub fn listed(&self, there: &std::collections::HashSet<&str>) {
+    pub fn listed(&self, there: &HashSet<&str>) {
         self.ordinals.listed(there, &self.disk);
     }
 
@@ -106,13 +118,29 @@ impl Delivery {
     pub async fn end_of(&self, id: &str) -> Option<Moment> {
         let (outbox, id) = (self.outbox.clone(), id.to_owned());
         // A question that cannot be asked has no answer.
-        self.disk.run(move || outbox.end_of(&id)).await.flatten()
+        self.disk.read(move || outbox.end_of(&id)).await.flatten()
     }
 
-    /// Tells, also when this handle is gone, how many records would be lost if the process ended now.
-    pub fn watch_unsealed(&self) -> impl Fn() -> usize + use<> {
-        let unsealed = self.unsealed.clone();
-        move || unsealed.unsafe_records()
+    /// What a process that ends has to save. It does not keep the sender going.
+    pub fn leftovers(&self) -> Leftovers {
+        Leftovers { unsealed: self.unsealed.clone(), disk: self.disk.clone() }
+    }
+}
+
+/// What is only in memory.
+pub struct Leftovers {
+    unsealed: Unsealed,
+    disk: DiskWork,
+}
+
+impl Leftovers {
+    /// Tries once more to save it; how many records are lost all the same.
+    pub async fn save(self) -> usize {
+        if self.unsealed.has_work() {
+            let unsealed = self.unsealed.clone();
+            self.disk.write(move || unsealed.seal_all()).await;
+        }
+        self.unsealed.unsafe_records()
     }
 }
 
@@ -142,7 +170,8 @@ pub fn start(
         queue,
     };
     let post = Arc::new(Post::new(outbox, unsealed, level, target, disk));
-    (delivery, tokio::spawn(Sender::new(post, health).run(inbox)))
+    let sender = Sender::new(post, health, delivery.queue.downgrade());
+    (delivery, tokio::spawn(sender.run(inbox)))
 }
 
 struct Sender {
@@ -155,12 +184,20 @@ struct Sender {
     running: JoinMap<String, (u32, Attempt)>,
     /// The folder could not be listed; not again before this.
     list_at: Option<Instant>,
+    /// `pending/` is being looked at.
+    listing: bool,
     /// Since when the endpoint fails, as shown on the health page.
     failing_since: Option<Moment>,
+    /// Ids that were handed over in this run and are not done with; see [`Post::attempt`].
+    ours: HashSet<String>,
+    /// Records whose files cannot be read.
+    unreadable: HashSet<String>,
+    /// For what is done beside: it does not keep the sender going.
+    back: mpsc::WeakUnboundedSender<Message>,
 }
 
 impl Sender {
-    fn new(post: Arc<Post>, health: Health) -> Self {
+    fn new(post: Arc<Post>, health: Health, back: mpsc::WeakUnboundedSender<Message>) -> Self {
         Self {
             post,
             health,
@@ -168,25 +205,33 @@ impl Sender {
             walk: None,
             running: JoinMap::new(),
             list_at: None,
+            listing: false,
             failing_since: None,
+            ours: HashSet::new(),
+            unreadable: HashSet::new(),
+            back,
         }
     }
 
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Submitted>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tidy = interval(TIDY_EVERY);
         let mut first = true;
         let mut open = true;
         while open || !self.queue.is_empty() || self.post.unsealed.unsafe_records() > 0 {
-            self.refill().await;
+            self.refill();
             self.launch();
             let due = self.queue.due();
             tokio::select! {
-                submitted = inbox.recv(), if open => match submitted {
-                    Some(Submitted::Sealed(id)) => self.queue.sealed(id, Instant::now()),
-                    Some(Submitted::Unsealed(id)) => self.queue.unsealed(id, Instant::now()),
-                    None => open = false,
+                message = inbox.recv(), if open => match message {
+                    Some(message) => self.take(message),
+                    None => {
+                        open = false;
+                        // Nobody is left to bring what more there is on the disk.
+                        self.queue.found(vec![], true);
+                        self.queue.found(vec![], true);
+                    }
                 },
                 Some((id, done)) = self.running.join_next() => match done {
                     Ok((attempts, attempt)) => self.settle(id, attempts, attempt),
@@ -196,60 +241,99 @@ impl Sender {
                     }
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                _ = look.tick() => self.look().await,
+                _ = look.tick() => self.look(),
                 _ = tidy.tick() => self.tidy(std::mem::take(&mut first)),
             }
         }
     }
 
-    /// Takes from the disk what there is room for.
-    async fn refill(&mut self) {
-        let wants = self.queue.wants();
-        if wants == 0 || self.list_at.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        let (outbox, walk) = (self.post.outbox.clone(), self.walk.take());
-        let found = self.post.disk.run(move || {
-            let mut walk = match walk {
-                Some(walk) => walk,
-                None => outbox.walk(Folder::Pending)?,
-            };
-            let ids: Vec<String> = walk.by_ref().take(wants).collect();
-            let all = ids.len() < wants;
-            Ok::<_, OutboxError>((ids, (!all).then_some(walk)))
-        });
-        let error = match found.await {
-            Some(Ok((ids, walk))) => {
+    fn take(&mut self, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Sealed(id) => {
+                self.remember(&id);
+                self.queue.sealed(id, now);
+            }
+            Message::Unsealed(id) => {
+                self.remember(&id);
+                self.queue.unsealed(id, now);
+            }
+            Message::Rung => {
+                tracing::info!("told to look at the outbox anew");
+                self.walk = None;
+                self.post.forget_attempts();
+                self.queue.look_again();
+            }
+            Message::Found(Ok((ids, walk))) => {
+                self.listing = false;
                 self.queue.found(ids, walk.is_none());
                 self.walk = walk;
                 self.list_at = None;
-                return;
             }
-            Some(Err(e)) => Some(e.to_string()),
-            // That is said where it is found.
-            None => None,
-        };
-        if let Some(error) = error.filter(|_| self.list_at.is_none()) {
-            tracing::error!(
-                error,
-                "undelivered records cannot be listed; tried again until they can"
-            );
+            Message::Found(Err(error)) => {
+                self.listing = false;
+                // (That the disk does not answer is said where it is found.)
+                if let Some(error) = error.filter(|_| self.list_at.is_none()) {
+                    tracing::error!(
+                        error,
+                        "undelivered records cannot be listed; tried again until they can"
+                    );
+                }
+                self.list_at = Some(now + LIST_AGAIN_AFTER);
+            }
         }
-        self.list_at = Some(Instant::now() + LIST_AGAIN_AFTER);
     }
 
-    /// The operator may have put records back, or want them to be tried now; the disk may be well again.
-    async fn look(&mut self) {
-        let outbox = self.post.outbox.clone();
-        if self.post.disk.run(move || outbox.was_rung()).await.unwrap_or(false) {
-            tracing::info!("told to look at the outbox anew");
-            self.walk = None;
-            self.queue.look_again();
+    fn remember(&mut self, id: &str) {
+        if self.ours.len() < MOST_OURS {
+            self.ours.insert(id.to_owned());
         }
-        if self.post.unsealed.held().0 > 0 {
-            let unsealed = self.post.unsealed.clone();
-            self.post.disk.start(move || unsealed.seal_all());
+    }
+
+    /// Takes from the disk what there is room for. Nothing waits for the disk.
+    fn refill(&mut self) {
+        let wants = self.queue.wants();
+        if wants == 0 || self.listing || self.list_at.is_some_and(|at| Instant::now() < at) {
+            return;
         }
+        self.listing = true;
+        let (outbox, walk) = (self.post.outbox.clone(), self.walk.take());
+        let (disk, back) = (self.post.disk.clone(), self.back.clone());
+        tokio::spawn(async move {
+            let found = disk.read(move || {
+                let mut walk = match walk {
+                    Some(walk) => walk,
+                    None => outbox.walk(Folder::Pending)?,
+                };
+                let ids: Vec<String> = walk.by_ref().take(wants).collect();
+                let all = ids.len() < wants;
+                Ok::<_, OutboxError>((ids, (!all).then_some(walk)))
+            });
+            let found = match found.await {
+                Some(found) => found.map_err(|e| Some(e.to_string())),
+                None => Err(None),
+            };
+            if let Some(back) = back.upgrade() {
+                let _ = back.send(Message::Found(found));
+            }
+        });
+    }
+
+    /// The operator may have put records back, or want them to be tried now; the disk may take what it
+    /// did not. Nothing waits for it.
+    fn look(&self) {
+        let (outbox, back) = (self.post.outbox.clone(), self.back.clone());
+        let unsealed = self.post.unsealed.clone();
+        self.post.disk.start(move || {
+            if outbox.was_rung()
+                && let Some(back) = back.upgrade()
+            {
+                let _ = back.send(Message::Rung);
+            }
+            if unsealed.has_work() {
+                unsealed.seal_all();
+            }
+        });
     }
 
     /// Deletes what was delivered and kept long enough; counts what waits, which operators change too.
@@ -281,8 +365,8 @@ impl Sender {
 
     fn launch(&mut self) {
         while let Some(id) = self.queue.next(Instant::now()) {
-            let (post, name) = (self.post.clone(), id.clone());
-            self.running.spawn(id, async move { post.attempt(&name).await });
+            let (post, name, ours) = (self.post.clone(), id.clone(), self.ours.contains(&id));
+            self.running.spawn(id, async move { post.attempt(&name, ours).await });
         }
     }
 
@@ -290,6 +374,12 @@ impl Sender {
     fn settle(&mut self, id: String, attempts: u32, attempt: Attempt) {
         let endpoint = self.post.target.shown.clone();
         let now = Instant::now();
+        if !matches!(attempt, Attempt::Unreadable { .. }) {
+            self.unreadable.remove(&id);
+        }
+        if !matches!(attempt, Attempt::Failed(_) | Attempt::AskAgain | Attempt::Unreadable { .. }) {
+            self.ours.remove(&id);
+        }
         match attempt {
             Attempt::Delivered { status } => {
                 tracing::info!(call_id = id, status, attempts, "delivered");
@@ -316,12 +406,13 @@ impl Sender {
                 self.queue.ask_again(id, retry::ASK_AGAIN_AFTER, now);
             }
             Attempt::Unreadable { why } => {
-                tracing::debug!(
-                    call_id = id,
-                    error = why,
-                    "record cannot be read, tried again later"
-                );
+                if let Some(error) = why
+                    && self.unreadable.insert(id.clone())
+                {
+                    tracing::warn!(call_id = id, error, "record cannot be read, tried again later");
+                }
                 self.queue.unreadable(id, now);
+                return self.show();
             }
             Attempt::Gone => {
                 tracing::debug!(call_id = id, "record is not there any more, not sent");
@@ -361,8 +452,19 @@ impl Sender {
                 self.failing(&why);
             }
         }
-        if !self.queue.is_down() && self.failing_since.take().is_some() {
-            self.health.clear(TOPIC);
+        self.show();
+    }
+
+    /// Shows what is wrong with records on the health page, and what is not any more.
+    fn show(&mut self) {
+        // What failed and was taken away by the operator is nobody's trouble.
+        let well = !self.queue.is_down() || self.queue.is_empty();
+        if well && self.failing_since.take().is_some() {
+            self.health.clear(Topic::Endpoint);
+        }
+        match self.unreadable.len() {
+            0 => drop(self.health.clear(Topic::Unreadable)),
+            n => drop(self.health.warn(Topic::Unreadable, format!("{n} records cannot be read"))),
         }
     }
 
@@ -371,7 +473,7 @@ impl Sender {
         let since = *self.failing_since.get_or_insert_with(|| (self.post.target.now)());
         let waiting = self.post.level.records() + self.post.unsealed.held().0 as u64;
         let what = format!("not taking records since {since}; {waiting} wait; last error: {why}");
-        self.health.warn(TOPIC, what);
+        self.health.warn(Topic::Endpoint, what);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use store::{
     backlog::BacklogGauge,
-    health::Health,
+    health::{Health, Topic},
     journal::CallJournal,
     ordinals::Ordinals,
     outbox::{Attempts, Outbox, OutboxError},
@@ -18,7 +18,6 @@ use store::{
 
 /// Bytes of records that are only in memory: some ten thousand without details.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-const TOPIC: &str = "memory";
 
 /// What became of a record while it was only here.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +33,6 @@ enum Fate {
 
 struct Kept {
     body: Arc<[u8]>,
-    /// The room's sid.
-    room: String,
     journal: Option<CallJournal>,
     attempts: Attempts,
     fate: Fate,
@@ -53,6 +50,7 @@ pub(super) struct Unsealed {
     level: BacklogGauge,
     health: Health,
     records: Arc<Mutex<Records>>,
+    sealing_all: Arc<Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -82,14 +80,20 @@ impl Unsealed {
         level: BacklogGauge,
         health: Health,
     ) -> Self {
-        Self { outbox, ordinals, level, health, records: Arc::default() }
+        Self {
+            outbox,
+            ordinals,
+            level,
+            health,
+            records: Arc::default(),
+            sealing_all: Arc::default(),
+        }
     }
 
     /// Takes a record in, to be sealed next.
-    pub(super) fn add(&self, id: &str, body: Arc<[u8]>, room: &str, journal: Option<CallJournal>) {
+    pub(super) fn add(&self, id: &str, body: Arc<[u8]>, journal: Option<CallJournal>) {
         let kept = Kept {
             body,
-            room: room.to_owned(),
             journal,
             attempts: Attempts::default(),
             fate: Fate::Waiting,
@@ -105,17 +109,18 @@ impl Unsealed {
     /// Seals a record, and does with it what became of it meanwhile. Blocking. Whether it is off our
     /// hands.
     pub(super) fn seal(&self, id: &str) -> Result<(), OutboxError> {
-        let (body, room) = {
+        let body = {
             let mut records = self.records.lock();
             let kept = records.by_id.get_mut(id).filter(|k| !k.sealing);
             // It is gone, or somebody else is at it.
             let Some(kept) = kept else { return Ok(()) };
             kept.sealing = true;
-            (kept.body.clone(), kept.room.clone())
+            kept.body.clone()
         };
         let sealed = self.outbox.seal(id, &body);
         if sealed.is_ok() {
-            self.ordinals.write(&room);
+            // (What cannot be written now is later: see [`Self::seal_all`].)
+            self.ordinals.write();
         }
         let done = {
             let mut records = self.records.lock();
@@ -131,13 +136,16 @@ impl Unsealed {
             records.remove(id)
         };
         // The record is safe: its journal has done its work.
-        let Some(Kept { journal, fate, failed, .. }) = done else { return Ok(()) };
+        let Some(Kept { journal, fate, failed, attempts, .. }) = done else { return Ok(()) };
         if let Some(journal) = journal {
             journal.end();
         }
         let filed = match fate {
             Fate::Waiting => {
                 self.level.more(body.len());
+                if attempts.count > 0 {
+                    self.outbox.note_attempts(id, &attempts);
+                }
                 Ok(())
             }
             Fate::Sent => self.outbox.sent(id),
@@ -157,7 +165,9 @@ impl Unsealed {
     pub(super) fn keep(&self, id: &str) -> bool {
         let fits = {
             let mut records = self.records.lock();
-            let fits = records.bytes <= MAX_BYTES;
+            // One that is at the disk may still get there; only a few are.
+            let sealing = records.by_id.get(id).is_none_or(|k| k.sealing);
+            let fits = sealing || records.bytes <= MAX_BYTES;
             if fits {
                 if let Some(kept) = records.by_id.get_mut(id) {
                     kept.failed = true;
@@ -172,8 +182,16 @@ impl Unsealed {
         fits
     }
 
+    /// Something waits for the disk.
+    pub(super) fn has_work(&self) -> bool {
+        self.ordinals.has_unwritten() || self.records.lock().stuck().next().is_some()
+    }
+
     /// Seals what waits for the disk, until it fails again. Blocking.
     pub(super) fn seal_all(&self) {
+        // One at a time: a slow disk is not asked faster.
+        let Some(_only) = self.sealing_all.try_lock() else { return };
+        self.ordinals.write();
         let waiting: Vec<String> = {
             let records = self.records.lock();
             let of = records.by_id.iter().filter(|(_, k)| k.failed && !k.sealing);
@@ -238,13 +256,13 @@ impl Unsealed {
     fn report(&self) {
         let ((count, bytes), lost) = (self.held(), self.records.lock().lost);
         if count == 0 && lost == 0 {
-            self.health.clear(TOPIC);
+            self.health.clear(Topic::Memory);
             return;
         }
         let mut what = format!("{count} records ({bytes} bytes) are only in memory");
         if lost > 0 {
             what.push_str(&format!("; {lost} found no place, a restart may have their journals"));
         }
-        self.health.warn(TOPIC, what);
+        self.health.warn(Topic::Memory, what);
     }
 }

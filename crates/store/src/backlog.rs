@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::outbox::Backlog;
-use crate::health::Health;
+use crate::health::{Health, Topic};
 
 /// Warned of from this share of the cap on, and no more below the second.
 const WARN_AT: f64 = 0.8;
@@ -73,7 +73,7 @@ impl BacklogGauge {
             .max(bytes as f64 / self.cap.bytes.max(1) as f64);
         if share >= WARN_AT {
             let what = format!("{records} records, {bytes} bytes wait for the endpoint");
-            if self.health.warn("backlog", what) {
+            if self.health.warn(Topic::Backlog, what) {
                 tracing::warn!(
                     records,
                     bytes,
@@ -83,7 +83,7 @@ impl BacklogGauge {
                      and that the disk has room"
                 );
             }
-        } else if share < CALM_AT && self.health.clear("backlog") {
+        } else if share < CALM_AT && self.health.clear(Topic::Backlog) {
             tracing::info!(records, "the backlog is no longer worth a warning");
         }
     }

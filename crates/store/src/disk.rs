@@ -2,15 +2,19 @@
 //! so that tests can make each of them fail.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::health::Health;
+use parking_lot::Mutex;
+
+use crate::health::{Health, Topic};
 
 #[cfg(any(test, feature = "test-disk"))]
 pub mod memory;
@@ -162,6 +166,10 @@ impl DiskFile for File {
     }
 }
 
+/// How often a file that could not be read is read again, and when.
+pub const READ_AGAIN: usize = 4;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -195,56 +203,93 @@ impl Lock {
     }
 }
 
-/// What is wrong with the disk, by who found it. One line in the log when it begins, one when it
-/// is over.
+/// Reads a file that may be unreadable for a moment: a few times, one after the other. Blocking.
+///
+/// # Errors
+/// The last one; that there is no such file at once.
+pub fn read_patiently(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let mut left = READ_AGAIN;
+    loop {
+        match disk.read(path) {
+            Err(e) if left > 0 && e.kind() != io::ErrorKind::NotFound => {
+                left -= 1;
+                thread::sleep(READ_AGAIN_AFTER);
+            }
+            read => return read,
+        }
+    }
+}
+
+/// What is wrong with the disk, by what needs it. One line in the log when it begins, one when it is
+/// over. Cheap to clone; all clones are of one disk.
 #[derive(Clone, Debug)]
 pub struct DiskHealth {
     folder: PathBuf,
     health: Health,
+    /// Who waits for an answer of the disk for too long.
+    hanging: Arc<Mutex<BTreeSet<Topic>>>,
 }
 
 impl DiskHealth {
     pub fn new(folder: &Path, health: Health) -> Self {
-        Self { folder: folder.to_owned(), health }
+        Self { folder: folder.to_owned(), health, hanging: Arc::default() }
     }
 
-    pub fn failed(&self, who: &'static str, error: &io::Error) {
-        if self.health.warn(who, format!("the disk fails: {error}")) {
+    /// The disk answered with an error.
+    pub fn failed(&self, what: Topic, error: &io::Error) {
+        if self.health.warn(what, format!("the disk fails: {error}")) {
             tracing::error!(
-                folder = %self.folder.display(), for_the = who, error = %error,
+                folder = %self.folder.display(), for_the = what.as_str(), error = %error,
                 "the disk fails: calls are observed and reported from memory until it works again; \
                  a crash meanwhile loses them"
             );
         }
     }
 
-    /// A disk that does not answer at all.
-    fn hangs(&self, who: &'static str, for_at_least: Duration) {
-        if self.health.warn(who, format!("the disk hangs: no answer in {for_at_least:?}")) {
+    /// The disk did what was asked.
+    pub fn worked(&self, what: Topic) {
+        if self.health.clear(what) {
+            tracing::info!(
+                folder = %self.folder.display(), for_the = what.as_str(), "the disk works again"
+            );
+        }
+    }
+
+    /// Nobody waits for the disk any more, whether it works or not.
+    pub fn not_needed(&self, what: Topic) {
+        if self.health.clear(what) {
+            tracing::info!(
+                folder = %self.folder.display(), for_the = what.as_str(),
+                "nothing waits for the disk any more"
+            );
+        }
+    }
+
+    /// The disk does not answer at all: one line, whoever finds it first.
+    pub fn hangs(&self, who: Topic) {
+        let mut hanging = self.hanging.lock();
+        if hanging.insert(who) && hanging.len() == 1 {
+            self.health.warn(Topic::Disk, "the disk hangs".into());
             tracing::error!(
-                folder = %self.folder.display(), for_the = who,
+                folder = %self.folder.display(), for_the = who.as_str(),
                 "the disk hangs: calls are observed and reported from memory until it works again; a \
                  crash meanwhile loses them"
             );
         }
     }
 
+    /// The disk answers again to one who waited.
+    pub fn answers(&self, who: Topic) {
+        let mut hanging = self.hanging.lock();
+        if hanging.remove(&who) && hanging.is_empty() {
+            self.health.clear(Topic::Disk);
+            tracing::info!(folder = %self.folder.display(), "the disk works again");
+        }
+    }
+
     #[cfg(test)]
-    pub fn is_warned_of(&self, who: &str) -> bool {
-        self.health.warning().is_some_and(|all| all.contains(&format!("{who}: ")))
-    }
-
-    /// Nobody waits for the disk any more, whether it works or not.
-    pub fn not_needed(&self, who: &'static str) {
-        if self.health.clear(who) {
-            tracing::info!(folder = %self.folder.display(), for_the = who, "nothing waits for the disk any more");
-        }
-    }
-
-    pub fn worked(&self, who: &'static str) {
-        if self.health.clear(who) {
-            tracing::info!(folder = %self.folder.display(), for_the = who, "the disk works again");
-        }
+    pub fn is_warned_of(&self, what: Topic) -> bool {
+        self.health.warning().is_some_and(|all| all.contains(&format!("{}: ", what.as_str())))
     }
 }
 

@@ -9,10 +9,10 @@
 //! a room has had. Two calls of one id would be one call to the endpoint.
 //!
 //! A room is forgotten once the server has not listed it for a while; where rooms are not listed, a long
-//! time after its last call.
+//! time after its last call. What could not be written is kept and written when the disk allows.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +23,10 @@ use call::Moment;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, DiskHealth, DiskWork};
+use crate::{
+    disk::{Disk, DiskHealth, DiskWork, read_patiently},
+    health::Topic,
+};
 
 /// A server that was away for a moment lists what it has again.
 const UNLISTED_FOR: Duration = Duration::from_secs(10 * 60);
@@ -31,7 +34,6 @@ const UNLISTED_FOR: Duration = Duration::from_secs(10 * 60);
 const UNSEEN_FOR_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Rooms remembered; of more than that the one whose call ended first is forgotten.
 const MOST_ROOMS: usize = 100_000;
-const TOPIC: &str = "rooms";
 
 /// What is left of the calls that a room has had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,13 +51,23 @@ struct Remembered {
     unlisted: Option<Instant>,
 }
 
+#[derive(Debug, Default)]
+struct Rooms {
+    /// By [`key`].
+    by_key: BTreeMap<String, Remembered>,
+    /// Not written since they changed.
+    unwritten: BTreeSet<String>,
+}
+
 /// Cheap to clone; all clones remember together.
 #[derive(Clone)]
 pub struct Ordinals {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     health: DiskHealth,
-    rooms: Arc<Mutex<BTreeMap<String, Remembered>>>,
+    rooms: Arc<Mutex<Rooms>>,
+    /// Held while files are written: of two writes of a room the later must stay.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Ordinals {
@@ -64,31 +76,25 @@ impl Ordinals {
     ///
     /// # Errors
     /// If the folder cannot be made or listed.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        health: DiskHealth,
-        data_dir: &Path,
-        now: Moment,
-    ) -> io::Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, health: DiskHealth, data_dir: &Path) -> io::Result<Self> {
         let dir = data_dir.join("rooms");
         disk.create_dir(&dir)?;
-        let mut rooms = BTreeMap::new();
-        for name in disk.walk(&dir)? {
+        let mut rooms = Rooms::default();
+        for name in disk.walk(&dir)?.take(2 * MOST_ROOMS) {
             let path = dir.join(&name);
-            let Some(sid) = name.strip_suffix(".json") else {
+            let Some(key) = name.strip_suffix(".json") else {
                 // Half written by a run that died.
                 let _ = disk.remove(&path);
                 continue;
             };
-            let read = disk.read(&path).map_err(|e| e.to_string());
+            let read = read_patiently(&*disk, &path).map_err(|e| e.to_string());
             let past: Result<Past, String> =
                 read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()));
             match past {
-                Ok(past) if now.since(past.ended) > UNSEEN_FOR_MS => {
-                    let _ = disk.remove(&path);
-                }
                 Ok(past) => {
-                    rooms.insert(sid.to_owned(), Remembered { past, unlisted: None });
+                    if let Some(key) = rooms.remember(key, past) {
+                        let _ = disk.remove(&dir.join(format!("{key}.json")));
+                    }
                 }
                 Err(e) => tracing::warn!(
                     path = %path.display(), error = e,
@@ -96,67 +102,125 @@ impl Ordinals {
                 ),
             }
         }
-        Ok(Self { dir, disk, health, rooms: Arc::new(Mutex::new(rooms)) })
+        rooms.unwritten.clear();
+        let (rooms, writing) = (Arc::new(Mutex::new(rooms)), Arc::default());
+        Ok(Self { dir, disk, health, rooms, writing })
     }
 
     pub fn past(&self, sid: &str) -> Option<Past> {
-        self.rooms.lock().get(&key(sid)).map(|r| r.past)
+        self.rooms.lock().by_key.get(&key(sid)).map(|r| r.past)
     }
 
     /// A call of the room has ended and is reported. In memory at once; [`Self::write`] makes it last.
     pub fn ended(&self, sid: &str, ordinal: u32, ended: Moment) {
-        let mut rooms = self.rooms.lock();
-        if rooms.len() >= MOST_ROOMS && !rooms.contains_key(&key(sid)) {
-            let first = rooms.iter().min_by_key(|(_, r)| r.past.ended).map(|(sid, _)| sid.clone());
-            first.and_then(|sid| rooms.remove(&sid));
-        }
         let past = Past { next: ordinal.saturating_add(1), ended };
-        let room = rooms.entry(key(sid)).or_insert(Remembered { past, unlisted: None });
-        // Of two that end out of order the later counts.
-        room.past.next = room.past.next.max(past.next);
-        room.past.ended = room.past.ended.max(past.ended);
+        let mut rooms = self.rooms.lock();
+        // (The file of one that is forgotten for it goes at the next start.)
+        rooms.remember(&key(sid), past);
     }
 
-    /// Writes what is remembered of a room. Blocking.
-    pub fn write(&self, sid: &str) {
-        let Some(past) = self.past(sid) else { return };
-        let (path, tmp) = (self.path(&key(sid)), self.dir.join(format!("{}.tmp", key(sid))));
+    /// Whether something is only in memory.
+    pub fn has_unwritten(&self) -> bool {
+        !self.rooms.lock().unwritten.is_empty()
+    }
+
+    /// Writes what is not written yet, until the disk fails. Blocking.
+    pub fn write(&self) {
+        let _writing = self.writing.lock();
+        loop {
+            let next = {
+                let rooms = self.rooms.lock();
+                let key = rooms.unwritten.first().cloned();
+                key.and_then(|key| Some((rooms.by_key.get(&key)?.past, key)))
+            };
+            let Some((past, key)) = next else { return };
+            match self.write_one(&key, past) {
+                Ok(()) => self.health.worked(Topic::Ordinals),
+                Err(e) => return self.health.failed(Topic::Ordinals, &e),
+            }
+            let mut rooms = self.rooms.lock();
+            if rooms.by_key.get(&key).is_none_or(|r| r.past == past) {
+                rooms.unwritten.remove(&key);
+            }
+        }
+    }
+
+    fn write_one(&self, key: &str, past: Past) -> io::Result<()> {
+        let tmp = self.dir.join(format!("{key}.tmp"));
         // Two numbers: nothing in it can fail to become JSON.
         let text = serde_json::to_vec(&past).unwrap_or_default();
-        let written = (self.disk.write_synced(&tmp, &text))
-            .and_then(|()| self.disk.rename(&tmp, &path))
-            .and_then(|()| self.disk.sync_dir(&self.dir));
-        match written {
-            Ok(()) => self.health.worked(TOPIC),
-            Err(e) => self.health.failed(TOPIC, &e),
-        }
+        self.disk.write_synced(&tmp, &text)?;
+        self.disk.rename(&tmp, &self.path(key))?;
+        self.disk.sync_dir(&self.dir)
     }
 
     /// The server's list of rooms, by sid: what it has not listed for a while is forgotten.
     pub fn listed(&self, there: &HashSet<&str>, work: &DiskWork) {
-        let mut gone = vec![];
-        self.rooms.lock().retain(|sid, room| {
-            if there.contains(sid.as_str()) {
+        let hashed: HashSet<String> =
+            there.iter().map(|sid| key(sid)).filter(|key| !there.contains(key.as_str())).collect();
+        self.forget(work, |key, room| {
+            if there.contains(key) || hashed.contains(key) {
                 room.unlisted = None;
-                return true;
+                return false;
             }
-            let keep = room.unlisted.get_or_insert_with(Instant::now).elapsed() < UNLISTED_FOR;
-            if !keep {
-                gone.push(sid.clone());
-            }
-            keep
+            room.unlisted.get_or_insert_with(Instant::now).elapsed() >= UNLISTED_FOR
         });
-        if !gone.is_empty() {
+    }
+
+    /// Where nobody lists rooms: forgets those without a call for long.
+    pub fn not_listed(&self, now: Moment, work: &DiskWork) {
+        self.forget(work, |_, room| now.since(room.past.ended) > UNSEEN_FOR_MS);
+    }
+
+    fn forget(&self, work: &DiskWork, mut gone: impl FnMut(&str, &mut Remembered) -> bool) {
+        let mut forgotten = BTreeSet::new();
+        let mut rooms = self.rooms.lock();
+        rooms.by_key.retain(|key, room| {
+            let gone = gone(key, room);
+            if gone {
+                forgotten.insert(key.clone());
+            }
+            !gone
+        });
+        rooms.unwritten.retain(|key| !forgotten.contains(key));
+        drop(rooms);
+        if !forgotten.is_empty() {
             let all = self.clone();
-            // What is not removed now is at the next start.
             work.start(move || {
-                gone.iter().for_each(|sid| drop(all.disk.remove(&all.path(sid))));
+                let _writing = all.writing.lock();
+                for key in
+                    forgotten.iter().filter(|key| !all.rooms.lock().by_key.contains_key(*key))
+                {
+                    let _ = all.disk.remove(&all.path(key));
+                }
             });
         }
     }
 
     fn path(&self, key: &str) -> PathBuf {
         self.dir.join(format!("{key}.json"))
+    }
+}
+
+impl Rooms {
+    /// Takes what is new of a room; the key of one that had to be forgotten for it.
+    fn remember(&mut self, key: &str, past: Past) -> Option<String> {
+        let mut forgotten = None;
+        if self.by_key.len() >= MOST_ROOMS && !self.by_key.contains_key(key) {
+            let oldest = self.by_key.iter().min_by_key(|(_, r)| r.past.ended);
+            forgotten = oldest.map(|(key, _)| key.clone());
+            if let Some(key) = &forgotten {
+                self.by_key.remove(key);
+                self.unwritten.remove(key);
+            }
+        }
+        let room = self.by_key.entry(key.to_owned());
+        let room = room.or_insert(Remembered { past, unlisted: None });
+        // Of two calls that are reported out of order the later counts.
+        room.past.next = room.past.next.max(past.next);
+        room.past.ended = room.past.ended.max(past.ended);
+        self.unwritten.insert(key.to_owned());
+        forgotten
     }
 }
 
@@ -177,27 +241,32 @@ mod tests {
         health::Health,
     };
 
-    fn at(disk: &MemoryDisk, now: i64) -> Ordinals {
+    fn at(disk: &MemoryDisk) -> Ordinals {
         let dir = Path::new("/data");
         let health = DiskHealth::new(dir, Health::default());
-        Ordinals::open(Arc::new(disk.clone()), health, dir, Moment::from_millis(now)).unwrap()
+        Ordinals::open(Arc::new(disk.clone()), health, dir).unwrap()
     }
 
     fn call(o: &Ordinals, sid: &str, ordinal: u32, ended: i64) {
         o.ended(sid, ordinal, Moment::from_millis(ended));
-        o.write(sid);
+        o.write();
+    }
+
+    fn work(disk: &MemoryDisk) -> DiskWork {
+        let dir = Path::new("/data");
+        DiskWork::new(Arc::new(disk.clone()), DiskHealth::new(dir, Health::default()), dir)
     }
 
     #[test]
     fn what_a_room_had_is_known_after_a_power_cut() {
         let disk = MemoryDisk::default();
-        let o = at(&disk, 0);
+        let o = at(&disk);
         assert_eq!(o.past("RM_1"), None);
         call(&o, "RM_1", 0, 5);
         call(&o, "RM_1", 1, 9);
         call(&o, "../../etc/x y", 4, 1);
         for seed in 0..40 {
-            let after = at(&disk.after_a_power_cut(seed), 0);
+            let after = at(&disk.after_a_power_cut(seed));
             let ended = Moment::from_millis(9);
             assert_eq!(after.past("RM_1"), Some(Past { next: 2, ended }));
             assert_eq!(after.past("../../etc/x y").map(|p| p.next), Some(5));
@@ -206,51 +275,69 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_leaves_the_old_or_the_new() {
+    fn what_the_disk_did_not_take_is_written_when_it_does() {
         for step in 0..4 {
             let disk = MemoryDisk::default();
-            let o = at(&disk, 0);
+            let o = at(&disk);
             call(&o, "RM_1", 0, 5);
             disk.fail(Fails::Step(step));
             call(&o, "RM_1", 1, 9);
             disk.fail(Fails::None);
             assert_eq!(o.past("RM_1").unwrap().next, 2, "in memory it counts");
             for seed in 0..20 {
-                let next = at(&disk.after_a_power_cut(seed), 0).past("RM_1").unwrap().next;
+                let next = at(&disk.after_a_power_cut(seed)).past("RM_1").unwrap().next;
                 assert!((1..=2).contains(&next), "step {step}");
             }
+            assert!(o.has_unwritten(), "step {step}");
+            o.write();
+            assert!(!o.has_unwritten());
+            let next = at(&disk.after_a_power_cut(1)).past("RM_1").unwrap().next;
+            assert_eq!(next, 2, "step {step}");
         }
     }
 
     #[test]
     fn an_earlier_call_that_is_reported_late_takes_nothing_back() {
         let disk = MemoryDisk::default();
-        let o = at(&disk, 0);
+        let o = at(&disk);
         call(&o, "RM_1", 3, 50);
         call(&o, "RM_1", 2, 40);
         assert_eq!(o.past("RM_1"), Some(Past { next: 4, ended: Moment::from_millis(50) }));
     }
 
-    #[test]
-    fn a_room_that_nobody_saw_for_a_week_is_forgotten_at_the_start() {
+    #[tokio::test]
+    async fn a_clock_alone_forgets_no_room_at_the_start() {
         let disk = MemoryDisk::default();
-        call(&at(&disk, 0), "RM_1", 0, 1_000);
-        assert!(at(&disk, UNSEEN_FOR_MS).past("RM_1").is_some());
-        assert!(at(&disk, UNSEEN_FOR_MS + 2_000).past("RM_1").is_none());
-        assert!(at(&disk, 0).past("RM_1").is_none(), "its file is gone too");
+        call(&at(&disk), "RM_1", 0, 1_000);
+        let o = at(&disk);
+        let later = Moment::from_millis(UNSEEN_FOR_MS);
+        o.not_listed(later, &work(&disk));
+        assert!(o.past("RM_1").is_some());
+        o.not_listed(later.plus(2_000), &work(&disk));
+        assert!(o.past("RM_1").is_none(), "nobody lists rooms, and none was seen for a week");
     }
 
-    #[test]
-    fn a_room_is_remembered_for_a_while_after_it_was_listed_last() {
-        let o = at(&MemoryDisk::default(), 0);
-        call(&o, "RM_1", 0, 5);
-        let work = DiskWork::new(DiskHealth::new(Path::new("/data"), Health::default()));
-        o.listed(&HashSet::from(["RM_1"]), &work);
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_room_is_remembered_for_a_while_after_it_was_listed_last() {
+        let disk = MemoryDisk::default();
+        let (o, work) = (at(&disk), work(&disk));
+        for sid in ["RM_1", "an odd sid"] {
+            call(&o, sid, 0, 5);
+        }
+        let age = |o: &Ordinals| {
+            let long_ago = Instant::now().checked_sub(UNLISTED_FOR);
+            o.rooms.lock().by_key.values_mut().for_each(|r| r.unlisted = long_ago);
+        };
         o.listed(&HashSet::new(), &work);
         assert!(o.past("RM_1").is_some());
-        let long_ago = Instant::now().checked_sub(UNLISTED_FOR);
-        o.rooms.lock().values_mut().for_each(|r| r.unlisted = long_ago);
-        o.listed(&HashSet::from(["RM_1"]), &work);
-        assert!(o.past("RM_1").is_some(), "it is there again");
+        age(&o);
+        o.listed(&HashSet::from(["RM_1", "an odd sid"]), &work);
+        assert!(o.past("RM_1").is_some() && o.past("an odd sid").is_some(), "there again");
+        age(&o);
+        o.listed(&HashSet::new(), &work);
+        assert!(o.past("RM_1").is_none() && o.past("an odd sid").is_none());
+        while at(&disk).past("RM_1").is_some() {
+            tokio::task::yield_now().await;
+        }
     }
 }

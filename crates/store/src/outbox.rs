@@ -27,7 +27,10 @@ use call::Moment;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::disk::{Disk, DiskHealth, Names};
+use crate::{
+    disk::{Disk, DiskHealth, Names},
+    health::Topic,
+};
 
 #[derive(Debug, Error)]
 #[error("{action} {path}: {source}")]
@@ -151,9 +154,9 @@ impl Outbox {
             .and_then(|()| self.disk.rename(&tmp, &path).context("cannot rename to", &path))
             .and_then(|()| self.disk.sync_dir(&pending).context("cannot sync", &pending));
         match &sealed {
-            Ok(()) => self.health.worked("outbox"),
+            Ok(()) => self.health.worked(Topic::Outbox),
             Err(e) => {
-                self.health.failed("outbox", &e.source);
+                self.health.failed(Topic::Outbox, &e.source);
                 // Half a file helps nobody; on a full disk it takes the room of a whole one.
                 let _ = self.disk.remove(&tmp);
             }
@@ -204,8 +207,8 @@ impl Outbox {
         // Numbers and a text: nothing in it can fail to become JSON.
         let text = serde_json::to_vec(attempts).unwrap_or_default();
         match self.disk.write(&self.note(Folder::Pending, id), &text) {
-            Ok(()) => self.health.worked("attempts"),
-            Err(e) => self.health.failed("attempts", &e),
+            Ok(()) => self.health.worked(Topic::Attempts),
+            Err(e) => self.health.failed(Topic::Attempts, &e),
         }
     }
 

@@ -127,7 +127,7 @@ fn a_room_can_hold_calls_one_after_another() {
     t.publishes(1_500, "agent", r#"{"type":"stage","stage":"greeting"}"#);
     let first = t.ends(5_000);
     assert_eq!(first.metrics.total_agent_utterances, 1);
-    t.call = t.call.next(at(15_000)).0;
+    t.call = t.call.next(at(15_000), 0).0;
     assert_eq!(t.phase(15_000), Phase::Waiting);
     t.joins(20_000, "caller", Kind::Standard, &[]);
     t.leaves(26_000, "caller", LeaveReason::ClientInitiated);
@@ -144,7 +144,7 @@ fn the_words_of_an_earlier_call_are_not_counted_again() {
     let mut t = Told::web_call();
     t.item(2_000, item("i1", By::Agent, "hello first", Some((1_000, 2_000))));
     t.ends(5_000);
-    t.call = t.call.next(at(15_000)).0;
+    t.call = t.call.next(at(15_000), 0).0;
     t.joins(20_000, "caller", Kind::Standard, &[]);
     t.leaves(30_000, "caller", LeaveReason::ClientInitiated);
     let items = vec![
@@ -261,8 +261,8 @@ fn a_room_that_is_not_to_be_recorded_stays_so_for_the_next_call() {
     let mut t = Told::web_call();
     let metadata = r#"{"opt_out_sensitive_data":true}"#.to_owned();
     t.fact(1, Fact::RoomMetadata { metadata: metadata.clone() });
-    assert!(t.call.next(at(9_000)).0.opted_out());
+    assert!(t.call.next(at(9_000), 0).0.opted_out());
     let mut t = Told::web_call();
     t.fact(1, Fact::Metadata { identity: "caller".into(), metadata });
-    assert!(!t.call.next(at(9_000)).0.opted_out(), "that caller's own wish");
+    assert!(!t.call.next(at(9_000), 0).0.opted_out(), "that caller's own wish");
 }

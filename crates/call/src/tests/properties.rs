@@ -372,7 +372,7 @@ proptest! {
     #[test]
     fn the_next_call_is_told_the_same_from_what_it_was_left(events in story(), more in story()) {
         let earlier = tell(&events);
-        let (mut next, event) = earlier.next(at(200_000));
+        let (mut next, event) = earlier.next(at(200_000), 0);
         let line = serde_json::to_string(&event).unwrap();
         let back: Event = serde_json::from_str(&line).unwrap();
         let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
@@ -476,7 +476,7 @@ proptest! {
 
     #[test]
     fn the_next_call_starts_empty(events in story()) {
-        let (call, _) = tell(&events).next(at(500_000));
+        let (call, _) = tell(&events).next(at(500_000), 0);
         prop_assert!(call.record().is_none());
     }
 }

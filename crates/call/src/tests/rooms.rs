@@ -102,7 +102,7 @@ impl Standing {
     /// The next call, as a worker that was restarted meanwhile has it from the journal: so many
     /// bytes of it.
     fn next(&mut self) -> usize {
-        let (_, event) = self.t.call.next(at(self.ms(90_000)));
+        let (_, event) = self.t.call.next(at(self.ms(90_000)), 0);
         let line = serde_json::to_string(&event).unwrap();
         let mut next = Call::new(self.t.call.room().clone(), self.t.call.settings().clone());
         let _ = next.apply(&serde_json::from_str(&line).unwrap());
@@ -193,7 +193,7 @@ fn agents_of_earlier_calls_leave_room_for_the_feed_of_the_next() {
         t.leaves(ms + 9_000, &agent, left);
         t.leaves(ms + 9_000, &caller, left);
         assert_eq!(t.record().metrics.longest_agent_utterance, 3, "call {n}");
-        t.call = t.call.next(at(ms + 20_000)).0;
+        t.call = t.call.next(at(ms + 20_000), 0).0;
     }
 }
 

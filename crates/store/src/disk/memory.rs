@@ -11,13 +11,30 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{Disk, DiskFile, Names};
 
 #[derive(Clone, Default)]
-pub struct MemoryDisk(Arc<Mutex<State>>);
+pub struct MemoryDisk(Arc<Mutex<State>>, Arc<Gate>);
+
+/// Closed while the disk hangs.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+/// The disk hangs as long as this lives.
+pub struct Hung(Arc<Gate>);
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        *self.0.closed.lock() = false;
+        self.0.opened.notify_all();
+    }
+}
 
 #[derive(Clone, Default)]
 struct State {
@@ -73,6 +90,13 @@ impl MemoryDisk {
         s.fails = fails;
     }
 
+    /// Whole files that are written wait until the answer is dropped.
+    #[must_use]
+    pub fn hang(&self) -> Hung {
+        *self.1.closed.lock() = true;
+        Hung(self.1.clone())
+    }
+
     pub fn fail_reads(&self, times: u64) {
         self.state().reads_fail = times;
     }
@@ -110,7 +134,7 @@ impl MemoryDisk {
         s.names = names;
         s.unsure.clear();
         (s.steps, s.fails, s.reads_fail) = (0, Fails::None, 0);
-        Self(Arc::new(Mutex::new(s)))
+        Self(Arc::new(Mutex::new(s)), Arc::default())
     }
 }
 
@@ -191,6 +215,11 @@ impl Disk for MemoryDisk {
     }
 
     fn write_synced(&self, path: &Path, body: &[u8]) -> io::Result<()> {
+        let mut closed = self.1.closed.lock();
+        while *closed {
+            self.1.opened.wait(&mut closed);
+        }
+        drop(closed);
         self.write(path, body)?;
         let mut s = self.state();
         s.step()?;

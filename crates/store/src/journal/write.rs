@@ -20,10 +20,14 @@ use std::{
 };
 
 use call::{Call, Event};
+use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Header, is_important, line};
-use crate::disk::{Disk, DiskFile, DiskHealth};
+use crate::{
+    disk::{Disk, DiskFile, DiskHealth},
+    health::Topic,
+};
 
 /// What is not synced at once is synced within this time.
 pub(super) const SYNC_WITHIN: Duration = Duration::from_millis(500);
@@ -35,6 +39,9 @@ const MAX_WAITING: usize = 16 * 1024 * 1024;
 const MAX_JOURNAL: u64 = 64 * 1024 * 1024;
 /// Bytes on their way to the thread, of all calls: a disk that hangs holds it up.
 const MAX_ON_THE_WAY: usize = 64 * 1024 * 1024;
+
+/// A disk that takes longer for one write hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(5);
 
 enum Order {
     Begin {
@@ -88,6 +95,36 @@ pub struct Journals {
     next: Arc<AtomicU64>,
     /// Bytes on their way.
     on_the_way: Arc<AtomicUsize>,
+    at_disk: AtDisk,
+}
+
+/// Since when the thread waits for the disk, seen from outside: it cannot say so itself.
+#[derive(Clone)]
+struct AtDisk {
+    since: Arc<Mutex<Option<Instant>>>,
+    health: DiskHealth,
+}
+
+impl AtDisk {
+    fn new(health: DiskHealth) -> Self {
+        Self { since: Arc::default(), health }
+    }
+
+    fn begins(&self) {
+        *self.since.lock() = Some(Instant::now());
+    }
+
+    fn is_back(&self) {
+        *self.since.lock() = None;
+        self.health.answers(Topic::Journal);
+    }
+
+    /// Looked at by whoever has something to write.
+    fn look(&self) {
+        if self.since.lock().is_some_and(|since| since.elapsed() >= HANGS_AFTER) {
+            self.health.hangs(Topic::Journal);
+        }
+    }
 }
 
 impl Journals {
@@ -121,10 +158,18 @@ impl Journals {
         let (orders, inbox) = mpsc::channel();
         let on_the_way = Arc::<AtomicUsize>::default();
         let taken = on_the_way.clone();
-        let writer =
-            Writer { disk, health, dir: dir.clone(), files: HashMap::new(), taken, within };
+        let at_disk = AtDisk::new(health.clone());
+        let writer = Writer {
+            disk,
+            health,
+            dir: dir.clone(),
+            files: HashMap::new(),
+            taken,
+            within,
+            at_disk: at_disk.clone(),
+        };
         thread::Builder::new().name("journal".into()).spawn(move || writer.run(&inbox))?;
-        Ok(Self { dir, keep, orders, next: Arc::default(), on_the_way })
+        Ok(Self { dir, keep, orders, next: Arc::default(), on_the_way, at_disk })
     }
 
     /// A new journal for a call.
@@ -162,6 +207,7 @@ impl Journals {
             kept: self.keep.as_ref().map(|dir| dir.join(&name)),
             orders: self.orders.clone(),
             on_the_way: self.on_the_way.clone(),
+            at_disk: self.at_disk.clone(),
             given_up: Arc::default(),
         }
     }
@@ -193,6 +239,7 @@ pub struct CallJournal {
     kept: Option<PathBuf>,
     orders: mpsc::Sender<Order>,
     on_the_way: Arc<AtomicUsize>,
+    at_disk: AtDisk,
     /// Nothing more is written to it; the thread sets it too.
     given_up: Arc<AtomicBool>,
 }
@@ -202,6 +249,7 @@ impl CallJournal {
         if self.given_up.load(Ordering::Relaxed) {
             return;
         }
+        self.at_disk.look();
         let line = line(event);
         let before = self.on_the_way.fetch_add(line.len(), Ordering::Relaxed);
         if before > MAX_ON_THE_WAY {
@@ -261,6 +309,7 @@ struct Writer {
     taken: Arc<AtomicUsize>,
     /// What is not synced at once is, within this time.
     within: Duration,
+    at_disk: AtDisk,
 }
 
 impl Writer {
@@ -271,6 +320,8 @@ impl Writer {
             let mut marked: Vec<oneshot::Sender<()>> = vec![];
             match inbox.recv_timeout(self.wait(retry_at)) {
                 Ok(first) => {
+                    // The end of a journal is work on the disk, too.
+                    self.at_disk.begins();
                     self.take(first, &mut flushed, &mut marked);
                     // What came in meanwhile is written and synced together with it.
                     while let Ok(next) = inbox.try_recv() {
@@ -285,8 +336,10 @@ impl Writer {
             }
             let now = Instant::now();
             if retry_at.is_none_or(|t| t <= now) || !flushed.is_empty() {
+                self.at_disk.begins();
                 retry_at = (!self.write_all(!flushed.is_empty())).then(|| now + RETRY);
             }
+            self.at_disk.is_back();
             for done in flushed {
                 // Who asked may have stopped waiting.
                 let _ = done.send(());
@@ -356,7 +409,7 @@ impl Writer {
                     && e.kind() != io::ErrorKind::NotFound
                 {
                     // Sealed records win over journals at the next start.
-                    self.health.failed("journal", &e);
+                    self.health.failed(Topic::Journal, &e);
                 }
             }
             Order::Flush(done) => flushed.push(done),
@@ -381,12 +434,12 @@ impl Writer {
     /// A journal that stands where a new one is to begin is of the same call, and could not be read at
     /// the start: a person may still want it.
     fn move_aside(&self, path: &Path) -> io::Result<()> {
-        if !self.disk.exists(path) {
-            return Ok(());
-        }
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".{}.broken", uuid::Uuid::new_v4().simple()));
-        self.disk.rename(path, Path::new(&aside))?;
+        match self.disk.rename(path, Path::new(&aside)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            moved => moved?,
+        }
         tracing::error!(
             path = %path.display(), aside = %Path::new(&aside).display(),
             "an earlier journal of this call could not be read, set aside as .broken"
@@ -409,16 +462,16 @@ impl Writer {
                 Ok(()) => worked = true,
                 Err(e) => {
                     failed = true;
-                    self.health.failed("journal", &e);
+                    self.health.failed(Topic::Journal, &e);
                 }
             }
         }
         self.files = files;
         if worked && !failed {
-            self.health.worked("journal");
+            self.health.worked(Topic::Journal);
         } else if !failed && self.files.values().all(|f| f.is_given_up() || f.waiting.is_empty()) {
             // The calls whose lines waited have ended.
-            self.health.not_needed("journal");
+            self.health.not_needed(Topic::Journal);
         }
         !failed
     }
@@ -481,6 +534,7 @@ mod tests {
             files: HashMap::new(),
             taken: Arc::default(),
             within: SYNC_WITHIN,
+            at_disk: AtDisk::new(DiskHealth::new(Path::new("/data"), Health::default())),
         }
     }
 
@@ -557,10 +611,10 @@ mod tests {
         disk.fail(Fails::All);
         append(&mut w, 1, 10);
         assert!(!w.write_all(true));
-        assert!(w.health.is_warned_of("journal"));
+        assert!(w.health.is_warned_of(Topic::Journal));
         take(&mut w, Order::End { id: 1, keep: None });
         assert!(w.write_all(true));
-        assert!(!w.health.is_warned_of("journal"), "its call is over");
+        assert!(!w.health.is_warned_of(Topic::Journal), "its call is over");
     }
 
     #[test]
