@@ -254,5 +254,28 @@ mod tests {
         o.rooms.lock().values_mut().for_each(|r| r.unlisted = long_ago);
         o.listed(&HashSet::from(["RM_1"]), &work);
         assert!(o.past("RM_1").is_some(), "it is there again");
+        o.listed(&HashSet::new(), &work);
+        assert!(o.past("RM_1").is_some(), "and for a while after that");
+    }
+
+    #[tokio::test]
+    async fn a_room_that_was_not_listed_for_a_while_is_forgotten_with_its_file() {
+        let disk = MemoryDisk::default();
+        let o = at(&disk, 0);
+        call(&o, "RM_1", 0, 5);
+        call(&o, "RM_2", 0, 5);
+        let work = DiskWork::new(DiskHealth::new(Path::new("/data"), Health::default()));
+        o.listed(&HashSet::from(["RM_2"]), &work);
+        let long_ago = Instant::now().checked_sub(UNLISTED_FOR).unwrap();
+        o.rooms.lock().get_mut("RM_1").unwrap().unlisted.replace(long_ago).unwrap();
+        o.listed(&HashSet::from(["RM_2"]), &work);
+        assert_eq!(o.past("RM_1"), None);
+        assert!(o.past("RM_2").is_some());
+        let until = Instant::now() + Duration::from_secs(10);
+        while disk.exists(&o.path("RM_1")) {
+            assert!(Instant::now() < until, "its file stays");
+            tokio::task::yield_now().await;
+        }
+        assert!(disk.exists(&o.path("RM_2")));
     }
 }

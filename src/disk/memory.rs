@@ -77,6 +77,11 @@ impl MemoryDisk {
         self.state().reads_fail = times;
     }
 
+    /// Nothing is done for as long as this is held; who comes meanwhile waits.
+    pub(crate) fn hang(&self) -> impl Drop + '_ {
+        self.state()
+    }
+
     /// Steps since it was last told what to fail.
     pub(crate) fn steps(&self) -> u64 {
         self.state().steps
