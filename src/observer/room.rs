@@ -487,3 +487,54 @@ fn behind(server: (Moment, Moment), ours: (Moment, Moment)) -> i64 {
 fn without(text: &str, token: &str) -> String {
     text.replace(token, "…")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::health::Health;
+
+    /// One whose room is not there, with what feeds it.
+    fn connection() -> (mpsc::UnboundedSender<RoomEvent>, Connection) {
+        let (sdk, events) = mpsc::unbounded_channel();
+        let connection = Connection {
+            room: None,
+            events,
+            streams: SelectAll::new(),
+            ready: VecDeque::new(),
+            held: None,
+            opened: Instant::now(),
+            sid: "RM_1".into(),
+            speaking: HashMap::new(),
+            senders: HashMap::new(),
+            unsent: HashMap::new(),
+            clock: Clock::start(&WallClock::new(Health::default())),
+        };
+        (sdk, connection)
+    }
+
+    /// The SDK's task may break while it reconnects.
+    #[tokio::test]
+    async fn what_was_held_is_told_when_the_events_end_in_the_middle_of_a_reconnect() {
+        let (sdk, mut c) = connection();
+        sdk.send(RoomEvent::Reconnecting).unwrap();
+        let (old_metadata, metadata) = (String::new(), "new".to_owned());
+        sdk.send(RoomEvent::RoomMetadataChanged { old_metadata, metadata }).unwrap();
+        drop(sdk);
+        let mut told = vec![];
+        for _ in 0..3 {
+            let next = timeout(Duration::from_millis(100), c.next()).await;
+            told.push(next.expect("nothing is told any more").1);
+        }
+        assert!(
+            matches!(
+                &told[..],
+                [
+                    Notice::Reconnecting,
+                    Notice::Fact(Fact::RoomMetadata { metadata }),
+                    Notice::Disconnected(LeaveReason::UnknownReason),
+                ] if metadata == "new"
+            ),
+            "{told:?}"
+        );
+    }
+}

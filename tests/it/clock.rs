@@ -27,7 +27,8 @@ fn time(record: &Value, which: &str) -> Result<f64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
     // Without UDP a join takes 2 s longer.
-    let config = Config { udp: false, ..lab::server::quick() };
+    let batch_interval = Duration::from_millis(200);
+    let config = Config { udp: false, batch_interval, ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let caller = s.web("alice").await?;
     s.worker.logs("call started").await?;
@@ -35,9 +36,14 @@ async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
     let alice = there.iter().find(|p| p.identity == "alice").context("alice is not listed")?;
     let joined_at = alice.joined_at_ms as f64 / 1e3;
     caller.leaves(LEFT).await?;
+    let left_at = now();
     let r = s.record().await?;
     let off = time(&r, "start_time")? - joined_at;
     assert!(off.abs() < 0.3, "the record begins {off} s after its caller joined");
+    // The server tells the first, our own clock the second.
+    let off = time(&r, "end_time")? - left_at;
+    assert!(off.abs() < 1.0, "the record ends {off} s after its caller left");
+    assert!(!s.worker.log().iter().any(|l| l["message"] == DIFFERS));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use livekit::DisconnectReason;
+use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_devserver::{Config, WebhookConfig};
 use livekit_protocol::{CreateAgentDispatchRequest, RoomAgentDispatch, RoomConfiguration};
 use reqwest::StatusCode;
@@ -15,6 +16,12 @@ use super::*;
 const BY: &str = "CALL_HISTORY_DISCOVERY";
 const FULL: &str = "no place for more calls, some are not observed; raise \
                     CALL_HISTORY_MAX_CALLS or the memory, or start another worker";
+
+const OBSERVED: &str = "job for a room that is observed already";
+const OPTED_OUT: &str = "call ended; opted out of recording, nothing is stored or sent";
+/// What dispatches say.
+const OPT_OUT: &str = r#"{"opt_out_sensitive_data": true}"#;
+const CLINIC: &str = r#"{"business_config": {"business_type": "clinic"}}"#;
 
 impl Scene {
     /// A web caller whose token dispatches nobody.
@@ -26,6 +33,54 @@ impl Scene {
             ..Default::default()
         };
         Person::join(&self.venue, &ticket).await
+    }
+
+    /// A web caller whose token dispatches the worker once with each of these metadata.
+    async fn dispatching(&self, room: &str, metadata: &[&str]) -> Result<livekit::Room> {
+        let agents = metadata.iter().map(|metadata| RoomAgentDispatch {
+            agent_name: self.name.clone(),
+            metadata: (*metadata).to_owned(),
+            ..Default::default()
+        });
+        let config = RoomConfiguration { agents: agents.collect(), ..Default::default() };
+        let token = AccessToken::with_api_key(&self.venue.api_key, &self.venue.api_secret)
+            .with_identity("alice")
+            .with_room_config(config)
+            .with_grants(VideoGrants {
+                room_join: true,
+                room: room.to_owned(),
+                ..Default::default()
+            })
+            .to_jwt()?;
+        let options = livekit::RoomOptions::default();
+        Ok(livekit::Room::connect(&self.venue.url, &token, options).await?.0)
+    }
+
+    /// Whoever begins a journal from now on is told that it cannot: a file stands in the folder's place.
+    fn without_journals(&self) -> Result<()> {
+        std::fs::remove_dir(self.worker.data.join("live"))?;
+        Ok(std::fs::write(self.worker.data.join("live"), "")?)
+    }
+
+    /// So many calls are on, and not one is on the disk.
+    async fn no_journal_is_begun(&mut self, calls: usize) -> Result<()> {
+        // Logged when what was journaled until then is written, or could not be.
+        self.worker.logs_nth("call started", calls, POSTED).await?;
+        let log = self.worker.log();
+        let errors: Vec<&Value> = log.iter().filter(|l| l["level"] == "ERROR").collect();
+        assert!(errors.is_empty(), "a journal was begun: {errors:#?}");
+        Ok(())
+    }
+
+    /// So many calls end, and nothing is told of them.
+    async fn no_call_is_told(&mut self, calls: usize) -> Result<()> {
+        self.worker.logs_nth(OPTED_OUT, calls, POSTED).await?;
+        self.worker.stops().await?;
+        assert_eq!(self.endpoint.posts().len(), 0);
+        for folder in ["pending", "sent", "dead"] {
+            assert_eq!(std::fs::read_dir(self.worker.data.join(folder))?.count(), 0);
+        }
+        Ok(())
     }
 
     /// The worker is dispatched to the room by the API.
@@ -85,7 +140,7 @@ async fn a_dispatch_is_not_forestalled_and_not_repeated() -> Result<()> {
     assert_eq!(s.came_by(&room).await?, "dispatch");
     // A second dispatch for a room that is observed needs nobody.
     s.dispatch("").await?;
-    s.worker.logs("job for a room that is observed already").await?;
+    s.worker.logs(OBSERVED).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     assert_eq!(s.worker.count("joined", &room), 1);
@@ -173,25 +228,9 @@ async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
 async fn what_a_dispatch_said_is_known_though_nobody_took_it() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     s.worker.stops().await?;
-    let agents = vec![RoomAgentDispatch {
-        agent_name: s.name.clone(),
-        metadata: r#"{"business_config": {"business_type": "clinic"}}"#.into(),
-        ..Default::default()
-    }];
-    let token =
-        livekit_api::access_token::AccessToken::with_api_key(&s.venue.api_key, &s.venue.api_secret)
-            .with_identity("alice")
-            .with_room_config(RoomConfiguration { agents, ..Default::default() })
-            .with_grants(livekit_api::access_token::VideoGrants {
-                room_join: true,
-                room: s.room.clone(),
-                ..Default::default()
-            })
-            .to_jwt()?;
-    let (caller, _events) =
-        livekit::Room::connect(&s.venue.url, &token, livekit::RoomOptions::default()).await?;
-    s.start_again().await?;
     let room = s.room.clone();
+    let caller = s.dispatching(&room, &[CLINIC]).await?;
+    s.start_again().await?;
     assert_eq!(s.came_by(&room).await?, "reconciler");
     caller.close().await?;
     assert_eq!(s.record().await?["agent_config"]["business_type"], "clinic");
@@ -280,11 +319,11 @@ async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result
     s.worker.stops().await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    s.dispatch(r#"{"opt_out_sensitive_data": true}"#).await?;
+    s.dispatch(OPT_OUT).await?;
     s.start_again().await?;
     assert_eq!(s.came_by(&room).await?, "reconciler");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
+    s.worker.logs(OPTED_OUT).await?;
     assert!(s.endpoint.about(&room).is_empty());
     Ok(())
 }
@@ -295,12 +334,58 @@ async fn who_opts_out_in_a_dispatch_that_comes_after_us_is_not_recorded_either()
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
     s.worker.logs("call started").await?;
-    s.dispatch(r#"{"opt_out_sensitive_data": true}"#).await?;
-    s.worker.logs("job for a room that is observed already").await?;
+    s.dispatch(OPT_OUT).await?;
+    s.worker.logs(OBSERVED).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
+    s.worker.logs(OPTED_OUT).await?;
     assert!(s.endpoint.about(&room).is_empty());
     Ok(())
+}
+
+/// The server offers them all before it assigns the first: its place is kept, and nobody is in the room.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_dispatches_that_come_together_the_one_that_opts_out_is_heard() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.without_journals()?;
+    const JOBS: usize = 4;
+    let mut callers = vec![];
+    for opts_out in 0..JOBS {
+        let mut said = [CLINIC; JOBS];
+        said[opts_out] = OPT_OUT;
+        let room = unique(&s.name);
+        callers.push(s.dispatching(&room, &said).await?);
+        s.came_by(&room).await?;
+        assert_eq!(s.worker.count(OBSERVED, &room), JOBS - 1, "all were heard before the join");
+    }
+    s.no_journal_is_begun(JOBS).await?;
+    for caller in callers {
+        caller.close().await?;
+    }
+    s.no_call_is_told(JOBS).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opts_out_in_a_dispatch_that_comes_while_we_join_is_not_recorded() -> Result<()> {
+    // Without UDP a join takes 2 s longer.
+    let config = Config { udp: false, ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[(BY, "dispatch")]).await?;
+    s.without_journals()?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    s.dispatch("").await?;
+    wait::eventually("our job is assigned", POSTED, async || {
+        let all = s.venue.dispatches().list_dispatch(&room).await?;
+        let jobs = all.iter().filter_map(|d| d.state.as_ref()).map(|s| s.jobs.len());
+        Ok((jobs.sum::<usize>() == 1).then_some(()))
+    })
+    .await?;
+    s.dispatch(OPT_OUT).await?;
+    s.dispatch(CLINIC).await?;
+    s.worker.logs_nth(OBSERVED, 2, POSTED).await?;
+    assert_eq!(s.worker.count("joined", &room), 0, "it is still joining");
+    s.no_journal_is_begun(1).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.no_call_is_told(1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,7 +440,7 @@ async fn every_callers_join_is_offered_where_that_is_wanted() -> Result<()> {
     assert_eq!(s.came_by(&room).await?, "participant_job");
     // Everybody who joins is offered; one observer is enough.
     let second = s.undispatched(&room, "bob").await?;
-    s.worker.logs("job for a room that is observed already").await?;
+    s.worker.logs(OBSERVED).await?;
     second.leaves(DisconnectReason::ClientInitiated).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
@@ -436,7 +521,6 @@ async fn webhooks_alone_bring_the_worker_to_every_call() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it() -> Result<()> {
     use base64::{Engine, engine::general_purpose::STANDARD};
-    use livekit_api::access_token::AccessToken;
     use sha2::{Digest, Sha256};
 
     let mut s =

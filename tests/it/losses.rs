@@ -155,8 +155,8 @@ async fn says_that_they_are_in_memory(s: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_full_disk_did_not_take_is_sent_when_all_is_well_again() -> Result<()> {
+/// More records wait than the sender holds, the endpoint is down, the disk is full, and calls end.
+async fn what_the_disk_did_not_take_is_sent(while_it_is_full: bool) -> Result<()> {
     let faults = Faults::new()?;
     let mut env = faults.env();
     env.extend([("CALL_HISTORY_END_GRACE", "2.5"), ("CALL_HISTORY_MAX_CALLS", "2000")]);
@@ -171,7 +171,9 @@ async fn what_a_full_disk_did_not_take_is_sent_when_all_is_well_again() -> Resul
     no_journal_is_left(&s).await?;
     let ids = end_on_a_full_disk(&mut s, &faults).await?;
     says_that_they_are_in_memory(&mut s).await?;
-    faults.full(false)?;
+    if !while_it_is_full {
+        faults.full(false)?;
+    }
     s.endpoint.is_well();
     eventually("all of them are delivered", Duration::from_secs(60), async || {
         let posts = s.endpoint.posts();
@@ -180,7 +182,18 @@ async fn what_a_full_disk_did_not_take_is_sent_when_all_is_well_again() -> Resul
         Ok(ids.iter().all(|id| taken.contains(id.as_str())).then_some(()))
     })
     .await?;
+    faults.full(false)?;
     no_journal_is_left(&s).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_did_not_take_is_sent_when_all_is_well_again() -> Result<()> {
+    what_the_disk_did_not_take_is_sent(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_did_not_take_is_sent_from_memory_while_it_is_full() -> Result<()> {
+    what_the_disk_did_not_take_is_sent(true).await
 }
 
 async fn no_journal_is_left(s: &Scene) -> Result<()> {

@@ -157,9 +157,24 @@ async fn another_worker_of_ours_under_the_same_name_is_no_stranger() -> Result<(
         caller.leaves(DisconnectReason::ClientInitiated).await?;
         s.posts(1).await?;
     }
+    // A call that is left to the other, who asks for its dispatches and sees that one of ours took it.
+    s.room = unique(&s.name);
+    let room = s.room.clone();
+    let caller = s.web_in(&room, "alice").await?;
+    eventually("the call is observed", POSTED, async || {
+        if s.worker.count("call started", &room) > 0 {
+            std::mem::swap(&mut s.worker, &mut second);
+        }
+        Ok((second.count("call started", &room) > 0).then_some(()))
+    })
+    .await?;
+    second.stops_now().await?;
+    assert_eq!(s.worker.count("joined", &room), 1, "it is taken over");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.posts(1).await?;
     tokio::time::sleep(Duration::from_secs(3)).await; // some looks more
     for worker in [&s.worker, &second] {
         assert!(!worker.log().iter().any(|l| l["message"] == WARNING));
     }
-    second.stops().await
+    Ok(())
 }

@@ -153,3 +153,22 @@ async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
     assert_eq!(r["metrics"]["total_agent_utterances"], 2, "{r:#}");
     Ok(())
 }
+
+/// Without the sid a call has no id, and another room of its name cannot be told from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_is_not_told_the_rooms_sid_is_made_again() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    // The caller is the first that joins.
+    s.venue.breakable()?.hide_sids(2)?;
+    let caller = s.web_in(&s.room, "alice").await?;
+    let line = s.worker.logs("could not join the room").await?;
+    assert_eq!(line["error"], "the server does not tell its sid");
+    s.worker.logs("joined").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert_eq!(r["metrics"]["total_agent_utterances"], 1);
+    Ok(())
+}

@@ -248,7 +248,10 @@ impl Call {
                 return self.opt_out(self.room_metadata.opt_out) || changed;
             }
             Fact::JobMetadata { metadata } => {
-                let changed = replace(&mut self.job_metadata, FromMetadata::read(metadata));
+                let mut new = FromMetadata::read(metadata);
+                // Of several dispatches one that opts out is enough, for all calls of the room.
+                new.opt_out |= self.job_metadata.opt_out;
+                let changed = replace(&mut self.job_metadata, new);
                 return self.opt_out(self.job_metadata.opt_out) || changed;
             }
             Fact::Joined(j) => {

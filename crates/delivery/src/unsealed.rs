@@ -266,3 +266,157 @@ impl Unsealed {
         self.health.warn(Topic::Memory, what);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, thread, time::Duration};
+
+    use call::{Call, RoomFacts, Settings};
+    use store::{
+        BacklogLimit,
+        disk::{
+            Disk, DiskHealth,
+            memory::{Fails, MemoryDisk},
+        },
+        journal::Journals,
+        outbox::Folder,
+    };
+
+    use super::*;
+
+    const DIR: &str = "/data";
+    const WITHIN: Duration = Duration::from_secs(10);
+    /// So many of the large records have a place, and no more.
+    const PLACES: usize = 8;
+
+    struct Lab {
+        disk: MemoryDisk,
+        health: Health,
+        outbox: Outbox,
+        level: BacklogGauge,
+        journals: Journals,
+        unsealed: Unsealed,
+    }
+
+    fn lab() -> Lab {
+        let (disk, health, dir) = (MemoryDisk::default(), Health::default(), Path::new(DIR));
+        let all: Arc<dyn Disk> = Arc::new(disk.clone());
+        let of_disk = || DiskHealth::new(dir, health.clone());
+        let outbox = Outbox::open(all.clone(), of_disk(), dir).unwrap();
+        let ordinals = Ordinals::open(all.clone(), of_disk(), dir).unwrap();
+        let journals = Journals::start(all, of_disk(), dir, false).unwrap();
+        let level =
+            BacklogGauge::new(BacklogLimit { records: 1_000, bytes: 1 << 30 }, health.clone());
+        let unsealed = Unsealed::new(outbox.clone(), ordinals, level.clone(), health.clone());
+        Lab { disk, health, outbox, level, journals, unsealed }
+    }
+
+    /// Of the call in the room of this name.
+    fn call(room: &str) -> Call {
+        let facts = RoomFacts { sid: room.into(), name: room.into() };
+        Call::new(facts, Settings::default())
+    }
+
+    fn tried(count: u32) -> Attempts {
+        Attempts { count, first_at: 5, last_at: 9, last_error: "no".into(), unclear: false }
+    }
+
+    impl Lab {
+        fn journal(&self, room: &str) -> CallJournal {
+            let journal = self.journals.begin(&call(room));
+            self.journals.flush(WITHIN);
+            journal
+        }
+
+        fn is_journaled(&self, room: &str) -> bool {
+            self.journals.flush(WITHIN);
+            let name = format!("{}.jsonl", call(room).id());
+            self.disk.exists(&Path::new(DIR).join("live").join(name))
+        }
+
+        /// Takes a record in that the disk does not take; whether there is a place for it.
+        fn ends(&self, id: &str, body: &Arc<[u8]>, journal: CallJournal) -> bool {
+            self.unsealed.add(id, body.clone(), Some(journal));
+            assert!(self.unsealed.seal(id).is_err(), "the disk fails");
+            self.unsealed.keep(id)
+        }
+    }
+
+    #[test]
+    fn what_finds_no_place_is_counted_and_its_journal_stays() {
+        let l = lab();
+        let ids: Vec<String> = (0..=PLACES).map(|n| format!("id{n}")).collect();
+        let mut journals: Vec<CallJournal> = ids.iter().map(|id| l.journal(id)).collect();
+        l.disk.fail(Fails::All);
+        let large: Arc<[u8]> = vec![b'x'; MAX_BYTES / PLACES].into();
+        for id in &ids[..PLACES] {
+            assert!(l.ends(id, &large, journals.remove(0)), "{id} has a place");
+        }
+        let lost = ids[PLACES].as_str();
+        assert!(!l.ends(lost, &large, journals.remove(0)), "there is none left");
+        assert_eq!(l.unsealed.held(), (PLACES, MAX_BYTES));
+        assert_eq!(l.unsealed.unsafe_records(), PLACES);
+        assert!(l.unsealed.get(lost).is_none() && !l.unsealed.settle(lost, None), "it is gone");
+        let page = l.health.warning().unwrap();
+        let told =
+            format!("{PLACES} records ({MAX_BYTES} bytes) are only in memory; 1 found no place");
+        assert!(page.contains(&told), "{page}");
+        // Where one was sent there is a place again.
+        assert!(l.unsealed.settle("id0", None));
+        let journal = l.journal("late");
+        assert!(l.ends("late", &large, journal));
+        l.disk.fail(Fails::None);
+        l.unsealed.seal_all();
+        for id in ids[1..PLACES].iter().map(String::as_str).chain(["late"]) {
+            assert_eq!(l.outbox.find(id), Some(Folder::Pending), "{id}");
+            assert!(!l.is_journaled(id), "{id} is sealed");
+        }
+        assert_eq!((l.unsealed.held(), l.unsealed.unsafe_records()), ((0, 0), 0));
+        assert!(l.outbox.find(lost).is_none() && l.is_journaled(lost));
+        let page = l.health.warning().unwrap();
+        assert!(
+            page.contains("1 found no place"),
+            "that is not over with the disk's trouble: {page}"
+        );
+    }
+
+    #[test]
+    fn what_became_of_a_record_meanwhile_is_done_once_it_is_sealed() {
+        let l = lab();
+        let body: Arc<[u8]> = b"{}".as_slice().into();
+        let ids = ["waits", "refused", "sent", "sent at the disk", "refused at the disk"];
+        let journals = ids.map(|id| l.journal(id));
+        l.disk.fail(Fails::All);
+        for (id, journal) in ids.iter().zip(journals) {
+            assert!(l.ends(id, &body, journal));
+        }
+        assert!(l.unsealed.tried("waits", &tried(2)));
+        assert_eq!(l.unsealed.get("waits"), Some((body.clone(), tried(2))));
+        assert!(l.unsealed.settle("refused", Some(&tried(3))));
+        assert!(l.unsealed.get("refused").is_none(), "not to be sent any more");
+        l.disk.fail(Fails::None);
+        assert!(l.unsealed.settle("sent", None));
+        assert_eq!(l.unsealed.unsafe_records(), 4, "all but the one that was sent");
+        for (id, refused) in [("sent at the disk", None), ("refused at the disk", Some(tried(4)))] {
+            let hangs = l.disk.hang();
+            let unsealed = l.unsealed.clone();
+            let at_the_disk = thread::spawn(move || unsealed.seal(id));
+            while !l.unsealed.records.lock().by_id[id].sealing {
+                thread::yield_now();
+            }
+            assert!(l.unsealed.settle(id, refused.as_ref()));
+            drop(hangs);
+            at_the_disk.join().unwrap().unwrap();
+        }
+        l.unsealed.seal_all();
+        let found = ids.map(|id| l.outbox.find(id));
+        let (pending, sent, dead) = (Some(Folder::Pending), Some(Folder::Sent), Some(Folder::Dead));
+        // One that was sent in time never comes to the disk.
+        assert_eq!(found, [pending, dead, None, sent, dead]);
+        assert_eq!(l.outbox.attempts(Folder::Dead, "refused"), tried(3));
+        assert_eq!(l.outbox.attempts(Folder::Dead, "refused at the disk"), tried(4));
+        assert_eq!((l.unsealed.unsafe_records(), l.level.records()), (0, 1));
+        assert!(!ids.iter().any(|id| l.is_journaled(id)), "none is needed any more");
+        assert_eq!(l.health.warning(), None);
+    }
+}

@@ -106,6 +106,15 @@ impl Server {
         Ok(())
     }
 
+    /// The next `n` clients that join are not told their room's sid, for as long as they stay.
+    ///
+    /// # Errors
+    /// The server is down.
+    pub fn hide_sids(&self, n: u32) -> Result<(), FaultError> {
+        self.life()?.hub.hide_sids(n);
+        Ok(())
+    }
+
     /// Forgets a participant as a failing node would: its connections die without a goodbye, the others are
     /// told that it left for `reason`.
     ///

@@ -333,6 +333,8 @@ mod tests {
         age(&o);
         o.listed(&HashSet::from(["RM_1", "an odd sid"]), &work);
         assert!(o.past("RM_1").is_some() && o.past("an odd sid").is_some(), "there again");
+        o.listed(&HashSet::new(), &work);
+        assert!(o.past("RM_1").is_some(), "and for a while after that");
         age(&o);
         o.listed(&HashSet::new(), &work);
         assert!(o.past("RM_1").is_none() && o.past("an odd sid").is_none());

@@ -262,6 +262,11 @@ fn a_room_that_is_not_to_be_recorded_stays_so_for_the_next_call() {
     let metadata = r#"{"opt_out_sensitive_data":true}"#.to_owned();
     t.fact(1, Fact::RoomMetadata { metadata: metadata.clone() });
     assert!(t.call.next(at(9_000), 0).0.opted_out());
+    // Of several dispatches one that says so is enough.
+    let mut t = Told::web_call();
+    t.fact(1, Fact::JobMetadata { metadata: metadata.clone() });
+    t.fact(2, Fact::JobMetadata { metadata: r#"{"language":"german"}"#.into() });
+    assert!(t.call.next(at(9_000), 0).0.opted_out());
     let mut t = Told::web_call();
     t.fact(1, Fact::Metadata { identity: "caller".into(), metadata });
     assert!(!t.call.next(at(9_000), 0).0.opted_out(), "that caller's own wish");

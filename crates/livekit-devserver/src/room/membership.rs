@@ -53,6 +53,7 @@ impl Room {
         }
         self.listen(&p);
         self.info.num_participants += u32::from(!p.dependent());
+        p.knows_sid = !self.hub.hides_sid();
         tracing::info!(
             room = self.info.name,
             identity = p.info.identity,
@@ -84,7 +85,7 @@ impl Room {
 
     fn join_response(&self, p: &Participant) -> Out {
         Out::Join(lk::JoinResponse {
-            room: Some(self.info.clone()),
+            room: Some(self.shown_to(p)),
             participant: Some(p.info.clone()),
             other_participants: self.visible(),
             server_version: crate::VERSION.into(),
@@ -112,7 +113,7 @@ impl Room {
     /// A new websocket for somebody who is still here.
     pub(crate) fn resume(&mut self, sid: &str, out: Outbox<Out>) -> Option<Entered> {
         let key = self.participants.values().find(|p| p.info.sid == sid)?.key;
-        let others = self.visible();
+        let (others, room) = (self.visible(), self.shown_to(self.participants.get(&key)?));
         let p = self.participants.get_mut(&key)?;
         tracing::info!(room = self.info.name, identity = p.info.identity, "resumes");
         p.conn += 1;
@@ -125,7 +126,7 @@ impl Room {
             ..Default::default()
         }));
         p.say(update(others));
-        p.say(Out::RoomUpdate(lk::RoomUpdate { room: Some(self.info.clone()) }));
+        p.say(Out::RoomUpdate(lk::RoomUpdate { room: Some(room) }));
         if let Some(subscriber) = &mut p.subscriber {
             subscriber.renew_credentials();
             subscriber.offering.out = false;

@@ -6,6 +6,7 @@
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 
 use super::Room;
+use crate::participant::Participant;
 
 /// How urgent news of a participant are. Those of a publisher always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +74,17 @@ impl Room {
     fn tell_room(&mut self) {
         self.told_counts = (self.info.num_participants, self.info.num_publishers);
         for p in self.participants.values() {
-            p.say(Out::RoomUpdate(lk::RoomUpdate { room: Some(self.info.clone()) }));
+            p.say(Out::RoomUpdate(lk::RoomUpdate { room: Some(self.shown_to(p)) }));
         }
+    }
+
+    /// The room as this participant is told of it.
+    pub(super) fn shown_to(&self, p: &Participant) -> lk::Room {
+        let mut room = self.info.clone();
+        if !p.knows_sid {
+            room.sid.clear();
+        }
+        room
     }
 }
 

@@ -149,6 +149,17 @@ async fn a_dropped_participant_is_gone_for_others_and_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_rooms_sid_can_be_kept_from_a_client() {
+    let server = server().await;
+    server.hide_sids(1).unwrap();
+    let mut alice = Signal::dual(&server, &caller(&server, "alice")).await;
+    let sid = async |client: &mut Signal| client.joined().await.room.unwrap().sid;
+    assert_eq!(sid(&mut alice).await, "");
+    let mut bob = Signal::dual(&server, &caller(&server, "bob")).await;
+    assert!(sid(&mut bob).await.starts_with("RM_"), "the next one is told as ever");
+}
+
+#[tokio::test]
 async fn a_client_whose_packets_are_lost_is_given_up() {
     let server = server_with(|c| c.silence_limit = Duration::from_millis(1500)).await;
     let mut alice = Signal::dual(&server, &caller(&server, "alice")).await;

@@ -164,6 +164,7 @@ impl Journals {
             health,
             dir: dir.clone(),
             files: HashMap::new(),
+            unended: vec![],
             taken,
             within,
             at_disk: at_disk.clone(),
@@ -300,11 +301,19 @@ impl Writing {
     }
 }
 
+/// A journal whose call is over, and where it goes if it is kept.
+struct Ended {
+    path: PathBuf,
+    keep: Option<PathBuf>,
+}
+
 struct Writer {
     disk: Arc<dyn Disk>,
     health: DiskHealth,
     dir: PathBuf,
     files: HashMap<u64, Writing>,
+    /// Journals that could not be taken away yet.
+    unended: Vec<Ended>,
     /// What comes in is no more on its way.
     taken: Arc<AtomicUsize>,
     /// What is not synced at once is, within this time.
@@ -398,22 +407,30 @@ impl Writer {
             Order::GiveUp { id, why } => self.give_up(id, why),
             Order::End { id, keep } => {
                 let Some(mut f) = self.files.remove(&id) else { return };
-                let gone = match keep.filter(|_| !f.is_given_up()) {
-                    Some(to) => {
-                        let _ = self.write(&mut f, true);
-                        self.disk.rename(&f.path, &to)
-                    }
-                    None => self.disk.remove(&f.path),
-                };
-                if let Err(e) = gone
-                    && e.kind() != io::ErrorKind::NotFound
-                {
-                    // Sealed records win over journals at the next start.
+                let keep = keep.filter(|_| !f.is_given_up());
+                if keep.is_some() {
+                    let _ = self.write(&mut f, true);
+                }
+                let ended = Ended { path: f.path, keep };
+                if let Err(e) = self.end(&ended) {
                     self.health.failed(Topic::Journal, &e);
+                    self.unended.push(ended);
                 }
             }
             Order::Flush(done) => flushed.push(done),
             Order::Mark(done) => marked.push(done),
+        }
+    }
+
+    /// Takes a journal away whose call is over.
+    fn end(&self, ended: &Ended) -> io::Result<()> {
+        let done = match &ended.keep {
+            Some(to) => self.disk.rename(&ended.path, to),
+            None => self.disk.remove(&ended.path),
+        };
+        match done {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
         }
     }
 
@@ -467,6 +484,18 @@ impl Writer {
             }
         }
         self.files = files;
+        // One that stays would be replayed at the next start: a call that opted out, or one that was sent
+        // without ever being sealed.
+        for ended in std::mem::take(&mut self.unended) {
+            match self.end(&ended) {
+                Ok(()) => worked = true,
+                Err(e) => {
+                    failed = true;
+                    self.health.failed(Topic::Journal, &e);
+                    self.unended.push(ended);
+                }
+            }
+        }
         if worked && !failed {
             self.health.worked(Topic::Journal);
         } else if !failed && self.files.values().all(|f| f.is_given_up() || f.waiting.is_empty()) {
@@ -532,6 +561,7 @@ mod tests {
             health: DiskHealth::new(&dir, Health::default()),
             dir,
             files: HashMap::new(),
+            unended: vec![],
             taken: Arc::default(),
             within: SYNC_WITHIN,
             at_disk: AtDisk::new(DiskHealth::new(Path::new("/data"), Health::default())),
@@ -612,9 +642,25 @@ mod tests {
         append(&mut w, 1, 10);
         assert!(!w.write_all(true));
         assert!(w.health.is_warned_of(Topic::Journal));
+        disk.fail(Fails::None);
         take(&mut w, Order::End { id: 1, keep: None });
         assert!(w.write_all(true));
         assert!(!w.health.is_warned_of(Topic::Journal), "its call is over");
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_taken_away_is_taken_away_later() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        begin(&mut w, 1);
+        disk.fail(Fails::All);
+        take(&mut w, Order::End { id: 1, keep: None });
+        assert!(!w.write_all(false) && w.health.is_warned_of(Topic::Journal));
+        assert!(disk.exists(&w.dir.join("1.jsonl")));
+        disk.fail(Fails::None);
+        assert!(w.write_all(false));
+        assert!(!disk.exists(&w.dir.join("1.jsonl")), "the next start would replay it");
+        assert!(!w.health.is_warned_of(Topic::Journal));
     }
 
     #[test]
