@@ -102,7 +102,7 @@ fn joined_at(p: &ParticipantInfo) -> i64 {
     if p.joined_at_ms > 0 { p.joined_at_ms } else { p.joined_at.saturating_mul(1000) }
 }
 
-/// Somebody whom a record could be about (CS §2.5).
+/// Somebody whom a record could be about (docs/contract.md §2.1).
 fn is_human(p: &ParticipantInfo) -> bool {
     let unseen = p.permission.as_ref().is_some_and(|may| may.hidden);
     matches!(p.kind(), Kind::Standard | Kind::Sip | Kind::Connector) && !unseen

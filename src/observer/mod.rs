@@ -2,7 +2,7 @@
 //! hands the finished record over. All LiveKit types end in this folder.
 //!
 //! In: a [`Assignment`]. Out: records to [`Delivery`]. It never publishes, never disturbs and never
-//! revives a closed room; the only thing it sends are history requests to agents (contract §1.2).
+//! revives a closed room; the only thing it sends are history requests to agents (docs/contract.md §8.1).
 //!
 //! | file | its one idea |
 //! |---|---|

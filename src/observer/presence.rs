@@ -2,7 +2,7 @@
 //!
 //! On a full restart of our own connection the SDK reports every participant as gone *before* it
 //! says that it reconnects, and a participant who joins again under a new sid is reported as gone
-//! in the same moment (CS §5.3). Such leaves carry no word of the server; they are held back until
+//! in the same moment (docs/signals.md §10.5). Such leaves carry no word of the server; they are held back until
 //! it is clear that the participant does not appear again.
 
 use std::collections::BTreeMap;

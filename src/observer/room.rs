@@ -2,7 +2,7 @@
 //!
 //! In: `RoomEvent`s of the SDK and the streams they open. Out: [`Notice`]s, with the time they
 //! reached us. It subscribes to audio and disables the subscription at once: speaker and quality
-//! events come all the same, without any RTP, and the publisher does not notice (live-lab-node §5).
+//! events come all the same, without any RTP, and the publisher does not notice (docs/signals.md §6.2).
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -350,7 +350,7 @@ impl Connection {
                     self.stream(identity.clone(), streams::bytes(&topic, identity, reader));
                 }
             }
-            // Of an agent's stream in its caller's name only the chunks tell whose it is (CS §1.2).
+            // Of an agent's stream in its caller's name only the chunks tell whose it is (docs/signals.md §5.4).
             #[allow(deprecated)]
             RoomEvent::StreamHeaderReceived { header, participant_identity }
                 if header.topic == streams::TRANSCRIPTION =>
@@ -443,7 +443,7 @@ impl Connection {
         self.fact(Fact::Track { identity, sid });
     }
 
-    /// The event's own list holds only what changed; the truth is on the participants (CS §2.3).
+    /// The event's own list holds only what changed; the truth is on the participants (docs/signals.md §6.2).
     fn speakers(&mut self) {
         let Some(room) = &self.room else { return };
         let mut changed = vec![];

@@ -28,7 +28,7 @@ use tokio::{sync::watch, time::timeout};
 use super::streams::short;
 
 /// Between one request for a history and the next: five within half a second, for which a Node agent
-/// answers (live-lab-node §1.1).
+/// answers (docs/signals.md §7.4).
 const ASK_AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(30),
     Duration::from_millis(60),

@@ -1,7 +1,7 @@
 //! One registered socket: messages in and out, until it breaks.
 //!
 //! The server never times a worker out that has gone silent, and goes on giving it jobs; so we
-//! ping, and count everything that is heard as a sign of life (spec §1.4).
+//! ping, and count everything that is heard as a sign of life (docs/worker-protocol.md §1.3).
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) enum Role {
     /// Jobs for rooms, by our name.
     Dispatch,
     /// Jobs for callers' joins, without a name: another pool than that of unnamed voice agents,
-    /// which take jobs for rooms (spec §2.7 C).
+    /// which take jobs for rooms (docs/worker-protocol.md §2.4).
     Participant,
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn register(
     }
 }
 
-/// Hidden, no media, data only for history requests (contract §1.2). What is not set is denied.
+/// Hidden, no media, data only for history requests (docs/contract.md §8.1, docs/worker-protocol.md §2.2). What is not set is denied.
 fn request(config: &Config, role: Role) -> RegisterWorkerRequest {
     RegisterWorkerRequest {
         r#type: role.job_type() as i32,

@@ -1,7 +1,7 @@
 //! Jobs of one registration: offered, accepted, running, done.
 //!
 //! An offer is answered from what is in memory; a late answer loses the call without a word
-//! (spec §3.2). A JobTermination is not the end of a call (spec §3.4): it also comes when our own
+//! (docs/worker-protocol.md §4.1). A JobTermination is not the end of a call (docs/worker-protocol.md §4.5): it also comes when our own
 //! connection was merely replaced, so it is noted and nothing else.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -4,7 +4,7 @@
 //! LiveKit gives each job once, to one worker of a pool, and never again; so offers are answered at
 //! once and without I/O, registrations are kept for ever, and what was missed is found by looking.
 //! Never is an unnamed worker for rooms registered: it would take jobs from voice agents.
-//! Protocol: shared specification §1 to §4, measured on a real server.
+//! Protocol: docs/worker-protocol.md.
 //!
 //! | file | its one idea |
 //! |---|---|

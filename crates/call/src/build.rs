@@ -245,7 +245,7 @@ impl Call {
             .collect()
     }
 
-    /// What is missing from the record, in sentences (contract §1.3).
+    /// What is missing from the record, in sentences (docs/contract.md §8.2).
     fn notes(&self, caller: &Party, end: &End) -> Vec<String> {
         let mut notes = vec![];
         if let Some(since) = self.watching_since {
@@ -295,7 +295,7 @@ fn turns_from_history(parts: &Parts) -> u32 {
 }
 
 /// When the caller was connected: an answered leg from its answer on, everybody else from the
-/// join (contract §1).
+/// join (docs/contract.md §3.2).
 fn start(caller: &Party) -> Moment {
     match caller.active {
         Some((at, false)) if caller.is_sip() => at,

@@ -1,4 +1,4 @@
-//! When a call is over, and when it ended (contract §1.1).
+//! When a call is over, and when it ended (docs/contract.md §1.2).
 //!
 //! Over and ended are different moments: the call *ended* when the last caller left, it is *over*
 //! when nobody can come back any more and the last words have arrived.
@@ -11,9 +11,9 @@ use super::{
 };
 
 /// The caller's last words and the agent's last items arrive up to 2 s after the leave
-/// (live-lab §1.1).
+/// (docs/signals.md §3.6).
 const LAST_WORDS_MS: i64 = 2_500;
-/// After a time-out the same identity was seen back 12 s later (live-lab-node §1.5).
+/// After a time-out the same identity was seen back 12 s later (docs/signals.md §3.3).
 const TIMEOUT_GRACE_MS: i64 = 20_000;
 /// A participant that is LOST is reported as gone at most this much later.
 const LOST_TO_TIMEOUT_MS: i64 = 15_000;

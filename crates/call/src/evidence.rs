@@ -1,5 +1,5 @@
 //! Who spoke when. There are several signals for each side; the best one that a call has is used
-//! for that side, alone (CS §6.4). All times here are on our line of time.
+//! for that side, alone (docs/contract.md §4.1). All times here are on our line of time.
 //!
 //! Every signal comes late, by what lies between the sound and it: the way to the agent and its
 //! jitter buffer, the voice detector, the speech recognition, the server's level meter. What is
@@ -32,8 +32,8 @@ impl Interval {
 const SHORTEST_MS: i64 = 200;
 
 /// How late a signal tells of the beginning and the end of speech, in milliseconds: medians over
-/// recorded calls of Python and Node agents with phone and browser callers (live-lab §2, §7,
-/// live-lab-node §3).
+/// recorded calls of Python and Node agents with phone and browser callers (docs/contract.md §4.2,
+/// docs/signals.md §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Late {
     pub start: i64,
@@ -254,7 +254,7 @@ pub(crate) fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment)
     Heard::new(Tier::Speakers, Late::user(Tier::Speakers), after.collect()).intervals
 }
 
-/// An item's own times. Its beginning can be that of a noise long before (live-lab §1.5): then it
+/// An item's own times. Its beginning can be that of a noise long before (docs/signals.md §7.3): then it
 /// is the first interim's that counts.
 fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
     /// A beginning this long before the first text is that of something else.
@@ -323,7 +323,7 @@ fn unwatched(
 }
 
 /// Pauses in one delivery of the agent: it fell silent for a noise, and went on in the same
-/// segment (CS §6.4). Where the agent says that a pause was one, it is.
+/// segment (docs/signals.md §8). Where the agent says that a pause was one, it is.
 fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<Interval> {
     /// Text closes up to this long after the sound it belongs to.
     const TEXT_LATE_MS: i64 = 300;

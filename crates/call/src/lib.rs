@@ -21,7 +21,7 @@
 //! | [`stages`] | the stage timeline |
 //! | [`outcome`] | agent configuration and outcomes, merged by authority |
 //! | [`ending`] | when a call is over |
-//! | [`status`] | how it ended, in the contract's words |
+//! | [`status`] | status and reason (docs/contract.md §5) |
 //! | [`subject`] | phone number and direction |
 //! | [`profile`] | what a business's calls are about |
 //! | [`carried`] | what a call leaves to the next in its room |

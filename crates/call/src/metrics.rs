@@ -1,4 +1,4 @@
-//! The numbers of the record, from utterances and speech (definitions: CS §6.4), and the moments
+//! The numbers of the record, from utterances and speech (definitions: docs/contract.md §4), and the moments
 //! that made them.
 
 use record::{Metrics, Tier, WordSource};
@@ -16,7 +16,7 @@ use super::{
 /// differ.
 const SEEN_WITHIN_MS: i64 = 500;
 /// The end of text and sound of an undisturbed utterance are at most this far apart; where the
-/// caller cut in, the text stays open until his words are final (live-lab §1.4).
+/// caller cut in, the text stays open until his words are final (docs/signals.md §8).
 const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
 /// How much later than its sound the agent may report the end of what it said.
 const REPORTED_WITHIN_MS: i64 = 1_000;

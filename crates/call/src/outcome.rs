@@ -1,4 +1,4 @@
-//! Agent configuration and outcomes, merged by authority (contract §3): what an agent says in a
+//! Agent configuration and outcomes, merged by authority (docs/contract.md §6.1): what an agent says in a
 //! message outranks its attributes, those outrank metadata, and the usage it reports comes last.
 
 use record::{AgentConfig, Outcomes, Status};

@@ -1,4 +1,4 @@
-//! Who is in the room, and in what part: caller, voice agent, avatar, other (CS §2.5).
+//! Who is in the room, and in what part: caller, voice agent, avatar, other (docs/contract.md §2.1).
 //!
 //! Parts are decided when they are asked for, never on arrival: words and feed messages can come
 //! before the participant they belong to is announced.
@@ -29,7 +29,7 @@ const SIGN_EVERY_MS: i64 = 100;
 
 /// From a participant's death to its connection quality LOST: 7.2 to 13.8 s, mostly the least.
 pub(crate) const LOST_AFTER_MS: i64 = 7_500;
-/// From a participant's death to CONNECTION_TIMEOUT (live-lab §1.3).
+/// From a participant's death to CONNECTION_TIMEOUT (docs/signals.md §3.3).
 const TIMEOUT_AFTER_MS: i64 = 21_000;
 
 const STATE: &str = "lk.agent.state";
@@ -172,7 +172,7 @@ impl Party {
     }
 
     /// When it was really gone: a server notices a dead connection some 21 s late, and tells sooner,
-    /// where we subscribe, that nothing is heard of it (live-lab-node §5). `None`: it is there.
+    /// where we subscribe, that nothing is heard of it (docs/signals.md §3.4). `None`: it is there.
     pub fn gone_at(&self) -> Option<Moment> {
         let by_quality = self.lost_at.map(|t| t.plus(-LOST_AFTER_MS));
         match &self.left {
@@ -294,7 +294,7 @@ impl Parties {
     ) -> bool {
         let Some(p) = self.by_identity.get_mut(identity) else { return false };
         let mut taken = false;
-        // `hangup` is often only seen on the participant that has left (live-lab §5.3).
+        // `hangup` is often only seen on the participant that has left (docs/signals.md §4.3).
         let status = attributes.get(CALL_STATUS).filter(|s| p.call_status() != Some(s.as_str()));
         if let Some(status) = status {
             let changed = BTreeMap::from([(CALL_STATUS.to_owned(), status.clone())]);

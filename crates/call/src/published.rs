@@ -1,4 +1,4 @@
-//! What a voice agent tells us on purpose (contract §3): messages on `call-history`, `call.*`
+//! What a voice agent tells us on purpose (docs/contract.md §6): messages on `call-history`, `call.*`
 //! attributes, metadata. Reading only; what it means for the record is in [`super::outcome`] and
 //! [`super::stages`].
 //!

@@ -1,6 +1,6 @@
 //! What was said: the text streams on `lk.transcription` and the legacy packets.
 //!
-//! Both carry the same words under different segment ids (CS §1), so they are kept apart and one
+//! Both carry the same words under different segment ids (docs/signals.md §5.1), so they are kept apart and one
 //! of them is chosen for each speaker when the call is computed. A caller's segment comes as many
 //! streams, each with the whole text so far; an agent's as one stream of deltas.
 
@@ -272,7 +272,7 @@ impl Speech {
     }
 
     /// The non-empty segments of one side in order of their beginning; legacy packets only where
-    /// no stream told anything of that side (CS §1.4). Where several agents write down what the
+    /// no stream told anything of that side (docs/signals.md §5.1). Where several agents write down what the
     /// same caller says, one telling of it.
     pub(crate) fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
         // A transcript counts if an agent sent it: for itself, or for somebody else, which the
@@ -339,7 +339,7 @@ fn one_telling(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
 }
 
 /// Who spoke: the owner of the transcribed track; else the named participant; else, for a nameless
-/// stream, its shape (CS §1.2).
+/// stream, its shape (docs/signals.md §5.4).
 fn speaker(s: &Segment, parties: &Parties) -> Option<Side> {
     let by_track = s.track.as_deref().and_then(|t| parties.owner_of_track(t));
     if let Some(p) = by_track {

@@ -1,4 +1,4 @@
-//! How a call ended, in the contract's words (§2): the first rule that applies, from the top.
+//! Status and reason of a call (docs/contract.md §5): the first rule that applies, from the top.
 
 use record::{CallType, EndedBy, Status};
 
@@ -146,7 +146,7 @@ pub(crate) fn ended_by(s: &Seen) -> EndedBy {
     }
 }
 
-/// CS §4.4, the rows without an answer.
+/// Nobody was connected (docs/contract.md §5.2).
 fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
     let why = match (call_type, end.reason()) {
         (_, LeaveReason::UserRejected) => Reason::Rejected,
@@ -188,7 +188,7 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
     found.map(|r| (status(r), Some(r)))
 }
 
-/// CS §4.4 for answered SIP legs, §4.6 for everybody.
+/// How the last caller left (docs/contract.md §5.4).
 fn caller_left(p: &Party, reason: LeaveReason) -> Verdict {
     use LeaveReason as L;
     let hung_up = p.is_sip() && p.call_status() == Some("hangup");

@@ -1,4 +1,4 @@
-//! Whom the call was with, and which way it went (CS §4.2).
+//! Whom the call was with, and which way it went (docs/contract.md §3.2).
 
 use record::CallType;
 

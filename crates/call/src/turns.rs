@@ -1,4 +1,4 @@
-//! Utterances: what each side said in one go, with its times and words (CS §6.4).
+//! Utterances: what each side said in one go, with its times and words (docs/contract.md §4.4).
 //!
 //! The agent's own account of the conversation (its items) comes first; what it does not cover,
 //! because we or it came late or the room went before its last word, is made of the transcripts.

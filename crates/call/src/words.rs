@@ -1,4 +1,4 @@
-//! How words are counted: as LiveKit's agents count them (CS §6.2).
+//! How words are counted: as LiveKit's agents count them (docs/contract.md §4.5).
 //!
 //! Words stand between white space; each Chinese, Japanese or Thai character is a word of its
 //! own; what consists of punctuation only is none.

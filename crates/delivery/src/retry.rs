@@ -1,4 +1,4 @@
-//! What an answer of the endpoint means, and how long to wait (contract §4).
+//! What an answer of the endpoint means, and how long to wait (docs/contract.md §7.3).
 
 use std::time::{Duration, SystemTime};
 

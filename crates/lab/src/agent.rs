@@ -144,7 +144,7 @@ impl VoiceAgent {
         self.enter(AgentState::AsThinking).await
     }
 
-    /// Publishes a message for the record (contract §3).
+    /// Publishes a message for the record (docs/contract.md §6.2).
     ///
     /// # Errors
     /// If it cannot be sent.

@@ -88,7 +88,7 @@ pub struct AgentConfig {
     pub language: Option<String>,
 }
 
-/// Definitions: call-signals §6.4. Times in seconds; `0` when there is nothing to measure.
+/// Definitions: docs/contract.md §4. Times in seconds; `0` when there is nothing to measure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Metrics {

@@ -1,4 +1,4 @@
-//! When a call is over, and when it ended (contract §1.1).
+//! When a call is over, and when it ended (docs/contract.md §1.2).
 
 use super::*;
 

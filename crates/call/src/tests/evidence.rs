@@ -1,4 +1,4 @@
-//! Utterances, response times, silences and interruptions from each kind of evidence (CS §6.4).
+//! Utterances, response times, silences and interruptions from each kind of evidence (docs/contract.md §4).
 
 use super::*;
 

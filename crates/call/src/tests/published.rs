@@ -1,4 +1,4 @@
-//! What agents publish, and who is believed (contract §3).
+//! What agents publish, and who is believed (docs/contract.md §6).
 
 use record::Status;
 

@@ -1,4 +1,4 @@
-//! Contract §2 row by row: how a call ended, from what the room showed.
+//! docs/contract.md §5 row by row: how a call ended, from what the room showed.
 
 use record::{CallType, Status};
 

@@ -1,7 +1,7 @@
 //! Jobs: from a room's wish to the assignment, and to the termination.
 //!
 //! In: dispatches, joins, first tracks. Out: offers to workers, job tokens, terminations. One attempt: a
-//! refusal goes to the next worker of the pool, no answer within the budget loses the job (AWP §3.2).
+//! refusal goes to the next worker of the pool, no answer within the budget loses the job (docs/worker-protocol.md §4.1).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -115,7 +115,7 @@ impl Room {
     }
 
     /// The participant is gone, or replaced by another session of the same identity: no matter which, the
-    /// real server terminates its job (AWP §3.4).
+    /// real server terminates its job (docs/worker-protocol.md §4.5).
     pub(crate) fn terminate_jobs_of(&mut self, identity: &str) {
         let (gone, rest) =
             std::mem::take(&mut self.jobs).into_iter().partition(|j| j.identity == identity);
@@ -238,7 +238,7 @@ async fn assign(hub: &Arc<Hub>, worker: &str, mut job: lk::Job, answer: &lk::Ava
     });
 }
 
-/// AWP §3.3: kind agent, the worker's answer, and what its registration allows.
+/// docs/worker-protocol.md §4.3: kind agent, the worker's answer, and what its registration allows.
 fn claims(
     api_key: &str,
     room: &str,

@@ -2,7 +2,7 @@
 //!
 //! In: registrations, loads, answers. Out: one worker of a pool, drawn at random by what is left of its
 //! capacity. A pool is (agent name, namespace, job type, deployment). Must never offer a job to a pool whose
-//! workers all report a load of 0.7 or more, or FULL (AWP §4.2).
+//! workers all report a load of 0.7 or more, or FULL (docs/worker-protocol.md §5.2).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -85,7 +85,7 @@ impl Workers {
         self.locked().values().map(state).collect()
     }
 
-    /// The pools that a dispatch reaches: one of each namespace (AWP §2.5).
+    /// The pools that a dispatch reaches: one of each namespace (docs/worker-protocol.md §2.3).
     pub(super) fn pools(&self, agent_name: &str, deployment: &str, kind: i32) -> BTreeSet<PoolKey> {
         let workers = self.locked();
         let keys = workers.values().map(|w| &w.pool);

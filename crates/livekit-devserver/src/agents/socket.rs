@@ -1,7 +1,7 @@
 //! `/agent`: the websocket of one worker.
 //!
 //! In: `WorkerMessage`s, protobuf or JSON. Out: `ServerMessage`s in the form the worker last used. Any mistake
-//! closes the socket without a word (AWP §1.3). Must never time a registered worker out: the real server does
+//! closes the socket without a word (docs/worker-protocol.md §1.2). Must never time a registered worker out: the real server does
 //! not, and black-holes its jobs.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -211,7 +211,7 @@ impl Conversation {
     }
 }
 
-/// At most 64 bytes, no underscore, no white space or control characters (AWP §2.2).
+/// At most 64 bytes, no underscore, no white space or control characters (docs/worker-protocol.md §2.3).
 fn valid_deployment(name: &str) -> bool {
     name.len() <= MAX_DEPLOYMENT
         && !name.chars().any(|c| c == '_' || c.is_whitespace() || c.is_control())

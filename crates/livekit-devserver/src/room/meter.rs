@@ -1,4 +1,4 @@
-//! How loud a track is, as the real server's meter has it (CS §2.3).
+//! How loud a track is, as the real server's meter has it (docs/signals.md §6.2).
 //!
 //! In: the level of RFC 6464 and the RTP time of each packet. Out: a level, 0 while nobody speaks. It
 //! reckons in windows of 400 ms *of sound*, so a client that sends nothing in silence is noticed late:

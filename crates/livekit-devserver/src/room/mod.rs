@@ -137,7 +137,7 @@ impl Room {
     async fn run(mut self, mut rx: mpsc::Receiver<Cmd>, agents: Vec<lk::RoomAgentDispatch>) {
         tracing::info!(room = self.info.name, sid = self.info.sid, "room opened");
         self.hub.webhooks.room(&self.info, "room_started");
-        // Naming any agent removes the implicit unnamed one (AWP §2.6).
+        // Naming any agent removes the implicit unnamed one (docs/worker-protocol.md §3.1).
         let agents =
             if agents.is_empty() { vec![lk::RoomAgentDispatch::default()] } else { agents };
         for agent in agents {

@@ -2,7 +2,7 @@
 //!
 //! In: when each participant's last packet came. Out: `ConnectionQuality`, on a tick, only when something
 //! changed or somebody is new, and then for all at once: everybody's own, and that of those whose track it
-//! has subscribed to, a switched-off subscription included (live-lab-node.md §5). Silence is LOST; heard
+//! has subscribed to, a switched-off subscription included (docs/signals.md §3.4). Silence is LOST; heard
 //! again it climbs POOR, GOOD, EXCELLENT from tick to tick, as measured on the real server.
 
 use std::time::{Duration, Instant};

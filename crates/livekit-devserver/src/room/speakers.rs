@@ -1,7 +1,7 @@
 //! Who speaks.
 //!
 //! In: the tracks' meters, looked at every 400 ms. Out: `SpeakersChanged` to the speaker itself and to
-//! whoever has subscribed to it, switched-off subscriptions included (CS §2.3, live-lab-node.md §5). A client that sends no levels never speaks.
+//! whoever has subscribed to it, switched-off subscriptions included (docs/signals.md §6.2). A client that sends no levels never speaks.
 
 use std::time::Instant;
 

@@ -87,7 +87,7 @@ impl Room {
         }
     }
 
-    /// An agent waits for this before it speaks. Hidden subscribers do not raise it (CS §2.4).
+    /// An agent waits for this before it speaks. Hidden subscribers do not raise it (docs/signals.md §2.2).
     fn notify_publisher(&mut self, key: u64, sid: &str) {
         if self.participants.get(&key).is_none_or(|p| p.hidden()) {
             return;

@@ -1,7 +1,7 @@
 //! Who is told what about whom.
 //!
 //! In: changes of participants and of the room. Out: updates: at once for publishers and for changed
-//! attributes, else in batches (live-lab.md finding 8). Hidden participants are told of themselves only.
+//! attributes, else in batches (docs/signals.md §2.4). Hidden participants are told of themselves only.
 
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 

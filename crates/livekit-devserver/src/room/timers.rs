@@ -97,7 +97,7 @@ impl Room {
     }
 
     /// When the room closes if nobody comes; `None` while somebody keeps it open. Agents do not, but each
-    /// departure, theirs too, starts the time anew (AWP §5.2).
+    /// departure, theirs too, starts the time anew (docs/signals.md §10.2).
     fn closes_at(&self) -> Option<Instant> {
         if self.closed || self.participants.values().any(|p| !p.dependent()) {
             return None;

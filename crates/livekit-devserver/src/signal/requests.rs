@@ -92,7 +92,7 @@ impl Room {
     }
 }
 
-/// Of what a client gives as its reason for leaving, only this survives (CS §4.4, measured).
+/// Of what a client gives as its reason for leaving, only this survives (docs/signals.md §3.1).
 fn believed(reason: i32) -> Why {
     match Why::try_from(reason) {
         Ok(why @ (Why::UserUnavailable | Why::UserRejected | Why::AgentError)) => why,

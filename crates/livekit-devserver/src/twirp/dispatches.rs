@@ -19,7 +19,7 @@ pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> Answer {
     }
 }
 
-/// Creates the room, too, with the implicit unnamed dispatch (AWP §2.6). Not idempotent.
+/// Creates the room, too, with the implicit unnamed dispatch (docs/worker-protocol.md §3.2). Not idempotent.
 async fn create(hub: Arc<Hub>, call: Call) -> Answer {
     let request: lk::CreateAgentDispatchRequest = call.read()?;
     call.admin(&request.room)?;

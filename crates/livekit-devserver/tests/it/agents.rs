@@ -1,4 +1,4 @@
-//! Workers, pools, jobs, dispatches (AWP §1–§4).
+//! Workers, pools, jobs, dispatches (docs/worker-protocol.md).
 
 use livekit_api::{access_token::AccessToken, services::agent_dispatch::AgentDispatchClient};
 use livekit_devserver::{

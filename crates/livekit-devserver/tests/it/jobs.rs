@@ -1,4 +1,4 @@
-//! A job from its offer to its end (AWP §3).
+//! A job from its offer to its end (docs/worker-protocol.md §4).
 
 use std::time::{Duration, Instant};
 
