@@ -5,6 +5,7 @@
 //! | module | its one idea |
 //! |---|---|
 //! | [`worker`] | registration, jobs, finding rooms, load |
+//! | [`fleet`] | which worker of several observes a room |
 //! | [`observer`] | one room: LiveKit's events become events of a call |
 //! | [`admin`] | the port: health page, webhooks |
 //! | [`config`] | settings, and what is wrong with them |
@@ -20,6 +21,7 @@ mod clock;
 mod commands;
 mod config;
 mod descriptors;
+mod fleet;
 mod net;
 mod observer;
 mod outbox;

@@ -23,8 +23,10 @@ use crate::{
     admin::{self, Webhook},
     clock::WallClock,
     config::{Config, loggable},
-    descriptors, net,
-    observer::{self, Assignment, Badge, Ended, Observers, Orders},
+    descriptors,
+    fleet::Badge,
+    net,
+    observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
     worker::{self, Worker, WorkerState},
 };
@@ -118,7 +120,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     journals.flush(JOURNAL_WITHIN);
     match ended {
         Ended::Done | Ended::Removed => ExitCode::SUCCESS,
-        Ended::NotOurs | Ended::Elsewhere | Ended::ToldBefore(_) | Ended::Failed(_) => {
+        Ended::NotOurs | Ended::Elsewhere | Ended::ReportedBefore(_) | Ended::Failed(_) => {
             tracing::error!(?ended, "the room was not observed");
             ExitCode::FAILURE
         }

@@ -1,7 +1,7 @@
 //! Into the room: for the first time, again after the connection was lost, and after the worker that
 //! was in it died.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use call::{
     Call, Fact, Moment, Phase, RoomFacts,
@@ -12,10 +12,10 @@ use store::journal::LeftBehind;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    CallOn, Observers,
-    rejoin::{self, RoomState},
+    Observers,
+    admission::{self, RoomState},
     room::Connection,
-    watch::{Ended, Told, Watch, millis},
+    session::{Ended, Progress, RoomSession, millis},
 };
 use crate::descriptors;
 
@@ -80,7 +80,7 @@ fn came_at(known: &[(Moment, Fact)]) -> Option<Moment> {
 async fn gone(api: &RoomClient, room: &str, expected: Option<&str>) -> NoJoin {
     loop {
         sleep(LOOK_EVERY).await;
-        match rejoin::look(api, room).await {
+        match admission::look(api, room).await {
             RoomState::There(sid) if expected.is_some_and(|e| e != sid) => {
                 return NoJoin::Replaced;
             }
@@ -90,7 +90,7 @@ async fn gone(api: &RoomClient, room: &str, expected: Option<&str>) -> NoJoin {
     }
 }
 
-impl Watch {
+impl RoomSession {
     pub(super) async fn first_join(&mut self) -> Result<Connection, Ended> {
         let began = Instant::now();
         let mut wait = REJOIN_WAIT.0;
@@ -152,14 +152,14 @@ impl Watch {
             let a = &self.assignment;
             // Never closed, so there is always a permit in the end.
             let _permit = self.shared.joins.acquire().await;
-            let token = match rejoin::look(&self.shared.api, &a.room).await {
+            let token = match admission::look(&self.shared.api, &a.room).await {
                 RoomState::There(sid) if expected.is_none_or(|e| e == sid) => None,
                 RoomState::There(_) => return Err(NoJoin::Replaced),
                 RoomState::Gone => return Err(NoJoin::Gone),
                 RoomState::Unknown(error) => Some(token.ok_or(NoJoin::Failed(error))?),
             };
             let identity = a.identity();
-            let call = self.call.as_ref();
+            let call = self.recording.call();
             let ordinal = call.map_or(a.ordinal, Call::ordinal);
             if call.is_some() && later_call_elsewhere(&self.shared, &a.room, ordinal).await {
                 return Err(NoJoin::Gone);
@@ -167,7 +167,7 @@ impl Watch {
             // Who has seen nothing of a call yet has nothing before others.
             let since = call.filter(|c| c.has_caller()).and_then(Call::watched_since);
             let badge = self.shared.badge.attributes(since, ordinal);
-            let own = rejoin::token(&self.shared.livekit, &a.room, &identity, badge);
+            let own = admission::token(&self.shared.livekit, &a.room, &identity, badge);
             let own = own.map_err(NoJoin::Failed)?;
             let (clock, wall) = (self.clock.clone(), &self.shared.wall);
             let token = token.unwrap_or(&own);
@@ -208,13 +208,9 @@ impl Watch {
                 "the call was reported before, as far as it was seen; it is not told twice"
             );
             c.close();
-            return Err(Ended::ToldBefore(ended));
+            return Err(Ended::ReportedBefore(ended));
         }
         let ordinal = call.ordinal();
-        self.call = Some(call);
-        if ordinal != self.assignment.ordinal {
-            self.tell_ordinal();
-        }
         // What dispatches, room and callers say may be that nothing is to be stored: it is heard before
         // there is a journal.
         let mut said = vec![std::mem::take(&mut self.assignment.metadata)];
@@ -223,15 +219,10 @@ impl Watch {
         let said = said.into_iter().filter(|metadata| !metadata.is_empty());
         let said = said.map(|metadata| (now, Fact::JobMetadata { metadata }));
         let first: Vec<_> = said.chain(known).collect();
-        let mut taken = vec![];
-        for (at, fact) in first {
-            self.note_presence(&fact);
-            taken.extend(self.take(at, fact));
-        }
-        if let Some(call) = self.call.as_ref().filter(|c| !c.opted_out()) {
-            let journal = self.shared.journals.begin(call);
-            taken.iter().for_each(|event| journal.append(event));
-            self.journal = Some(journal);
+        first.iter().for_each(|(_, fact)| self.attendance.note(fact));
+        self.recording.begin(call, first);
+        if ordinal != self.assignment.ordinal {
+            self.show_ordinal();
         }
         tracing::info!(
             job_id = self.assignment.id,
@@ -241,9 +232,9 @@ impl Watch {
             took_ms = millis(began.elapsed()),
             "joined"
         );
-        (self.report)(Told::Joined);
-        self.note_start();
-        if self.live.is_some() && self.came_late() {
+        (self.report)(Progress::Joined);
+        self.recording.note_start();
+        if self.recording.is_on() && self.came_late() {
             self.ask_for_history(c.us());
         }
         Ok(c)
@@ -269,24 +260,22 @@ impl Watch {
     pub(super) async fn go_on(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
         let LeftBehind { call, last_at, whole, superseded } = left;
         self.sid = call.room().sid.clone();
-        self.live = call.has_caller().then(|| CallOn::new(self.shared.clone()));
-        self.present = call.present().into_iter().collect();
-        self.journal = Some(self.shared.journals.go_on(&call, whole));
+        self.attendance.resume(call.present());
         tracing::info!(
             call_id = call.id(),
             room = self.room_name,
             "a call that an earlier run was watching"
         );
-        self.call = Some(call);
-        self.apply(self.clock.now(), Fact::Recovered);
+        self.recording.resume(call, whole);
+        self.recording.apply(self.clock.now(), Fact::Recovered);
         // A later call of the same room was on: only this one's record is missing.
         if superseded {
-            self.apply(last_at, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
-            self.tell().await;
+            self.recording.apply(last_at, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
+            self.recording.report().await;
             return Err(Ended::Done);
         }
-        if self.phase() == Phase::Over {
-            self.call_over_unseen().await;
+        if self.recording.phase() == Phase::Over {
+            self.end_call_unseen().await;
         }
         if let Some(c) = self.come_back(last_at).await {
             return Ok(c);
@@ -311,9 +300,9 @@ impl Watch {
                         away_ms = millis(began.elapsed()),
                         "joined again"
                     );
-                    (self.report)(Told::Joined);
+                    (self.report)(Progress::Joined);
                     self.asked.clear();
-                    self.compare_presence(&c, lost_at);
+                    self.attendance.back_among(&c.present(), lost_at, self.clock.now());
                     return Some(c);
                 }
                 Err(NoJoin::Stopped | NoJoin::Gone | NoJoin::Replaced) => return None,
@@ -322,23 +311,14 @@ impl Watch {
                 }
             }
             // A caller who had left before is not waited for any longer than with a connection.
-            if self.phase() == Phase::Over && self.live.is_some() {
-                self.call_over_unseen().await;
+            if self.recording.phase() == Phase::Over && self.recording.is_on() {
+                self.end_call_unseen().await;
             }
             if !self.pause(&mut wait).await {
                 return None;
             }
         }
         None
-    }
-
-    /// Those who left while we were away.
-    fn compare_presence(&mut self, c: &Connection, lost_at: Moment) {
-        let there = c.present();
-        for identity in self.present.iter().filter(|i| !there.contains(i)) {
-            self.presence.seems_gone(identity.clone(), BTreeMap::new(), lost_at);
-        }
-        self.presence.reconnected(self.clock.now());
     }
 
     /// False if we were told to stop meanwhile.

@@ -6,35 +6,27 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | [`watch`] | the life of one observation: events and deadlines |
+//! | [`session`] | the life of one observation: events and deadlines |
+//! | [`recording`] | what a call takes: core, journal, record |
 //! | [`joining`] | into the room, and into it again |
+//! | [`admission`] | whether the room is still there, and the token to join with |
 //! | [`room`] | one connection to the room, and what its events mean |
-//! | [`presence`] | who is really gone, and who only seems so |
+//! | [`attendance`] | who is there, who is really gone, and who only seems so |
 //! | [`participants`] | LiveKit's words for participants in ours |
 //! | [`streams`] | reading text and byte streams, with bounds |
 //! | [`session_feed`] | the agent's own feed, and asking for its history |
-//! | [`rejoin`] | coming back into a room that lives on |
-//! | [`telling`] | the end of a call, and its record |
-//! | [`claim`] | which worker observes a room |
-//! | [`handover`] | leaving a call to another worker |
-//! | [`liveness`] | finding out that a room went deaf |
-//! | [`gate`] | no room is joined by name behind our back |
-//! | [`websocket`] | the signalling connection with small buffers |
+//! | [`sdk`] | what works around LiveKit's SDK |
 
-mod claim;
-mod gate;
-mod handover;
+mod admission;
+mod attendance;
 mod joining;
-mod liveness;
 mod participants;
-mod presence;
-mod rejoin;
+mod recording;
 mod room;
+mod sdk;
+mod session;
 mod session_feed;
 mod streams;
-mod telling;
-mod watch;
-mod websocket;
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,13 +38,10 @@ use secrecy::ExposeSecret;
 use store::journal::Journals;
 use tokio::sync::{Semaphore, watch as signal};
 
-use crate::{clock::WallClock, config::LiveKit};
+use self::recording::{CallsOn, Tools};
+use crate::{clock::WallClock, config::LiveKit, fleet::Badge};
 
-#[cfg(test)]
-pub(crate) use claim::Claim;
-pub(crate) use claim::{Badge, Occupancy};
-pub(crate) use handover::HAND_OVER_AT_MOST;
-pub(crate) use watch::{Ended, Orders, Told, observe};
+pub(crate) use session::{Ended, Orders, Progress, observe};
 
 /// Joins at the same time: more make each other late, and beyond some hundreds fail
 /// (measured: 1,000 joins, 20 at a time, all succeed in 11 s).
@@ -142,24 +131,8 @@ pub(crate) struct Observers {
     /// Held by everybody who observes a room, so that they can be counted.
     watching: Arc<()>,
     /// Calls that are on, in all rooms.
-    calls_on: signal::Sender<usize>,
+    calls_on: CallsOn,
     panics: signal::Receiver<u64>,
-}
-
-/// Counts a call as on for as long as it lives.
-struct CallOn(Arc<Observers>);
-
-impl CallOn {
-    fn new(shared: Arc<Observers>) -> Self {
-        shared.calls_on.send_modify(|n| *n += 1);
-        Self(shared)
-    }
-}
-
-impl Drop for CallOn {
-    fn drop(&mut self) {
-        self.0.calls_on.send_modify(|n| *n = n.saturating_sub(1));
-    }
 }
 
 impl Observers {
@@ -172,7 +145,7 @@ impl Observers {
         journals: Journals,
         badge: Badge,
     ) -> Self {
-        websocket::install();
+        sdk::websocket::install();
         let secret = livekit.api_secret.expose_secret();
         let api = RoomClient::with_api_key(&livekit.http_url(), &livekit.api_key, secret)
             .with_failover(false)
@@ -192,8 +165,17 @@ impl Observers {
             dispatches,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             watching: Arc::default(),
-            calls_on: signal::Sender::new(0),
-            panics: liveness::install_hook(),
+            calls_on: CallsOn::default(),
+            panics: sdk::liveness::install_hook(),
+        }
+    }
+
+    fn recording_tools(&self) -> Tools {
+        Tools {
+            journals: self.journals.clone(),
+            delivery: self.delivery.clone(),
+            calls_on: self.calls_on.clone(),
+            wall: self.wall.clone(),
         }
     }
 }

@@ -29,9 +29,9 @@ use tokio::{
 };
 
 use super::{
-    gate,
-    liveness::PROBE_TOPIC,
-    participants, session_feed,
+    participants,
+    sdk::{gate, liveness::PROBE_TOPIC},
+    session_feed,
     streams::{self, Facts},
 };
 use crate::clock::{Clock, WallClock};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rooms::Ours;
-use crate::observer::Occupancy;
+use crate::fleet::Occupancy;
 
 /// Between looks at a room whose caller may come at any moment.
 pub(super) const SOON: Duration = Duration::from_secs(1);
@@ -130,7 +130,7 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observer::Claim;
+    use crate::fleet::Claim;
 
     const COURTESY: Duration = Duration::from_millis(70);
 

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     config::{Config, RoomNames},
-    observer::{self, Assignment, Badge, Ended},
+    fleet::Badge,
+    observer::{self, Assignment, Ended},
     telemetry::masked,
 };
 
@@ -146,7 +147,7 @@ impl Jobs {
     fn over(&mut self, id: String, ended: Ended) -> ToServer {
         self.running.remove(&id);
         let (status, error) = match ended {
-            Ended::Done | Ended::Elsewhere | Ended::Removed | Ended::ToldBefore(_) => {
+            Ended::Done | Ended::Elsewhere | Ended::Removed | Ended::ReportedBefore(_) => {
                 (JobStatus::JsSuccess, String::new())
             }
             Ended::NotOurs => (JobStatus::JsFailed, "the room is gone".into()),

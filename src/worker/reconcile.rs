@@ -32,7 +32,8 @@ use super::{
 };
 use crate::{
     config::RoomNames,
-    observer::{self, Observers, Occupancy},
+    fleet::Occupancy,
+    observer::{self, Observers},
     telemetry::masked,
 };
 

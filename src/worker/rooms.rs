@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 use super::{WorkerState, connection::Role, load, reconcile::Ask};
 use crate::{
     config::Config,
-    observer::{self, Assignment, Ended, HAND_OVER_AT_MOST, Observers, Orders, Told},
+    fleet::handover::HAND_OVER_AT_MOST,
+    observer::{self, Assignment, Ended, Observers, Orders, Progress},
     stop::Stop,
     telemetry::masked,
 };
@@ -369,13 +370,13 @@ impl Rooms {
         inner.running.insert(id.clone(), running);
         let mut end = End { id, rooms: self.clone(), report, told: false };
         let (observers, asks) = (self.observers.clone(), self.asks.clone());
-        let tell = move |told: Told<'_>| match told {
-            Told::Joined => {
+        let tell = move |told: Progress<'_>| match told {
+            Progress::Joined => {
                 end.rooms.joined(&end.id);
                 // A queue that is full has enough to do, and the next pass looks too.
                 let _ = asks.try_send(Ask::Ours { name: room.clone(), sid: sid.clone() });
             }
-            Told::Over(ended) => end.tell(ended.clone()),
+            Progress::Over(ended) => end.tell(ended.clone()),
         };
         self.tasks.spawn(async move {
             observer::observe(observers, assignment, left, orders, tell).await;
@@ -439,7 +440,7 @@ impl Rooms {
         let mut inner = self.inner();
         let barred = match ended {
             Ended::Removed => Some(None),
-            Ended::ToldBefore(until) => Some(Some(until.millis())),
+            Ended::ReportedBefore(until) => Some(Some(until.millis())),
             _ => None,
         };
         if let Some(running) = inner.running.remove(id)

@@ -19,9 +19,9 @@ use tokio::{sync::watch, time::sleep};
 use crate::telemetry::masked;
 
 /// Topic of the packet to ourselves.
-pub(super) const PROBE_TOPIC: &str = "call-history.probe";
+pub(in crate::observer) const PROBE_TOPIC: &str = "call-history.probe";
 /// A room that lives delivers one of them in milliseconds.
-pub(super) const ECHO_WITHIN: Duration = Duration::from_secs(6);
+pub(in crate::observer) const ECHO_WITHIN: Duration = Duration::from_secs(6);
 /// All observers ask at the same time after a panic: they spread over this.
 const SPREAD: Duration = Duration::from_secs(1);
 /// A probe is repeated, as the server may be busy.
@@ -32,7 +32,7 @@ static PANICS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::ne
 
 /// Counts panics from now on, and logs where they were: not what they said, which may be a text
 /// out of a room.
-pub(super) fn install_hook() -> watch::Receiver<u64> {
+pub(in crate::observer) fn install_hook() -> watch::Receiver<u64> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         panic::set_hook(Box::new(|info| {
@@ -57,7 +57,7 @@ fn short(file: &str) -> &str {
 
 /// Asks the server to deliver a packet to ourselves; nobody else sees it. Whether it came shows in
 /// the room's events, or not.
-pub(super) async fn probe(api: Arc<RoomClient>, room: String, identity: String) {
+pub(in crate::observer) async fn probe(api: Arc<RoomClient>, room: String, identity: String) {
     sleep(SPREAD.mul_f64(rand::random())).await;
     for _ in 0..REPEATS {
         let options = SendDataOptions {

@@ -8,15 +8,13 @@
 //!
 //! Only kind AGENT counts, which nobody can be without the server's secret.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use call::Moment;
-use livekit_api::services::room::{RoomClient, UpdateParticipantOptions};
 use livekit_protocol::{
     ParticipantInfo,
     participant_info::{Kind, State},
 };
-use tokio::time::{Instant, sleep};
 
 /// Whose observer it is: workers of another agent name are another installation.
 const FLEET: &str = "call-history.fleet";
@@ -28,12 +26,7 @@ const SINCE: &str = "call-history.since";
 /// The ordinal of the call that it observes, where that is not the first in the room.
 const CALL: &str = "call-history.call";
 /// It is about to go: another may come.
-const LEAVING: &str = "call-history.leaving";
-
-/// Between one look for a successor and the next, spread as all calls are handed over at once.
-const LOOK_EVERY: Duration = Duration::from_millis(1_000);
-/// A word to other workers is tried so often.
-const TRIES: u32 = 3;
+pub(super) const LEAVING: &str = "call-history.leaving";
 
 /// Who we are to other workers.
 #[derive(Clone, Debug)]
@@ -94,7 +87,7 @@ impl Badge {
     }
 }
 
-fn call_attribute(ordinal: u32) -> Option<(String, String)> {
+pub(super) fn call_attribute(ordinal: u32) -> Option<(String, String)> {
     (ordinal > 0).then(|| (CALL.to_owned(), ordinal.to_string()))
 }
 
@@ -145,60 +138,6 @@ impl Occupancy {
     /// Which call of the room it is, as far as anybody tells.
     pub(crate) fn ordinal(&self) -> u32 {
         self.claims.iter().map(|c| c.ordinal).max().unwrap_or(0)
-    }
-}
-
-/// Tells the other workers which call of the room it is by now.
-pub(super) async fn tell_ordinal(api: &RoomClient, room: &str, us: &str, ordinal: u32) {
-    set(api, room, us, call_attribute(ordinal)).await;
-}
-
-/// Tells the other workers that this observer is none any more.
-pub(super) async fn resign(api: &RoomClient, room: &str, us: &str) {
-    set(api, room, us, [(LEAVING.to_owned(), "true".to_owned())]).await;
-}
-
-/// Gives the room up: waits until an observer of another worker is there to stay. False if none came
-/// in time.
-pub(super) async fn hand_over(
-    api: &RoomClient,
-    badge: &Badge,
-    room: &str,
-    us: &str,
-    within: Duration,
-) -> bool {
-    let until = Instant::now() + within;
-    resign(api, room, us).await;
-    // Seen twice: one that had not heard of our leaving may itself have left meanwhile.
-    let mut before = String::new();
-    while Instant::now() < until {
-        sleep(LOOK_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
-        let Ok(participants) = api.list_participants(room).await else { continue };
-        let occupancy = badge.read(&participants);
-        let next = occupancy.holder(badge.worker()).filter(|c| c.active);
-        let next = next.map(|c| c.identity.clone()).unwrap_or_default();
-        if !next.is_empty() && next == before {
-            return true;
-        }
-        before = next;
-    }
-    false
-}
-
-async fn set(
-    api: &RoomClient,
-    room: &str,
-    us: &str,
-    attributes: impl IntoIterator<Item = (String, String)>,
-) {
-    let attributes = attributes.into_iter().collect();
-    let options = UpdateParticipantOptions { attributes, ..Default::default() };
-    for _ in 0..TRIES {
-        match api.update_participant(room, us, options.clone()).await {
-            Ok(_) => return,
-            Err(e) => tracing::debug!(error = %e, "other workers could not be told"),
-        }
-        sleep(LOOK_EVERY.mul_f64(rand::random())).await;
     }
 }
 

@@ -1,11 +1,11 @@
-//! Who is really gone, and who only seems so.
+//! Who is in the room, who is really gone, and who only seems so.
 //!
 //! On a full restart of our own connection the SDK reports every participant as gone *before* it
 //! says that it reconnects, and a participant who joins again under a new sid is reported as gone
 //! in the same moment (docs/signals.md §10.5). Such leaves carry no word of the server; they are held back until
 //! it is clear that the participant does not appear again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use call::{Fact, Moment, event::LeaveReason};
 
@@ -14,7 +14,9 @@ use call::{Fact, Moment, event::LeaveReason};
 const SETTLED_AFTER_MS: i64 = 4_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Presence {
+pub(super) struct Attendance {
+    /// Identities in the room, as the call knows them.
+    here: BTreeSet<String>,
     /// Seemingly gone, and since when.
     missing: BTreeMap<String, (Moment, BTreeMap<String, String>)>,
     reconnecting: bool,
@@ -22,7 +24,35 @@ pub(super) struct Presence {
     not_before: Option<Moment>,
 }
 
-impl Presence {
+impl Attendance {
+    /// Those who are there by the word of an earlier run.
+    pub(super) fn resume(&mut self, here: impl IntoIterator<Item = String>) {
+        self.here = here.into_iter().collect();
+    }
+
+    /// Notes who comes and goes.
+    pub(super) fn note(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Joined(j) => {
+                self.missing.remove(&j.identity);
+                self.here.insert(j.identity.clone());
+            }
+            Fact::Left { identity, .. } => {
+                self.here.remove(identity);
+            }
+            _ => {}
+        }
+    }
+
+    /// We are in the room again, with these: who is not among them left while we were away.
+    pub(super) fn back_among(&mut self, there: &[String], lost_at: Moment, now: Moment) {
+        let gone: Vec<String> = self.here.iter().filter(|i| !there.contains(i)).cloned().collect();
+        for identity in gone {
+            self.seems_gone(identity, BTreeMap::new(), lost_at);
+        }
+        self.reconnected(now);
+    }
+
     /// A leave without the server's word.
     pub(super) fn seems_gone(
         &mut self,
@@ -31,10 +61,6 @@ impl Presence {
         at: Moment,
     ) {
         self.missing.entry(identity).or_insert((at, attributes));
-    }
-
-    pub(super) fn is_back(&mut self, identity: &str) {
-        self.missing.remove(identity);
     }
 
     pub(super) fn reconnecting(&mut self) {
@@ -77,24 +103,49 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use call::event::{Joined, Kind};
+
     use super::*;
 
     fn t(ms: i64) -> Moment {
         Moment::from_millis(ms)
     }
 
+    fn joins(identity: &str) -> Fact {
+        Fact::Joined(Joined {
+            identity: identity.into(),
+            sid: "PA_1".into(),
+            kind: Kind::Standard,
+            name: String::new(),
+            metadata: String::new(),
+            attributes: BTreeMap::new(),
+            joined_at: t(0),
+        })
+    }
+
+    #[test]
+    fn who_is_not_there_any_more_when_we_are_back_left_meanwhile() {
+        let mut p = Attendance::default();
+        p.note(&joins("stays"));
+        p.note(&joins("goes"));
+        p.back_among(&["stays".into()], t(1_000), t(9_000));
+        let gone = p.settle(t(13_000));
+        assert!(matches!(&gone[..], [Fact::Left { identity, since, .. }]
+            if *since == Some(t(1_000)) && identity == "goes"));
+    }
+
     #[test]
     fn a_participant_that_comes_back_never_left() {
-        let mut p = Presence::default();
+        let mut p = Attendance::default();
         p.seems_gone("caller".into(), BTreeMap::new(), t(0));
-        p.is_back("caller");
+        p.note(&joins("caller"));
         assert_eq!(p.due(), None);
         assert!(p.settle(t(60_000)).is_empty());
     }
 
     #[test]
     fn a_reconnect_is_awaited_before_anybody_is_called_gone() {
-        let mut p = Presence::default();
+        let mut p = Attendance::default();
         p.seems_gone("caller".into(), BTreeMap::new(), t(1_000));
         p.reconnecting();
         assert!(p.settle(t(30_000)).is_empty());
@@ -108,7 +159,7 @@ mod tests {
 
     #[test]
     fn without_a_reconnect_the_leave_counts_after_a_while() {
-        let mut p = Presence::default();
+        let mut p = Attendance::default();
         p.seems_gone("caller".into(), BTreeMap::new(), t(1_000));
         assert_eq!(p.due(), Some(t(5_000)));
         assert_eq!(p.settle(t(5_000)).len(), 1);

@@ -26,7 +26,7 @@ use crate::net::{self, Socket};
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes `livekit` use this transport, in the whole process.
-pub(super) fn install() {
+pub(in crate::observer) fn install() {
     livekit_net::set_ws_client(Arc::new(Transport));
     match net::http_client(HTTP_TIMEOUT) {
         Ok(client) => livekit_net::set_http_client(Arc::new(Http(client))),

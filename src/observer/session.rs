@@ -1,37 +1,34 @@
-//! The life of one observation: join, watch, come back when the room is lost, leave with the room
-//! or when another worker has it.
+//! The life of one observation: join, follow the room, come back when it is lost, leave with the room
+//! or when another worker has it. What is recorded is in [`super::recording`].
 
-use std::{
-    collections::BTreeSet,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use call::{
-    Call, Event, Fact, Moment, Phase,
+    Call, Fact, Moment, Phase,
     event::{FeedMessage, LeaveReason},
-    published::Problem,
 };
 use livekit::prelude::LocalParticipant;
-use store::journal::{CallJournal, LeftBehind};
+use store::journal::LeftBehind;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    Assignment, CallOn, Observers,
-    handover::LINGER,
-    liveness,
-    presence::Presence,
+    Assignment, Observers,
+    attendance::Attendance,
+    recording::Recording,
     room::{Connection, Notice},
+    sdk::liveness,
     session_feed,
 };
-use crate::{clock::Clock, stop::Stop, telemetry::masked};
+use crate::{clock::Clock, fleet::handover, stop::Stop, telemetry::masked};
 
-/// For the caller's coming to be on the disk.
-const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
+/// What is left in the streams of a room that has ended.
+const REST_WITHIN: Duration = Duration::from_millis(40);
+/// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes
+/// that longer.
+const LINGER: Duration = Duration::from_secs(25);
 /// A caller who was there longer than this before us may have said something.
 const LATE_MS: i64 = 2_000;
 
@@ -47,11 +44,11 @@ pub(crate) enum Ended {
     Elsewhere,
     /// Somebody removed us from the room: we do not come back by ourselves.
     Removed,
-    /// The call that is on was told before, up to that time.
-    ToldBefore(Moment),
+    /// The call that is on was reported before, up to that time.
+    ReportedBefore(Moment),
 }
 
-/// What an observer is told while it runs.
+/// What an observer is asked for while it runs.
 pub(crate) struct Orders {
     pub(crate) stop: Stop,
     /// Another worker's observer was first in the room: this one goes without a record.
@@ -60,11 +57,11 @@ pub(crate) struct Orders {
     pub(crate) metadata: mpsc::UnboundedReceiver<String>,
 }
 
-/// What an observer tells.
-pub(crate) enum Told<'a> {
+/// What an observer reports while it runs.
+pub(crate) enum Progress<'a> {
     /// It is in the room, for the first time or again.
     Joined,
-    /// All is told of the room; it is left next.
+    /// All that was due of the room is reported; it is left next.
     Over(&'a Ended),
 }
 
@@ -74,7 +71,7 @@ pub(crate) async fn observe(
     assignment: Assignment,
     left: Option<LeftBehind>,
     orders: Orders,
-    report: impl FnMut(Told<'_>) + Send + 'static,
+    report: impl FnMut(Progress<'_>) + Send + 'static,
 ) -> Ended {
     let wall = &shared.wall;
     let clock = match &left {
@@ -82,8 +79,10 @@ pub(crate) async fn observe(
         None => Clock::start(wall),
     };
     let panics = shared.panics.clone();
-    let mut watch = Watch {
-        room_name: masked(&assignment.room),
+    let room_name = masked(&assignment.room);
+    let recording = Recording::new(shared.recording_tools(), room_name.clone(), clock.clone());
+    let mut session = RoomSession {
+        room_name,
         shared,
         assignment,
         clock,
@@ -92,24 +91,19 @@ pub(crate) async fn observe(
         metadata: orders.metadata,
         report: Box::new(report),
         panics,
-        call: None,
-        journal: None,
-        presence: Presence::default(),
+        recording,
+        attendance: Attendance::default(),
         reconnecting_since: None,
         unsure_since: None,
-        present: BTreeSet::new(),
-        live: None,
         quiet_since: Instant::now(),
         sid: String::new(),
         asked: BTreeSet::new(),
         answered: watch::Sender::new(false),
-        problems: BTreeSet::new(),
-        calls: 0,
     };
-    let _counted = watch.shared.watching.clone();
-    let (ended, mut connection) = watch.run(left).await;
-    watch.forget_journal();
-    (watch.report)(Told::Over(&ended));
+    let _counted = session.shared.watching.clone();
+    let (ended, mut connection) = session.run(left).await;
+    session.recording.forget_journal();
+    (session.report)(Progress::Over(&ended));
     // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them
     // panic.
     if let Some(left) = connection.as_mut().and_then(Connection::close) {
@@ -132,7 +126,7 @@ enum Parted {
     Elsewhere,
 }
 
-pub(super) struct Watch {
+pub(super) struct RoomSession {
     pub(super) shared: Arc<Observers>,
     pub(super) assignment: Assignment,
     /// As it may be logged.
@@ -141,21 +135,14 @@ pub(super) struct Watch {
     pub(super) stop: Stop,
     withdraw: watch::Receiver<bool>,
     pub(super) metadata: mpsc::UnboundedReceiver<String>,
-    pub(super) report: Box<dyn FnMut(Told<'_>) + Send>,
+    pub(super) report: Box<dyn FnMut(Progress<'_>) + Send>,
     pub(super) panics: watch::Receiver<u64>,
-    /// `None` before the first join.
-    pub(super) call: Option<Call>,
-    /// Of that call.
-    pub(super) journal: Option<CallJournal>,
-    pub(super) presence: Presence,
+    pub(super) recording: Recording,
+    pub(super) attendance: Attendance,
     /// Since when the SDK tries to reconnect.
     pub(super) reconnecting_since: Option<Moment>,
     /// Since when the room may be deaf.
     pub(super) unsure_since: Option<Moment>,
-    /// Identities in the room, as told to the call.
-    pub(super) present: BTreeSet<String>,
-    /// A call is on.
-    pub(super) live: Option<CallOn>,
     /// When the last caller left, or when we came.
     pub(super) quiet_since: Instant,
     /// The room's, once joined.
@@ -164,12 +151,9 @@ pub(super) struct Watch {
     pub(super) asked: BTreeSet<String>,
     /// A history has come since they were asked.
     pub(super) answered: watch::Sender<bool>,
-    /// Kinds of problems already logged for this call.
-    pub(super) problems: BTreeSet<Problem>,
-    pub(super) calls: u32,
 }
 
-impl Watch {
+impl RoomSession {
     async fn run(&mut self, left: Option<LeftBehind>) -> (Ended, Option<Connection>) {
         self.panics.mark_unchanged();
         let joined = match left {
@@ -199,9 +183,8 @@ impl Watch {
                         room = self.room_name,
                         "another worker observes the room, left to it"
                     );
-                    let waits = self.live.is_some() && !self.caller_present();
-                    self.call = None;
-                    self.forget_journal();
+                    let waits = self.recording.is_on() && !self.recording.caller_present();
+                    self.recording.give_up();
                     // Our leave would keep a room open that is about to close.
                     if waits {
                         self.resign();
@@ -229,7 +212,7 @@ impl Watch {
                         "connection to the room lost, coming back"
                     );
                     connection.close();
-                    self.apply(lost_at, Fact::Blind);
+                    self.recording.apply(lost_at, Fact::Blind);
                     match self.come_back(lost_at).await {
                         Some(c) => connection = c,
                         None => {
@@ -248,7 +231,95 @@ impl Watch {
         since.into_iter().flatten().min().unwrap_or_else(|| self.clock.now())
     }
 
-    // ---- watching ----------------------------------------------------------------------------
+    // ---- ends --------------------------------------------------------------------------------
+
+    /// The last call in this room, if one is on.
+    pub(super) async fn room_over(
+        &mut self,
+        c: Option<&mut Connection>,
+        reason: LeaveReason,
+        ended_at: Moment,
+    ) {
+        if let Some(c) = c {
+            for (at, fact) in c.rest(REST_WITHIN).await {
+                self.recording.apply(at, fact);
+            }
+        }
+        self.recording.apply(ended_at, Fact::RoomEnded { reason });
+        if self.recording.is_on() {
+            self.end_call().await;
+        } else if !self.recording.has_ended_any() {
+            tracing::info!(
+                job_id = self.assignment.id,
+                room = self.room_name,
+                "room ended without a caller, nothing to report"
+            );
+        }
+    }
+
+    pub(super) async fn end_call(&mut self) {
+        self.hear_jobs();
+        self.recording.end_call().await;
+    }
+
+    /// The call is over while we are not in the room: nor do we see how the next one begins.
+    pub(super) async fn end_call_unseen(&mut self) {
+        self.end_call().await;
+        self.recording.apply(self.clock.now(), Fact::Blind);
+    }
+
+    /// What jobs for this room said and was not heard yet: it may be that nothing is to be stored.
+    pub(super) fn hear_jobs(&mut self) {
+        while let Ok(metadata) = self.metadata.try_recv() {
+            self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
+        }
+    }
+
+    // ---- other workers -----------------------------------------------------------------------
+
+    /// Looks for another worker that takes the room.
+    fn seek_successor(&self) -> oneshot::Receiver<bool> {
+        let (found, successor) = oneshot::channel();
+        let (shared, room, us) = self.of_us();
+        let within = handover::patience(Arc::strong_count(&shared.watching));
+        tokio::spawn(async move {
+            let (api, badge) = (&shared.api, &shared.badge);
+            // Nobody listens any more only when the room has ended.
+            let _ = found.send(handover::hand_over(api, badge, &room, &us, within).await);
+        });
+        successor
+    }
+
+    /// Gives the claim up, though this observer stays in the room for a while.
+    fn resign(&self) {
+        let (shared, room, us) = self.of_us();
+        tokio::spawn(async move { handover::resign(&shared.api, &room, &us).await });
+    }
+
+    /// For a worker that takes this room over.
+    pub(super) fn show_ordinal(&self) {
+        let ordinal = self.recording.call().map_or(0, Call::ordinal);
+        if ordinal > 0 {
+            let (shared, room, us) = self.of_us();
+            tokio::spawn(async move {
+                handover::show_ordinal(&shared.api, &room, &us, ordinal).await;
+            });
+        }
+    }
+
+    fn of_us(&self) -> (Arc<Observers>, String, String) {
+        (self.shared.clone(), self.assignment.room.clone(), self.assignment.identity())
+    }
+
+    async fn wait_for_the_end(&mut self, c: &mut Connection) {
+        let end = async { while !matches!(c.next().await.1, Notice::Disconnected(_)) {} };
+        tokio::select! {
+            _ = timeout(LINGER, end) => {}
+            () = self.stop.ending() => {}
+        }
+    }
+
+    // ---- following the room ------------------------------------------------------------------
 
     async fn follow(&mut self, c: &mut Connection) -> Parted {
         let mut echo_by: Option<Instant> = None;
@@ -268,25 +339,25 @@ impl Watch {
                 return Parted::Stopped;
             }
             if ending {
-                if !self.caller_present() {
+                if !self.recording.caller_present() {
                     return Parted::Stopped;
                 }
-                successor.get_or_insert_with(|| self.hand_over());
+                successor.get_or_insert_with(|| self.seek_successor());
             }
             let due = [self.due(echo_by), linger].into_iter().flatten().min();
             tokio::select! {
                 (at, notice) = c.next() => match notice {
                     Notice::Fact(fact) => self.fact(c, at, fact).await,
                     Notice::SeemsGone { identity, attributes } => {
-                        self.presence.seems_gone(identity, attributes, at);
+                        self.attendance.seems_gone(identity, attributes, at);
                     }
                     Notice::Reconnecting => {
                         self.reconnecting_since.get_or_insert(at);
-                        self.presence.reconnecting();
+                        self.attendance.reconnecting();
                     }
                     Notice::Reconnected => {
                         self.reconnecting_since = None;
-                        self.presence.reconnected(at);
+                        self.attendance.reconnected(at);
                     }
                     Notice::OtherRoom => return Parted::Replaced,
                     Notice::Echo => {
@@ -317,7 +388,7 @@ impl Watch {
                 () = self.stop.ending(), if !ending => {}
                 Ok(()) = self.withdraw.changed() => {}
                 Some(metadata) = self.metadata.recv() => {
-                    self.apply(self.clock.now(), Fact::JobMetadata { metadata });
+                    self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
                 }
                 taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
                     return if taken == Some(true) { Parted::Elsewhere } else { Parted::Stopped };
@@ -327,91 +398,65 @@ impl Watch {
     }
 
     fn due(&self, echo_by: Option<Instant>) -> Option<Instant> {
-        let call = match self.call.as_ref().map(|c| c.phase(self.clock.now())) {
+        let call = match self.recording.call().map(|c| c.phase(self.clock.now())) {
             Some(Phase::Ending(at)) => Some(self.clock.instant(at)),
-            Some(Phase::Over) if self.live.is_some() => Some(Instant::now()),
+            Some(Phase::Over) if self.recording.is_on() => Some(Instant::now()),
             _ => None,
         };
-        let presence = self.presence.due().map(|at| self.clock.instant(at));
+        let presence = self.attendance.due().map(|at| self.clock.instant(at));
         [call, presence, echo_by].into_iter().flatten().min()
     }
 
     async fn tick(&mut self, c: &mut Connection) {
         let now = self.clock.now();
-        for fact in self.presence.settle(now) {
+        for fact in self.attendance.settle(now) {
             self.fact(c, now, fact).await;
         }
-        if self.phase() == Phase::Over {
-            self.call_over().await;
-            self.tell_ordinal();
+        if self.recording.phase() == Phase::Over {
+            self.end_call().await;
+            self.show_ordinal();
         }
     }
 
     async fn fact(&mut self, c: &mut Connection, at: Moment, fact: Fact) {
-        self.note_presence(&fact);
+        self.attendance.note(&fact);
         if matches!(fact, Fact::Feed { message: FeedMessage::History { .. }, .. }) {
             self.answered.send_replace(true);
         }
-        let was_there = self.caller_present();
+        let was_there = self.recording.caller_present();
         let joined = matches!(fact, Fact::Joined(_));
-        self.apply(at, fact);
-        let is_there = self.caller_present();
+        self.recording.apply(at, fact);
+        let is_there = self.recording.caller_present();
         // At once, in this very handler: a Node agent answers only for some 15 ms after the leave.
         if was_there && !is_there {
             self.quiet_since = Instant::now();
             self.asked.clear();
             self.ask_for_history(c.us());
         }
-        self.note_start();
+        self.recording.note_start();
         if joined && is_there && (self.came_late() || self.missed_something()) {
             self.ask_for_history(c.us());
         }
-        if self.phase() == Phase::Over {
-            self.call_over().await;
-            self.tell_ordinal();
-        }
-    }
-
-    pub(super) fn note_presence(&mut self, fact: &Fact) {
-        match fact {
-            Fact::Joined(j) => {
-                self.presence.is_back(&j.identity);
-                self.present.insert(j.identity.clone());
-            }
-            Fact::Left { identity, .. } => {
-                self.present.remove(identity);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn note_start(&mut self) {
-        if self.live.is_none() && self.caller_present() {
-            self.live = Some(CallOn::new(self.shared.clone()));
-            let call_id = self.call.as_ref().map(Call::id);
-            let (journals, room) = (self.shared.journals.clone(), self.room_name.clone());
-            // Said when the call is known for good, whatever happens to us; nothing waits for it.
-            tokio::spawn(async move {
-                journals.written(JOURNAL_WITHIN).await;
-                tracing::info!(call_id, room, "call started");
-            });
+        if self.recording.phase() == Phase::Over {
+            self.end_call().await;
+            self.show_ordinal();
         }
     }
 
     /// Something may have been said before we came, and the one who knows is there.
     pub(super) fn came_late(&self) -> bool {
-        self.call.as_ref().is_some_and(|c| c.watched_late(LATE_MS))
+        self.recording.call().is_some_and(|c| c.watched_late(LATE_MS))
     }
 
     /// We were away in the middle of the call.
     fn missed_something(&self) -> bool {
-        self.call.as_ref().is_some_and(Call::was_blind)
+        self.recording.call().is_some_and(Call::was_blind)
     }
 
     /// Each agent once: the answer goes to everybody in the room.
     pub(super) fn ask_for_history(&mut self, us: Option<LocalParticipant>) {
         let Some(us) = us else { return };
-        for agent in self.call.iter().flat_map(Call::agents).collect::<Vec<_>>() {
+        for agent in self.recording.call().into_iter().flat_map(Call::agents).collect::<Vec<_>>() {
             if self.asked.insert(agent.clone()) {
                 self.answered.send_replace(false);
                 let answered = self.answered.subscribe();
@@ -420,57 +465,8 @@ impl Watch {
         }
     }
 
-    pub(super) fn apply(&mut self, at: Moment, fact: Fact) {
-        let Some(event) = self.take(at, fact) else { return };
-        if let Some(journal) = &self.journal {
-            journal.append(&event);
-        }
-    }
-
-    /// Gives a fact to the core; what is to be journaled of it.
-    pub(super) fn take(&mut self, at: Moment, fact: Fact) -> Option<Event> {
-        let call = self.call.as_mut()?;
-        let event = Event { at, fact };
-        // What one event breaks must not take the whole call with it, nor the next start.
-        let taken = match catch_unwind(AssertUnwindSafe(|| call.apply(&event))) {
-            Ok(taken) => taken.of(event),
-            Err(_) => {
-                tracing::error!(
-                    room = self.room_name,
-                    "an event could not be taken, the call goes on"
-                );
-                None
-            }
-        };
-        if call.opted_out()
-            && let Some(journal) = self.journal.take()
-        {
-            journal.forget();
-        }
-        for (problem, count) in call.take_problems() {
-            if self.problems.insert(problem) {
-                tracing::warn!(
-                    call_id = call.id(),
-                    room = self.room_name,
-                    count,
-                    reason = problem.as_str(),
-                    "something published in the room was not taken"
-                );
-            }
-        }
-        taken.filter(|_| !call.opted_out())
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        self.call.as_ref().map_or(Phase::Waiting, |c| c.phase(self.clock.now()))
-    }
-
     fn call_on(&self) -> bool {
-        matches!(self.phase(), Phase::Live | Phase::Ending(_))
-    }
-
-    fn caller_present(&self) -> bool {
-        self.call.as_ref().is_some_and(Call::caller_present)
+        matches!(self.recording.phase(), Phase::Live | Phase::Ending(_))
     }
 }
 

@@ -4,7 +4,7 @@
 //! question. A room that was closed meanwhile would be created again by that, and a voice agent
 //! summoned into it. So a join is let through only while this observer itself is joining, after it
 //! has looked whether the room is still the same one; the SDK may resume, nothing else. A refused
-//! join ends the connection at once, and the observer comes back by [`super::rejoin`].
+//! join ends the connection at once, and the observer comes back by [`super::super::admission`].
 
 use std::{collections::BTreeSet, io::Read};
 
@@ -20,7 +20,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 /// What a refused join is answered: the SDK takes it as final.
-pub(super) const REFUSED: u16 = 403;
+pub(in crate::observer) const REFUSED: u16 = 403;
 
 /// A join request is a few kB.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -34,9 +34,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 static JOINING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Lets the joins of one identity through for as long as it lives.
-pub(super) struct Open(String);
+pub(in crate::observer) struct Open(String);
 
-pub(super) fn open(identity: &str) -> Open {
+pub(in crate::observer) fn open(identity: &str) -> Open {
     JOINING.lock().insert(identity.to_owned());
     Open(identity.to_owned())
 }
@@ -48,7 +48,7 @@ impl Drop for Open {
 }
 
 /// Whether a signalling request may go out. `authorization` is the value of its header.
-pub(super) fn allows(url: &str, authorization: &str) -> bool {
+pub(in crate::observer) fn allows(url: &str, authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization);
     // What carries no token of ours is not a join of ours.
     let Some(identity) = subject(token) else { return true };

@@ -1,0 +1,426 @@
+//! One call after the other in one room, as they are recorded. Here, and only here, core, journal and
+//! delivery meet: each event goes to the core first, then to the journal; the record at the end to
+//! delivery.
+//!
+//! In: facts with their times. Out: a journal, a record, lines in the log. It knows no LiveKit and waits
+//! for nothing but the sealing of a record. The core comes before the journal, so that an event that
+//! breaks the core does not break the next start too.
+
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use call::{Call, Event, Fact, Moment, Phase, published::Problem};
+use delivery::{Delivery, Finished};
+use record::{CallHistory, EndBasis};
+use store::{CallJournal, Journals};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, WallClock};
+
+/// For the caller's join to be on the disk before the call is logged as started.
+const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
+
+/// Counts the calls that are on, in all rooms. Cheap to clone; all clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallsOn(watch::Sender<usize>);
+
+impl CallsOn {
+    /// Counts one for as long as the answer lives.
+    fn one_more(&self) -> CallOn {
+        self.0.send_modify(|n| *n += 1);
+        CallOn(self.clone())
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+}
+
+struct CallOn(CallsOn);
+
+impl Drop for CallOn {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}
+
+/// What a recording works with; the same for all rooms.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) journals: Journals,
+    pub(super) delivery: Delivery,
+    pub(super) calls_on: CallsOn,
+    pub(super) wall: WallClock,
+}
+
+pub(super) struct Recording {
+    tools: Tools,
+    /// The room's name, as it may be logged.
+    room: String,
+    clock: Clock,
+    /// `None` before the first join, and once the room was given up.
+    call: Option<Call>,
+    /// Of that call.
+    journal: Option<CallJournal>,
+    /// A caller was there: its record is due.
+    on: Option<CallOn>,
+    /// Calls that ended here.
+    ended: u32,
+    /// Kinds of problems already logged for this call.
+    problems: BTreeSet<Problem>,
+}
+
+impl Recording {
+    pub(super) fn new(tools: Tools, room: String, clock: Clock) -> Self {
+        Self {
+            tools,
+            room,
+            clock,
+            call: None,
+            journal: None,
+            on: None,
+            ended: 0,
+            problems: BTreeSet::new(),
+        }
+    }
+
+    // ---- what is known -----------------------------------------------------------------------
+
+    pub(super) fn call(&self) -> Option<&Call> {
+        self.call.as_ref()
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.call.as_ref().map_or(Phase::Waiting, |c| c.phase(self.clock.now()))
+    }
+
+    /// A caller was there, and the record is not handed over yet.
+    pub(super) fn is_on(&self) -> bool {
+        self.on.is_some()
+    }
+
+    /// Some call ended here.
+    pub(super) fn has_ended_any(&self) -> bool {
+        self.ended > 0
+    }
+
+    pub(super) fn caller_present(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::caller_present)
+    }
+
+    // ---- a call begins -----------------------------------------------------------------------
+
+    /// Begins with the first facts. Of a call that opts out in them there is never a journal.
+    pub(super) fn begin(&mut self, call: Call, first: Vec<(Moment, Fact)>) {
+        self.call = Some(call);
+        let taken: Vec<Event> =
+            first.into_iter().filter_map(|(at, fact)| self.take(at, fact)).collect();
+        if let Some(call) = self.call.as_ref().filter(|c| !c.opted_out()) {
+            let journal = self.tools.journals.begin(call);
+            taken.iter().for_each(|event| journal.append(event));
+            self.journal = Some(journal);
+        }
+    }
+
+    /// Goes on with a call that an earlier run left behind, `whole` bytes of whose journal are good.
+    pub(super) fn resume(&mut self, call: Call, whole: usize) {
+        self.journal = Some(self.tools.journals.go_on(&call, whole));
+        self.on = call.has_caller().then(|| self.tools.calls_on.one_more());
+        self.call = Some(call);
+    }
+
+    // ---- while it is on ----------------------------------------------------------------------
+
+    pub(super) fn apply(&mut self, at: Moment, fact: Fact) {
+        let Some(event) = self.take(at, fact) else { return };
+        if let Some(journal) = &self.journal {
+            journal.append(&event);
+        }
+    }
+
+    /// Gives a fact to the core; what is to be journaled of it.
+    fn take(&mut self, at: Moment, fact: Fact) -> Option<Event> {
+        let call = self.call.as_mut()?;
+        let event = Event { at, fact };
+        // What one event breaks must not take the whole call with it, nor the next start.
+        let taken = match catch_unwind(AssertUnwindSafe(|| call.apply(&event))) {
+            Ok(taken) => taken.of(event),
+            Err(_) => {
+                tracing::error!(room = self.room, "an event could not be taken, the call goes on");
+                None
+            }
+        };
+        if call.opted_out()
+            && let Some(journal) = self.journal.take()
+        {
+            journal.forget();
+        }
+        for (problem, count) in call.take_problems() {
+            if self.problems.insert(problem) {
+                tracing::warn!(
+                    call_id = call.id(),
+                    room = self.room,
+                    count,
+                    reason = problem.as_str(),
+                    "something published in the room was not taken"
+                );
+            }
+        }
+        taken.filter(|_| !call.opted_out())
+    }
+
+    /// Notes that a caller is there, if one is: from then on a record is due.
+    pub(super) fn note_start(&mut self) {
+        if self.on.is_some() || !self.caller_present() {
+            return;
+        }
+        self.on = Some(self.tools.calls_on.one_more());
+        let call_id = self.call.as_ref().map(Call::id);
+        let (journals, room) = (self.tools.journals.clone(), self.room.clone());
+        // Logged when a crash cannot lose the call any more; nothing waits for it.
+        tokio::spawn(async move {
+            journals.written(JOURNAL_WITHIN).await;
+            tracing::info!(call_id, room, "call started");
+        });
+    }
+
+    // ---- a call ends -------------------------------------------------------------------------
+
+    /// Hands the record over, and is ready for the next call of the room.
+    pub(super) async fn end_call(&mut self) {
+        let Some(call) = self.report().await else { return };
+        // A room may live for weeks, and so would an error of its first second.
+        let moved = self.clock.restart_after_call(&self.tools.wall);
+        let (next, event) = call.next(self.clock.now(), moved);
+        if !next.opted_out() {
+            let journal = self.tools.journals.begin(&next);
+            journal.append(&event);
+            self.journal = Some(journal);
+        }
+        self.call = Some(next);
+    }
+
+    /// Hands the record over; the call that it is of.
+    pub(super) async fn report(&mut self) -> Option<Call> {
+        let call = self.call.take()?;
+        self.ended += 1;
+        self.on = None;
+        self.problems.clear();
+        if call.opted_out() {
+            tracing::info!(
+                room = self.room,
+                "call ended; opted out of recording, nothing is stored or sent"
+            );
+        } else if let Some(record) = catch_unwind(AssertUnwindSafe(|| call.record()))
+            .unwrap_or_else(|_| call.record_without_metrics())
+        {
+            self.log_end(&call, &record);
+            let finished = Finished {
+                record: &record,
+                room: &call.room().sid,
+                ordinal: call.ordinal(),
+                ended: Moment::parse_rfc3339(&record.end_time).unwrap_or_default(),
+                journal: self.journal.take(),
+            };
+            self.tools.delivery.submit(finished).await;
+        }
+        self.forget_journal();
+        Some(call)
+    }
+
+    /// Leaves the call that is on to another worker, which reports it.
+    pub(super) fn give_up(&mut self) {
+        self.call = None;
+        self.on = None;
+        self.forget_journal();
+    }
+
+    /// A room that is over leaves no journal of a call that never was.
+    pub(super) fn forget_journal(&mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.forget();
+        }
+    }
+
+    fn log_end(&self, call: &Call, r: &CallHistory) {
+        let m = &r.metrics;
+        tracing::info!(
+            call_id = r.call_id,
+            room = self.room,
+            status = r.status.as_str(),
+            reason = call.known_reason(),
+            duration_s = r.duration_seconds,
+            end_time_basis = call.end_basis().map(EndBasis::as_str),
+            user_utterances = m.total_user_utterances,
+            agent_utterances = m.total_agent_utterances,
+            interruptions = m.interruption_count,
+            silences = m.silence_count,
+            stages = r.stage_timeline.len(),
+            "call ended"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+    use call::{
+        RoomFacts, Settings,
+        event::{Joined, Kind, LeaveReason},
+    };
+    use delivery::{Store, Target};
+    use store::{
+        BacklogGauge, BacklogLimit, Disk, DiskHealth, DiskWork, Health, Ordinals, Outbox,
+        disk::memory::MemoryDisk, journal::left_behind, outbox::Folder,
+    };
+
+    use super::*;
+
+    const DIR: &str = "/data";
+
+    struct Lab {
+        disk: MemoryDisk,
+        outbox: Outbox,
+        journals: Journals,
+        calls_on: watch::Receiver<usize>,
+        recording: Recording,
+    }
+
+    /// A recording on a disk in memory; the endpoint is not there.
+    fn lab() -> Lab {
+        crate::net::init();
+        let (disk, dir, health) = (MemoryDisk::default(), Path::new(DIR), Health::default());
+        let all: Arc<dyn Disk> = Arc::new(disk.clone());
+        let of_disk = || DiskHealth::new(dir, health.clone());
+        let outbox = Outbox::open(all.clone(), of_disk(), dir).unwrap();
+        let store = Store {
+            outbox: outbox.clone(),
+            ordinals: Ordinals::open(all.clone(), of_disk(), dir).unwrap(),
+            disk: DiskWork::new(all.clone(), of_disk(), dir),
+        };
+        let target = Target {
+            client: crate::net::http_client(Duration::from_secs(1)).unwrap(),
+            endpoint: "http://127.0.0.1:1/".parse().unwrap(),
+            shown: "nowhere".into(),
+            jwt_secret: None,
+            keep_sent: Duration::from_secs(60),
+            now: Arc::new(Moment::default),
+            explain: |e| e,
+        };
+        let gauge = BacklogGauge::new(BacklogLimit { records: 9, bytes: 1 << 20 }, health.clone());
+        let (delivery, _sender) = delivery::start(store, target, gauge, health.clone());
+        let journals = Journals::start(all, of_disk(), dir, false).unwrap();
+        let (calls_on, wall) = (CallsOn::default(), WallClock::new(health));
+        let clock = Clock::start(&wall);
+        let on = calls_on.subscribe();
+        let tools = Tools { journals: journals.clone(), delivery, calls_on, wall };
+        let recording = Recording::new(tools, "room".into(), clock);
+        Lab { disk, outbox, journals, calls_on: on, recording }
+    }
+
+    fn call() -> Call {
+        Call::new(RoomFacts { sid: "RM_1".into(), name: "room".into() }, Settings::default())
+    }
+
+    fn watching() -> Fact {
+        Fact::Watching { server_behind_ms: 0, by: None }
+    }
+
+    fn joins(at: Moment, metadata: &str) -> Fact {
+        Fact::Joined(Joined {
+            identity: "alice".into(),
+            sid: "PA_1".into(),
+            kind: Kind::Standard,
+            name: String::new(),
+            metadata: metadata.into(),
+            attributes: BTreeMap::new(),
+            joined_at: at,
+        })
+    }
+
+    fn leaves() -> Fact {
+        Fact::Left {
+            identity: "alice".into(),
+            reason: LeaveReason::ClientInitiated,
+            attributes: BTreeMap::new(),
+            since: None,
+        }
+    }
+
+    impl Lab {
+        fn now(&self) -> Moment {
+            self.recording.clock.now()
+        }
+
+        /// Names of journals, once all is written.
+        fn live(&self) -> Vec<String> {
+            self.journals.flush(Duration::from_secs(10));
+            let names = self.disk.walk(&Path::new(DIR).join("live")).unwrap();
+            names.filter(|n| n.ends_with(".jsonl")).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_journaled_while_it_is_on_and_sealed_when_it_is_over() {
+        let mut l = lab();
+        let (now, first) = (l.now(), call());
+        let id = first.id();
+        l.recording.begin(first, vec![(now, watching()), (now, joins(now, ""))]);
+        l.recording.note_start();
+        assert!(l.recording.is_on() && *l.calls_on.borrow() == 1);
+        assert_eq!(l.live(), [format!("{id}.jsonl")]);
+        // Another run would go on with it.
+        let left = left_behind(&l.disk, Path::new(DIR), &l.outbox).unwrap();
+        assert!(left.len() == 1 && left[0].call.caller_present());
+        l.recording.apply(now, leaves());
+        l.recording.end_call().await;
+        assert_eq!(l.outbox.find(&id), Some(Folder::Pending));
+        assert!(!l.recording.is_on() && l.recording.has_ended_any());
+        assert_eq!((*l.calls_on.borrow(), l.recording.call().map(Call::ordinal)), (0, Some(1)));
+        // The next call's journal has only what the room leaves to it.
+        let next = l.recording.call().unwrap().id();
+        assert_eq!(l.live(), [format!("{next}.jsonl")]);
+        l.recording.forget_journal();
+        assert!(l.live().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_who_opts_out_nothing_stays() {
+        // From the start, and in the middle.
+        for (first, then) in
+            [("{\"opt_out_sensitive_data\":true}", ""), ("", "{\"opt_out_sensitive_data\":true}")]
+        {
+            let mut l = lab();
+            let (now, it) = (l.now(), call());
+            let id = it.id();
+            l.recording.begin(it, vec![(now, watching()), (now, joins(now, first))]);
+            l.recording.note_start();
+            if !then.is_empty() {
+                assert_eq!(l.live().len(), 1);
+                let (identity, metadata) = ("alice".to_owned(), then.to_owned());
+                l.recording.apply(now, Fact::Metadata { identity, metadata });
+            }
+            assert!(l.live().is_empty(), "{first}{then}");
+            l.recording.apply(now, leaves());
+            assert!(l.recording.report().await.is_some_and(|c| c.opted_out()));
+            assert_eq!(l.outbox.find(&id), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_to_another_worker_is_not_reported() {
+        let mut l = lab();
+        let (now, it) = (l.now(), call());
+        let id = it.id();
+        l.recording.begin(it, vec![(now, watching()), (now, joins(now, ""))]);
+        l.recording.note_start();
+        l.recording.give_up();
+        assert!(l.live().is_empty() && !l.recording.is_on());
+        l.recording.end_call().await;
+        assert_eq!(l.outbox.find(&id), None);
+    }
+}
