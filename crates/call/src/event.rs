@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 pub use record::{Answerer, By, Discovery, LeaveReason, ModelTask, Moment};
 use serde::{Deserialize, Serialize};
 
-use super::carried::Carried;
+pub use super::kinds::{AgentState, Kind, UserState};
+use super::snapshot::Snapshot;
 
 /// One fact and when it reached us, by the observer's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ pub enum Fact {
         by: Option<Discovery>,
     },
     /// An earlier call in this room left this to ours.
-    Carried(Box<Carried>),
+    Carried(Box<Snapshot>),
     /// The worker that saw what comes before died; another goes on from its journal.
     Recovered,
     /// We lost the room and try to come back.
@@ -152,18 +153,6 @@ pub struct StreamOpened {
     pub generated: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Standard,
-    Sip,
-    Connector,
-    Agent,
-    Ingress,
-    Egress,
-    Bridge,
-}
-
 /// A message of `lk.agent.session`, with times by the *agent's* clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -213,38 +202,6 @@ pub enum FeedMessage {
     Clock {
         at: Moment,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgentState {
-    Initializing,
-    Idle,
-    Listening,
-    Thinking,
-    Speaking,
-}
-
-impl AgentState {
-    /// The value of the attribute `lk.agent.state`.
-    pub fn from_attribute(value: &str) -> Option<Self> {
-        Some(match value {
-            "initializing" => Self::Initializing,
-            "idle" => Self::Idle,
-            "listening" => Self::Listening,
-            "thinking" => Self::Thinking,
-            "speaking" => Self::Speaking,
-            _ => return None,
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UserState {
-    Speaking,
-    Listening,
-    Away,
 }
 
 /// A message of the conversation as the agent keeps it. Absent means unknown, never zero.

@@ -7,14 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     event::{
         AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, Moment, ToolCall,
         Used, UserState,
     },
     parties::{Parties, Party},
+    snapshot::FeedSnapshot,
     taken::{fill, replace},
     words,
 };
@@ -306,21 +305,7 @@ impl Feed {
     }
 }
 
-/// What a sender's feed leaves to the next call in the same room: a session and its history live
-/// longer than a call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FeedBefore {
-    /// In the order in which they were learnt; older journals have all there ever were, sorted.
-    told: Vec<String>,
-    models: BTreeMap<ModelTask, String>,
-    offset: Option<i64>,
-    /// Agent's clock. What a history tells up to then is from earlier calls too; `None` while `told`
-    /// names all of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    until: Option<Moment>,
-}
-
-impl From<&Feed> for FeedBefore {
+impl From<&Feed> for FeedSnapshot {
     fn from(f: &Feed) -> Self {
         let mut before: Vec<(&String, &usize)> = f.told_before.iter().collect();
         before.sort_by_key(|(_, n)| **n);
@@ -334,8 +319,8 @@ impl From<&Feed> for FeedBefore {
     }
 }
 
-impl From<FeedBefore> for Feed {
-    fn from(b: FeedBefore) -> Self {
+impl From<FeedSnapshot> for Feed {
+    fn from(b: FeedSnapshot) -> Self {
         Self {
             told_before: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
             before_until: b.until,
@@ -379,11 +364,11 @@ impl Feeds {
     }
 
     /// What the next call in the room must know, and must not count again.
-    pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedBefore> {
+    pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedSnapshot> {
         self.0.iter().map(|(identity, f)| (identity.clone(), f.into())).collect()
     }
 
-    pub(crate) fn from_earlier_call(before: BTreeMap<String, FeedBefore>) -> Self {
+    pub(crate) fn from_earlier_call(before: BTreeMap<String, FeedSnapshot>) -> Self {
         Self(before.into_iter().map(|(identity, b)| (identity, b.into())).collect())
     }
 

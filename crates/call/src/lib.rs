@@ -7,6 +7,7 @@
 //! | file | its one idea |
 //! |---|---|
 //! | [`event`] | what can be observed, and when |
+//! | [`kinds`] | the closed words of it |
 //! | [`state`] | a call as it goes: takes events, knows when it is over |
 //! | [`taken`] | what of an event a journal has to hold |
 //! | [`build`] | from all that was seen to the record |
@@ -24,24 +25,25 @@
 //! | [`status`] | status and reason (docs/contract.md §5) |
 //! | [`subject`] | phone number and direction |
 //! | [`profile`] | what a business's calls are about |
-//! | [`carried`] | what a call leaves to the next in its room |
+//! | [`snapshot`] | what a call leaves to the next in its room |
 //! | [`details`] | what can be asked for beyond the record |
 //! | [`explain`] | which moments made which number |
 //! | [`words`] | how words are counted |
 
 mod build;
-mod carried;
 mod details;
 mod ending;
 pub mod event;
 mod evidence;
 pub mod explain;
 mod feed;
+mod kinds;
 mod metrics;
 mod outcome;
 mod parties;
 pub mod profile;
 pub mod published;
+mod snapshot;
 mod speech;
 mod stages;
 mod state;

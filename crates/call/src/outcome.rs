@@ -2,13 +2,13 @@
 //! message outranks its attributes, those outrank metadata, and the usage it reports comes last.
 
 use record::{AgentConfig, Outcomes, Status};
-use serde::{Deserialize, Serialize};
 
 use super::{
     event::ModelTask,
     feed::AgentView,
     profile::Profile,
     published::{ConfigPatch, FromMetadata, OutcomesPatch},
+    snapshot::{OutcomeSnapshot, SourceSnapshot},
     taken::replace,
 };
 
@@ -19,21 +19,21 @@ pub enum Source {
     Attribute,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Told {
+#[derive(Clone, Debug, Default, PartialEq)]
+struct FromSource {
     config: Option<ConfigPatch>,
     outcomes: OutcomesPatch,
     end: Option<(Option<Status>, Option<String>)>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    message: Told,
-    attribute: Told,
+    message: FromSource,
+    attribute: FromSource,
 }
 
 impl Outcome {
-    fn of(&mut self, source: Source) -> &mut Told {
+    fn of(&mut self, source: Source) -> &mut FromSource {
         match source {
             Source::Message => &mut self.message,
             Source::Attribute => &mut self.attribute,
@@ -66,7 +66,8 @@ impl Outcome {
 
     /// What holds for the next call in the same room: who the agent is, not what came of the last.
     pub fn for_next_call(&self) -> Self {
-        let kept = |t: &Told| Told { config: t.config.clone(), ..Told::default() };
+        let kept =
+            |t: &FromSource| FromSource { config: t.config.clone(), ..FromSource::default() };
         Self { message: kept(&self.message), attribute: kept(&self.attribute) }
     }
 
@@ -139,6 +140,30 @@ impl Outcome {
             successful,
             notes: (!all.is_empty()).then(|| all.join(" ")),
         }
+    }
+}
+
+impl From<FromSource> for SourceSnapshot {
+    fn from(FromSource { config, outcomes, end }: FromSource) -> Self {
+        Self { config, outcomes, end }
+    }
+}
+
+impl From<SourceSnapshot> for FromSource {
+    fn from(SourceSnapshot { config, outcomes, end }: SourceSnapshot) -> Self {
+        Self { config, outcomes, end }
+    }
+}
+
+impl From<Outcome> for OutcomeSnapshot {
+    fn from(o: Outcome) -> Self {
+        Self { message: o.message.into(), attribute: o.attribute.into() }
+    }
+}
+
+impl From<OutcomeSnapshot> for Outcome {
+    fn from(o: OutcomeSnapshot) -> Self {
+        Self { message: o.message.into(), attribute: o.attribute.into() }
     }
 }
 

@@ -5,13 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     event::{AgentState, Joined, Kind, LeaveReason, Moment},
     published::{
         ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON, ATTRIBUTE_STAGE, FromMetadata,
     },
+    snapshot::{LeftSnapshot, PartySnapshot},
     taken::{fill, replace},
 };
 
@@ -54,7 +53,7 @@ pub(crate) enum Side {
     Agent,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Left {
     /// Our clock.
     pub at: Moment,
@@ -63,7 +62,7 @@ pub struct Left {
     pub reason: LeaveReason,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Party {
     pub identity: String,
     pub kind: Kind,
@@ -92,7 +91,6 @@ pub struct Party {
     /// Changes of `is_speaking`, by our clock.
     pub speaking: Vec<(Moment, bool)>,
     /// How often its metadata said something new, in this call.
-    #[serde(skip)]
     metadata_changes: u32,
 }
 
@@ -439,23 +437,69 @@ impl Parties {
     }
 
     /// Those who are still there, with the last of what they did: for the next call in the room.
-    pub(crate) fn for_next_call(&self) -> Vec<Party> {
+    pub(crate) fn for_next_call(&self) -> Vec<PartySnapshot> {
         let last = |p: &Party| {
             let mut p = p.clone();
             p.states.drain(..p.states.len().saturating_sub(1));
             p.speaking.drain(..p.speaking.len().saturating_sub(1));
-            p.metadata_changes = 0;
-            p
+            p.into()
         };
         self.iter().filter(|p| p.present()).map(last).collect()
     }
 
-    pub(crate) fn from_earlier_call(there: Vec<Party>) -> Self {
-        let there: Vec<Party> = there.into_iter().take(MAX_PARTIES).collect();
+    pub(crate) fn from_earlier_call(there: Vec<PartySnapshot>) -> Self {
+        let there: Vec<Party> = there.into_iter().take(MAX_PARTIES).map(Party::from).collect();
         Self {
             agents: there.iter().filter(|p| p.kind == Kind::Agent).count(),
             order: there.iter().map(|p| p.identity.clone()).collect(),
             by_identity: there.into_iter().map(|p| (p.identity.clone(), p)).collect(),
+        }
+    }
+}
+
+impl From<Party> for PartySnapshot {
+    fn from(p: Party) -> Self {
+        let left = |l: Left| LeftSnapshot { at: l.at, told_at: l.told_at, reason: l.reason };
+        Self {
+            identity: p.identity,
+            kind: p.kind,
+            metadata: p.metadata,
+            sid: p.sid,
+            attributes: p.attributes,
+            joined_at: p.joined_at,
+            active: p.active,
+            hung_up_at: p.hung_up_at,
+            last_sign: p.last_sign,
+            lost_at: p.lost_at,
+            tracks: p.tracks,
+            performed: p.performed,
+            states: p.states,
+            speaking: p.speaking,
+            left: p.left.map(left),
+        }
+    }
+}
+
+impl From<PartySnapshot> for Party {
+    fn from(p: PartySnapshot) -> Self {
+        let left = |l: LeftSnapshot| Left { at: l.at, told_at: l.told_at, reason: l.reason };
+        Self {
+            identity: p.identity,
+            kind: p.kind,
+            metadata: p.metadata,
+            sid: p.sid,
+            attributes: p.attributes,
+            joined_at: p.joined_at,
+            active: p.active,
+            hung_up_at: p.hung_up_at,
+            last_sign: p.last_sign,
+            lost_at: p.lost_at,
+            tracks: p.tracks,
+            performed: p.performed,
+            states: p.states,
+            speaking: p.speaking,
+            left: p.left.map(left),
+            metadata_changes: 0,
         }
     }
 }

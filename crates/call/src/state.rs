@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    carried::Carried,
     ending,
     event::{Discovery, Event, Fact, Kind, LeaveReason, Moment},
     feed::Feeds,
@@ -15,6 +14,7 @@ use super::{
     parties::{Parties, Party, Side},
     profile::Profiles,
     published::{FromMetadata, MAX_MESSAGE, Problem, Published, Reader},
+    snapshot::Snapshot,
     speech::Speech,
     stages::{Entered, Stages},
     taken::{Taken, replace},
@@ -134,14 +134,14 @@ impl Call {
     }
 
     /// What the next call in the same room begins with.
-    pub fn for_next_call(&self) -> Carried {
-        Carried {
+    pub fn for_next_call(&self) -> Snapshot {
+        Snapshot {
             server_behind_ms: self.server_behind_ms,
             room_metadata: self.room_metadata.clone(),
             job_metadata: self.job_metadata.clone(),
             parties: self.parties.for_next_call(),
             feeds: self.feeds.for_next_call(),
-            outcome: self.outcome.for_next_call(),
+            outcome: self.outcome.for_next_call().into(),
         }
     }
 
@@ -158,7 +158,7 @@ impl Call {
         (next, event)
     }
 
-    fn carry(&mut self, c: &Carried, at: Moment) {
+    fn carry(&mut self, c: &Snapshot, at: Moment) {
         self.server_behind_ms = c.server_behind_ms;
         self.room_metadata = c.room_metadata.clone();
         self.job_metadata = c.job_metadata.clone();
@@ -166,7 +166,7 @@ impl Call {
         self.opted_out |= c.room_metadata.opt_out || c.job_metadata.opt_out;
         self.parties = Parties::from_earlier_call(c.parties.clone());
         self.feeds = Feeds::from_earlier_call(c.feeds.clone());
-        self.outcome = c.outcome.clone();
+        self.outcome = c.outcome.clone().into();
         self.watching_since.get_or_insert(at);
     }
 

@@ -5,7 +5,7 @@ use record::Details;
 use super::*;
 use crate::{
     event::{Handoff, ToolCall},
-    feed::FeedBefore,
+    snapshot::FeedSnapshot,
     taken::Taken,
 };
 
@@ -200,6 +200,6 @@ fn agents_of_earlier_calls_leave_room_for_the_feed_of_the_next() {
 #[test]
 fn what_an_older_journal_says_of_earlier_feeds_is_read() {
     let line = r#"{"told":["b","a"],"models":{"llm":"m"},"offset":7}"#;
-    let before: FeedBefore = serde_json::from_str(line).unwrap();
+    let before: FeedSnapshot = serde_json::from_str(line).unwrap();
     assert_eq!(serde_json::to_string(&before).unwrap(), line);
 }
