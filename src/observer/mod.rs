@@ -14,11 +14,13 @@
 //! | [`attendance`] | who is there, who is really gone, and who only seems so |
 //! | [`participants`] | LiveKit's words for participants in ours |
 //! | [`streams`] | reading text and byte streams, with bounds |
+//! | [`ids`] | ids that participants choose, cut to a length |
 //! | [`session_feed`] | the agent's own feed, and asking for its history |
 //! | [`sdk`] | what works around LiveKit's SDK |
 
 mod admission;
 mod attendance;
+mod ids;
 mod joining;
 mod participants;
 mod recording;

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    participants,
+    ids, participants,
     sdk::{gate, liveness::PROBE_TOPIC},
     session_feed,
     streams::{self, Facts},
@@ -361,8 +361,7 @@ impl Connection {
             RoomEvent::StreamChunkReceived { chunk, participant_identity } => {
                 let named = self.unsent.remove(&chunk.stream_id);
                 if named.is_some_and(|named| named.identity != participant_identity) {
-                    let (stream, identity) =
-                        (streams::short(&chunk.stream_id), participant_identity);
+                    let (stream, identity) = (ids::short(&chunk.stream_id), participant_identity);
                     self.fact(Fact::StreamSender { stream, identity });
                 }
             }

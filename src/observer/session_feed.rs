@@ -25,7 +25,7 @@ use pbjson_types::Timestamp;
 use prost::Message;
 use tokio::{sync::watch, time::timeout};
 
-use super::streams::short;
+use super::ids::short;
 
 /// Between one request for a history and the next: five within half a second, for which a Node agent
 /// answers (docs/signals.md §7.4).

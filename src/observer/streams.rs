@@ -8,7 +8,7 @@ use call::{Fact, event::StreamOpened};
 use futures_util::{Stream, StreamExt, stream};
 use livekit::{ByteStreamReader, StreamReader, TextStreamReader};
 
-use super::session_feed;
+use super::{ids::short, session_feed};
 
 pub(super) const TRANSCRIPTION: &str = "lk.transcription";
 pub(super) const CHAT: &str = "lk.chat";
@@ -18,8 +18,6 @@ pub(super) const PUBLISHED: &str = "call-history";
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Bytes of one message of the session feed: a history holds a whole call.
 pub(super) const MAX_FEED: usize = 4 * 1024 * 1024;
-/// Bytes of an id; what is longer was not made by an agent of LiveKit's.
-const MAX_ID: usize = 128;
 
 pub(super) type Facts = Pin<Box<dyn Stream<Item = Fact> + Send>>;
 
@@ -101,10 +99,6 @@ fn transcript(identity: String, reader: TextStreamReader) -> Facts {
             }
         }
     }))
-}
-
-pub(super) fn short(id: &str) -> String {
-    id.chars().take(MAX_ID).collect()
 }
 
 async fn whole_text(mut reader: TextStreamReader) -> String {

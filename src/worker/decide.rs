@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::rooms::Ours;
+use super::room::OurClaim;
 use crate::fleet::Occupancy;
 
 /// Between looks at a room whose caller may come at any moment.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 /// Between looks at a room that another worker observes, or that waits for long. More rooms are
-/// looked at less often, see [`Looked::patience`].
+/// looked at less often, see [`Observation::patience`].
 pub(super) const PATIENT: Duration = Duration::from_secs(2);
 /// So long after our join all who joined with us are listed; and who leaves sooner stays in the list
 /// of a real server for as long as the room lives, as its join is written down after its leave
@@ -25,7 +25,7 @@ const YOUNG_LOOKS: u32 = 10;
 
 /// What is remembered of a room between looks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct RoomMemory {
     looks: u32,
     own_looks: u32,
     /// It had a human and no observer when last looked at.
@@ -38,12 +38,12 @@ pub(super) struct Notes {
 
 /// What one look brought, and how we stand to it.
 #[derive(Clone, Debug)]
-pub(super) struct Looked<'a> {
+pub(super) struct Observation<'a> {
     pub(super) occupancy: &'a Occupancy,
     /// Somebody dispatched us to it by name.
     pub(super) dispatched: bool,
     /// Our place in it, if we observe it.
-    pub(super) ours: Option<&'a Ours>,
+    pub(super) ours: Option<&'a OurClaim>,
     /// This worker.
     pub(super) me: &'a str,
     /// No call can be taken now.
@@ -69,8 +69,8 @@ pub(super) enum Next {
     Withdraw,
 }
 
-impl Notes {
-    pub(super) fn decide(&mut self, l: &Looked) -> Next {
+impl RoomMemory {
+    pub(super) fn decide(&mut self, l: &Observation) -> Next {
         self.looks = self.looks.saturating_add(1);
         if let Some(ours) = l.ours {
             return self.own(l, ours);
@@ -105,7 +105,7 @@ impl Notes {
         Next::Take
     }
 
-    fn own(&mut self, l: &Looked, ours: &Ours) -> Next {
+    fn own(&mut self, l: &Observation, ours: &OurClaim) -> Next {
         if let Some(wait) = SETTLED_AFTER.checked_sub(ours.joined).filter(|w| !w.is_zero()) {
             return Next::Again(wait);
         }
@@ -150,12 +150,12 @@ mod tests {
     }
 
     /// In the room for a while.
-    fn us() -> Ours {
-        Ours { identity: "call-history-me".into(), joined: Duration::from_secs(5) }
+    fn us() -> OurClaim {
+        OurClaim { identity: "call-history-me".into(), joined: Duration::from_secs(5) }
     }
 
-    fn looked<'a>(occupancy: &'a Occupancy, ours: Option<&'a Ours>) -> Looked<'a> {
-        Looked {
+    fn looked<'a>(occupancy: &'a Occupancy, ours: Option<&'a OurClaim>) -> Observation<'a> {
+        Observation {
             occupancy,
             dispatched: false,
             ours,
@@ -169,12 +169,12 @@ mod tests {
 
     #[test]
     fn a_caller_without_an_observer_gets_one_after_others_could_have_come() {
-        let mut m = Notes::default();
+        let mut m = RoomMemory::default();
         let o = room(true, &[]);
         assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
         assert_eq!(m.decide(&looked(&o, None)), Next::Take);
         // Somebody did come.
-        let mut m = Notes::default();
+        let mut m = RoomMemory::default();
         assert_eq!(m.decide(&looked(&o, None)), Next::Again(COURTESY));
         let held = room(true, &[claim("other", 1)]);
         assert_eq!(m.decide(&looked(&held, None)), Next::Elsewhere(PATIENT));
@@ -184,16 +184,16 @@ mod tests {
 
     #[test]
     fn a_dispatch_of_ours_is_waited_for_once() {
-        let mut m = Notes::default();
+        let mut m = RoomMemory::default();
         let o = room(true, &[]);
-        let l = Looked { dispatched: true, ..looked(&o, None) };
+        let l = Observation { dispatched: true, ..looked(&o, None) };
         assert_eq!(m.decide(&l), Next::Again(DISPATCHED_WITHIN + COURTESY));
         assert_eq!(m.decide(&l), Next::Take);
     }
 
     #[test]
     fn an_empty_room_is_looked_at_often_while_it_is_young() {
-        let (mut m, o) = (Notes::default(), room(false, &[]));
+        let (mut m, o) = (RoomMemory::default(), room(false, &[]));
         for _ in 0..YOUNG_LOOKS {
             assert_eq!(m.decide(&looked(&o, None)), Next::Again(SOON));
         }
@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn who_is_busy_joining_leaves_rooms_to_others_for_a_while() {
-        let (mut m, o) = (Notes::default(), room(true, &[]));
-        let busy = Looked { busy: true, ..looked(&o, None) };
+        let (mut m, o) = (RoomMemory::default(), room(true, &[]));
+        let busy = Observation { busy: true, ..looked(&o, None) };
         assert_eq!(m.decide(&busy), Next::Again(BUSY_FOR + COURTESY));
         assert_eq!(m.decide(&busy), Next::Again(BUSY_FOR + COURTESY));
         assert_eq!(m.decide(&looked(&o, None)), Next::Take);
@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn who_has_no_place_says_so() {
-        let (mut m, o) = (Notes::default(), room(true, &[]));
-        let l = Looked { full: true, ..looked(&o, None) };
+        let (mut m, o) = (RoomMemory::default(), room(true, &[]));
+        let l = Observation { full: true, ..looked(&o, None) };
         assert_eq!(m.decide(&l), Next::NoPlace);
         assert_eq!(m.decide(&l), Next::NoPlace);
     }
@@ -221,9 +221,9 @@ mod tests {
     fn the_later_of_two_observers_withdraws_and_the_earlier_stays() {
         let us = &us();
         let late = room(true, &[claim("other", 1), claim("me", 2)]);
-        assert_eq!(Notes::default().decide(&looked(&late, Some(us))), Next::Withdraw);
+        assert_eq!(RoomMemory::default().decide(&looked(&late, Some(us))), Next::Withdraw);
         let early = room(true, &[claim("me", 1), claim("other", 2)]);
-        let mut m = Notes::default();
+        let mut m = RoomMemory::default();
         assert_eq!(m.decide(&looked(&early, Some(us))), Next::Again(OWN[0]));
         assert_eq!(m.decide(&looked(&early, Some(us))), Next::Again(OWN[1]));
     }
@@ -236,26 +236,26 @@ mod tests {
         let mut before = claim("me", 2);
         before.identity = "call-history-before".into();
         let o = room(true, &[leaving, before, claim("me", 3)]);
-        assert_eq!(Notes::default().decide(&looked(&o, Some(us))), Next::Again(OWN[0]));
+        assert_eq!(RoomMemory::default().decide(&looked(&o, Some(us))), Next::Again(OWN[0]));
         // A worker that was killed finds itself still listed, and its call unobserved.
-        assert_eq!(Notes::default().decide(&looked(&o, None)), Next::Again(COURTESY));
+        assert_eq!(RoomMemory::default().decide(&looked(&o, None)), Next::Again(COURTESY));
     }
 
     #[test]
     fn nothing_is_said_of_a_room_that_we_have_only_just_joined() {
         let o = room(true, &[claim("other", 1)]);
-        let unlisted = Ours { identity: "call-history-unlisted".into(), ..us() };
-        assert_eq!(Notes::default().decide(&looked(&o, Some(&unlisted))), Next::Again(SOON));
+        let unlisted = OurClaim { identity: "call-history-unlisted".into(), ..us() };
+        assert_eq!(RoomMemory::default().decide(&looked(&o, Some(&unlisted))), Next::Again(SOON));
         // Nor while we have only just come.
-        let new = Ours { joined: Duration::from_millis(300), ..us() };
+        let new = OurClaim { joined: Duration::from_millis(300), ..us() };
         let o = room(true, &[claim("other", 1), claim("me", 2)]);
         let wait = Duration::from_millis(700);
-        assert_eq!(Notes::default().decide(&looked(&o, Some(&new))), Next::Again(wait));
+        assert_eq!(RoomMemory::default().decide(&looked(&o, Some(&new))), Next::Again(wait));
     }
 
     #[test]
     fn the_last_observers_count_of_calls_is_remembered() {
-        let mut m = Notes::default();
+        let mut m = RoomMemory::default();
         let mut held = claim("other", 1);
         held.ordinal = 2;
         m.decide(&looked(&room(true, &[held]), None));

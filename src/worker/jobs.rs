@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use super::{
     connection::Role,
-    rooms::{No, Report, Rooms},
+    room::Refusal,
+    rooms::{Report, Rooms},
 };
 use crate::{
     config::{Config, RoomNames},
@@ -76,7 +77,7 @@ impl Jobs {
         }
         if let Err(no) = self.rooms.reserve(&job_id, &room.sid, self.role) {
             // A room that is observed needs nobody else; another worker may have a place free.
-            let mut redundant = no == No::Observed;
+            let mut redundant = no == Refusal::Observed;
             if redundant {
                 // What it says must reach the one who observes: an opt-out may be in it.
                 if !job.metadata.is_empty() {

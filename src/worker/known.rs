@@ -11,14 +11,14 @@ use std::{
 use call::event::Discovery;
 use tokio::time::Instant;
 
-use super::decide::Notes;
+use super::decide::RoomMemory;
 
 /// Beyond it rooms are not looked for.
 const MOST_ROOMS: usize = 100_000;
 
 pub(super) struct Known {
     pub(super) name: String,
-    pub(super) notes: Notes,
+    pub(super) notes: RoomMemory,
     /// How we learned of it.
     pub(super) by: Discovery,
     /// Others are let go first until then, whoever asks for a look.
@@ -75,7 +75,7 @@ impl KnownRooms {
             Entry::Vacant(v) => {
                 v.insert(Known {
                     name,
-                    notes: Notes::default(),
+                    notes: RoomMemory::default(),
                     by,
                     not_before: None,
                     holder: String::new(),

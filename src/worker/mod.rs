@@ -15,6 +15,7 @@
 //! | [`reconcile`] | asks the server for rooms without an observer, and with two |
 //! | [`known`] | the server's rooms, and when each is looked at next |
 //! | [`decide`] | what to do about such a room |
+//! | [`room`] | what the parts say to each other about a room |
 //! | [`rooms`] | the rooms we observe, however we learned of them; never one twice |
 //! | [`load`] | how busy we are |
 //! | [`server_clock`] | what time it is at LiveKit |
@@ -27,6 +28,7 @@ mod known;
 mod load;
 mod reconcile;
 mod registration;
+mod room;
 mod rooms;
 mod server_clock;
 
@@ -43,9 +45,9 @@ use tokio::{
 
 use crate::{config::Config, observer::Observers, stop::Stop};
 
-pub(crate) use reconcile::Ask;
 use reconcile::{Reconciler, Work};
 use registration::Registration;
+pub(crate) use room::Ask;
 use rooms::Rooms;
 
 /// Requests to the reconciler that may wait. What does not find a place is found by looking.

@@ -26,9 +26,10 @@ use tokio_util::task::JoinMap;
 
 use super::{
     WorkerState,
-    decide::{Looked, Next, PATIENT, SOON},
+    decide::{Next, Observation, PATIENT, SOON},
     known::KnownRooms,
-    rooms::{Found, No, Rooms},
+    room::{Ask, Refusal, RoomToObserve},
+    rooms::Rooms,
 };
 use crate::{
     config::RoomNames,
@@ -58,17 +59,6 @@ const TAKES_AT_ONCE: usize = 8;
 const LEAVES_WITHIN: Duration = Duration::from_secs(3);
 /// Questions about a room that may fail before it is taken without an answer to them.
 const PATIENCE_WITH_SERVER: u32 = 3;
-
-/// What the reconciler is asked for.
-#[derive(Clone, Debug)]
-pub(crate) enum Ask {
-    /// To list all rooms now.
-    AllRooms,
-    /// To look at a room that a webhook told of.
-    Room { name: String, sid: String },
-    /// To look at a room that we have joined.
-    Ours { name: String, sid: String },
-}
 
 /// What the server is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -142,7 +132,7 @@ impl Reconciler {
                 Some(ask) = self.asks.recv() => match ask {
                     Ask::AllRooms => list_at = Instant::now(),
                     Ask::Room { name, sid } => self.look_now(name, &sid, Discovery::Webhook),
-                    Ask::Ours { name, sid } => {
+                    Ask::OurClaim { name, sid } => {
                         self.look_now(name, &sid, Discovery::Reconciler);
                         if let Some(k) = self.work.known.get_mut(&sid) {
                             k.notes.joined();
@@ -284,7 +274,7 @@ impl Reconciler {
         let leaving = seen.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
         let leaving = leaving.map(|c| c.worker.clone());
         k.holder = seen.occupancy.holder(me).map(|c| c.worker.clone()).unwrap_or_default();
-        let next = k.notes.decide(&Looked {
+        let next = k.notes.decide(&Observation {
             occupancy: &seen.occupancy,
             dispatched: seen.dispatch.is_some(),
             ours: ours.as_ref(),
@@ -320,7 +310,7 @@ impl Reconciler {
                 patience
             }
             Next::Take => {
-                let found = Found {
+                let found = RoomToObserve {
                     name: k.name.clone(),
                     sid: sid.clone(),
                     metadata: seen.dispatch.unwrap_or_default(),
@@ -328,9 +318,9 @@ impl Reconciler {
                     ordinal: k.notes.ordinal,
                 };
                 match self.rooms.take(found) {
-                    Ok(()) | Err(No::Observed | No::Draining) => SOON,
-                    Err(No::Barred) => patience,
-                    Err(No::Full) => {
+                    Ok(()) | Err(Refusal::Observed | Refusal::Draining) => SOON,
+                    Err(Refusal::Barred) => patience,
+                    Err(Refusal::Full) => {
                         self.no_place();
                         patience
                     }

@@ -14,7 +14,7 @@ use super::{
     backoff::Backoff,
     connection::{self, Broken, Registered, Role},
     jobs::{self, Jobs},
-    reconcile::Ask,
+    room::Ask,
     rooms::Rooms,
 };
 use crate::{clock::WallClock, config::Config, descriptors, stop::Stop};

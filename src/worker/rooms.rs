@@ -14,7 +14,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{WorkerState, connection::Role, load, reconcile::Ask};
+use super::{
+    WorkerState,
+    connection::Role,
+    load,
+    room::{Ask, OurClaim, Refusal, RoomToObserve},
+};
 use crate::{
     config::Config,
     fleet::handover::HAND_OVER_AT_MOST,
@@ -36,49 +41,6 @@ const JOINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where an observation's end is told: its id, and how it ended.
 pub(super) type Report = mpsc::UnboundedSender<(String, Ended)>;
-
-/// Why a room is not to be observed now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum No {
-    /// It is observed, by us or by another worker.
-    Observed,
-    /// We do not come back to it.
-    Barred,
-    Draining,
-    Full,
-}
-
-impl No {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Observed => "observed already",
-            Self::Barred => "not to be joined again",
-            Self::Draining => "draining",
-            Self::Full => "full",
-        }
-    }
-}
-
-/// Our place in a room that we observe.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ours {
-    /// Empty while the assignment is on its way.
-    pub(super) identity: String,
-    /// For how long we are in it.
-    pub(super) joined: Duration,
-}
-
-/// A room without an observer.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) name: String,
-    pub(super) sid: String,
-    /// Of the dispatch that nobody answered, if there is one.
-    pub(super) metadata: String,
-    pub(super) by: Discovery,
-    /// Which call of the room it is, as far as other workers have told.
-    pub(super) ordinal: u32,
-}
 
 pub(super) struct Rooms {
     url: String,
@@ -194,28 +156,28 @@ impl Rooms {
     }
 
     /// Whether a room may be taken.
-    fn free(&self, inner: &Inner, sid: &str) -> Result<(), No> {
+    fn free(&self, inner: &Inner, sid: &str) -> Result<(), Refusal> {
         if inner.observes(sid) {
-            Err(No::Observed)
+            Err(Refusal::Observed)
         } else if self.stopping() {
-            Err(No::Draining)
+            Err(Refusal::Draining)
         } else if inner.active() >= self.max || self.memory.short() {
-            Err(No::Full)
+            Err(Refusal::Full)
         } else {
             Ok(())
         }
     }
 
     /// How we stand in a room that we observe, or are about to.
-    pub(super) fn ours(&self, sid: &str) -> Option<Ours> {
+    pub(super) fn ours(&self, sid: &str) -> Option<OurClaim> {
         let inner = self.inner();
         let running = inner.running.values().find(|r| r.sid == sid);
         match running {
-            Some(r) => Some(Ours {
+            Some(r) => Some(OurClaim {
                 identity: r.identity.clone(),
                 joined: r.joined.map(|at| at.elapsed()).unwrap_or_default(),
             }),
-            None => inner.observes(sid).then(Ours::default),
+            None => inner.observes(sid).then(OurClaim::default),
         }
     }
 
@@ -256,11 +218,11 @@ impl Rooms {
     // ---- taking ------------------------------------------------------------------------------
 
     /// Keeps a place for a job that is offered to a registration.
-    pub(super) fn reserve(&self, job_id: &str, sid: &str, role: Role) -> Result<(), No> {
+    pub(super) fn reserve(&self, job_id: &str, sid: &str, role: Role) -> Result<(), Refusal> {
         let mut inner = self.inner();
         inner.expire();
         if inner.elsewhere.contains_key(sid) {
-            return Err(No::Observed);
+            return Err(Refusal::Observed);
         }
         self.free(&inner, sid)?;
         let until = Instant::now() + ASSIGNED_WITHIN;
@@ -286,12 +248,12 @@ impl Rooms {
     }
 
     /// A room that nobody observes.
-    pub(super) fn take(self: &Arc<Self>, room: Found) -> Result<(), No> {
+    pub(super) fn take(self: &Arc<Self>, room: RoomToObserve) -> Result<(), Refusal> {
         {
             let mut inner = self.inner();
             inner.expire();
             if inner.barred.contains_key(&room.sid) {
-                return Err(No::Barred);
+                return Err(Refusal::Barred);
             }
             self.free(&inner, &room.sid)?;
             let assignment = Assignment {
@@ -374,7 +336,7 @@ impl Rooms {
             Progress::Joined => {
                 end.rooms.joined(&end.id);
                 // A queue that is full has enough to do, and the next pass looks too.
-                let _ = asks.try_send(Ask::Ours { name: room.clone(), sid: sid.clone() });
+                let _ = asks.try_send(Ask::OurClaim { name: room.clone(), sid: sid.clone() });
             }
             Progress::Over(ended) => end.tell(ended.clone()),
         };

@@ -9,7 +9,8 @@
 //! | [`event`] | what can be observed, and when |
 //! | [`kinds`] | the closed words of it |
 //! | [`state`] | a call as it goes: takes events, knows when it is over |
-//! | [`taken`] | what of an event a journal has to hold |
+//! | [`taken`] | whether a call took notice of an event |
+//! | [`reduced`] | what of an event a journal has to hold |
 //! | [`build`] | from all that was seen to the record |
 //! | [`parties`] | who is caller, agent, avatar; who is there |
 //! | [`speech`] | what was said, on the two transcript channels |
@@ -43,6 +44,7 @@ mod outcome;
 mod parties;
 pub mod profile;
 pub mod published;
+mod reduced;
 mod snapshot;
 mod speech;
 mod stages;

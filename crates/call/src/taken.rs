@@ -1,16 +1,6 @@
-//! What a journal has to hold of an event, so that it gives the same record: nothing where the call
-//! took no notice of it, and otherwise no more than the call reads.
-//!
-//! Whoever is in a room can send without end. What leaves no trace in the record must leave none on
-//! the disk either, nor must a word of it that nobody reads.
+//! Whether a call took notice of an event, and of what in it.
 
-use super::{
-    event::{Event, Fact, Joined},
-    parties::{self, CALL_STATUS},
-    published::FromMetadata,
-    state::Call,
-    words,
-};
+use super::event::{Event, Fact};
 
 /// Whether a call took an event.
 #[must_use]
@@ -32,59 +22,6 @@ impl Taken {
             Self::Part(fact) => Some(Event { at: event.at, fact: *fact }),
         }
     }
-}
-
-impl Call {
-    /// The fact without what the call would not read; `None` where it reads all of it. What is
-    /// left is read the same way, now and from a journal.
-    pub(super) fn reduced(&self, fact: &Fact) -> Option<Fact> {
-        let reduced = match fact {
-            Fact::RoomMetadata { metadata } => Fact::RoomMetadata { metadata: read(metadata) },
-            Fact::JobMetadata { metadata } => Fact::JobMetadata { metadata: read(metadata) },
-            Fact::Joined(j) => {
-                let of_caller = parties::may_be_caller(j.kind);
-                let reads = |k: &String| parties::reads(j.kind, &j.identity, k);
-                Fact::Joined(Joined {
-                    identity: j.identity.clone(),
-                    sid: j.sid.clone(),
-                    kind: j.kind,
-                    name: String::new(),
-                    metadata: if of_caller { read(&j.metadata) } else { String::new() },
-                    attributes: parties::only(&j.attributes, reads),
-                    joined_at: j.joined_at,
-                })
-            }
-            Fact::Metadata { identity, metadata } => {
-                self.parties.get(identity)?;
-                Fact::Metadata { identity: identity.clone(), metadata: read(metadata) }
-            }
-            Fact::Attributes { identity, changed } => {
-                let p = self.parties.get(identity)?;
-                let changed = parties::only(changed, |k| parties::reads(p.kind, identity, k));
-                Fact::Attributes { identity: identity.clone(), changed }
-            }
-            Fact::Left { identity, reason, attributes, since } => Fact::Left {
-                identity: identity.clone(),
-                reason: *reason,
-                attributes: parties::only(attributes, |k| k == CALL_STATUS),
-                since: *since,
-            },
-            Fact::Chat { identity, text, words: None } if !text.trim().is_empty() => {
-                let words = Some(words::count(text));
-                Fact::Chat { identity: identity.clone(), text: String::new(), words }
-            }
-            Fact::StreamChunk { stream, text } => {
-                let text = self.speech.beyond_bounds(stream, text)?;
-                Fact::StreamChunk { stream: stream.clone(), text }
-            }
-            _ => return None,
-        };
-        (reduced != *fact).then_some(reduced)
-    }
-}
-
-fn read(metadata: &str) -> String {
-    FromMetadata::read(metadata).as_metadata()
 }
 
 /// False if it was so before.
