@@ -132,7 +132,7 @@ impl Reconciler {
                 Some(ask) = self.asks.recv() => match ask {
                     Ask::AllRooms => list_at = Instant::now(),
                     Ask::Room { name, sid } => self.look_now(name, &sid, Discovery::Webhook),
-                    Ask::OurClaim { name, sid } => {
+                    Ask::Ours { name, sid } => {
                         self.look_now(name, &sid, Discovery::Reconciler);
                         if let Some(k) = self.work.known.get_mut(&sid) {
                             k.notes.joined();

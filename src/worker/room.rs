@@ -12,7 +12,7 @@ pub(crate) enum Ask {
     /// To look at a room that a webhook told of.
     Room { name: String, sid: String },
     /// To look at a room that we have joined.
-    OurClaim { name: String, sid: String },
+    Ours { name: String, sid: String },
 }
 
 /// Why a room is not to be observed now.

@@ -336,7 +336,7 @@ impl Rooms {
             Progress::Joined => {
                 end.rooms.joined(&end.id);
                 // A queue that is full has enough to do, and the next pass looks too.
-                let _ = asks.try_send(Ask::OurClaim { name: room.clone(), sid: sid.clone() });
+                let _ = asks.try_send(Ask::Ours { name: room.clone(), sid: sid.clone() });
             }
             Progress::Over(ended) => end.tell(ended.clone()),
         };
