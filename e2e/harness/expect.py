@@ -25,7 +25,7 @@ EDGE = 0.3
 STATE = 0.03
 
 HEARD_START, HEARD_END = 0.075, 0.110
-"""How much later than its caller an agent hears him begin and end (src/call/evidence.rs)."""
+"""How much later than its caller an agent hears him begin and end (crates/call/src/evidence.rs)."""
 
 UNFED = 0.45
 """How far a mean may be from the caller's own clock where only speaker events tell."""

@@ -50,7 +50,7 @@ UNKNOWABLE = """\
 ## What cannot be known
 
 * **Session feed**: the caller's sound between his mouth and the agent. The agent hears him later
-  than he speaks; the usual of it is taken off (`Late` in `src/call/evidence.rs`), the rest is here.
+  than he speaks; the usual of it is taken off (`Late` in `crates/call/src/evidence.rs`), the rest is here.
   How much was said of an answer that was cut off: its text is paced by rules. What lies between
   the words there was time for and those that the agent keeps counts as exact.
 * **History at the leave**: as above, if it can be asked. When the caller hangs up at his last word

@@ -8,7 +8,7 @@
 //! | [`websocket`] | its websocket zero-fills 128 KiB for each room | memory of a quiet call in `load`, with the SDK's own transport |
 //!
 //! Two more are where they are used: every participant is reported as gone on a full reconnect, before
-//! the reconnect is ([`super::presence`]); errors carry the URL with the token ([`super::room`]).
+//! the reconnect is ([`super::attendance`]); errors carry the URL with the token ([`super::room`]).
 
 pub(super) mod gate;
 pub(super) mod liveness;
