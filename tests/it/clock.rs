@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{faults::Faults, worker::JWT_SECRET};
+use lab::{
+    endpoint::{Answer, Post},
+    faults::Faults,
+    worker::JWT_SECRET,
+};
 use livekit::DisconnectReason;
 use livekit_devserver::Config;
 
@@ -118,4 +122,29 @@ async fn a_key_that_is_refused_for_the_clock_is_said_to_be() -> Result<()> {
     let ahead = line["clock_ahead_s"].as_f64().with_context(|| format!("no clock in {line}"))?;
     assert!((ahead - 600.0).abs() < 2.0, "{line}");
     worker.stops().await
+}
+
+/// Whose token is refused, and who learns from the answer what time it is there, signs by that time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_whose_clock_is_another_is_signed_for_by_its_own() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let theirs = chrono::Utc::now() - chrono::Duration::minutes(10);
+    let date = theirs.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    s.endpoint.answers([Answer::With(401, "date", date)]);
+    let caller = s.web("alice").await?;
+    caller.leaves(LEFT).await?;
+    let posts = s.posts(2).await?;
+    let line = s.worker.logs("not delivered, will be tried again").await?;
+    let ahead = line["clock_ahead_s"].as_f64().with_context(|| format!("no clock in {line}"))?;
+    assert!((ahead - 600.0).abs() < 10.0, "{line}");
+    let issued = |post: &Post| -> Result<i64> {
+        let token = post.header("authorization").trim_start_matches("Bearer ").to_owned();
+        let claims = token.split('.').nth(1).context("no claims")?;
+        let claims =
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims)?;
+        serde_json::from_slice::<Value>(&claims)?["iat"].as_i64().context("no iat")
+    };
+    let moved = issued(&posts[1])? - issued(&posts[0])?;
+    assert!((-660..-540).contains(&moved), "the second token is {moved} s from the first");
+    Ok(())
 }

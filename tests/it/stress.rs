@@ -183,3 +183,26 @@ async fn a_conflict_after_a_failure_is_asked_again_before_it_is_believed() -> Re
     assert_eq!(delivered, 1);
     Ok(())
 }
+
+/// A folder stands where a record is expected: it is listed, and cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_is_named_once_and_costs_nothing() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.kill().await?;
+    std::fs::create_dir(s.worker.data.join("pending/not-a-record.json"))?;
+    s.start_again().await?;
+    s.worker.logs("record cannot be read, tried again later").await?;
+    page_says(&mut s.worker, "unreadable: 1 records cannot be read", POSTED).await?;
+    let before = s.worker.cpu_time()?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let used = s.worker.cpu_time()?.saturating_sub(before);
+    assert!(used < Duration::from_secs(1), "{used:?} of 4 s for nothing");
+    // Other records are sent meanwhile.
+    let caller = s.web("alice").await?;
+    caller.leaves(LEFT).await?;
+    s.record().await?;
+    let said = "record cannot be read, tried again later";
+    let lines = s.worker.log().iter().filter(|l| l["message"] == said).count();
+    assert_eq!(lines, 1);
+    Ok(())
+}
