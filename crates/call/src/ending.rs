@@ -20,7 +20,7 @@ const LOST_TO_TIMEOUT_MS: i64 = 15_000;
 
 /// How the call ended for its last caller.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct End {
+pub(crate) struct CallEnd {
     /// Our clock.
     pub at: Moment,
     pub basis: EndBasis,
@@ -37,7 +37,7 @@ pub(crate) enum Cause {
     RoomEnded(LeaveReason),
 }
 
-impl End {
+impl CallEnd {
     /// LiveKit's reason of the leave, or of the room's end.
     pub(crate) fn reason(&self) -> LeaveReason {
         match &self.cause {
@@ -47,10 +47,10 @@ impl End {
 }
 
 /// When the call ended, as far as it has.
-pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
+pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<CallEnd> {
     if parties.caller_present() {
         let (at, reason) = room_ended?;
-        return Some(End { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
+        return Some(CallEnd { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
     }
     // One who was never connected (a leg that rang in vain) does not end a call of others.
     let connected = parties.callers().any(Party::connected);
@@ -63,7 +63,7 @@ pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) 
         .max_by_key(|(at, _, _)| *at)?;
     let reason = last.left.as_ref()?.reason;
     let cause = Cause::CallerLeft { identity: last.identity.clone(), reason };
-    Some(End { at, basis, cause })
+    Some(CallEnd { at, basis, cause })
 }
 
 /// When one caller was gone: hung up, backdated or as told.
@@ -95,12 +95,12 @@ pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
     };
     // An agent that fell silent before: wait for the server's word on it.
     let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
-    let due = left.told_at.plus(grace);
+    let due = left.reported_at.plus(grace);
     Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
 }
 
 fn last_to_leave(parties: &Parties) -> Option<&Party> {
-    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.told_at))
+    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.reported_at))
 }
 
 /// A SIP leg that hung up, or was never answered, does not come back under the same identity.

@@ -3,15 +3,15 @@
 //!
 //! Every signal comes late, by what lies between the sound and it: the way to the agent and its
 //! jitter buffer, the voice detector, the speech recognition, the server's level meter. What is
-//! known of that is taken off here ([`Late`]), in one place, so that everything later reckons with
+//! known of that is taken off here ([`SignalDelay`]), in one place, so that everything later reckons with
 //! when it was spoken. `docs/accuracy.md` says what remains.
 
 use record::Tier;
 
 use super::{
     event::{AgentState, By, Moment, UserState},
-    feed::{AgentView, Said},
-    parties::{Part, Parties, Party, Side},
+    feed::{AgentView, FeedItem},
+    parties::{Parties, Party, Role, Side},
     speech::Segment,
 };
 
@@ -35,12 +35,12 @@ const SHORTEST_MS: i64 = 200;
 /// recorded calls of Python and Node agents with phone and browser callers (docs/contract.md §4.2,
 /// docs/signals.md §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Late {
+pub(crate) struct SignalDelay {
     pub start: i64,
     pub end: i64,
 }
 
-impl Late {
+impl SignalDelay {
     const fn new(start: i64, end: i64) -> Self {
         Self { start, end }
     }
@@ -74,14 +74,14 @@ impl Late {
 
 /// One side's speech.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
+pub struct VoiceActivity {
     pub tier: Tier,
     /// In order, not overlapping.
     pub intervals: Vec<Interval>,
 }
 
-impl Heard {
-    fn new(tier: Tier, late: Late, mut intervals: Vec<Interval>) -> Self {
+impl VoiceActivity {
+    fn new(tier: Tier, late: SignalDelay, mut intervals: Vec<Interval>) -> Self {
         for i in &mut intervals {
             let (start, end) = (i.start, i.end);
             i.start = start.plus(-late.start);
@@ -127,14 +127,15 @@ pub(crate) fn agent(
     segments: &[Segment],
     unseen: &[(Moment, Moment)],
     until: Moment,
-) -> Heard {
-    let heard = |tier, all| Heard::new(tier, Late::agent(tier), all);
+) -> VoiceActivity {
+    let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::agent(tier), all);
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
-    let agents = || parties.iter().filter(|p| parties.part(p) == Part::Agent);
+    let agents = || parties.iter().filter(|p| parties.role(p) == Role::Agent);
     // A feed may be a fragment: Node agents broadcast it only while no caller is linked.
-    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
-    let told = beginnings(agents().flat_map(|p| &p.states).filter(|(t, _)| *t <= until), speaking);
-    if fed > 0 && COVERS * fed >= told {
+    let in_feed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
+    let in_attributes =
+        beginnings(agents().flat_map(|p| &p.states).filter(|(t, _)| *t <= until), speaking);
+    if in_feed > 0 && COVERS * in_feed >= in_attributes {
         let mut all = vec![];
         for s in &view.sessions {
             let gone = s.gone_at.map_or(until, |t| t.min(until));
@@ -143,7 +144,7 @@ pub(crate) fn agent(
         let since = view.sessions.iter().filter_map(|s| s.agent_states.first()).map(|(t, _)| *t);
         all.extend(unwatched(view, By::Agent, since.min(), unseen));
         all.extend(pauses(view, &all, segments));
-        return heard(Tier::Feed, all);
+        return activity(Tier::Feed, all);
     }
     let mut states: Vec<Interval> = vec![];
     for agent in agents() {
@@ -153,21 +154,21 @@ pub(crate) fn agent(
     if !states.is_empty() {
         let since = agents().filter_map(|p| p.states.first()).map(|(t, _)| *t).min();
         // Not through the server, so not late by that.
-        let late = Late::agent(Tier::State);
+        let late = SignalDelay::agent(Tier::State);
         states.extend(
             unwatched(view, By::Agent, since, unseen)
                 .into_iter()
                 .map(|i| Interval { start: i.start.plus(late.start), end: i.end.plus(late.end) }),
         );
         states.extend(pauses(view, &states, segments));
-        return heard(Tier::State, states);
+        return activity(Tier::State, states);
     }
     if !segments.is_empty() {
         let all = segments.iter().map(|s| Interval { start: s.first_at, end: s.sound_end() });
-        return heard(Tier::Transcripts, all.collect());
+        return activity(Tier::Transcripts, all.collect());
     }
     let of = |p: &&Party| parties.side(&p.identity) == Some(Side::Agent);
-    heard(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
+    activity(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
 }
 
 /// A source of states is taken if it tells at least one of so many that another tells.
@@ -187,12 +188,12 @@ pub(crate) fn user(
     segments: &[Segment],
     unseen: &[(Moment, Moment)],
     until: Moment,
-) -> Heard {
-    let heard = |tier, all| Heard::new(tier, Late::user(tier), all);
+) -> VoiceActivity {
+    let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::user(tier), all);
     let speaking = |s: &UserState| *s == UserState::Speaking;
     let of_user = || view.items.iter().filter(|i| i.by == By::User);
-    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
-    if fed > 0 && COVERS * fed >= of_user().filter(|i| i.started_at.is_some()).count() {
+    let in_feed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
+    if in_feed > 0 && COVERS * in_feed >= of_user().filter(|i| i.started_at.is_some()).count() {
         let mut all = vec![];
         for s in &view.sessions {
             let gone = s.gone_at.map_or(until, |t| t.min(until));
@@ -200,7 +201,7 @@ pub(crate) fn user(
         }
         let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
         all.extend(unwatched(view, By::User, since.min(), unseen));
-        return heard(Tier::Feed, all);
+        return activity(Tier::Feed, all);
     }
     let timed = of_user().filter(|i| i.started_at.is_some() && i.stopped_at.is_some()).count();
     // The last turn often has no times; one missing does not spoil the tier.
@@ -213,7 +214,7 @@ pub(crate) fn user(
             // A short text comes after its end, and before the turn is accepted.
             since = i.created_at.unwrap_or(i.arrived);
         }
-        return heard(Tier::Items, items);
+        return activity(Tier::Items, items);
     }
     // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
     // be there too.
@@ -226,11 +227,12 @@ pub(crate) fn user(
     };
     let transcripts = segments.iter().map(|s| transcribed_speech(s, until));
     if speakers.is_empty() {
-        return heard(Tier::Transcripts, transcripts.collect());
+        return activity(Tier::Transcripts, transcripts.collect());
     }
     // Words too short for the meter are told by their text.
-    let (of_text, of_meter) = (Late::user(Tier::Transcripts), Late::user(Tier::Speakers));
-    let metered = Heard::new(Tier::Speakers, of_meter, speakers.clone());
+    let (of_text, of_meter) =
+        (SignalDelay::user(Tier::Transcripts), SignalDelay::user(Tier::Speakers));
+    let metered = VoiceActivity::new(Tier::Speakers, of_meter, speakers.clone());
     let unmetered = transcripts.filter(|i| {
         let (start, end) = (i.start.plus(-of_text.start), i.end.plus(-of_text.end));
         !metered.any_between(start.plus(-SHORTEST_MS), end.max(start).plus(SHORTEST_MS))
@@ -239,24 +241,28 @@ pub(crate) fn user(
         start: i.start.plus(of_meter.start - of_text.start),
         end: i.end.plus(of_meter.end - of_text.end),
     }));
-    heard(Tier::Speakers, all.collect())
+    activity(Tier::Speakers, all.collect())
 }
 
 /// Callers' speech that the server's meter shows after the last word of any session: when an agent
 /// has closed its session, nothing else tells that somebody still speaks.
-pub(crate) fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment) -> Vec<Interval> {
+pub(crate) fn speech_after_feed(
+    parties: &Parties,
+    view: &AgentView,
+    until: Moment,
+) -> Vec<Interval> {
     let states = |s: &super::feed::Session| {
         let last = (s.agent_states.last().map(|(t, _)| *t), s.user_states.last().map(|(t, _)| *t));
         last.0.max(last.1)
     };
     let Some(last) = view.sessions.iter().filter_map(states).max() else { return vec![] };
     let after = by_speakers(parties.callers(), until).into_iter().filter(|i| i.start > last);
-    Heard::new(Tier::Speakers, Late::user(Tier::Speakers), after.collect()).intervals
+    VoiceActivity::new(Tier::Speakers, SignalDelay::user(Tier::Speakers), after.collect()).intervals
 }
 
 /// An item's own times. Its beginning can be that of a noise long before (docs/signals.md §7.3): then it
 /// is the first interim's that counts.
-fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
+fn item_spoken(item: &FeedItem, segments: &[Segment]) -> Option<Interval> {
     /// A beginning this long before the first text is that of something else.
     const STALE_MS: i64 = 1_500;
     let (start, end) = (item.started_at?, item.stopped_at?);
@@ -264,9 +270,9 @@ fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
         .find(|s| s.end() >= start && s.first_at <= end.plus(STALE_MS))
         .map(|s| s.first_at);
     let start = match first_text {
-        Some(text) if text.since(start) > STALE_MS => {
-            text.plus(Late::user(Tier::Items).start - Late::user(Tier::Transcripts).start)
-        }
+        Some(text) if text.since(start) > STALE_MS => text.plus(
+            SignalDelay::user(Tier::Items).start - SignalDelay::user(Tier::Transcripts).start,
+        ),
         _ => start,
     };
     Some(Interval { start, end: end.max(start) })
@@ -275,7 +281,7 @@ fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
 /// An item without times of its own: as its words were transcribed, since the one before it. Taken
 /// as if it were from an item, that is by as much earlier as transcripts are later than items.
 fn item_transcribed(
-    item: &Said,
+    item: &FeedItem,
     since: Moment,
     segments: &[Segment],
     until: Moment,
@@ -285,7 +291,8 @@ fn item_transcribed(
     let of = segments.get(from..to).unwrap_or_default();
     let (first, last) =
         (transcribed_speech(of.first()?, until), transcribed_speech(of.last()?, until));
-    let (items, transcripts) = (Late::user(Tier::Items), Late::user(Tier::Transcripts));
+    let (items, transcripts) =
+        (SignalDelay::user(Tier::Items), SignalDelay::user(Tier::Transcripts));
     let start = first.start.plus(items.start - transcripts.start);
     Some(Interval { start, end: last.end.plus(items.end - transcripts.end).max(start) })
 }
@@ -295,7 +302,7 @@ fn item_transcribed(
 /// close what it was hearing: that text is not late, and its end is the leave.
 fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     const MS_PER_WORD: i64 = 380;
-    let late = Late::user(Tier::Transcripts);
+    let late = SignalDelay::user(Tier::Transcripts);
     let end = if s.last_at >= until { until.plus(late.end) } else { s.last_at };
     if s.had_interim {
         return Interval { start: s.first_at.min(end), end };
@@ -342,8 +349,8 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
             .take_while(|s| s.first_at < pause.start)
             .any(|s| s.end() > pause.end.plus(TEXT_LATE_MS));
         let n = resumed.partition_point(|t| *t <= pause.end.plus(-250));
-        let said = resumed.get(n).is_some_and(|t| *t < pause.end.plus(250));
-        if pause.start < pause.end && (went_on || said) {
+        let reported = resumed.get(n).is_some_and(|t| *t < pause.end.plus(250));
+        if pause.start < pause.end && (went_on || reported) {
             out.push(pause);
         } else {
             began = pair[1].start;

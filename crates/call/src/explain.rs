@@ -7,7 +7,7 @@ use record::CallHistory;
 
 use super::{
     event::Moment,
-    metrics::{Answer, Measured},
+    metrics::{Measured, Response},
     turns::Utterance,
 };
 
@@ -44,13 +44,13 @@ fn explain(out: &mut String, r: &CallHistory, m: &Measured) -> fmt::Result {
             utterance(out, u, m, &at)?;
         }
     }
-    for (side, mean, answers) in [
-        ("user", n.average_user_response_time, &m.user_answers),
-        ("agent", n.average_agent_response_time, &m.agent_answers),
+    for (side, mean, responses) in [
+        ("user", n.average_user_response_time, &m.user_responses),
+        ("agent", n.average_agent_response_time, &m.agent_responses),
     ] {
-        writeln!(out, "average_{side}_response_time = {mean:.3}, of {}", answers.len())?;
-        for a in answers {
-            answer(out, a, &at)?;
+        writeln!(out, "average_{side}_response_time = {mean:.3}, of {}", responses.len())?;
+        for r in responses {
+            response(out, r, &at)?;
         }
     }
     writeln!(out, "silence_count = {}", n.silence_count)?;
@@ -95,20 +95,20 @@ fn utterance(
     writeln!(out)
 }
 
-fn answer(out: &mut String, a: &Answer, at: &impl Fn(Moment) -> Seconds) -> fmt::Result {
-    match a.between {
+fn response(out: &mut String, r: &Response, at: &impl Fn(Moment) -> Seconds) -> fmt::Result {
+    match r.between {
         Some((from, to)) => write!(out, "  {} to {}", at(from), at(to))?,
         None => write!(out, "  (not seen)")?,
     }
-    match a.between {
-        Some((from, to)) if a.reported => writeln!(
+    match r.between {
+        Some((from, to)) if r.reported => writeln!(
             out,
             "  {:.3} s, as the agent reports it (seen: {} s)",
-            a.seconds,
+            r.seconds,
             Seconds(to.since(from))
         ),
-        _ if a.reported => writeln!(out, "  {:.3} s, as the agent reports it", a.seconds),
-        _ => writeln!(out, "  {:.3} s", a.seconds),
+        _ if r.reported => writeln!(out, "  {:.3} s, as the agent reports it", r.seconds),
+        _ => writeln!(out, "  {:.3} s", r.seconds),
     }
 }
 

@@ -27,17 +27,17 @@ const MAX_MODELS: usize = 64;
 const MAX_HANDOFFS: usize = 256;
 /// Ids that the next call in the room is told not to count again. A room and its agent can live for
 /// months; what was told before these is known by its time.
-const MAX_TOLD: usize = 1_000;
+const MAX_REMEMBERED_IDS: usize = 1_000;
 /// Two sessions report the same turn of a caller at most this far apart: each has its own
 /// endpointing.
 const SAME_TURN_MS: i64 = 3_000;
 /// The longest answer that an agent may report to have taken; more was measured from something
 /// else than its caller's words.
-const LONGEST_ANSWER_SECONDS: f64 = 120.0;
+const LONGEST_RESPONSE_SECONDS: f64 = 120.0;
 
 /// A message of the conversation.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct FeedItem {
     /// Who told it, by its place in [`AgentView::sessions`].
     pub session: usize,
     pub by: By,
@@ -67,20 +67,20 @@ pub struct ToolUse {
 
 #[derive(Clone, Debug, Default)]
 pub struct Feed {
-    items: Vec<Said>,
+    items: Vec<FeedItem>,
     by_id: BTreeMap<String, usize>,
     /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room, and
     /// in which order they were learnt.
-    told_before: BTreeMap<String, usize>,
+    earlier_ids: BTreeMap<String, usize>,
     /// Agent's clock: until when all of a history belongs to earlier calls, some of whose ids are
     /// forgotten.
-    before_until: Option<Moment>,
+    earlier_until: Option<Moment>,
     /// The last ids that were learnt in this call, in order.
-    learnt: VecDeque<String>,
+    new_ids: VecDeque<String>,
     /// Agent's clock: the time of the latest of what they name.
     latest: Option<Moment>,
     /// Something was told in this call.
-    heard: bool,
+    reported: bool,
     /// Agent's clock.
     agent_states: Vec<(Moment, AgentState)>,
     /// Agent's clock; speech is backdated to where it really began and ended.
@@ -107,12 +107,12 @@ impl Feed {
         match message {
             FeedMessage::AgentState { at: created, state } => {
                 let created = created.unwrap_or(at);
-                let learnt = self.learn_offset(created, at);
+                let offset_changed = self.update_offset(created, at);
                 let kept = self.agent_states.len() < MAX_STATES;
                 if kept {
                     self.agent_states.push((created, *state));
                 }
-                learnt || kept
+                offset_changed || kept
             }
             // Backdated, so it says nothing about the clocks.
             FeedMessage::UserState { at: created, state } => {
@@ -123,8 +123,8 @@ impl Feed {
                 kept
             }
             FeedMessage::Item { at: created, item } => {
-                let learnt = created.is_some_and(|created| self.learn_offset(created, at));
-                self.item(item, at, keep_text, false) || learnt
+                let offset_changed = created.is_some_and(|created| self.update_offset(created, at));
+                self.item(item, at, keep_text, false) || offset_changed
             }
             FeedMessage::History { items, handoffs, tools } => {
                 let mut new = false;
@@ -139,7 +139,7 @@ impl Feed {
                 }
                 new
             }
-            FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
+            FeedMessage::Clock { at: created } => self.update_offset(*created, at),
             FeedMessage::Usage { models } => {
                 self.models_at = Some(at);
                 models.iter().for_each(|m| self.model(m));
@@ -166,7 +166,7 @@ impl Feed {
         }
     }
 
-    fn learn_offset(&mut self, created: Moment, arrived: Moment) -> bool {
+    fn update_offset(&mut self, created: Moment, arrived: Moment) -> bool {
         let d = arrived.since(created);
         let least = self.offset.map_or(d, |o| o.min(d));
         replace(&mut self.offset, Some(least))
@@ -195,9 +195,9 @@ impl Feed {
         list: &'a [T],
         named: impl Fn(&'a T) -> (&'a String, Option<Moment>),
     ) -> Vec<&'a T> {
-        let Some(until) = self.before_until else { return list.iter().collect() };
+        let Some(until) = self.earlier_until else { return list.iter().collect() };
         let before = |(id, at): (&String, Option<Moment>)| {
-            self.told_before.contains_key(id) || at.is_some_and(|at| at <= until)
+            self.earlier_ids.contains_key(id) || at.is_some_and(|at| at <= until)
         };
         let last_before = list.iter().rposition(|entry| before(named(entry)));
         let mut of_this = vec![];
@@ -207,7 +207,7 @@ impl Feed {
                 Some(at) => at > until,
                 None => last_before.is_some_and(|last| n > last),
             };
-            if later || self.knows(id) {
+            if later || self.has_reported(id) {
                 of_this.push(entry);
             }
         }
@@ -215,7 +215,7 @@ impl Feed {
     }
 
     /// It was told of in this call.
-    fn knows(&self, id: &str) -> bool {
+    fn has_reported(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
             || self.tool_calls.contains_key(id)
             || self.handoffs.iter().any(|h| h.id == id)
@@ -223,16 +223,16 @@ impl Feed {
 
     /// An id that the next call must not count again. `at`: when it was told; `time`: by the
     /// agent's clock, when it came to be.
-    fn learn(&mut self, id: &str, time: Option<Moment>, at: Moment) {
-        if self.learnt.len() >= MAX_TOLD {
-            self.learnt.pop_front();
+    fn remember(&mut self, id: &str, time: Option<Moment>, at: Moment) {
+        if self.new_ids.len() >= MAX_REMEMBERED_IDS {
+            self.new_ids.pop_front();
         }
-        self.learnt.push_back(id.to_owned());
-        let told = self.offset.map(|o| at.plus(o.saturating_neg()));
+        self.new_ids.push_back(id.to_owned());
+        let reported = self.offset.map(|o| at.plus(o.saturating_neg()));
         // Nothing comes to be later than it is told.
-        let time = match (time, told) {
-            (Some(time), Some(told)) => time.min(told),
-            (time, told) => time.or(told).unwrap_or(at),
+        let time = match (time, reported) {
+            (Some(time), Some(reported)) => time.min(reported),
+            (time, reported) => time.or(reported).unwrap_or(at),
         };
         self.latest = self.latest.max(Some(time));
     }
@@ -244,28 +244,28 @@ impl Feed {
             let failed_now = *failed || t.failed;
             return replace(failed, failed_now);
         }
-        if self.told_before.contains_key(&t.id) || self.tool_calls.len() >= MAX_TOOL_CALLS {
+        if self.earlier_ids.contains_key(&t.id) || self.tool_calls.len() >= MAX_TOOL_CALLS {
             return false;
         }
         self.tool_calls.insert(t.id.clone(), (t.name.clone(), t.failed));
-        self.learn(&t.id, t.at, at);
+        self.remember(&t.id, t.at, at);
         true
     }
 
     fn handoff(&mut self, h: &Handoff, at: Moment) -> bool {
         let known =
-            self.told_before.contains_key(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
+            self.earlier_ids.contains_key(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
         if known || self.handoffs.len() >= MAX_HANDOFFS {
             return false;
         }
         self.handoffs.push(h.clone());
-        self.learn(&h.id, h.at, at);
+        self.remember(&h.id, h.at, at);
         true
     }
 
     /// A later report of the same item fills what an earlier one left open.
     fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) -> bool {
-        let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_ANSWER_SECONDS).contains(l);
+        let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_RESPONSE_SECONDS).contains(l);
         let e2e_latency = item.e2e_latency.filter(plausible);
         if let Some(i) = self.by_id.get(&item.id) {
             let known = &mut self.items[*i];
@@ -276,11 +276,11 @@ impl Feed {
                 | fill(&mut known.stopped_at, item.stopped_at)
                 | fill(&mut known.e2e_latency, e2e_latency);
         }
-        if self.items.len() >= MAX_ITEMS || self.told_before.contains_key(&item.id) {
+        if self.items.len() >= MAX_ITEMS || self.earlier_ids.contains_key(&item.id) {
             return false;
         }
         self.by_id.insert(item.id.clone(), self.items.len());
-        self.items.push(Said {
+        self.items.push(FeedItem {
             session: 0,
             by: item.by,
             words: words::count(&item.text),
@@ -294,7 +294,7 @@ impl Feed {
             stopped_at: item.stopped_at,
             e2e_latency,
         });
-        self.learn(&item.id, item.time(), at);
+        self.remember(&item.id, item.time(), at);
         true
     }
 
@@ -307,23 +307,23 @@ impl Feed {
 
 impl From<&Feed> for FeedSnapshot {
     fn from(f: &Feed) -> Self {
-        let mut before: Vec<(&String, &usize)> = f.told_before.iter().collect();
+        let mut before: Vec<(&String, &usize)> = f.earlier_ids.iter().collect();
         before.sort_by_key(|(_, n)| **n);
-        let mut told: Vec<String> =
-            before.into_iter().map(|(id, _)| id).chain(&f.learnt).cloned().collect();
-        let forgotten = f.by_id.len() + f.tool_calls.len() + f.handoffs.len() > f.learnt.len()
-            || told.len() > MAX_TOLD;
-        told.drain(..told.len().saturating_sub(MAX_TOLD));
-        let until = if forgotten { f.before_until.max(f.latest) } else { f.before_until };
-        Self { told, models: f.models.clone(), offset: f.offset, until }
+        let mut ids: Vec<String> =
+            before.into_iter().map(|(id, _)| id).chain(&f.new_ids).cloned().collect();
+        let forgotten = f.by_id.len() + f.tool_calls.len() + f.handoffs.len() > f.new_ids.len()
+            || ids.len() > MAX_REMEMBERED_IDS;
+        ids.drain(..ids.len().saturating_sub(MAX_REMEMBERED_IDS));
+        let until = if forgotten { f.earlier_until.max(f.latest) } else { f.earlier_until };
+        Self { told: ids, models: f.models.clone(), offset: f.offset, until }
     }
 }
 
 impl From<FeedSnapshot> for Feed {
     fn from(b: FeedSnapshot) -> Self {
         Self {
-            told_before: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
-            before_until: b.until,
+            earlier_ids: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
+            earlier_until: b.until,
             models: b.models,
             offset: b.offset,
             ..Self::default()
@@ -346,16 +346,16 @@ impl Feeds {
     ) -> bool {
         if let Some(feed) = self.0.get_mut(identity) {
             let new = feed.take(message, at, keep_text);
-            feed.heard |= new;
+            feed.reported |= new;
             return new;
         }
-        let mut feed = Feed { heard: true, ..Feed::default() };
+        let mut feed = Feed { reported: true, ..Feed::default() };
         if !feed.take(message, at, keep_text) {
             return false;
         }
         if self.0.len() >= MAX_SENDERS {
             // Agents come and go in a room that stays; those of earlier calls make room.
-            let silent = self.0.iter().find(|(_, f)| !f.heard).map(|(i, _)| i.clone());
+            let silent = self.0.iter().find(|(_, f)| !f.reported).map(|(i, _)| i.clone());
             let Some(silent) = silent else { return false };
             self.0.remove(&silent);
         }
@@ -380,14 +380,14 @@ impl Feeds {
         let some_speak = of_agents().any(|(_, f)| f.speaks());
         let mut view = AgentView::default();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
-        let mut items: Vec<Said> = vec![];
+        let mut items: Vec<FeedItem> = vec![];
         let mut by_usage: Vec<&Feed> = of_agents().map(|(_, f)| f).collect();
         by_usage.sort_by_key(|f| f.models_at);
         by_usage.into_iter().for_each(|f| view.models.extend(f.models.clone()));
-        let mut told: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
+        let mut tool_calls: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
         for (identity, feed) in of_agents() {
             for (id, (name, failed)) in &feed.tool_calls {
-                told.entry(id).or_insert((name, false)).1 |= failed;
+                tool_calls.entry(id).or_insert((name, false)).1 |= failed;
             }
             view.add_figures(feed);
             if some_speak && !feed.speaks() {
@@ -411,7 +411,7 @@ impl Feeds {
                 if said.blank || !ids.insert(id) {
                     continue;
                 }
-                items.push(Said {
+                items.push(FeedItem {
                     session: view.sessions.len(),
                     created_at: said.created_at.map(ours),
                     started_at: said.started_at.map(ours),
@@ -421,8 +421,8 @@ impl Feeds {
             }
             view.sessions.push(session);
         }
-        view.items = one_telling_each(items);
-        for (name, failed) in told.into_values() {
+        view.items = drop_repeated_turns(items);
+        for (name, failed) in tool_calls.into_values() {
             if view.tools.len() < MAX_TOOLS || view.tools.contains_key(name) {
                 let tool = view.tools.entry(name.to_owned()).or_default();
                 tool.calls = tool.calls.saturating_add(1);
@@ -434,12 +434,12 @@ impl Feeds {
 }
 
 /// Sorts, and drops what another session has told of the same turn of the caller.
-fn one_telling_each(mut items: Vec<Said>) -> Vec<Said> {
+fn drop_repeated_turns(mut items: Vec<FeedItem>) -> Vec<FeedItem> {
     items.sort_by_key(|i| (i.order(), i.session));
     let several = items.windows(2).any(|w| w[0].session != w[1].session);
-    let mut taken: Vec<Said> = Vec::with_capacity(items.len());
+    let mut taken: Vec<FeedItem> = Vec::with_capacity(items.len());
     for item in items {
-        let same = |t: &Said| {
+        let same = |t: &FeedItem| {
             t.session != item.session
                 && t.by == By::User
                 && t.arrived.since(item.arrived).unsigned_abs() <= SAME_TURN_MS.unsigned_abs()
@@ -463,7 +463,7 @@ impl Item {
     }
 }
 
-impl Said {
+impl FeedItem {
     /// Where it stands in the conversation, by our clock.
     pub fn order(&self) -> Moment {
         self.started_at.or(self.created_at).unwrap_or(self.arrived)
@@ -483,7 +483,7 @@ pub struct Session {
 /// All agents' reports together; times by our clock.
 #[derive(Clone, Debug, Default)]
 pub struct AgentView {
-    pub items: Vec<Said>,
+    pub items: Vec<FeedItem>,
     pub sessions: Vec<Session>,
     pub false_interruptions: Vec<(Moment, bool)>,
     /// The last in use: `provider/model`.

@@ -5,9 +5,9 @@ use record::{Metrics, Tier, WordSource};
 
 use super::{
     event::{AgentState, Moment},
-    evidence::{Heard, Interval, Late},
+    evidence::{Interval, SignalDelay, VoiceActivity},
     feed::AgentView,
-    parties::{Part, Parties, Party},
+    parties::{Parties, Party, Role},
     speech::{CUT_AFTER_MS, Segment},
     turns::Utterance,
 };
@@ -36,14 +36,14 @@ pub(crate) struct Conversation<'a> {
     pub view: &'a AgentView,
     pub user_segments: &'a [Segment],
     pub agent_segments: &'a [Segment],
-    pub user: &'a Heard,
-    pub agent: &'a Heard,
+    pub user: &'a VoiceActivity,
+    pub agent: &'a VoiceActivity,
     pub user_utterances: &'a [Utterance],
     pub agent_utterances: &'a [Utterance],
     /// Signs of life that are not speech: DTMF, typed text.
     pub other_signs: &'a [Moment],
     /// Speech of callers that only breaks a silence.
-    pub also_heard: &'a [Interval],
+    pub other_speech: &'a [Interval],
     /// Stretches that the observer did not see.
     pub unseen: &'a [(Moment, Moment)],
     pub start: Moment,
@@ -60,7 +60,7 @@ impl Conversation<'_> {
 
 /// One answer, and how long it took.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
+pub struct Response {
     /// End of the one side's speech, beginning of the other's; `None` where only the delay itself
     /// was reported.
     pub between: Option<(Moment, Moment)>,
@@ -72,8 +72,8 @@ pub struct Answer {
 /// The moments that the numbers are counts and means of.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    pub agent_answers: Vec<Answer>,
-    pub user_answers: Vec<Answer>,
+    pub agent_responses: Vec<Response>,
+    pub user_responses: Vec<Response>,
     pub silences: Vec<Interval>,
     /// When an agent's utterance was cut off by the caller.
     pub interruptions: Vec<Moment>,
@@ -83,8 +83,8 @@ pub struct Measured {
     pub agent_utterances: Vec<Utterance>,
     pub user_words: WordSource,
     pub agent_words: WordSource,
-    pub user: Heard,
-    pub agent: Heard,
+    pub user: VoiceActivity,
+    pub agent: VoiceActivity,
     /// Milliseconds in which both spoke.
     pub overlap_ms: i64,
 }
@@ -92,8 +92,8 @@ pub struct Measured {
 pub(crate) fn measure(c: &Conversation) -> Measured {
     let interruptions = interruptions(c);
     Measured {
-        agent_answers: agent_answers(c),
-        user_answers: user_answers(c, &interruptions),
+        agent_responses: agent_responses(c),
+        user_responses: user_responses(c, &interruptions),
         silences: silences(c),
         interruptions,
         talked_into: talked_into(c),
@@ -111,8 +111,8 @@ impl Measured {
             total_agent_utterances: count(self.agent_utterances.len()),
             longest_user_utterance: longest(&self.user_utterances),
             longest_agent_utterance: longest(&self.agent_utterances),
-            average_user_response_time: mean(&self.user_answers),
-            average_agent_response_time: mean(&self.agent_answers),
+            average_user_response_time: mean(&self.user_responses),
+            average_agent_response_time: mean(&self.agent_responses),
             silence_count: count(self.silences.len()),
             interruption_count: count(self.interruptions.len()),
         }
@@ -120,60 +120,62 @@ impl Measured {
 }
 
 /// Seconds; 0 when there is nothing to average.
-fn mean(answers: &[Answer]) -> f64 {
-    if answers.is_empty() {
+fn mean(responses: &[Response]) -> f64 {
+    if responses.is_empty() {
         return 0.0;
     }
-    answers.iter().map(|a| a.seconds).sum::<f64>() / answers.len() as f64
+    responses.iter().map(|a| a.seconds).sum::<f64>() / responses.len() as f64
 }
 
-fn seen(from: Moment, to: Moment) -> Answer {
-    Answer { between: Some((from, to)), seconds: to.since(from) as f64 / 1000.0, reported: false }
+fn observed(from: Moment, to: Moment) -> Response {
+    Response { between: Some((from, to)), seconds: to.since(from) as f64 / 1000.0, reported: false }
 }
 
 /// From the end of a caller's utterance to the first sound of the agent's answer. The agent's own
 /// measure is better than ours where there is one: both its ends are on one clock. It begins when
 /// the agent *heard* the caller end, which is taken off as in every other signal of the agent's.
-fn agent_answers(c: &Conversation) -> Vec<Answer> {
-    let late_ms = Late::user(Tier::Feed).end;
+fn agent_responses(c: &Conversation) -> Vec<Response> {
+    let late_ms = SignalDelay::user(Tier::Feed).end;
     let users = spoken(c.user_utterances);
-    let seen: Vec<Answer> = (users.iter().enumerate())
+    let observed: Vec<Response> = (users.iter().enumerate())
         .filter_map(|(n, u)| {
             let until = users.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
             // Already talking when the caller ended: no answer to it.
             if c.agent.before(u.end).last().is_some_and(|a| a.end > u.end) {
                 return None;
             }
-            let answer = c.agent.from(u.end).first().filter(|a| a.start < until)?;
-            c.saw(u.end, answer.start).then(|| seen(u.end, answer.start))
+            let response = c.agent.from(u.end).first().filter(|a| a.start < until)?;
+            c.saw(u.end, response.start).then(|| observed(u.end, response.start))
         })
         .collect();
-    let by_us = |u: &Utterance| {
+    let observed_for = |u: &Utterance| {
         let start = u.spoken?.start;
-        let n = seen.partition_point(|a| a.between.is_some_and(|(_, to)| to < start));
-        seen.get(n).copied().filter(|a| a.between.is_some_and(|(_, to)| to == start))
+        let n = observed.partition_point(|a| a.between.is_some_and(|(_, to)| to < start));
+        observed.get(n).copied().filter(|a| a.between.is_some_and(|(_, to)| to == start))
     };
-    let reported: Vec<Answer> = (c.agent_utterances.iter())
+    let reported: Vec<Response> = (c.agent_utterances.iter())
         .filter_map(|u| {
             let seconds = u.e2e_latency? + late_ms as f64 / 1000.0;
-            let ours = by_us(u);
+            let ours = observed_for(u);
             let contradicted = ours.is_some_and(|o| {
                 c.user.tier == Tier::Feed
                     && (o.seconds - seconds).abs() * 1000.0 > CONTRADICTS_MS as f64
             });
             match ours {
                 Some(o) if contradicted => Some(o),
-                _ => {
-                    Some(Answer { between: ours.and_then(|o| o.between), seconds, reported: true })
-                }
+                _ => Some(Response {
+                    between: ours.and_then(|o| o.between),
+                    seconds,
+                    reported: true,
+                }),
             }
         })
         .collect();
-    if reported.is_empty() { seen } else { reported }
+    if reported.is_empty() { observed } else { reported }
 }
 
 /// From the end of the agent's utterance to the beginning of the caller's answer.
-fn user_answers(c: &Conversation, interruptions: &[Moment]) -> Vec<Answer> {
+fn user_responses(c: &Conversation, interruptions: &[Moment]) -> Vec<Response> {
     let users = spoken(c.user_utterances);
     let mut cuts: Vec<Moment> = (c.agent_utterances.iter())
         .filter(|u| u.interrupted)
@@ -194,8 +196,8 @@ fn user_answers(c: &Conversation, interruptions: &[Moment]) -> Vec<Answer> {
         if users[..next].last().is_some_and(|u| u.end > a.end) || cut(a) {
             continue;
         }
-        let answer = users[next..].first().filter(|u| u.start < until && c.saw(a.end, u.start));
-        out.extend(answer.map(|u| seen(a.end, u.start)));
+        let response = users[next..].first().filter(|u| u.start < until && c.saw(a.end, u.start));
+        out.extend(response.map(|u| observed(a.end, u.start)));
     }
     out
 }
@@ -211,7 +213,7 @@ fn spoken(utterances: &[Utterance]) -> Vec<Interval> {
 /// The gaps in which neither side speaks, from the first speech to the end of the call.
 fn silences(c: &Conversation) -> Vec<Interval> {
     let mut all: Vec<Interval> = (c.user.intervals.iter().chain(&c.agent.intervals))
-        .chain(c.also_heard)
+        .chain(c.other_speech)
         .copied()
         .chain(c.other_signs.iter().map(|t| Interval { start: *t, end: *t }))
         .filter(|i| i.start < c.end && i.end >= c.start)
@@ -237,12 +239,12 @@ fn silences(c: &Conversation) -> Vec<Interval> {
 /// assent do not count, nor what was cut because the caller left.
 fn interruptions(c: &Conversation) -> Vec<Moment> {
     // Agents older than 1.7 send no times, and those before 1.5.13 never set the flag.
-    let told = c.view.items.iter().any(|i| i.started_at.is_some());
-    if told {
+    let items_have_times = c.view.items.iter().any(|i| i.started_at.is_some());
+    if items_have_times {
         let cut = c.agent_utterances.iter().filter(|u| u.interrupted && by_caller(c, u));
         return cut.map(|u| u.spoken.map_or(u.known_at, |s| s.end)).collect();
     }
-    let mut agents = c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent);
+    let mut agents = c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent);
     if agents.any(Party::spoke) { by_states(c) } else { by_streams(c) }
 }
 
@@ -257,7 +259,7 @@ fn by_caller(c: &Conversation, u: &Utterance) -> bool {
 /// closed, later than undisturbed text would, before it spoke again. (It may think by then.)
 fn by_states(c: &Conversation) -> Vec<Moment> {
     let mut out = vec![];
-    for agent in c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent) {
+    for agent in c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent) {
         let mut segment = 0;
         for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
             let (began, before) = agent.states[k - 1];

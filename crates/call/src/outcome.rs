@@ -43,25 +43,25 @@ impl Outcome {
     /// Within one source a later word replaces an earlier one, key by key. False if it changes
     /// nothing.
     pub fn config(&mut self, source: Source, mut new: ConfigPatch) -> bool {
-        let told = self.of(source);
-        if let Some(old) = &told.config {
+        let published = self.of(source);
+        if let Some(old) = &published.config {
             new.fill_from(old);
         }
-        replace(&mut told.config, Some(new))
+        replace(&mut published.config, Some(new))
     }
 
     /// As `config`.
     pub fn outcomes(&mut self, source: Source, mut new: OutcomesPatch) -> bool {
-        let told = self.of(source);
-        new.fill_from(&told.outcomes);
-        replace(&mut told.outcomes, new)
+        let published = self.of(source);
+        new.fill_from(&published.outcomes);
+        replace(&mut published.outcomes, new)
     }
 
     /// As `config`.
     pub fn end(&mut self, source: Source, status: Option<Status>, reason: Option<String>) -> bool {
-        let told = &mut self.of(source).end;
-        let (s, r) = told.clone().unwrap_or_default();
-        replace(told, Some((status.or(s), reason.or(r))))
+        let end = &mut self.of(source).end;
+        let (s, r) = end.clone().unwrap_or_default();
+        replace(end, Some((status.or(s), reason.or(r))))
     }
 
     /// What holds for the next call in the same room: who the agent is, not what came of the last.
@@ -85,9 +85,9 @@ impl Outcome {
 
     pub fn agent_config(&self, metadata: &[FromMetadata], view: &AgentView) -> AgentConfig {
         let mut given: Option<ConfigPatch> = None;
-        let told = [&self.message.config, &self.attribute.config];
+        let published = [&self.message.config, &self.attribute.config];
         let meta = metadata.iter().map(|m| &m.config);
-        for c in told.into_iter().chain(meta).filter_map(Option::as_ref) {
+        for c in published.into_iter().chain(meta).filter_map(Option::as_ref) {
             given.get_or_insert_default().fill_from(c);
         }
         let model = |task: ModelTask| view.models.get(&task).cloned();
@@ -225,7 +225,7 @@ mod tests {
             success: Success { stages: vec!["done".into()], completion_rate: Some(0.5) },
             ..Profile::default()
         };
-        let told = |fields: Option<&[&str]>, rate, successful| {
+        let outcome = |fields: Option<&[&str]>, rate, successful| {
             let mut o = Outcome::default();
             let fields_collected =
                 fields.map(|f| f.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
@@ -240,16 +240,16 @@ mod tests {
         };
         let one: Option<&[&str]> = Some(&["name"]);
         for (o, entered, rate, successful) in [
-            (told(one, None, None), vec!["done"], 0.5, Some(true)),
-            (told(one, None, None), vec![], 0.5, Some(false)),
-            (told(None, None, None), vec!["done"], 0.0, Some(false)),
-            (told(one, Some(0.9), Some(false)), vec!["done"], 0.9, Some(false)),
-            (told(None, None, None), vec![], 0.0, None),
+            (outcome(one, None, None), vec!["done"], 0.5, Some(true)),
+            (outcome(one, None, None), vec![], 0.5, Some(false)),
+            (outcome(None, None, None), vec!["done"], 0.0, Some(false)),
+            (outcome(one, Some(0.9), Some(false)), vec!["done"], 0.9, Some(false)),
+            (outcome(None, None, None), vec![], 0.0, None),
         ] {
             let b = o.build(&[], &entered, Some(&profile), &[]);
             assert_eq!((b.completion_rate, b.successful), (rate, successful), "{entered:?} {o:?}");
         }
-        let b = told(one, None, None).build(&[], &["done"], None, &[]);
+        let b = outcome(one, None, None).build(&[], &["done"], None, &[]);
         assert_eq!((b.completion_rate, b.successful), (0.0, None), "no profile, no rule");
     }
 }

@@ -38,7 +38,7 @@ pub(super) const CALL_STATUS: &str = "sip.callStatus";
 const OLD_AGENT: &str = "agent-";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Role {
     Caller,
     Agent,
     /// Shows a face and gives a voice to the agent with this part's `lk.publish_on_behalf`.
@@ -58,7 +58,7 @@ pub struct Left {
     /// Our clock.
     pub at: Moment,
     /// Our clock: when we learned of it, from which on it is waited for.
-    pub told_at: Moment,
+    pub reported_at: Moment,
     pub reason: LeaveReason,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn may_be_caller(kind: Kind) -> bool {
 
 /// Whether anything is made of that attribute of such a participant. Of a phone leg all that the
 /// bridge says is shown in the details; others may set any attribute of their own.
-pub(super) fn reads(kind: Kind, identity: &str, key: &str) -> bool {
+pub(super) fn uses_attribute(kind: Kind, identity: &str, key: &str) -> bool {
     let published = [ATTRIBUTE_STAGE, ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON];
     match kind {
         Kind::Agent => key == STATE || key == ON_BEHALF || published.contains(&key),
@@ -113,7 +113,7 @@ pub(super) fn reads(kind: Kind, identity: &str, key: &str) -> bool {
     }
 }
 
-pub(super) fn only(
+pub(super) fn filtered(
     attributes: &BTreeMap<String, String>,
     wanted: impl Fn(&String) -> bool,
 ) -> BTreeMap<String, String> {
@@ -208,7 +208,9 @@ impl Party {
         first: bool,
     ) -> bool {
         let mut taken = false;
-        for (key, value) in changed.iter().filter(|(k, _)| reads(self.kind, &self.identity, k)) {
+        for (key, value) in
+            changed.iter().filter(|(k, _)| uses_attribute(self.kind, &self.identity, k))
+        {
             if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
                 continue;
             }
@@ -262,17 +264,17 @@ impl Parties {
                 p.hung_up_at = None;
                 p.last_sign = at;
             }
-            let told = replace(&mut p.metadata, FromMetadata::read(&j.metadata));
-            let changed = only(&j.attributes, |k| p.attributes.get(k) != j.attributes.get(k));
+            let metadata_changed = replace(&mut p.metadata, FromMetadata::read(&j.metadata));
+            let changed = filtered(&j.attributes, |k| p.attributes.get(k) != j.attributes.get(k));
             let set = p.take_attributes(&changed, at, false);
-            return (back || told || set).then_some(changed);
+            return (back || metadata_changed || set).then_some(changed);
         }
         if self.order.len() >= MAX_PARTIES {
             return None;
         }
         // Some servers do not tell.
-        let told = j.joined_at != Moment::default();
-        let joined_at = if told { j.joined_at.plus(server_behind_ms) } else { at };
+        let known = j.joined_at != Moment::default();
+        let joined_at = if known { j.joined_at.plus(server_behind_ms) } else { at };
         let mut p = Party::new(j, joined_at, at);
         p.take_attributes(&j.attributes, at, true);
         self.agents += usize::from(j.kind == Kind::Agent);
@@ -300,7 +302,7 @@ impl Parties {
         }
         if p.left.is_none() {
             let left_at = since.unwrap_or(at).min(at);
-            p.left = Some(Left { at: left_at, told_at: at, reason });
+            p.left = Some(Left { at: left_at, reported_at: at, reason });
             p.silent(left_at);
             taken = true;
         }
@@ -383,21 +385,21 @@ impl Parties {
         self.order.iter().filter_map(|i| self.by_identity.get(i))
     }
 
-    pub(crate) fn part(&self, p: &Party) -> Part {
+    pub(crate) fn role(&self, p: &Party) -> Role {
         if p.kind == Kind::Agent && p.attributes.contains_key(ON_BEHALF) {
-            return Part::Avatar;
+            return Role::Avatar;
         }
         match p.kind {
-            Kind::Agent => Part::Agent,
+            Kind::Agent => Role::Agent,
             // Attributes are no proof: a caller may set any of his own.
-            Kind::Standard if self.agents == 0 && p.identity.starts_with(OLD_AGENT) => Part::Agent,
-            Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
-            Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
+            Kind::Standard if self.agents == 0 && p.identity.starts_with(OLD_AGENT) => Role::Agent,
+            Kind::Standard | Kind::Sip | Kind::Connector => Role::Caller,
+            Kind::Ingress | Kind::Egress | Kind::Bridge => Role::Other,
         }
     }
 
     pub(crate) fn callers(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| self.part(p) == Part::Caller)
+        self.iter().filter(|p| self.role(p) == Role::Caller)
     }
 
     pub(crate) fn caller_present(&self) -> bool {
@@ -412,9 +414,9 @@ impl Parties {
     /// Participants that were a voice agent: those that told a state, or else, for agents that
     /// tell none, those that spoke; never a recorder or a silent helper.
     pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
-        let agents = || self.iter().filter(|p| self.part(p) == Part::Agent);
-        let told = agents().any(|p| !p.states.is_empty());
-        agents().filter(move |p| if told { !p.states.is_empty() } else { p.performed })
+        let agents = || self.iter().filter(|p| self.role(p) == Role::Agent);
+        let have_states = agents().any(|p| !p.states.is_empty());
+        agents().filter(move |p| if have_states { !p.states.is_empty() } else { p.performed })
     }
 
     /// Whether that participant is known and of kind agent: the only one that is believed when
@@ -425,10 +427,10 @@ impl Parties {
 
     /// The side that a participant speaks for.
     pub(crate) fn side(&self, identity: &str) -> Option<Side> {
-        match self.part(self.get(identity)?) {
-            Part::Caller => Some(Side::User),
-            Part::Agent | Part::Avatar => Some(Side::Agent),
-            Part::Other => None,
+        match self.role(self.get(identity)?) {
+            Role::Caller => Some(Side::User),
+            Role::Agent | Role::Avatar => Some(Side::Agent),
+            Role::Other => None,
         }
     }
 
@@ -459,7 +461,7 @@ impl Parties {
 
 impl From<Party> for PartySnapshot {
     fn from(p: Party) -> Self {
-        let left = |l: Left| LeftSnapshot { at: l.at, told_at: l.told_at, reason: l.reason };
+        let left = |l: Left| LeftSnapshot { at: l.at, told_at: l.reported_at, reason: l.reason };
         Self {
             identity: p.identity,
             kind: p.kind,
@@ -482,7 +484,7 @@ impl From<Party> for PartySnapshot {
 
 impl From<PartySnapshot> for Party {
     fn from(p: PartySnapshot) -> Self {
-        let left = |l: LeftSnapshot| Left { at: l.at, told_at: l.told_at, reason: l.reason };
+        let left = |l: LeftSnapshot| Left { at: l.at, reported_at: l.told_at, reason: l.reason };
         Self {
             identity: p.identity,
             kind: p.kind,

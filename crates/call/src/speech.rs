@@ -208,7 +208,7 @@ impl Speech {
     }
 
     /// What of a chunk's text is kept, where that is not all of it.
-    pub(super) fn beyond_bounds(&self, stream: &str, chunk: &str) -> Option<String> {
+    pub(super) fn shortened_chunk(&self, stream: &str, chunk: &str) -> Option<String> {
         let open = self.open.get(stream)?;
         let text = plain(chunk);
         let kept = fitting(&open.text, &text);
@@ -274,15 +274,15 @@ impl Speech {
     /// The non-empty segments of one side in order of their beginning; legacy packets only where
     /// no stream told anything of that side (docs/signals.md §5.1). Where several agents write down what the
     /// same caller says, one telling of it.
-    pub(crate) fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
+    pub(crate) fn segments(&self, side: Side, parties: &Parties) -> Vec<Segment> {
         // A transcript counts if an agent sent it: for itself, or for somebody else, which the
         // server marks. Whose it is may only be known long after it came. (Legacy packets of others
         // are not let through by the server.)
-        let pick = |table: &Table, spoken_by_anybody: bool| -> Vec<Segment> {
+        let pick = |table: &Table, anyone_can_send: bool| -> Vec<Segment> {
             let mut found: Vec<Segment> = (table.segments.iter())
                 .filter(|s| s.has_text() && speaker(s, parties) == Some(side))
                 .filter(|s| {
-                    !spoken_by_anybody || s.vouched || parties.side(&s.identity) != Some(Side::User)
+                    !anyone_can_send || s.vouched || parties.side(&s.identity) != Some(Side::User)
                 })
                 .cloned()
                 .collect();
@@ -301,7 +301,7 @@ impl Speech {
         if found.is_empty() {
             found = pick(&self.legacy, false);
         }
-        if side == Side::User { one_telling(found, parties) } else { found }
+        if side == Side::User { drop_repeated_segments(found, parties) } else { found }
     }
 
     /// Whether anything at all was transcribed.
@@ -313,7 +313,7 @@ impl Speech {
 
 /// Two agents that transcribe one caller (a voice agent and a transcriber) tell the same words:
 /// those of the agent that speaks count, of others only what it did not tell.
-fn one_telling(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
+fn drop_repeated_segments(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
     let first = found.first().and_then(|s| s.sender.clone());
     if found.iter().all(|s| s.sender == first) {
         return found;
@@ -328,10 +328,10 @@ fn one_telling(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
     let mut taken: BTreeMap<(Moment, usize), Segment> = BTreeMap::new();
     for (n, (_, s)) in best_first.into_iter().enumerate() {
         let around = (s.first_at.plus(-LONGEST_SEGMENT_MS), 0)..=(s.end(), usize::MAX);
-        let told = taken.range(around).any(|(_, t)| {
+        let repeated = taken.range(around).any(|(_, t)| {
             t.sender != s.sender && t.identity == s.identity && t.end() >= s.first_at
         });
-        if !told {
+        if !repeated {
             taken.insert((s.first_at, n), s);
         }
     }

@@ -464,10 +464,10 @@ impl Call {
 
     fn take(&mut self, source: Source, published: Published, at: Moment) -> bool {
         match published {
-            Published::Stage { stage, at: told } => {
-                match self.stages.enter(stage, told.unwrap_or(at)) {
-                    Entered::Now => true,
-                    Entered::Before => false,
+            Published::Stage { stage, at: published_at } => {
+                match self.stages.enter(stage, published_at.unwrap_or(at)) {
+                    Entered::New => true,
+                    Entered::Unchanged => false,
                     Entered::Refused => self.refuse(Problem::TooMany),
                 }
             }

@@ -3,7 +3,7 @@
 use record::{CallType, EndedBy, Status};
 
 use super::{
-    ending::{Cause, End},
+    ending::{CallEnd, Cause},
     event::{Answerer, LeaveReason, Moment},
     parties::{Parties, Party},
 };
@@ -74,11 +74,11 @@ impl Reason {
 pub(crate) type Verdict = (Status, Option<Reason>);
 
 /// What a verdict is made of.
-pub(crate) struct Seen<'a> {
+pub(crate) struct VerdictInput<'a> {
     pub parties: &'a Parties,
     pub caller: &'a Party,
     pub call_type: CallType,
-    pub end: &'a End,
+    pub end: &'a CallEnd,
     /// An agent spoke, whether or not one was seen: hidden ones are not listed.
     pub agent_heard: bool,
     pub answered_by: Option<Answerer>,
@@ -87,7 +87,7 @@ pub(crate) struct Seen<'a> {
 }
 
 /// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
-pub(crate) fn judge(s: &Seen) -> Verdict {
+pub(crate) fn judge(s: &VerdictInput) -> Verdict {
     if !s.parties.callers().any(Party::connected) {
         return never_connected(s.parties, s.caller, s.call_type, s.end);
     }
@@ -120,7 +120,7 @@ pub(crate) fn judge(s: &Seen) -> Verdict {
 }
 
 /// Who ended the call; where the agent says that it did, it did.
-pub(crate) fn ended_by(s: &Seen) -> EndedBy {
+pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
     use LeaveReason as L;
     match &s.end.cause {
         Cause::RoomEnded(L::RoomDeleted | L::RoomClosed) => EndedBy::Room,
@@ -147,7 +147,12 @@ pub(crate) fn ended_by(s: &Seen) -> EndedBy {
 }
 
 /// Nobody was connected (docs/contract.md §5.2).
-fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
+fn never_connected(
+    parties: &Parties,
+    caller: &Party,
+    call_type: CallType,
+    end: &CallEnd,
+) -> Verdict {
     let why = match (call_type, end.reason()) {
         (_, LeaveReason::UserRejected) => Reason::Rejected,
         (_, LeaveReason::UserUnavailable) => Reason::NoAnswer,

@@ -24,8 +24,10 @@ pub(crate) fn phone_number(
     room_name: &str,
 ) -> String {
     // Others may set any attribute of their own.
-    let told = caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
-    told.or_else(|| caller_metadata.phone_number.clone())
+    let from_bridge =
+        caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
+    from_bridge
+        .or_else(|| caller_metadata.phone_number.clone())
         .or_else(|| caller.identity.strip_prefix("sip_").and_then(number_in))
         .or_else(|| number_in(room_name))
         .or_else(|| (caller.kind != Kind::Sip).then(|| caller.identity.clone()))

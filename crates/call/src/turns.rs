@@ -9,8 +9,8 @@ use record::{Tier, WordSource};
 
 use super::{
     event::{By, Moment},
-    evidence::{Heard, Interval},
-    feed::{AgentView, Said},
+    evidence::{Interval, VoiceActivity},
+    feed::{AgentView, FeedItem},
     speech::Segment,
 };
 
@@ -43,15 +43,15 @@ pub(crate) fn user(
     view: &AgentView,
     segments: &[Segment],
     typed: &[(Moment, u32)],
-    user: &Heard,
-    agent: &Heard,
+    user: &VoiceActivity,
+    agent: &VoiceActivity,
     transcribed: bool,
 ) -> (Vec<Utterance>, WordSource) {
-    let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::User).collect();
+    let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::User).collect();
     let mut out: Vec<Utterance> = vec![];
     let mut before = Moment::from_millis(i64::MIN);
     let covered = Covered::of_user(view, &items, segments, agent);
-    out.extend(join(segments.iter().filter(|s| covered.not_yet(s)), user, agent));
+    out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_before(s)), user, agent));
     for item in &items {
         let spoken = match user.tier {
             Tier::Items if item.stopped_at.is_some() => of_item(user, item),
@@ -61,7 +61,7 @@ pub(crate) fn user(
         out.push(Utterance { spoken, ..Utterance::from_item(item) });
     }
     // What was transcribed after the last item has none of its own (yet): the room went first.
-    out.extend(join(segments.iter().filter(|s| covered.no_more(s)), user, agent));
+    out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_after(s)), user, agent));
     // Typed words come as items too where there is a feed.
     if items.is_empty() && !typed.is_empty() {
         let words = if out.is_empty() { WordSource::Typed } else { WordSource::Transcripts };
@@ -86,12 +86,12 @@ pub(crate) fn user(
 pub(crate) fn agent(
     view: &AgentView,
     segments: &[Segment],
-    agent: &Heard,
+    agent: &VoiceActivity,
     transcribed: bool,
 ) -> (Vec<Utterance>, WordSource) {
-    let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::Agent).collect();
+    let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::Agent).collect();
     let covered = Covered::of_agent(view, &items);
-    let mut out = deliveries(segments.iter().filter(|s| covered.not_yet(s)), agent);
+    let mut out = utterances_of_agent(segments.iter().filter(|s| covered.is_before(s)), agent);
     for item in &items {
         let start = item.started_at.or(item.created_at).unwrap_or(item.arrived);
         let u = Utterance {
@@ -107,7 +107,7 @@ pub(crate) fn agent(
             _ => u,
         });
     }
-    out.extend(deliveries(segments.iter().filter(|s| covered.no_more(s)), agent));
+    out.extend(utterances_of_agent(segments.iter().filter(|s| covered.is_after(s)), agent));
     if out.is_empty() && !transcribed {
         return by_sound(agent);
     }
@@ -116,9 +116,9 @@ pub(crate) fn agent(
 }
 
 /// Where nothing at all was put into words, the sound counts.
-fn by_sound(heard: &Heard) -> (Vec<Utterance>, WordSource) {
+fn by_sound(activity: &VoiceActivity) -> (Vec<Utterance>, WordSource) {
     let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
-    let out: Vec<Utterance> = (heard.intervals.iter().filter(long))
+    let out: Vec<Utterance> = (activity.intervals.iter().filter(long))
         .map(|i| Utterance {
             spoken: Some(*i),
             words: 0,
@@ -132,7 +132,7 @@ fn by_sound(heard: &Heard) -> (Vec<Utterance>, WordSource) {
     (out, words)
 }
 
-fn words_from(items: &[&Said], out: &[Utterance]) -> WordSource {
+fn words_from(items: &[&FeedItem], out: &[Utterance]) -> WordSource {
     match (items.is_empty(), out.is_empty()) {
         (false, _) => WordSource::Items,
         (true, false) => WordSource::Transcripts,
@@ -151,7 +151,7 @@ struct Covered<'a> {
 }
 
 impl<'a> Covered<'a> {
-    fn by(view: &'a AgentView, items: &[&Said], since: Option<Moment>) -> Self {
+    fn by(view: &'a AgentView, items: &[&FeedItem], since: Option<Moment>) -> Self {
         let mut agents: BTreeMap<&str, Option<Moment>> =
             view.sessions.iter().map(|s| (s.identity.as_str(), None)).collect();
         for i in items {
@@ -163,12 +163,17 @@ impl<'a> Covered<'a> {
         Self { since, agents, until: items.iter().map(|i| i.arrived).max() }
     }
 
-    fn of_agent(view: &'a AgentView, items: &[&Said]) -> Self {
+    fn of_agent(view: &'a AgentView, items: &[&FeedItem]) -> Self {
         let since = view.items.iter().map(|i| i.order().min(i.arrived)).min();
         Self::by(view, items, since.map(|t| t.plus(-BEFORE_ITEMS_MS)))
     }
 
-    fn of_user(view: &'a AgentView, items: &[&Said], segments: &[Segment], agent: &Heard) -> Self {
+    fn of_user(
+        view: &'a AgentView,
+        items: &[&FeedItem],
+        segments: &[Segment],
+        agent: &VoiceActivity,
+    ) -> Self {
         let first = view.items.iter().min_by_key(|i| i.order().min(i.arrived));
         let since = first.map(|i| match i.started_at {
             // A turn without a time of its own is the last that was transcribed before it.
@@ -178,19 +183,19 @@ impl<'a> Covered<'a> {
         Self::by(view, items, since)
     }
 
-    fn not_yet(&self, s: &Segment) -> bool {
+    fn is_before(&self, s: &Segment) -> bool {
         self.since.is_some_and(|since| s.end() < since)
     }
 
-    /// Without any item of this side all that `not_yet` does not take is left over.
-    fn no_more(&self, s: &Segment) -> bool {
+    /// Without any item of this side all that `is_before` does not take is left over.
+    fn is_after(&self, s: &Segment) -> bool {
         let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
-        !self.not_yet(s) && until.is_none_or(|until| s.first_at > until)
+        !self.is_before(s) && until.is_none_or(|until| s.first_at > until)
     }
 }
 
 /// Where the chain of the caller's segments that was known at `by` began.
-fn chain_before(segments: &[Segment], agent: &Heard, by: Moment) -> Moment {
+fn chain_before(segments: &[Segment], agent: &VoiceActivity, by: Moment) -> Moment {
     let known = segments.partition_point(|s| s.first_at <= by);
     let mut began = by;
     for s in segments[..known].iter().rev() {
@@ -203,7 +208,7 @@ fn chain_before(segments: &[Segment], agent: &Heard, by: Moment) -> Moment {
 }
 
 impl Utterance {
-    fn from_item(item: &Said) -> Self {
+    fn from_item(item: &FeedItem) -> Self {
         Self {
             spoken: None,
             words: item.words,
@@ -214,9 +219,9 @@ impl Utterance {
         }
     }
 
-    fn from_segment(s: &Segment, heard: &Heard) -> Self {
+    fn from_segment(s: &Segment, activity: &VoiceActivity) -> Self {
         Self {
-            spoken: at_or_before(heard, s.first_at, s.end()),
+            spoken: at_or_before(activity, s.first_at, s.end()),
             words: s.words,
             text: s.text.clone(),
             interrupted: false,
@@ -235,7 +240,10 @@ impl Utterance {
 
 /// The agent's segments as deliveries: those of one stretch of speech are one; a paused one goes
 /// on in its segment.
-fn deliveries<'a>(segments: impl Iterator<Item = &'a Segment>, agent: &Heard) -> Vec<Utterance> {
+fn utterances_of_agent<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    agent: &VoiceActivity,
+) -> Vec<Utterance> {
     let mut out: Vec<Utterance> = vec![];
     let each = matches!(agent.tier, Tier::Transcripts | Tier::None);
     for s in segments {
@@ -252,22 +260,22 @@ fn deliveries<'a>(segments: impl Iterator<Item = &'a Segment>, agent: &Heard) ->
 }
 
 /// The stretch of speech that `[from, to]` falls into, or the one that ended last before it.
-fn at_or_before(heard: &Heard, from: Moment, to: Moment) -> Option<Interval> {
-    let begun = heard.before(from.plus(1));
+fn at_or_before(activity: &VoiceActivity, from: Moment, to: Moment) -> Option<Interval> {
+    let begun = activity.before(from.plus(1));
     let running = begun.last().filter(|i| i.end > from);
-    let next = heard.from(from.plus(1)).first().filter(|i| i.start <= to);
+    let next = activity.from(from.plus(1)).first().filter(|i| i.start <= to);
     running.or(next).or(begun.last()).copied()
 }
 
 /// The stretch that is the item's own.
-fn of_item(user: &Heard, item: &Said) -> Option<Interval> {
+fn of_item(user: &VoiceActivity, item: &FeedItem) -> Option<Interval> {
     let end = item.stopped_at?;
     // Its end is never wrong; taken off is what it came late.
     user.before(end).last().copied()
 }
 
 /// The streamed text of an item: the segment that was open while it was spoken.
-fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
+fn matching<'a>(segments: &'a [Segment], item: &FeedItem) -> Option<&'a Segment> {
     const NEAR_MS: i64 = 1_500;
     let start = item.started_at.or(item.created_at)?;
     let from = segments.partition_point(|s| s.first_at < start.plus(-NEAR_MS));
@@ -278,7 +286,12 @@ fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
 
 /// The caller's last chain of speech that began before `until`: bursts with short pauses and no
 /// agent speech between them. Noise before it is another chain.
-fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Option<Interval> {
+fn last_chain(
+    user: &VoiceActivity,
+    agent: &VoiceActivity,
+    after: Moment,
+    until: Moment,
+) -> Option<Interval> {
     let mut chain: Option<Interval> = None;
     for i in user.before(until).iter().rev().take_while(|i| i.start >= after) {
         match &mut chain {
@@ -290,15 +303,15 @@ fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Opti
     chain
 }
 
-fn joins(agent: &Heard, end: Moment, start: Moment) -> bool {
+fn joins(agent: &VoiceActivity, end: Moment, start: Moment) -> bool {
     start.since(end) <= JOIN_WITHIN_MS && !agent.any_between(end, start)
 }
 
 /// Consecutive segments of the caller that are one utterance.
-fn join<'a>(
+fn utterances_of_caller<'a>(
     segments: impl Iterator<Item = &'a Segment>,
-    user: &Heard,
-    agent: &Heard,
+    user: &VoiceActivity,
+    agent: &VoiceActivity,
 ) -> Vec<Utterance> {
     let mut out: Vec<Utterance> = vec![];
     let mut last_end: Option<Moment> = None;

@@ -5,8 +5,8 @@ use record::Tier;
 
 use super::{
     event::{By, Moment},
-    evidence::{Heard, Interval},
-    feed::{AgentView, Said},
+    evidence::{Interval, VoiceActivity},
+    feed::{AgentView, FeedItem},
     parties::Side,
     speech::Segment,
 };
@@ -33,22 +33,22 @@ impl Window {
 
     pub(crate) fn view(&self, view: &AgentView) -> AgentView {
         let mut view = view.clone();
-        view.items.retain(|i| self.holds(i));
+        view.items.retain(|i| self.contains(i));
         for s in &mut view.sessions {
-            self.states(&mut s.agent_states);
-            self.states(&mut s.user_states);
+            self.trim_states(&mut s.agent_states);
+            self.trim_states(&mut s.user_states);
         }
         view
     }
 
     /// What held at the start, and the changes from there to the end.
-    fn states<T>(&self, all: &mut Vec<(Moment, T)>) {
+    fn trim_states<T>(&self, all: &mut Vec<(Moment, T)>) {
         all.truncate(all.partition_point(|(t, _)| *t < self.end));
         let before = all.partition_point(|(t, _)| *t <= self.start);
         all.drain(..before.saturating_sub(1));
     }
 
-    fn holds(&self, item: &Said) -> bool {
+    fn contains(&self, item: &FeedItem) -> bool {
         let over = item.stopped_at.or(item.created_at).unwrap_or(item.arrived);
         let began = match item.by {
             // What arrives after the leave was said before it.
@@ -64,13 +64,13 @@ impl Window {
         over >= self.start.plus(-ESTIMATE_MS) && began.is_none_or(|t| t <= self.end.plus(late))
     }
 
-    pub(crate) fn heard(&self, heard: Heard) -> Heard {
-        let inside = heard.intervals.into_iter().filter_map(|i| {
+    pub(crate) fn activity(&self, activity: VoiceActivity) -> VoiceActivity {
+        let inside = activity.intervals.into_iter().filter_map(|i| {
             let cut = Interval { start: i.start.max(self.start), end: i.end.min(self.end) };
             (cut.start < cut.end).then_some(cut)
         });
         let intervals: Vec<Interval> = inside.collect();
-        let tier = if intervals.is_empty() { Tier::None } else { heard.tier };
-        Heard { tier, intervals }
+        let tier = if intervals.is_empty() { Tier::None } else { activity.tier };
+        VoiceActivity { tier, intervals }
     }
 }
