@@ -1,5 +1,5 @@
-//! What made each number of a record, in lines for people: which turns, which gaps, which cut-offs.
-//! Times are seconds from the call's start.
+//! Explains each number of a record in lines for people: the turns, gaps and interruptions that it
+//! was made from. Times are seconds from the call's start.
 
 use std::fmt::{self, Display, Write};
 
@@ -77,7 +77,7 @@ fn utterance(
     m: &Measured,
     at: &impl Fn(Moment) -> Seconds,
 ) -> fmt::Result {
-    /// The signals of one end lie no further apart.
+    /// Signals of the same end are at most this far apart.
     const SAME_MS: u64 = 700;
     match u.spoken {
         Some(i) => write!(out, "  {} to {}", at(i.start), at(i.end))?,

@@ -1,8 +1,8 @@
-//! What a journal has to hold of an event, so that it gives the same record: nothing where the call
-//! took no notice of it, and otherwise no more than the call reads.
+//! Reduces an event to the part that a journal has to hold, so that a replay gives the same record.
+//! An event that the call ignores is not journaled; of other events only what the call reads is.
 //!
-//! Whoever is in a room can send without end. What leaves no trace in the record must leave none on
-//! the disk either, nor must a word of it that nobody reads.
+//! Any participant can send without end. Data without effect on the record must not fill the disk,
+//! and text that the call does not use must not be stored.
 
 use super::{
     event::{Fact, Joined},
@@ -13,8 +13,8 @@ use super::{
 };
 
 impl Call {
-    /// The fact without what the call would not read; `None` where it reads all of it. What is
-    /// left is read the same way, now and from a journal.
+    /// The fact without the parts that the call does not read; `None` if the call reads all of it.
+    /// The call reads the reduced fact in the same way, now and from a journal.
     pub(super) fn reduced(&self, fact: &Fact) -> Option<Fact> {
         let reduced = match fact {
             Fact::RoomMetadata { metadata } => {

@@ -1,4 +1,4 @@
-//! The stage timeline: in time order, a repeat of the current stage adds nothing.
+//! The stage timeline, in time order. A repeat of the current stage adds nothing.
 
 use record::{Moment, Stage};
 
@@ -8,19 +8,19 @@ pub(crate) const MAX_STAGES: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stages(Vec<(Moment, String)>);
 
-/// What came of a stage that was published.
+/// The result of entering a published stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
     New,
-    /// It is the current one.
+    /// The stage is the current stage already.
     Unchanged,
-    /// There are too many already.
+    /// The call has too many stages already.
     Refused,
 }
 
 impl Stages {
     pub(crate) fn enter(&mut self, stage: String, at: Moment) -> Entered {
-        // Published on two channels, or told again: the same stage is not entered twice.
+        // An agent may publish a stage on two channels, or twice: it is entered once.
         if self.0.last().is_some_and(|(_, s)| *s == stage) {
             return Entered::Unchanged;
         }
