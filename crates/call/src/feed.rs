@@ -1,9 +1,10 @@
-//! What the agent itself reports of its session (`lk.agent.session`): the richest evidence there
-//! is, on the agent's own clock. It may be missing, begin late or stop; nothing depends on it.
+//! What the agent itself reports of its session (`lk.agent.session`), by the agent's own clock. A
+//! feed is the richest evidence, but it may be missing, begin late or stop, so nothing depends on
+//! it.
 //!
-//! Kept by sender, because whether a sender is an agent may be known only later, and because two
-//! sessions in one room (a voice agent and a transcriber, or one agent after the other) tell the
-//! same words of the caller twice.
+//! Feeds are kept by sender. Whether a sender is an agent may be known only later, and two sessions
+//! in one room (a voice agent and a transcriber, or one agent after the other) report the same
+//! words of the caller twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,20 +26,20 @@ const MAX_TOOL_CALLS: usize = 10_000;
 const MAX_TOOLS: usize = 256;
 const MAX_MODELS: usize = 64;
 const MAX_HANDOFFS: usize = 256;
-/// Ids that the next call in the room is told not to count again. A room and its agent can live for
-/// months; what was told before these is known by its time.
+/// Ids that are remembered, so that the next call in the room does not count their entries again. A
+/// room and its agent can live for months: older entries are recognized by their time.
 const MAX_REMEMBERED_IDS: usize = 1_000;
 /// Two sessions report the same turn of a caller at most this far apart: each has its own
 /// endpointing.
 const SAME_TURN_MS: i64 = 3_000;
-/// The longest answer that an agent may report to have taken; more was measured from something
-/// else than its caller's words.
+/// The longest response time that an agent may report. A longer time was not measured from the
+/// caller's words.
 const LONGEST_RESPONSE_SECONDS: f64 = 120.0;
 
-/// A message of the conversation.
+/// A message of the conversation, as one session reported it.
 #[derive(Clone, Debug)]
 pub struct FeedItem {
-    /// Who told it, by its place in [`AgentView::sessions`].
+    /// The session that reported it: an index into [`AgentView::sessions`].
     pub session: usize,
     pub by: By,
     pub words: u32,
@@ -46,11 +47,12 @@ pub struct FeedItem {
     /// Only where a transcript is asked for.
     pub text: Option<Box<str>>,
     pub interrupted: bool,
-    /// We did not hear of it when it was said, the agent told it when it was asked.
+    /// The agent did not report the message when it was said, but only in a requested history.
     pub from_history: bool,
-    /// Our clock: when we first heard of it.
+    /// By our clock: when it was first reported.
     pub arrived: Moment,
-    /// Agent's clock, as the next three.
+    /// By the agent's clock, like `started_at` and `stopped_at`, until [`Feeds::merged`] converts
+    /// them to ours.
     pub created_at: Option<Moment>,
     pub started_at: Option<Moment>,
     pub stopped_at: Option<Moment>,
@@ -58,7 +60,7 @@ pub struct FeedItem {
     pub e2e_latency: Option<f64>,
 }
 
-/// What a tool did.
+/// How often a tool was called, and how many of these calls failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ToolUse {
     pub calls: u32,
@@ -70,29 +72,29 @@ pub struct Feed {
     items: Vec<FeedItem>,
     by_id: BTreeMap<String, usize>,
     /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room, and
-    /// in which order they were learnt.
+    /// the order of their first report.
     earlier_ids: BTreeMap<String, usize>,
-    /// Agent's clock: until when all of a history belongs to earlier calls, some of whose ids are
-    /// forgotten.
+    /// By the agent's clock: entries of a history up to this time belong to earlier calls. Set if
+    /// some ids of earlier calls are forgotten.
     earlier_until: Option<Moment>,
-    /// The last ids that were learnt in this call, in order.
+    /// The latest ids that were first reported in this call, in order.
     new_ids: VecDeque<String>,
-    /// Agent's clock: the time of the latest of what they name.
+    /// By the agent's clock: the latest time of the entries first reported in this call.
     latest: Option<Moment>,
-    /// Something was told in this call.
+    /// The agent reported something in this call. A feed without reports may make room for another.
     reported: bool,
-    /// Agent's clock.
+    /// By the agent's clock.
     agent_states: Vec<(Moment, AgentState)>,
-    /// Agent's clock; speech is backdated to where it really began and ended.
+    /// By the agent's clock. Speech is backdated to its real beginning and end.
     user_states: Vec<(Moment, UserState)>,
     models: BTreeMap<ModelTask, String>,
     used: BTreeMap<(ModelTask, String, String), Used>,
-    /// When it last told of its models.
+    /// When the agent last reported its models.
     models_at: Option<Moment>,
-    /// By id: the tool's name, and whether it failed.
+    /// By id: the name of the tool, and whether the call failed.
     tool_calls: BTreeMap<String, (String, bool)>,
     handoffs: Vec<Handoff>,
-    /// Agent's clock: pauses for noise, and whether the speech went on.
+    /// By the agent's clock: pauses because of noise, and whether the speech went on.
     false_interruptions: Vec<(Moment, bool)>,
     answered_by: Option<Answerer>,
     errors: u32,
@@ -102,7 +104,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// False if nothing is new by it.
+    /// False if the message changes nothing.
     fn take(&mut self, message: &FeedMessage, at: Moment, keep_text: bool) -> bool {
         match message {
             FeedMessage::AgentState { at: created, state } => {
@@ -114,7 +116,7 @@ impl Feed {
                 }
                 offset_changed || kept
             }
-            // Backdated, so it says nothing about the clocks.
+            // User states are backdated, so they do not show how far the clocks are apart.
             FeedMessage::UserState { at: created, state } => {
                 let kept = self.user_states.len() < MAX_STATES;
                 if kept {
@@ -186,10 +188,11 @@ impl Feed {
         }
     }
 
-    /// The entries of a list in a history that may belong to this call. Where ids of earlier calls
-    /// are forgotten their time tells, and for an entry without one its place: a history is in
-    /// order, so it is from this call only behind the last that is not. (Where there is none the
-    /// list is all from before: those just told are remembered longest.)
+    /// The entries of a list in a history that may belong to this call. While all ids of earlier
+    /// calls are remembered, these are all entries. After that an entry's time decides. An entry
+    /// without a time belongs to this call if it comes after an entry of an earlier call, because a
+    /// history is in order. (If the list has no entry that is known to be earlier, entries without
+    /// a time count as earlier: the latest ids are remembered longest.)
     fn of_this_call<'a, T>(
         &self,
         list: &'a [T],
@@ -214,22 +217,22 @@ impl Feed {
         of_this
     }
 
-    /// It was told of in this call.
+    /// The entry with this id was reported in this call before.
     fn has_reported(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
             || self.tool_calls.contains_key(id)
             || self.handoffs.iter().any(|h| h.id == id)
     }
 
-    /// An id that the next call must not count again. `at`: when it was told; `time`: by the
-    /// agent's clock, when it came to be.
+    /// Remembers an id, so that the next call does not count its entry again. `time`: when the
+    /// entry was created, by the agent's clock; `at`: when it was reported.
     fn remember(&mut self, id: &str, time: Option<Moment>, at: Moment) {
         if self.new_ids.len() >= MAX_REMEMBERED_IDS {
             self.new_ids.pop_front();
         }
         self.new_ids.push_back(id.to_owned());
         let reported = self.offset.map(|o| at.plus(o.saturating_neg()));
-        // Nothing comes to be later than it is told.
+        // An entry is not created after its report.
         let time = match (time, reported) {
             (Some(time), Some(reported)) => time.min(reported),
             (time, reported) => time.or(reported).unwrap_or(at),
@@ -237,10 +240,10 @@ impl Feed {
         self.latest = self.latest.max(Some(time));
     }
 
-    /// A call of a tool is told when it has run, and again in a history.
+    /// A tool call is reported when it has run, and again in a history.
     fn tool(&mut self, t: &ToolCall, at: Moment) -> bool {
         if let Some((_, failed)) = self.tool_calls.get_mut(&t.id) {
-            // Told while it ran, it has not failed yet.
+            // A report from before the end of a tool call does not show its failure.
             let failed_now = *failed || t.failed;
             return replace(failed, failed_now);
         }
@@ -263,7 +266,7 @@ impl Feed {
         true
     }
 
-    /// A later report of the same item fills what an earlier one left open.
+    /// A later report of the same item fills what an earlier report left open.
     fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) -> bool {
         let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_RESPONSE_SECONDS).contains(l);
         let e2e_latency = item.e2e_latency.filter(plausible);
@@ -298,7 +301,7 @@ impl Feed {
         true
     }
 
-    /// It reports an agent that speaks, not one that only listens and writes down.
+    /// Whether the agent of this feed speaks; a transcriber only listens.
     fn speaks(&self) -> bool {
         self.items.iter().any(|i| i.by == By::Agent && !i.blank)
             || self.agent_states.iter().any(|(_, s)| *s == AgentState::Speaking)
@@ -336,7 +339,7 @@ impl From<FeedSnapshot> for Feed {
 pub(crate) struct Feeds(BTreeMap<String, Feed>);
 
 impl Feeds {
-    /// False if nothing is new by it.
+    /// False if the message changes nothing.
     pub(crate) fn take(
         &mut self,
         identity: &str,
@@ -354,7 +357,7 @@ impl Feeds {
             return false;
         }
         if self.0.len() >= MAX_SENDERS {
-            // Agents come and go in a room that stays; those of earlier calls make room.
+            // Agents come and go in a room that stays: a feed of an earlier call makes room.
             let silent = self.0.iter().find(|(_, f)| !f.reported).map(|(i, _)| i.clone());
             let Some(silent) = silent else { return false };
             self.0.remove(&silent);
@@ -363,7 +366,7 @@ impl Feeds {
         true
     }
 
-    /// What the next call in the room must know, and must not count again.
+    /// What the next call in the room needs, and the ids that it must not count again.
     pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedSnapshot> {
         self.0.iter().map(|(identity, f)| (identity.clone(), f.into())).collect()
     }
@@ -372,9 +375,9 @@ impl Feeds {
         Self(before.into_iter().map(|(identity, b)| (identity, b.into())).collect())
     }
 
-    /// One view of what agents reported, on *our* line of time.
+    /// Merges the reports of all agents into one view, by *our* clock.
     ///
-    /// Where an agent speaks, those that only listen are not asked about the caller.
+    /// If an agent speaks, the items and states from agents that only listen are left out.
     pub(crate) fn merged(&self, parties: &Parties) -> AgentView {
         let of_agents = || self.0.iter().filter(|(i, _)| parties.is_agent(i) == Some(true));
         let some_speak = of_agents().any(|(_, f)| f.speaks());
@@ -407,7 +410,8 @@ impl Feeds {
                 .extend(feed.false_interruptions.iter().map(|(t, resumed)| (ours(*t), *resumed)));
             for (id, i) in &feed.by_id {
                 let said = &feed.items[*i];
-                // A session that goes on from another's conversation has its items, ids and all.
+                // A session that continues another's conversation repeats its items under the same
+                // ids.
                 if said.blank || !ids.insert(id) {
                     continue;
                 }
@@ -433,7 +437,7 @@ impl Feeds {
     }
 }
 
-/// Sorts, and drops what another session has told of the same turn of the caller.
+/// Sorts the items, and drops those that another session reported for the same turn of the caller.
 fn drop_repeated_turns(mut items: Vec<FeedItem>) -> Vec<FeedItem> {
     items.sort_by_key(|i| (i.order(), i.session));
     let several = items.windows(2).any(|w| w[0].session != w[1].session);
@@ -457,14 +461,14 @@ fn drop_repeated_turns(mut items: Vec<FeedItem>) -> Vec<FeedItem> {
 }
 
 impl Item {
-    /// Agent's clock: when it came to be.
+    /// By the agent's clock: when the item was created.
     fn time(&self) -> Option<Moment> {
         self.created_at.or(self.stopped_at).or(self.started_at)
     }
 }
 
 impl FeedItem {
-    /// Where it stands in the conversation, by our clock.
+    /// The item's position in the conversation, by our clock.
     pub fn order(&self) -> Moment {
         self.started_at.or(self.created_at).unwrap_or(self.arrived)
     }
@@ -474,19 +478,19 @@ impl FeedItem {
 #[derive(Clone, Debug, Default)]
 pub struct Session {
     pub identity: String,
-    /// When the sender was gone: its last states held until then.
+    /// When the sender was gone. Its last states hold until then.
     pub gone_at: Option<Moment>,
     pub agent_states: Vec<(Moment, AgentState)>,
     pub user_states: Vec<(Moment, UserState)>,
 }
 
-/// All agents' reports together; times by our clock.
+/// The reports of all agents together; times by our clock.
 #[derive(Clone, Debug, Default)]
 pub struct AgentView {
     pub items: Vec<FeedItem>,
     pub sessions: Vec<Session>,
     pub false_interruptions: Vec<(Moment, bool)>,
-    /// The last in use: `provider/model`.
+    /// The models last in use, as `provider/model`.
     pub models: BTreeMap<ModelTask, String>,
     pub used: BTreeMap<(ModelTask, String, String), Used>,
     pub tools: BTreeMap<String, ToolUse>,
@@ -496,7 +500,7 @@ pub struct AgentView {
 }
 
 impl AgentView {
-    /// What is told but not reckoned with.
+    /// Adds what is reported for the details only, not for the metrics.
     fn add_figures(&mut self, feed: &Feed) {
         for (key, used) in &feed.used {
             let sum = self.used.entry(key.clone()).or_default();
@@ -511,7 +515,7 @@ impl AgentView {
             at: h.at.map(|t| t.plus(feed.offset.unwrap_or(0))),
             ..h.clone()
         };
-        // A session that goes on from another's conversation has its hand-offs.
+        // A session that continues another's conversation repeats its hand-offs.
         let new = feed.handoffs.iter().filter(|h| !self.handoffs.iter().any(|k| k.id == h.id));
         let new: Vec<Handoff> = new.map(ours).collect();
         self.handoffs.extend(new);

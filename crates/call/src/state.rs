@@ -20,7 +20,7 @@ use super::{
     taken::{Taken, replace},
 };
 
-/// A message is held this long until its sender joins.
+/// A message from an unknown sender is held this long for the sender to join.
 const HOLD_MS: i64 = 5_000;
 const MAX_HELD: usize = 64;
 /// Typed texts kept per call, and as many DTMF tones.
