@@ -1,4 +1,4 @@
-//! From all that was seen to the record.
+//! Makes the record from the state of a call.
 
 use record::{
     AgentConfig, CallHistory, CallType, EndBasis, EndedBy,
@@ -19,11 +19,12 @@ use super::{
     window::Window,
 };
 
-/// An observer that came this long after the caller says so in the notes.
+/// The notes mention an observer that joined this long after the caller.
 const LATE_MS: i64 = 5_000;
 
 impl Call {
-    /// The reason of the end, if it is one of ours: an agent's own words are for the record only.
+    /// The termination reason, for the log. A reason that the agent published is not shown: its
+    /// text belongs in the record only.
     pub fn known_reason(&self) -> Option<&'static str> {
         let input = self.record_input()?;
         match self.outcome.published_end() {
@@ -131,7 +132,7 @@ impl Call {
     }
 
     fn measured(&self, input: &RecordInput) -> Measured {
-        // What is heard of a leg that rings is no conversation.
+        // The sound of a leg that still rings is not a conversation.
         if !self.parties.callers().any(Party::connected) {
             return Measured::default();
         }
@@ -194,7 +195,7 @@ impl Call {
         let since = self.watching_since;
         details::build(&details::DetailsInput {
             ended_by: match status::ended_by(verdict_input) {
-                // Whoever says that it ends the call, and the room is closed: it was that.
+                // The agent published an end, and the room was closed: the agent ended the call.
                 EndedBy::Room if published_end => EndedBy::Agent,
                 by => by,
             },
@@ -237,7 +238,7 @@ impl Call {
             .collect()
     }
 
-    /// Stretches of the call in which the observer saw nothing.
+    /// Intervals of the call in which the observer did not see the room.
     fn unseen(&self, start: Moment, end: Moment) -> Vec<(Moment, Moment)> {
         let open = self.blind_since.map(|since| (since, end.max(since)));
         let all = self.blind.iter().copied().chain(open);
@@ -286,7 +287,7 @@ struct RecordInput<'a> {
     view: AgentView,
     call_type: CallType,
     start: Moment,
-    /// Never before the start.
+    /// The end of the call, but never before the start.
     ended: Moment,
 }
 
@@ -295,8 +296,8 @@ fn turns_from_history(input: &RecordInput) -> u32 {
     u32::try_from(view.items.iter().filter(|i| i.from_history).count()).unwrap_or(u32::MAX)
 }
 
-/// When the caller was connected: an answered leg from its answer on, everybody else from the
-/// join (docs/contract.md §3.2).
+/// When the caller was connected: a SIP leg when it was answered, other callers when they joined
+/// (docs/contract.md §3.2).
 fn start(caller: &Party) -> Moment {
     match caller.active {
         Some((at, false)) if caller.is_sip() => at,

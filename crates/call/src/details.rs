@@ -36,7 +36,7 @@ pub(crate) fn build(s: &DetailsInput) -> Details {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let timed = |h: &VoiceActivity| !matches!(h.tier, Tier::Transcripts | Tier::None);
-    // A feed that tells only who passed to whom is none to count tools by.
+    // A feed with hand-offs only does not show tool calls.
     let has_feed = v.sessions.iter().any(|s| !s.agent_states.is_empty()) || !v.items.is_empty();
     let talked = |h: &VoiceActivity| (h.tier != Tier::None).then(|| seconds(h.total_ms()));
     let both = m.user.tier != Tier::None && m.agent.tier != Tier::None;
@@ -121,12 +121,12 @@ fn transcript(m: &Measured) -> Vec<Line> {
     all.into_iter().map(|(_, line)| line).filter(|l| !l.text.is_empty()).collect()
 }
 
-/// Of the answers of one side; `None` without one.
+/// The distribution of one side's response times; `None` if there are none.
 fn distribution(responses: &[Response]) -> Option<Distribution> {
     let values: Vec<f64> = responses.iter().map(|a| a.seconds).collect();
     let mut sorted = values.clone();
     sorted.sort_by(f64::total_cmp);
-    // Nearest rank: the smallest value that at least so many percent are not above.
+    // Nearest rank: the smallest value with at least this percentage of the values at or below it.
     let rank = |percent: usize| {
         let n = (sorted.len() * percent).div_ceil(100).max(1);
         sorted.get(n - 1).copied()
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentiles_are_measured_values() {
         let d = distribution(&responses(&[0.4, 0.1, 0.3, 0.2])).unwrap();
         assert_eq!((d.count, d.min, d.max), (4, 0.1, 0.4));
         assert_eq!((d.p50, d.p90, d.p99), (0.2, 0.4, 0.4));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_null() {
+    fn without_responses_there_is_no_distribution() {
         assert_eq!(distribution(&[]), None);
     }
 }

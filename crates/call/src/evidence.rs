@@ -1,10 +1,10 @@
-//! Who spoke when. There are several signals for each side; the best one that a call has is used
-//! for that side, alone (docs/contract.md §4.1). All times here are on our line of time.
+//! Who spoke when. There are several signals for each side; only the best signal that a call has is
+//! used for that side (docs/contract.md §4.1). All times here are by our clock.
 //!
-//! Every signal comes late, by what lies between the sound and it: the way to the agent and its
-//! jitter buffer, the voice detector, the speech recognition, the server's level meter. What is
-//! known of that is taken off here ([`SignalDelay`]), in one place, so that everything later reckons with
-//! when it was spoken. `docs/accuracy.md` says what remains.
+//! Every signal is late. The delay comes from the network and the jitter buffer on the way to the
+//! agent, the voice detector, the speech recognition, or the server's level meter. The known delays
+//! ([`SignalDelay`]) are subtracted here, in one place, so that later code works with the times of
+//! the speech itself. `docs/accuracy.md` shows the remaining error.
 
 use record::Tier;
 
@@ -15,7 +15,7 @@ use super::{
     speech::Segment,
 };
 
-/// A stretch of speech.
+/// An interval of speech.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     pub start: Moment,
@@ -28,10 +28,10 @@ impl Interval {
     }
 }
 
-/// Speech that was seen at all lasted so long.
+/// The shortest interval of speech that a signal shows.
 const SHORTEST_MS: i64 = 200;
 
-/// How late a signal tells of the beginning and the end of speech, in milliseconds: medians over
+/// How late a signal reports the beginning and the end of speech, in milliseconds: medians over
 /// recorded calls of Python and Node agents with phone and browser callers (docs/contract.md §4.2,
 /// docs/signals.md §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,28 +45,28 @@ impl SignalDelay {
         Self { start, end }
     }
 
-    /// Of the caller's speech.
+    /// For the caller's speech.
     pub(crate) const fn user(tier: Tier) -> Self {
         match tier {
-            // The agent hears its caller through network and jitter buffer; its voice detector
-            // backdates to what it heard.
+            // The agent hears its caller through network and jitter buffer. Its voice detector
+            // backdates to the sound as the agent heard it.
             Tier::Feed | Tier::Items => Self::new(75, 110),
             // The server's meter: windows of 400 ms, smoothed.
             Tier::Speakers => Self::new(440, 890),
-            // First interim and final text of the recognition.
+            // The first interim and the final text of the speech recognition.
             Tier::Transcripts => Self::new(520, 475),
             Tier::State | Tier::None => Self::new(0, 0),
         }
     }
 
-    /// Of the agent's speech: what it hands to its track, when it does.
+    /// For the agent's speech, compared with the time at which the agent hands sound to its track.
     pub(crate) const fn agent(tier: Tier) -> Self {
         match tier {
             Tier::Feed | Tier::Items | Tier::None => Self::new(0, 0),
             // The attribute's way through the server.
             Tier::State => Self::new(10, 10),
             Tier::Speakers => Self::new(250, 600),
-            // Text is released with the sound, its first word after it was begun.
+            // Text is released with the sound, the first word shortly after the sound began.
             Tier::Transcripts => Self::new(270, 0),
         }
     }
@@ -85,7 +85,7 @@ impl VoiceActivity {
         for i in &mut intervals {
             let (start, end) = (i.start, i.end);
             i.start = start.plus(-late.start);
-            // What ends later than it begins to be seen was not over before it began.
+            // Keep at least SHORTEST_MS, and never move an end past the observed end.
             i.end = end.plus(-late.end).max(i.start.plus(SHORTEST_MS)).min(end).max(i.start);
         }
         intervals.sort_by_key(|i| (i.start, i.end));
@@ -110,9 +110,10 @@ impl VoiceActivity {
         &self.intervals[..self.intervals.partition_point(|i| i.start < until)]
     }
 
-    /// Something of it lies between the two.
+    /// Whether there is speech between the two.
     pub fn any_between(&self, from: Moment, to: Moment) -> bool {
-        // In order and apart from each other, so the last that began before is the one.
+        // The intervals do not overlap, so only the last one that begins before `to` can reach past
+        // `from`.
         self.before(to).last().is_some_and(|i| i.end > from)
     }
 
@@ -153,7 +154,8 @@ pub(crate) fn agent(
     }
     if !states.is_empty() {
         let since = agents().filter_map(|p| p.states.first()).map(|(t, _)| *t).min();
-        // Not through the server, so not late by that.
+        // The times of items do not have the delay of states: add it, because it is subtracted from
+        // all.
         let late = SignalDelay::agent(Tier::State);
         states.extend(
             unwatched(view, By::Agent, since, unseen)
@@ -171,7 +173,8 @@ pub(crate) fn agent(
     activity(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
 }
 
-/// A source of states is taken if it tells at least one of so many that another tells.
+/// A source of states is used if it reports at least one in this many of the states or items that
+/// another source reports.
 const COVERS: usize = 2;
 
 /// How often a state was entered.
@@ -204,20 +207,21 @@ pub(crate) fn user(
         return activity(Tier::Feed, all);
     }
     let timed = of_user().filter(|i| i.started_at.is_some() && i.stopped_at.is_some()).count();
-    // The last turn often has no times; one missing does not spoil the tier.
+    // The last turn often has no times, so one item without times is allowed.
     if timed > 0 && timed + 1 >= of_user().count() {
         let mut items = vec![];
         let mut since = Moment::from_millis(i64::MIN);
         for i in of_user() {
             let transcribed = || item_transcribed(i, since, segments, until);
             items.extend(item_spoken(i, segments).or_else(transcribed));
-            // A short text comes after its end, and before the turn is accepted.
+            // The transcript of a short turn comes after the turn's end, but before the agent
+            // accepts the turn.
             since = i.created_at.unwrap_or(i.arrived);
         }
         return activity(Tier::Items, items);
     }
-    // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
-    // be there too.
+    // Callers with a transcript speak with the agent. Other callers may be in the room too, such as
+    // a colleague to whom the call was transferred.
     let transcribed: Vec<&Party> =
         (parties.callers()).filter(|p| segments.iter().any(|s| s.identity == p.identity)).collect();
     let speakers = if transcribed.is_empty() {
@@ -229,7 +233,7 @@ pub(crate) fn user(
     if speakers.is_empty() {
         return activity(Tier::Transcripts, transcripts.collect());
     }
-    // Words too short for the meter are told by their text.
+    // Words too short for the meter are added from the transcript.
     let (of_text, of_meter) =
         (SignalDelay::user(Tier::Transcripts), SignalDelay::user(Tier::Speakers));
     let metered = VoiceActivity::new(Tier::Speakers, of_meter, speakers.clone());
@@ -244,8 +248,8 @@ pub(crate) fn user(
     activity(Tier::Speakers, all.collect())
 }
 
-/// Callers' speech that the server's meter shows after the last word of any session: when an agent
-/// has closed its session, nothing else tells that somebody still speaks.
+/// Callers' speech that the server's meter shows after the last report of any session. When an
+/// agent has closed its session, only the meter shows that a caller still speaks.
 pub(crate) fn speech_after_feed(
     parties: &Parties,
     view: &AgentView,
@@ -260,10 +264,10 @@ pub(crate) fn speech_after_feed(
     VoiceActivity::new(Tier::Speakers, SignalDelay::user(Tier::Speakers), after.collect()).intervals
 }
 
-/// An item's own times. Its beginning can be that of a noise long before (docs/signals.md §7.3): then it
-/// is the first interim's that counts.
+/// When an item was spoken, by its own times. Its start may be that of an earlier noise
+/// (docs/signals.md §7.3): then the first interim text counts.
 fn item_spoken(item: &FeedItem, segments: &[Segment]) -> Option<Interval> {
-    /// A beginning this long before the first text is that of something else.
+    /// A start this long before the first text belongs to something else.
     const STALE_MS: i64 = 1_500;
     let (start, end) = (item.started_at?, item.stopped_at?);
     let first_text = (segments.iter())
@@ -278,8 +282,9 @@ fn item_spoken(item: &FeedItem, segments: &[Segment]) -> Option<Interval> {
     Some(Interval { start, end: end.max(start) })
 }
 
-/// An item without times of its own: as its words were transcribed, since the one before it. Taken
-/// as if it were from an item, that is by as much earlier as transcripts are later than items.
+/// When an item without times was spoken, by the transcripts since the item before. The result has
+/// the delay of items, which is shorter than that of transcripts, because [`VoiceActivity::new`]
+/// subtracts it.
 fn item_transcribed(
     item: &FeedItem,
     since: Moment,
@@ -297,9 +302,10 @@ fn item_transcribed(
     Some(Interval { start, end: last.end.plus(items.end - transcripts.end).max(start) })
 }
 
-/// A caller's segment: from its first interim to its final text. One whose text came all at once
-/// tells only its end; how long it took is guessed from its words. The caller's leave makes an agent
-/// close what it was hearing: that text is not late, and its end is the leave.
+/// When a caller's segment was spoken: from its first interim to its final text. If the text came
+/// all at once, only the end is known, and the length is estimated from the number of words. When
+/// the caller leaves, the agent closes the segment at once: that text is not late, and the speech
+/// ended with the leave.
 fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     const MS_PER_WORD: i64 = 380;
     let late = SignalDelay::user(Tier::Transcripts);
@@ -311,8 +317,8 @@ fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     Interval { start: end.plus(late.start - late.end - spoke_for), end }
 }
 
-/// What was said before the states began for us (a late join), or while we did not see the room: told
-/// by the items of the history, on the same clock.
+/// Speech before our first state (after a late join) or while we did not see the room, from the
+/// items of the history, which have the same clock.
 fn unwatched(
     view: &AgentView,
     by: By,
@@ -329,8 +335,9 @@ fn unwatched(
         .collect()
 }
 
-/// Pauses in one delivery of the agent: it fell silent for a noise, and went on in the same
-/// segment (docs/signals.md §8). Where the agent says that a pause was one, it is.
+/// Pauses within one utterance of the agent: it fell silent because of a noise, and went on in the
+/// same segment (docs/signals.md §8). If the agent reports a pause as a false interruption, it
+/// counts too.
 fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<Interval> {
     /// Text closes up to this long after the sound it belongs to.
     const TEXT_LATE_MS: i64 = 300;
@@ -340,7 +347,7 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
         view.false_interruptions.iter().filter(|(_, r)| *r).map(|(t, _)| *t).collect();
     resumed.sort();
     let mut out = vec![];
-    // Of the delivery that is being paused, maybe not for the first time.
+    // The beginning of the utterance that is paused, perhaps more than once.
     let Some(mut began) = sorted.first().map(|i| i.start) else { return out };
     for pair in sorted.windows(2) {
         let pause = Interval { start: pair[0].end, end: pair[1].start };
@@ -363,7 +370,7 @@ fn by_speakers<'a>(of: impl Iterator<Item = &'a Party>, until: Moment) -> Vec<In
     of.flat_map(|p| spans(p.speaking.iter().copied(), until)).collect()
 }
 
-/// Stretches between "on" and "off" marks; one still on lasts until `until`.
+/// The intervals between "on" and "off" marks. An interval without "off" lasts until `until`.
 fn spans(marks: impl Iterator<Item = (Moment, bool)>, until: Moment) -> Vec<Interval> {
     let mut out = vec![];
     let mut since: Option<Moment> = None;

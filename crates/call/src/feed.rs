@@ -409,18 +409,18 @@ impl Feeds {
             view.false_interruptions
                 .extend(feed.false_interruptions.iter().map(|(t, resumed)| (ours(*t), *resumed)));
             for (id, i) in &feed.by_id {
-                let said = &feed.items[*i];
+                let item = &feed.items[*i];
                 // A session that continues another's conversation repeats its items under the same
                 // ids.
-                if said.blank || !ids.insert(id) {
+                if item.blank || !ids.insert(id) {
                     continue;
                 }
                 items.push(FeedItem {
                     session: view.sessions.len(),
-                    created_at: said.created_at.map(ours),
-                    started_at: said.started_at.map(ours),
-                    stopped_at: said.stopped_at.map(ours),
-                    ..said.clone()
+                    created_at: item.created_at.map(ours),
+                    started_at: item.started_at.map(ours),
+                    stopped_at: item.stopped_at.map(ours),
+                    ..item.clone()
                 });
             }
             view.sessions.push(session);

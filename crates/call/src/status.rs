@@ -8,7 +8,7 @@ use super::{
     parties::{Parties, Party},
 };
 
-/// An agent counts as vanished if it went at least this long before the caller.
+/// An agent counts as vanished if it was gone at least this long before the caller left.
 const VANISHED_BEFORE_MS: i64 = 2_000;
 
 /// Every `termination_reason` that the worker itself gives. An agent may publish others.
@@ -16,7 +16,7 @@ const VANISHED_BEFORE_MS: i64 = 2_000;
 pub(crate) enum Reason {
     /// Outbound: busy, declined.
     Rejected,
-    /// Outbound: rang, nobody answered.
+    /// Outbound: it rang, but was not answered.
     NoAnswer,
     /// Outbound: the trunk or the network failed before an answer.
     NotConnected,
@@ -26,7 +26,7 @@ pub(crate) enum Reason {
     NoAgent,
     /// The agent reported an error and left before the caller.
     AgentError,
-    /// The agent vanished before the caller left and none took over.
+    /// The agent vanished before the caller left, and no other agent took over.
     AgentLost,
     /// The caller's connection broke.
     ConnectionLost,
@@ -38,13 +38,13 @@ pub(crate) enum Reason {
     SipTrunkFailure,
     /// The caller's media connection failed.
     MediaFailure,
-    /// A machine took the call, in the opinion of the agent's detection.
+    /// A machine took the call, by the agent's answering machine detection.
     Voicemail,
     /// The worker lost the room while a caller was in it.
     ObserverDisconnected,
     /// The worker was restarted during the call, and the call was over when it came back.
     ObserverRestarted,
-    /// The caller was gone and nothing said why.
+    /// The caller left, and the reason is not known.
     Unknown,
 }
 
@@ -73,20 +73,20 @@ impl Reason {
 
 pub(crate) type Verdict = (Status, Option<Reason>);
 
-/// What a verdict is made of.
+/// The observations that a verdict is made from.
 pub(crate) struct VerdictInput<'a> {
     pub parties: &'a Parties,
     pub caller: &'a Party,
     pub call_type: CallType,
     pub end: &'a CallEnd,
-    /// An agent spoke, whether or not one was seen: hidden ones are not listed.
+    /// An agent spoke. It may not be among the participants: hidden agents are not listed.
     pub agent_heard: bool,
     pub answered_by: Option<Answerer>,
-    /// The worker was restarted, and the call was over when it was back.
+    /// The worker was restarted, and the call ended before it was back.
     pub end_unseen: bool,
 }
 
-/// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
+/// Rules 2 to 7. Rule 1 (the agent published an end) is checked in [`super::build`].
 pub(crate) fn judge(s: &VerdictInput) -> Verdict {
     if !s.parties.callers().any(Party::connected) {
         return never_connected(s.parties, s.caller, s.call_type, s.end);
@@ -102,7 +102,7 @@ pub(crate) fn judge(s: &VerdictInput) -> Verdict {
             let left = s.parties.get(identity).unwrap_or(s.caller);
             caller_left(left, *reason)
         }
-        // The room was closed around the caller: that is how many agents hang up.
+        // The room was closed while the caller was in it: many agents hang up this way.
         Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
             (Status::Completed, None)
         }
@@ -119,7 +119,7 @@ pub(crate) fn judge(s: &VerdictInput) -> Verdict {
     }
 }
 
-/// Who ended the call; where the agent says that it did, it did.
+/// Who ended the call by the observations; [`super::build`] adds what the agent published.
 pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
     use LeaveReason as L;
     match &s.end.cause {
@@ -146,7 +146,7 @@ pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
     }
 }
 
-/// Nobody was connected (docs/contract.md §5.2).
+/// No caller was ever connected (docs/contract.md §5.2).
 fn never_connected(
     parties: &Parties,
     caller: &Party,
@@ -173,7 +173,7 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
                 | LeaveReason::SignalClose
                 | LeaveReason::StateMismatch,
             ) => Reason::AgentLost,
-            // Not yet given up by the server, but nothing has been heard of it since.
+            // The server has not reported the leave yet, but the agent's connection is lost.
             None => Reason::AgentLost,
             Some(_) => return None,
         };
@@ -184,7 +184,7 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
     for agent in parties.voice_agents() {
         match gone(agent) {
             Some((at, reason)) if before(at) => found = Some(reason),
-            // Another one was there to the end, or said goodbye after it.
+            // Another agent stayed to the end, or left in good order after it.
             None if agent.left.as_ref().is_none_or(|l| !before(l.at)) => return None,
             _ => {}
         }

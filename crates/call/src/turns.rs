@@ -1,7 +1,7 @@
 //! Utterances: what each side said in one go, with its times and words (docs/contract.md §4.4).
 //!
-//! The agent's own account of the conversation (its items) comes first; what it does not cover,
-//! because we or it came late or the room went before its last word, is made of the transcripts.
+//! The agent's own items of the conversation come first. Transcripts fill what the items do not
+//! cover: we or the agent joined late, or the room ended before the last item.
 
 use std::collections::BTreeMap;
 
@@ -14,27 +14,27 @@ use super::{
     speech::Segment,
 };
 
-/// Pieces of one side closer than this, with nothing of the other side between, are one
-/// utterance: LiveKit's longest endpointing delay.
+/// Segments of one side closer than this, with no speech of the other side between them, are one
+/// utterance. This is LiveKit's longest endpointing delay.
 const JOIN_WITHIN_MS: i64 = 3_000;
 /// Speech without any words counts from this length on, and only if nothing was transcribed.
 const MIN_WORDLESS_MS: i64 = 500;
-/// What was transcribed this long before the first item is not in any item. (An agent's first item
-/// may carry no time but that of its report, some of which come late.)
+/// A segment that ends this long before the first item belongs to no item. (An agent's first item
+/// may have only the time of its report, and some reports are late.)
 const BEFORE_ITEMS_MS: i64 = 3_000;
 
 #[derive(Clone, Debug)]
 pub struct Utterance {
-    /// When it was spoken; `None` when no signal tells.
+    /// When it was spoken; `None` if no signal shows it.
     pub spoken: Option<Interval>,
     pub words: u32,
     /// Only where a transcript is asked for.
     pub text: Option<Box<str>>,
-    /// The agent's own word that it was cut off.
+    /// The agent reported that it was cut off.
     pub interrupted: bool,
-    /// The agent's own measure of its answer's delay, in seconds.
+    /// The response time that the agent measured, in seconds.
     pub e2e_latency: Option<f64>,
-    /// By our clock, when we heard of it.
+    /// By our clock: when it was reported.
     pub known_at: Moment,
 }
 
@@ -60,9 +60,10 @@ pub(crate) fn user(
         before = spoken.map_or(before, |s| s.end);
         out.push(Utterance { spoken, ..Utterance::from_item(item) });
     }
-    // What was transcribed after the last item has none of its own (yet): the room went first.
+    // Segments after the last item have no item of their own: the room ended before it was
+    // reported.
     out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_after(s)), user, agent));
-    // Typed words come as items too where there is a feed.
+    // If there is a feed, typed words come as items too.
     if items.is_empty() && !typed.is_empty() {
         let words = if out.is_empty() { WordSource::Typed } else { WordSource::Transcripts };
         out.extend(typed.iter().map(|(at, words)| Utterance {
@@ -98,7 +99,7 @@ pub(crate) fn agent(
             spoken: at_or_before(agent, start, item.arrived),
             ..Utterance::from_item(item)
         };
-        // An interrupted item may hold the whole text where only its beginning was spoken.
+        // An interrupted item may hold the whole text although only the beginning was spoken.
         let streamed = matching(segments, item).filter(|s| item.interrupted && s.words > 0);
         out.push(match streamed {
             Some(s) if s.words < u.words => {
@@ -115,7 +116,7 @@ pub(crate) fn agent(
     (out, words)
 }
 
-/// Where nothing at all was put into words, the sound counts.
+/// Utterances from sound alone, for calls without any words.
 fn by_sound(activity: &VoiceActivity) -> (Vec<Utterance>, WordSource) {
     let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
     let out: Vec<Utterance> = (activity.intervals.iter().filter(long))
@@ -140,13 +141,13 @@ fn words_from(items: &[&FeedItem], out: &[Utterance]) -> WordSource {
     }
 }
 
-/// Which stretch of the call the agents' items account for.
+/// The part of the call that the agents' items cover.
 struct Covered<'a> {
-    /// Of the whole conversation: it is reported from its beginning or from when we came.
+    /// The beginning of this part, some time before the first item; `None` without items.
     since: Option<Moment>,
-    /// Of the words of each session's own agent, until its last item.
+    /// The words of each session's own agent are covered until its last item.
     agents: BTreeMap<&'a str, Option<Moment>>,
-    /// Of all others' words, until the last item of this side.
+    /// The words of all other participants are covered until the last item of this side.
     until: Option<Moment>,
 }
 
@@ -176,7 +177,8 @@ impl<'a> Covered<'a> {
     ) -> Self {
         let first = view.items.iter().min_by_key(|i| i.order().min(i.arrived));
         let since = first.map(|i| match i.started_at {
-            // A turn without a time of its own is the last that was transcribed before it.
+            // A caller's item without a time is the last turn that was transcribed before its
+            // report.
             None if i.by == By::User => chain_before(segments, agent, i.arrived),
             _ => i.order().min(i.arrived).plus(-BEFORE_ITEMS_MS),
         });
@@ -187,14 +189,15 @@ impl<'a> Covered<'a> {
         self.since.is_some_and(|since| s.end() < since)
     }
 
-    /// Without any item of this side all that `is_before` does not take is left over.
+    /// After the covered part. If this side has no items, all segments that are not before the
+    /// covered part count as after it.
     fn is_after(&self, s: &Segment) -> bool {
         let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
         !self.is_before(s) && until.is_none_or(|until| s.first_at > until)
     }
 }
 
-/// Where the chain of the caller's segments that was known at `by` began.
+/// When the caller's last chain of segments began, as far as it was known at `by`.
 fn chain_before(segments: &[Segment], agent: &VoiceActivity, by: Moment) -> Moment {
     let known = segments.partition_point(|s| s.first_at <= by);
     let mut began = by;
@@ -238,8 +241,8 @@ impl Utterance {
     }
 }
 
-/// The agent's segments as deliveries: those of one stretch of speech are one; a paused one goes
-/// on in its segment.
+/// The agent's segments as utterances. Segments in one interval of speech are one utterance; a
+/// paused utterance goes on in its segment.
 fn utterances_of_agent<'a>(
     segments: impl Iterator<Item = &'a Segment>,
     agent: &VoiceActivity,
@@ -259,7 +262,7 @@ fn utterances_of_agent<'a>(
     out
 }
 
-/// The stretch of speech that `[from, to]` falls into, or the one that ended last before it.
+/// The interval of speech at `from`, or else the next one up to `to`, or else the last one before.
 fn at_or_before(activity: &VoiceActivity, from: Moment, to: Moment) -> Option<Interval> {
     let begun = activity.before(from.plus(1));
     let running = begun.last().filter(|i| i.end > from);
@@ -267,14 +270,15 @@ fn at_or_before(activity: &VoiceActivity, from: Moment, to: Moment) -> Option<In
     running.or(next).or(begun.last()).copied()
 }
 
-/// The stretch that is the item's own.
+/// The interval of speech that belongs to the item.
 fn of_item(user: &VoiceActivity, item: &FeedItem) -> Option<Interval> {
     let end = item.stopped_at?;
-    // Its end is never wrong; taken off is what it came late.
+    // The item's end is reliable. The interval ends before it, because the signal's delay was
+    // subtracted.
     user.before(end).last().copied()
 }
 
-/// The streamed text of an item: the segment that was open while it was spoken.
+/// The streamed text of an item: the segment whose beginning is closest to that of the item.
 fn matching<'a>(segments: &'a [Segment], item: &FeedItem) -> Option<&'a Segment> {
     const NEAR_MS: i64 = 1_500;
     let start = item.started_at.or(item.created_at)?;
@@ -284,8 +288,8 @@ fn matching<'a>(segments: &'a [Segment], item: &FeedItem) -> Option<&'a Segment>
         .min_by_key(|s| s.first_at.since(start).unsigned_abs())
 }
 
-/// The caller's last chain of speech that began before `until`: bursts with short pauses and no
-/// agent speech between them. Noise before it is another chain.
+/// The caller's last chain of speech that began before `until`: intervals with short pauses and no
+/// agent speech between them. Noise before them belongs to another chain.
 fn last_chain(
     user: &VoiceActivity,
     agent: &VoiceActivity,
@@ -307,7 +311,8 @@ fn joins(agent: &VoiceActivity, end: Moment, start: Moment) -> bool {
     start.since(end) <= JOIN_WITHIN_MS && !agent.any_between(end, start)
 }
 
-/// Consecutive segments of the caller that are one utterance.
+/// The caller's segments as utterances: consecutive segments that [`joins`] connects are one
+/// utterance.
 fn utterances_of_caller<'a>(
     segments: impl Iterator<Item = &'a Segment>,
     user: &VoiceActivity,
