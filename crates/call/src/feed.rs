@@ -190,9 +190,9 @@ impl Feed {
 
     /// The entries of a list in a history that may belong to this call. While all ids of earlier
     /// calls are remembered, these are all entries. After that an entry's time decides. An entry
-    /// without a time belongs to this call if it comes after an entry of an earlier call, because a
-    /// history is in order. (If the list has no entry that is known to be earlier, entries without
-    /// a time count as earlier: the latest ids are remembered longest.)
+    /// without a time belongs to this call if it comes after the last entry of an earlier call,
+    /// because a history is in order. (If the list has no entry that is known to be earlier,
+    /// entries without a time count as earlier: the latest ids are remembered longest.)
     fn of_this_call<'a, T>(
         &self,
         list: &'a [T],
