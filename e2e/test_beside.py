@@ -79,9 +79,9 @@ async def test_a_call_goes_the_same_way_with_and_without_the_product(lab):
         of = [e for e in endpoint.events if e.get("room", {}).get("name") == call.room]
         return [(e["event"], e.get("participant", {}).get("identity", "")) for e in of]
 
-    def visible(told: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def visible(sent: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Without the product's, and the agent without the id of its job."""
-        mine = [t for t in told if not t[1].startswith("call-history-")]
+        mine = [t for t in sent if not t[1].startswith("call-history-")]
         return [(event, who.split("-AJ_")[0]) for event, who in mine]
 
     async with lab.call("alone", script(), server=server, endpoint=endpoint) as alone:
@@ -105,10 +105,10 @@ async def test_a_call_goes_the_same_way_with_and_without_the_product(lab):
         assert abs(a - b) < 0.6, f"{STEPS[n]} came {a:.2f} s after the step before, then {b:.2f} s"
 
     # A hidden participant's coming and going is told by webhook, nothing else of it.
-    told = events(beside)
+    sent = events(beside)
     # A few come together, in any order.
-    assert sorted(visible(told)) == sorted(visible(events(alone)))
-    ours = [event for event, who in told if who.startswith("call-history-")]
+    assert sorted(visible(sent)) == sorted(visible(events(alone)))
+    ours = [event for event, who in sent if who.startswith("call-history-")]
     assert ours == ["participant_joined", "participant_left"]
 
 

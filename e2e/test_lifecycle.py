@@ -105,7 +105,7 @@ async def test_two_calls_one_after_another_in_one_room_are_two_records(lab):
         )
 
 
-async def test_told_to_stop_the_product_sees_its_call_to_the_end(lab):
+async def test_after_sigterm_the_product_observes_its_call_to_the_end(lab):
     endpoint = await lab.new_endpoint()
     product = await lab.new_product(endpoint, suffix="-drain")
     script = conversation("hello there is work to do", ("then let us do it", "we just did"))

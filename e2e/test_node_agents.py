@@ -289,7 +289,7 @@ async def test_a_node_agent_that_deletes_the_room_completes_the_call(lab):
         )
 
 
-async def test_what_a_node_agent_tells_with_the_module_is_reported(lab):
+async def test_what_a_node_agent_publishes_with_the_module_is_reported(lab):
     script = conversation(
         "hello how do you like our module",
         ("I like it very much", "I am glad to hear that"),

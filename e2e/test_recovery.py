@@ -4,7 +4,7 @@ from harness import expect
 from harness.call import conversation
 
 
-async def test_what_was_said_while_no_product_ran_is_told_by_the_agents_history(lab):
+async def test_what_was_said_while_no_product_ran_comes_from_the_agents_history(lab):
     endpoint = await lab.new_endpoint()
     product = await lab.new_product(endpoint, suffix="-killed")
     script = conversation(

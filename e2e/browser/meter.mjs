@@ -10,14 +10,14 @@ class Meter extends AudioWorkletProcessor {
   process([[samples]]) {
     if (samples?.some((sample) => Math.abs(sample) > LOUD)) {
       this.#last = currentTime + samples.length / sampleRate;
-      if (!this.#sounding) this.#tell(true, currentTime);
+      if (!this.#sounding) this.#report(true, currentTime);
     } else if (this.#sounding && currentTime - this.#last > PAUSE) {
-      this.#tell(false, this.#last);
+      this.#report(false, this.#last);
     }
     return true;
   }
 
-  #tell(sounding, at) {
+  #report(sounding, at) {
     this.#sounding = sounding;
     this.port.postMessage({ sounding, at });
   }

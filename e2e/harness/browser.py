@@ -64,13 +64,13 @@ class Browser(Ears):
     none for a noise."""
 
     def __init__(
-        self, url: str, token: str, lines: list[str], script: list[tuple[float, int | None]], tell
+        self, url: str, token: str, lines: list[str], script: list[tuple[float, int | None]], report
     ) -> None:
         super().__init__()
         self.options: dict = {}
         """`RoomOptions` of livekit-client, where they shall not be its defaults."""
         self._url, self._token, self._lines, self._script = url, token, lines, script
-        self._tell = tell
+        self._report = report
         self._directory = tempfile.mkdtemp(prefix="browser-")
         self._child: Child | None = None
         self._runner: web.AppRunner | None = None
@@ -94,7 +94,7 @@ class Browser(Ears):
 
     async def reloads(self) -> None:
         """The user presses reload: the page comes anew, and joins again by itself."""
-        self._tell("reloads")
+        self._report("reloads")
         self._connected.clear()
         await self._order("reload")
         async with asyncio.timeout(_TAKES):
@@ -105,15 +105,15 @@ class Browser(Ears):
         if not self._child:
             return
         if self._child.alive and self._line and not self._line.closed:
-            self._tell("leaves")
+            self._report("leaves")
             await self._order("leave")
-            self._tell("left")
+            self._report("left")
         await self._stop()
 
     def kill(self) -> None:
         """The whole browser dies: nobody is told."""
         self._child.kill()
-        self._tell("killed")
+        self._report("killed")
 
     # ---- The browser and its page
 
@@ -188,16 +188,16 @@ class Browser(Ears):
             case "makes_sound" | "made_sound":
                 self._spoke(what, at)
             case _:
-                self._tell(what, at, **facts)
+                self._report(what, at, **facts)
 
     def _spoke(self, what: str, at: float) -> None:
         if what == "makes_sound":
             _, line = next(self._spoken, (0, -1))
             self._saying = None if line is None else self._lines[line]
         if self._saying is None:
-            self._tell("noise" if what == "makes_sound" else "noise_over", at)
+            self._report("noise" if what == "makes_sound" else "noise_over", at)
         else:
-            self._tell("speaks" if what == "makes_sound" else "spoke", at, text=self._saying)
+            self._report("speaks" if what == "makes_sound" else "spoke", at, text=self._saying)
 
     async def _order(self, do: str, **how) -> float:
         number = next(self._numbers)

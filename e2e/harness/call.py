@@ -87,7 +87,7 @@ class Call:
 
     async def __aexit__(self, kind, error, trace) -> None:
         if error is not None:
-            error.add_note(self.report())
+            error.add_note(self.failure_notes())
         for caller in self._callers:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(caller.leaves(), 10)
@@ -196,10 +196,10 @@ class Call:
     # ---- Callers
 
     def _caller(self, token: str, who: str) -> Caller:
-        def tell(what: str, at: float | None = None, **facts) -> None:
+        def report(what: str, at: float | None = None, **facts) -> None:
             self.truth.add(who, what, at, **facts)
 
-        caller = Caller(self.server.url, token, self.script.lines, tell)
+        caller = Caller(self.server.url, token, self.script.lines, report)
         self._callers.append(caller)
         return caller
 
@@ -235,11 +235,11 @@ class Call:
         """A caller in Chromium. It says lines of the script, each after a pause in seconds; no
         line is a noise."""
 
-        def tell(what: str, at: float | None = None, **facts) -> None:
+        def report(what: str, at: float | None = None, **facts) -> None:
             self.truth.add("caller", what, at, **facts)
 
         token = self.token(identity, kind="standard", attributes={}, name="")
-        browser = Browser(self.server.url, token, self.script.lines, list(script), tell)
+        browser = Browser(self.server.url, token, self.script.lines, list(script), report)
         self._callers.append(browser)
         return browser
 
@@ -295,7 +295,7 @@ class Call:
             assert not posts, f"posted: {posts[0].body.decode()}"
             await asyncio.sleep(0.1)
 
-    def report(self) -> str:
+    def failure_notes(self) -> str:
         """All there is to say about a call that failed."""
         logs = "\n".join(self.product.about(self.room)[-60:])
         record = json.dumps(self.body, indent=1) if self.body else "(none)"

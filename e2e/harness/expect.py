@@ -170,7 +170,7 @@ def user_response(truth: Truth) -> Near:
         # The detector's own time; later than the caller's by the way of the sound.
         return next((f.t for f in heard if f.t >= said.start - 0.1), said.start)
 
-    def told_late(end: float) -> float:
+    def reported_late(end: float) -> float:
         # The agent tells its end twice, by item and by state: apart when it is short of time.
         return next((t for t in fell_silent if t >= end), end) - end
 
@@ -183,7 +183,7 @@ def user_response(truth: Truth) -> Near:
     if not answers:
         return Near(0.0, 0.0)
     mean = _mean([begin - end for end, begin in answers])
-    late = _mean([min(told_late(end), begin - end) for end, begin in answers])
+    late = _mean([min(reported_late(end), begin - end) for end, begin in answers])
     by_the_caller = _answers(agent_said(truth), user_said(truth), lambda said: said.start)
     real = [(end, begin) for end, begin in by_the_caller if end in uncut]
     _same_story("user response", mean, _mean([begin - end for end, begin in real]))

@@ -123,8 +123,8 @@ class _ScriptedSttStream(stt.RecognizeStream):
         crossings = 0
         counted = 0.0
         request = ""
-        at = told_at = 0.0
-        told: str | None = None
+        at = last_final_at = 0.0
+        last_final: str | None = None
 
         def say(kind: stt.SpeechEventType, text: str) -> None:
             self._event_ch.send_nowait(
@@ -141,13 +141,13 @@ class _ScriptedSttStream(stt.RecognizeStream):
             return lines[min(number, len(lines) - 1)] if number is not None and lines else None
 
         def finish() -> None:
-            nonlocal heard, silence, interim_at, crossings, counted, told, told_at
+            nonlocal heard, silence, interim_at, crossings, counted, last_final, last_final_at
             if text := line():
                 # The rest of a line that had a gap near its end is not the line again.
-                rest = text == told and at - told_at < 2.0
+                rest = text == last_final and at - last_final_at < 2.0
                 if not rest or heard > 0.5 * sound.seconds_for(text):
                     say(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
-                told, told_at = text, at
+                last_final, last_final_at = text, at
             if heard:
                 self._event_ch.send_nowait(
                     stt.SpeechEvent(

@@ -22,7 +22,7 @@ class Line:
         reader, writer = await asyncio.open_unix_connection(path, limit=1 << 20)
         return cls(reader, writer, who)
 
-    def tell(self, what: str, at: float | None = None, **facts) -> None:
+    def report(self, what: str, at: float | None = None, **facts) -> None:
         """Reports a fact, stamped with the wall clock unless a time is given."""
         fact = {"t": at or time.time(), "who": self._who, "what": what, **facts}
         self._writer.write(json.dumps(fact).encode() + b"\n")

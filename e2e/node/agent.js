@@ -12,7 +12,7 @@ import { ParticipantKind, RoomEvent } from '@livekit/rtc-node';
 import { Line } from './line.js';
 import { ScriptedLlm } from './llm.js';
 import { publish } from './publish.js';
-import { report, reportPlayback } from './report.js';
+import { reportPlayback, reportSession } from './report.js';
 import { ScriptedStt } from './stt.js';
 import { ToneTts } from './tts.js';
 import { EnergyVad } from './vad.js';
@@ -22,7 +22,7 @@ async function entry(context) {
   const { room } = context;
   const line = await Line.connect(script.socket, 'agent');
   await context.connect();
-  line.tell('joined', { identity: room.localParticipant.identity, pid: process.pid });
+  line.report('joined', { identity: room.localParticipant.identity, pid: process.pid });
 
   const session = new voice.AgentSession({
     vad: new EnergyVad(),
@@ -35,7 +35,7 @@ async function entry(context) {
     for (const action of script.cues[cue] ?? []) await publish(room, line, action);
   };
 
-  report(session, line, (text) => background(play(text)));
+  reportSession(session, line, (text) => background(play(text)));
   await session.start({
     agent: new voice.Agent({ instructions: '' }),
     room,
@@ -44,7 +44,7 @@ async function entry(context) {
   });
   reportPlayback(session.output.audio, line);
   await play('ready');
-  line.tell('ready');
+  line.report('ready');
 
   background(greet(context, session, line, script, play));
   background(obey(context, session, line));
@@ -54,7 +54,7 @@ async function greet(context, session, line, script, play) {
   await callerOnThePhone(context);
   if (!script.greeting) return;
   await sleep(1000 * script.greet_after);
-  line.tell('say', { text: script.greeting });
+  line.report('say', { text: script.greeting });
   session.say(script.greeting);
   await play('greeting');
 }
@@ -78,11 +78,11 @@ async function obey(context, session, line) {
         background(publish(context.room, line, order.action));
         break;
       case 'delete_room':
-        line.tell('deletes_room');
+        line.report('deletes_room');
         await context.deleteRoom();
         break;
       case 'leave':
-        line.tell('leaves');
+        line.report('leaves');
         await session.close();
         await context.room.disconnect();
         break;

@@ -23,7 +23,7 @@ export class Line {
   }
 
   /** Reports a fact, stamped with the wall clock unless a time in seconds is given. */
-  tell(what, facts = {}, at = now()) {
+  report(what, facts = {}, at = now()) {
     const fact = { t: at, who: this.#who, what, ...facts };
     if (this.#socket.writable) this.#socket.write(`${JSON.stringify(fact)}\n`);
   }

@@ -13,7 +13,7 @@ export async function publish(room, line, action) {
   } else {
     await byHand(room.localParticipant, action);
   }
-  line.tell('published', { action, done: now() }, began);
+  line.report('published', { action, done: now() }, began);
 }
 
 /** Without a room among the options the module finds it by the running job. */

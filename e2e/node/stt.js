@@ -44,7 +44,7 @@ class ScriptedSttStream extends stt.SpeechStream {
   #lines;
   #windows = new Windows();
   #at = 0; // seconds of audio
-  #told = { text: undefined, at: 0 };
+  #lastFinal = { text: undefined, at: 0 };
   #utterance = newUtterance();
 
   constructor(ears, connOptions) {
@@ -109,11 +109,11 @@ class ScriptedSttStream extends stt.SpeechStream {
     const text = this.#line();
     if (text) {
       // The rest of a line that had a gap near its end is not the line again.
-      const rest = text === this.#told.text && this.#at - this.#told.at < 2;
+      const rest = text === this.#lastFinal.text && this.#at - this.#lastFinal.at < 2;
       if (!rest || heard > 0.5 * secondsFor(text)) {
         this.#say(stt.SpeechEventType.FINAL_TRANSCRIPT, [text]);
       }
-      this.#told = { text, at: this.#at };
+      this.#lastFinal = { text, at: this.#at };
     }
     if (heard) {
       const type = stt.SpeechEventType.RECOGNITION_USAGE;

@@ -47,7 +47,7 @@ async fn a_phone_call_ends_as_a_signed_record() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_without_session_feed_is_told_by_states_and_transcripts() -> Result<()> {
+async fn a_call_without_session_feed_is_reported_from_states_and_transcripts() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = VoiceAgent::join(&s.venue, &s.room, false).await?;
@@ -65,7 +65,7 @@ async fn a_call_without_session_feed_is_told_by_states_and_transcripts() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_observer_is_not_seen_by_those_in_the_room() -> Result<()> {
+async fn the_observer_is_hidden_from_the_other_participants() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let agent = s.agent().await?;
@@ -81,7 +81,7 @@ async fn the_observer_is_not_seen_by_those_in_the_room() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_dispatched_by_the_api_as_well() -> Result<()> {
+async fn a_worker_can_be_dispatched_by_the_api() -> Result<()> {
     let mut s = Scene::new().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
     let request = CreateAgentDispatchRequest {
@@ -174,7 +174,7 @@ async fn a_caller_who_comes_back_is_one_call() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_calls_is_slower_but_none_is_lost() -> Result<()> {
+async fn a_burst_of_calls_is_slower_but_loses_no_call() -> Result<()> {
     const CALLS: usize = 60;
     let mut s = Scene::breakable().await?;
     let rooms: Vec<String> = (0..CALLS).map(|_| unique("burst")).collect();
@@ -195,7 +195,7 @@ async fn a_burst_of_calls_is_slower_but_none_is_lost() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_at_its_maximum_refuses_and_takes_again() -> Result<()> {
+async fn a_worker_at_its_maximum_refuses_calls_until_one_ends() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let only_jobs = ("CALL_HISTORY_DISCOVERY", "dispatch");
     let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_CALLS", "1"), only_jobs]).await?;

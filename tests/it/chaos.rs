@@ -176,7 +176,7 @@ fn whole(request: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_endpoint_does_the_record_arrives_in_the_end_unchanged() -> Result<()> {
+async fn the_record_arrives_unchanged_whatever_the_endpoint_does() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
@@ -230,7 +230,7 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_whose_tls_is_wrong_is_never_told_anything() -> Result<()> {
+async fn an_endpoint_with_wrong_tls_never_receives_a_record() -> Result<()> {
     let venue = Venue::from_env().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("https://{}/calls", listener.local_addr()?);

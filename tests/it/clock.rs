@@ -29,7 +29,7 @@ fn time(record: &Value, which: &str) -> Result<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
+async fn a_slow_join_is_not_taken_for_a_difference_of_clocks() -> Result<()> {
     // Without UDP a join takes 2 s longer.
     let batch_interval = Duration::from_millis(200);
     let config = Config { udp: false, batch_interval, ..lab::server::quick() };
@@ -52,7 +52,7 @@ async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
 }
 
 /// A worker whose clock is ahead by this: it says so, and its record is right all the same.
-async fn a_wrong_clock_is_said_and_put_right(ahead_ms: i64) -> Result<()> {
+async fn a_wrong_clock_is_logged_and_corrected(ahead_ms: i64) -> Result<()> {
     let faults = Faults::new()?.with_clock_ahead(ahead_ms);
     // The leave of one who publishes no track is told at the end of a batch.
     let config = Config { batch_interval: Duration::from_millis(200), ..lab::server::quick() };
@@ -84,17 +84,17 @@ async fn a_wrong_clock_is_said_and_put_right(ahead_ms: i64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_ahead_is_said_and_bends_no_record() -> Result<()> {
-    a_wrong_clock_is_said_and_put_right(55_000).await
+async fn a_clock_that_is_ahead_is_logged_and_changes_no_record() -> Result<()> {
+    a_wrong_clock_is_logged_and_corrected(55_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_behind_is_said_and_bends_no_record() -> Result<()> {
-    a_wrong_clock_is_said_and_put_right(-600_000).await
+async fn a_clock_that_is_behind_is_logged_and_changes_no_record() -> Result<()> {
+    a_wrong_clock_is_logged_and_corrected(-600_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_right_is_not_spoken_of() -> Result<()> {
+async fn a_right_clock_is_not_mentioned() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     caller.leaves(LEFT).await?;
@@ -106,7 +106,7 @@ async fn a_clock_that_is_right_is_not_spoken_of() -> Result<()> {
 
 /// LiveKit believes no token that begins more than a minute from now, and says only that it is wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_refused_for_the_clock_is_said_to_be() -> Result<()> {
+async fn a_token_that_is_refused_because_of_the_clock_is_logged_as_such() -> Result<()> {
     let faults = Faults::new()?.with_clock_ahead(600_000);
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;

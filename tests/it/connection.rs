@@ -143,7 +143,7 @@ async fn offer(socket: &mut Socket, id: &str) -> Result<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_dead_without_a_word_is_given_up_within_half_a_minute() -> Result<()> {
+async fn a_socket_that_dies_silently_is_given_up_within_half_a_minute() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[])?;
     // Open, and never read nor written again: no ping, no pong.
@@ -177,7 +177,7 @@ async fn a_server_that_registers_and_closes_is_not_hammered() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_to_go_elsewhere_the_worker_registers_anew_and_tells_its_jobs() -> Result<()> {
+async fn on_go_away_the_worker_registers_again_and_migrates_its_jobs() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[])?;
     let mut socket = fake.registered().await?;
@@ -199,7 +199,7 @@ async fn asked_to_go_elsewhere_the_worker_registers_anew_and_tells_its_jobs() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_kept_for_a_job_that_never_comes_is_free_again() -> Result<()> {
+async fn a_place_reserved_for_a_job_that_never_comes_is_freed() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[("CALL_HISTORY_MAX_CALLS", "1")])?;
     let mut socket = fake.registered().await?;
@@ -227,7 +227,7 @@ async fn a_place_kept_for_a_job_that_never_comes_is_free_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_sends_that_nobody_understands_is_survived() -> Result<()> {
+async fn unknown_messages_from_the_server_are_survived() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[])?;
     let mut socket = fake.registered().await?;

@@ -73,7 +73,7 @@ impl Scene {
     }
 
     /// So many calls end, and nothing is told of them.
-    async fn no_call_is_told(&mut self, calls: usize) -> Result<()> {
+    async fn no_call_is_reported(&mut self, calls: usize) -> Result<()> {
         self.worker.logs_nth(OPTED_OUT, calls, POSTED).await?;
         self.worker.stops().await?;
         assert_eq!(self.endpoint.posts().len(), 0);
@@ -96,7 +96,7 @@ impl Scene {
     }
 
     /// How the worker came to a room.
-    async fn came_by(&mut self, room: &str) -> Result<String> {
+    async fn discovered_by(&mut self, room: &str) -> Result<String> {
         let deadline = tokio::time::Instant::now() + POSTED;
         loop {
             let log = self.worker.log();
@@ -116,11 +116,11 @@ fn short() -> Config {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_nobody_dispatched_us_to_is_found() -> Result<()> {
+async fn a_call_without_a_dispatch_is_found() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "reconciler");
+    assert_eq!(s.discovered_by(&room).await?, "reconciler");
     let mut agent = s.agent().await?;
     agent.says("hello there", WORD).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
@@ -131,13 +131,13 @@ async fn a_call_that_nobody_dispatched_us_to_is_found() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dispatch_is_not_forestalled_and_not_repeated() -> Result<()> {
+async fn a_dispatched_room_is_joined_through_the_dispatch_and_only_once() -> Result<()> {
     // As slow as on a real server, and slower.
     let config = Config { dispatch_delay: Duration::from_millis(300), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let room = s.room.clone();
     let caller = s.web_in(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "dispatch");
+    assert_eq!(s.discovered_by(&room).await?, "dispatch");
     // A second dispatch for a room that is observed needs nobody.
     s.dispatch("").await?;
     s.worker.logs(OBSERVED).await?;
@@ -148,7 +148,7 @@ async fn a_dispatch_is_not_forestalled_and_not_repeated() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result<()> {
+async fn a_room_is_not_joined_before_a_caller_comes_and_never_made_again() -> Result<()> {
     let mut s = Scene::at(Venue::dev(short()).await?, &[]).await?;
     let room = s.room.clone();
     s.venue.rooms().create_room(&room, Default::default()).await?;
@@ -174,7 +174,7 @@ async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result
         drop(caller);
     }
     let last = s.undispatched(&room, "bob").await?;
-    s.came_by(&room).await?;
+    s.discovered_by(&room).await?;
     let there = s.venue.rooms().list_rooms(vec![]).await?;
     let names: Vec<&str> = there.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, [&*room], "a closed room was made again");
@@ -183,7 +183,7 @@ async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
+async fn calls_that_began_before_the_worker_started_are_reported_whole() -> Result<()> {
     let mut s = Scene::at(
         Venue::from_env().await?,
         &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_DETAILS", "true")],
@@ -201,7 +201,7 @@ async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
     }
     s.start_again().await?;
     for (room, ..) in &calls {
-        assert_eq!(s.came_by(room).await?, "reconciler");
+        assert_eq!(s.discovered_by(room).await?, "reconciler");
     }
     let mut rooms = vec![];
     for (room, caller, mut agent) in calls {
@@ -225,13 +225,13 @@ async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dispatch_said_is_known_though_nobody_took_it() -> Result<()> {
+async fn metadata_of_a_dispatch_that_no_worker_took_is_used() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     s.worker.stops().await?;
     let room = s.room.clone();
     let caller = s.dispatching(&room, &[CLINIC]).await?;
     s.start_again().await?;
-    assert_eq!(s.came_by(&room).await?, "reconciler");
+    assert_eq!(s.discovered_by(&room).await?, "reconciler");
     caller.close().await?;
     assert_eq!(s.record().await?["agent_config"]["business_type"], "clinic");
     Ok(())
@@ -255,7 +255,7 @@ async fn a_room_name_that_is_used_again_at_once_is_another_call() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_finds_no_place_is_told_of_and_taken_when_there_is_one() -> Result<()> {
+async fn a_call_beyond_the_maximum_is_logged_and_observed_once_a_place_is_free() -> Result<()> {
     let mut s = Scene::at(
         Venue::from_env().await?,
         &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_MAX_CALLS", "1")],
@@ -269,7 +269,7 @@ async fn a_call_that_finds_no_place_is_told_of_and_taken_when_there_is_one() -> 
     let text = reqwest::get(&page).await?.text().await?;
     assert!(text.contains("no place for more calls"), "{text}");
     first.leaves(DisconnectReason::ClientInitiated).await?;
-    assert_eq!(s.came_by(&second).await?, "reconciler");
+    assert_eq!(s.discovered_by(&second).await?, "reconciler");
     s.record().await?;
     s.room = second;
     waiting.leaves(DisconnectReason::ClientInitiated).await?;
@@ -291,7 +291,7 @@ async fn a_worker_short_of_memory_takes_no_more_calls() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_reported_as_it_stood_is_not_told_again_but_the_next_one_is() -> Result<()>
+async fn a_call_reported_unfinished_is_not_reported_again_but_the_next_call_is() -> Result<()>
 {
     let config = Config { departure_timeout: Duration::from_secs(10), ..Config::default() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
@@ -301,8 +301,8 @@ async fn a_call_that_was_reported_as_it_stood_is_not_told_again_but_the_next_one
     s.posts(1).await?;
     // The room is there yet, and so is the caller.
     s.start_again().await?;
-    let told = "the call was reported before, as far as it was seen; it is not told twice";
-    s.worker.logs(told).await?;
+    let reported = "the call was reported before, as far as it was seen; it is not told twice";
+    s.worker.logs(reported).await?;
     first.leaves(DisconnectReason::ClientInitiated).await?;
     let second = s.undispatched(&room, "bob").await?;
     s.worker.logs("call started").await?;
@@ -314,14 +314,14 @@ async fn a_call_that_was_reported_as_it_stood_is_not_told_again_but_the_next_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result<()> {
+async fn an_opt_out_in_a_dispatch_that_no_worker_took_is_respected() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     s.worker.stops().await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
     s.dispatch(OPT_OUT).await?;
     s.start_again().await?;
-    assert_eq!(s.came_by(&room).await?, "reconciler");
+    assert_eq!(s.discovered_by(&room).await?, "reconciler");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.worker.logs(OPTED_OUT).await?;
     assert!(s.endpoint.about(&room).is_empty());
@@ -329,7 +329,7 @@ async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_in_a_dispatch_that_comes_after_us_is_not_recorded_either() -> Result<()> {
+async fn an_opt_out_in_a_dispatch_after_our_join_is_respected() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
@@ -344,7 +344,7 @@ async fn who_opts_out_in_a_dispatch_that_comes_after_us_is_not_recorded_either()
 
 /// The server offers them all before it assigns the first: its place is kept, and nobody is in the room.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_dispatches_that_come_together_the_one_that_opts_out_is_heard() -> Result<()> {
+async fn an_opt_out_in_one_of_several_dispatches_at_once_is_respected() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.without_journals()?;
     const JOBS: usize = 4;
@@ -354,18 +354,18 @@ async fn of_dispatches_that_come_together_the_one_that_opts_out_is_heard() -> Re
         said[opts_out] = OPT_OUT;
         let room = unique(&s.name);
         callers.push(s.dispatching(&room, &said).await?);
-        s.came_by(&room).await?;
+        s.discovered_by(&room).await?;
         assert_eq!(s.worker.count(OBSERVED, &room), JOBS - 1, "all were heard before the join");
     }
     s.no_journal_is_begun(JOBS).await?;
     for caller in callers {
         caller.close().await?;
     }
-    s.no_call_is_told(JOBS).await
+    s.no_call_is_reported(JOBS).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_in_a_dispatch_that_comes_while_we_join_is_not_recorded() -> Result<()> {
+async fn an_opt_out_in_a_dispatch_during_our_join_is_respected() -> Result<()> {
     // Without UDP a join takes 2 s longer.
     let config = Config { udp: false, ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[(BY, "dispatch")]).await?;
@@ -385,22 +385,22 @@ async fn who_opts_out_in_a_dispatch_that_comes_while_we_join_is_not_recorded() -
     assert_eq!(s.worker.count("joined", &room), 0, "it is still joining");
     s.no_journal_is_begun(1).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    s.no_call_is_told(1).await
+    s.no_call_is_reported(1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_rooms_of_the_names_that_are_wanted_are_looked_for() -> Result<()> {
+async fn only_rooms_with_wanted_names_are_looked_for() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let all = "dispatch, reconcile, participant";
     let mut s = Scene::at(venue, &[(BY, all), ("CALL_HISTORY_ROOMS", "call-*, table-?")]).await?;
     let meeting = s.undispatched("meeting-1", "alice").await?;
     let called = s.undispatched("call-1", "bob").await?;
-    s.came_by("call-1").await?;
+    s.discovered_by("call-1").await?;
     let table = s.undispatched("table-7", "carol").await?;
-    s.came_by("table-7").await?;
+    s.discovered_by("table-7").await?;
     // Whoever names the worker wants it.
     let named = s.web_in("meeting-2", "dave").await?;
-    assert_eq!(s.came_by("meeting-2").await?, "dispatch");
+    assert_eq!(s.discovered_by("meeting-2").await?, "dispatch");
     assert_eq!(s.worker.count("joined", "meeting-1"), 0);
     drop((meeting, called, table, named));
     Ok(())
@@ -432,12 +432,12 @@ async fn layers_that_are_switched_off_do_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_callers_join_is_offered_where_that_is_wanted() -> Result<()> {
+async fn participant_jobs_bring_one_observer_to_a_room() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let mut s = Scene::at(venue, &[(BY, "participant")]).await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "participant_job");
+    assert_eq!(s.discovered_by(&room).await?, "participant_job");
     // Everybody who joins is offered; one observer is enough.
     let second = s.undispatched(&room, "bob").await?;
     s.worker.logs(OBSERVED).await?;
@@ -449,7 +449,7 @@ async fn every_callers_join_is_offered_where_that_is_wanted() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_token_has_expired_is_joined_with_one_of_our_own() -> Result<()> {
+async fn a_job_whose_token_has_expired_is_joined_with_our_own_token() -> Result<()> {
     let config = Config { job_token_age: Duration::from_secs(2 * 3600), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let caller = s.web("alice").await?;
@@ -474,7 +474,7 @@ async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() ->
     // The next call goes as ever, and nothing else is there.
     let room = s.room.clone();
     let caller = s.web_in(&room, "bob").await?;
-    s.came_by(&room).await?;
+    s.discovered_by(&room).await?;
     let gone = async {
         while s.venue.rooms().list_rooms(vec![]).await?.len() > 1 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -511,7 +511,7 @@ async fn webhooks_alone_bring_the_worker_to_every_call() -> Result<()> {
     let mut s = with_webhooks("dispatch, webhook").await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "webhook");
+    assert_eq!(s.discovered_by(&room).await?, "webhook");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     assert_eq!(s.worker.count("joined", &room), 1);
@@ -519,7 +519,7 @@ async fn webhooks_alone_bring_the_worker_to_every_call() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it() -> Result<()> {
+async fn a_webhook_that_livekit_did_not_sign_is_refused_and_has_no_effect() -> Result<()> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     use sha2::{Digest, Sha256};
 
@@ -558,7 +558,7 @@ async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it()
     assert!(answer.is_err() || answer.is_ok_and(|s| s == StatusCode::PAYLOAD_TOO_LARGE));
     assert_eq!(s.worker.count("joined", &room), 0);
     assert_eq!(post(&right, body.clone()).await?, StatusCode::OK);
-    assert_eq!(s.came_by(&room).await?, "webhook");
+    assert_eq!(s.discovered_by(&room).await?, "webhook");
     // What it says is only a hint: a room that is not there is not made.
     let ghost = body.replace(&room, "ghost").replace(&sid, "RM_ghost");
     assert_eq!(post(&sign(&s.venue.api_secret, &ghost)?, ghost).await?, StatusCode::OK);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 
 /// What a worker says when it withdraws.
-const LEFT: &str = "another worker observes the room, left to it";
+const WITHDRAWN: &str = "another worker observes the room, left to it";
 
 /// A room, and who talks in it.
 type Call = (String, Person, VoiceAgent);
@@ -88,18 +88,18 @@ impl Fleet {
 
     /// One call between two workers; after a turn of talk the one that observes it dies. Which that
     /// was.
-    async fn bereaved(&mut self) -> Result<(Call, usize)> {
+    async fn call_whose_worker_died(&mut self) -> Result<(Call, usize)> {
         let mut call = self.calls(1).await?.remove(0);
         let (room, caller, agent) = &mut call;
         self.settle(std::slice::from_ref(room)).await?;
         turn(agent, &caller.identity).await?;
-        let dead = self.holder(room);
+        let dead = self.observing_worker(room);
         // Its journal is on disk by then.
         sleep(Duration::from_millis(700)).await;
         self.workers[dead].signal(9).await?;
         let deadline = Instant::now() + POSTED;
         while self.workers[1 - dead].count("call started", room) == 0 {
-            assert!(Instant::now() < deadline, "{}", self.tell(room));
+            assert!(Instant::now() < deadline, "{}", self.log_of(room));
             sleep(Duration::from_millis(50)).await;
         }
         Ok((call, dead))
@@ -122,7 +122,7 @@ impl Fleet {
             if Instant::now() > deadline {
                 let bad = rooms.iter().zip(&there).filter(|(_, o)| o.len() != 1);
                 let bad: Vec<String> =
-                    bad.map(|(r, o)| format!("{o:#?}\n{}", self.tell(r))).collect();
+                    bad.map(|(r, o)| format!("{o:#?}\n{}", self.log_of(r))).collect();
                 panic!("{}", bad.join("\n"));
             }
             sleep(Duration::from_millis(200)).await;
@@ -131,9 +131,9 @@ impl Fleet {
     }
 
     /// Which worker observes a room.
-    fn holder(&self, room: &str) -> usize {
+    fn observing_worker(&self, room: &str) -> usize {
         let holds = |w: &Worker| {
-            w.count("joined", room) + w.count("joined again", room) > w.count(LEFT, room)
+            w.count("joined", room) + w.count("joined again", room) > w.count(WITHDRAWN, room)
         };
         self.workers.iter().position(holds).expect("nobody observes it")
     }
@@ -141,7 +141,7 @@ impl Fleet {
     /// The records of a room, one for each id.
     async fn records(&mut self, room: &str) -> Result<Vec<Value>> {
         let posts = self.endpoint.wait(room, 1, 2 * POSTED).await;
-        posts.with_context(|| self.tell(room))?;
+        posts.with_context(|| self.log_of(room))?;
         // A second one would come as soon.
         sleep(Duration::from_millis(500)).await;
         let mut of: BTreeMap<String, Value> = BTreeMap::new();
@@ -155,12 +155,12 @@ impl Fleet {
     async fn record(&mut self, room: &str) -> Result<Value> {
         let mut records = self.records(room).await?;
         let posts = self.endpoint.about(room).len();
-        assert_eq!((records.len(), posts), (1, 1), "{}", self.tell(room));
+        assert_eq!((records.len(), posts), (1, 1), "{}", self.log_of(room));
         Ok(records.remove(0))
     }
 
     /// What the workers logged about a room.
-    fn tell(&self, room: &str) -> String {
+    fn log_of(&self, room: &str) -> String {
         let of = |(n, w): (usize, &Worker)| {
             let lines = w.log().into_iter().filter(|l| l["room"] == room);
             lines.map(|l| format!("worker {n}: {l}\n")).collect::<String>()
@@ -178,13 +178,13 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     let callers: Vec<Person> = stream::iter(callers).buffered(64).try_collect().await?;
     fleet.settle(&rooms).await?;
     for (n, worker) in fleet.workers.iter().enumerate() {
-        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(LEFT, r));
+        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(WITHDRAWN, r));
         let held = held.count();
         assert!(held >= 10, "worker {n} has {held} of 200");
     }
     try_join_all(callers.into_iter().map(|c| c.leaves(DisconnectReason::ClientInitiated))).await?;
     for room in &rooms {
-        fleet.endpoint.wait(room, 1, POSTED).await.with_context(|| fleet.tell(room))?;
+        fleet.endpoint.wait(room, 1, POSTED).await.with_context(|| fleet.log_of(room))?;
     }
     // One that came twice would be there by now.
     sleep(Duration::from_secs(1)).await;
@@ -243,7 +243,7 @@ async fn turn(agent: &mut VoiceAgent, caller: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
+async fn a_rolling_restart_during_calls_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
     let mut calls = fleet.calls(6).await?;
     let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
@@ -276,7 +276,7 @@ async fn quick_to_notice() -> Result<Venue> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
     let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
-    let ((room, caller, mut agent), _) = fleet.bereaved().await?;
+    let ((room, caller, mut agent), _) = fleet.call_whose_worker_died().await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -287,11 +287,11 @@ async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result<()> {
+async fn a_worker_that_restarts_after_a_kill_takes_its_call_back() -> Result<()> {
     let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
-    let ((room, caller, mut agent), dead) = fleet.bereaved().await?;
+    let ((room, caller, mut agent), dead) = fleet.call_whose_worker_died().await?;
     fleet.restart(dead).await?;
-    fleet.workers[1 - dead].logs_nth(LEFT, 1, POSTED).await?;
+    fleet.workers[1 - dead].logs_nth(WITHDRAWN, 1, POSTED).await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -302,12 +302,12 @@ async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
+async fn a_worker_that_is_frozen_for_a_minute_loses_no_call() -> Result<()> {
     let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
     let mut calls = fleet.calls(6).await?;
     let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
     fleet.settle(&rooms).await?;
-    let frozen = fleet.holder(&rooms[0]);
+    let frozen = fleet.observing_worker(&rooms[0]);
     for (_, caller, agent) in &mut calls {
         turn(agent, &caller.identity).await?;
     }
@@ -332,7 +332,7 @@ async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
         turn(&mut agent, &caller.identity).await?;
         caller.leaves(DisconnectReason::ClientInitiated).await?;
         let r = fleet.record(&room).await?;
-        assert_eq!(verdict(&r), ("completed", None), "{}", fleet.tell(&room));
+        assert_eq!(verdict(&r), ("completed", None), "{}", fleet.log_of(&room));
         let turns = if n < late { 2 } else { 1 };
         assert_eq!(r["metrics"]["total_agent_utterances"], turns, "{r:#}");
         assert_eq!(r["metrics"]["total_user_utterances"], turns, "{r:#}");
@@ -356,7 +356,7 @@ async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result
     first.leaves(DisconnectReason::ClientInitiated).await?;
     fleet.endpoint.wait(&room, 1, POSTED).await?;
     let second = fleet.caller(&room, false).await?;
-    let one = fleet.holder(&room);
+    let one = fleet.observing_worker(&room);
     fleet.workers[one].logs_nth("call started", 2, POSTED).await?;
     // The other worker looks every two seconds or so.
     sleep(Duration::from_secs(4)).await;
@@ -365,6 +365,6 @@ async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result
     second.leaves(DisconnectReason::ClientInitiated).await?;
     let posts = fleet.endpoint.wait(&room, 2, POSTED).await?;
     let ids: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
-    assert_eq!((posts.len(), ids.len()), (2, 2), "{}", fleet.tell(&room));
+    assert_eq!((posts.len(), ids.len()), (2, 2), "{}", fleet.log_of(&room));
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Drop for Rival {
 }
 
 /// Calls until the rival has taken two of them.
-async fn is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
+async fn rival_is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
     let mut s = Scene::breakable().await?;
     let rival = Rival::register(&s.venue, &s.name, joins).await?;
     let mut calls = vec![];
@@ -130,18 +130,18 @@ async fn is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voice_agent_of_the_same_name_is_warned_of_and_costs_no_call() -> Result<()> {
-    is_warned_of_and_costs_no_call(true).await
+    rival_is_warned_of_and_costs_no_call(true).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_of_the_same_name_that_joins_nothing_is_warned_of_and_costs_no_call() -> Result<()>
 {
-    is_warned_of_and_costs_no_call(false).await
+    rival_is_warned_of_and_costs_no_call(false).await
 }
 
 /// Several workers of one name are what a fleet is.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_worker_of_ours_under_the_same_name_is_no_stranger() -> Result<()> {
+async fn a_second_worker_of_the_same_fleet_causes_no_warning() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let mut second =
         Worker::registered(Setup::new(binary(), &s.venue, &s.endpoint, &s.name)).await?;

@@ -67,7 +67,7 @@ async fn a_refused_record_is_found_shown_and_sent_again_while_the_worker_runs() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outbox_can_be_worked_with_when_no_worker_runs() -> Result<()> {
+async fn the_outbox_commands_work_when_no_worker_runs() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 3));
     call(&mut s).await?;
@@ -95,7 +95,7 @@ async fn the_outbox_can_be_worked_with_when_no_worker_runs() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_and_fails() -> Result<()> {
+async fn missing_records_and_arguments_are_named_in_the_error() -> Result<()> {
     let dir = tempfile::tempdir()?;
     for (args, code, what) in [
         (&["show", "no-such-call"][..], 1, "there is no record no-such-call"),
@@ -137,7 +137,7 @@ async fn a_backlog_that_grows_is_warned_of_early_and_nothing_is_deleted() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_fails_is_survived_in_memory_and_told() -> Result<()> {
+async fn a_failing_disk_is_survived_in_memory_and_logged() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;

@@ -73,7 +73,7 @@ fn client(from: [u8; 4]) -> Result<reqwest::Client> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_ask_nothing_are_closed_and_the_page_answers_meanwhile() -> Result<()> {
+async fn idle_connections_are_closed_and_the_page_answers_meanwhile() -> Result<()> {
     let mut s = Scene::new().await?;
     let addr = s.worker.health().await?;
     let mut open = JoinSet::new();
@@ -103,7 +103,7 @@ async fn connections_that_ask_nothing_are_closed_and_the_page_answers_meanwhile(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_address_cannot_have_all_connections_and_that_is_said_once() -> Result<()> {
+async fn one_address_cannot_take_all_connections_and_this_is_logged_once() -> Result<()> {
     let mut s = Scene::new().await?;
     let addr = s.worker.health().await?;
     let mut open = vec![];
@@ -140,7 +140,7 @@ async fn page_says(page: &str, what: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shortage_of_file_descriptors_is_named_and_overcome() -> Result<()> {
+async fn a_shortage_of_file_descriptors_is_logged_and_survived() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let mut endpoint = Endpoint::start().await?;
     let name = unique("worker");
@@ -230,7 +230,7 @@ async fn a_port_that_cannot_take_connections_says_why_and_waits() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_as_large_as_livekit_makes_them_is_taken() -> Result<()> {
+async fn the_largest_webhook_that_livekit_sends_is_accepted() -> Result<()> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     use livekit_api::access_token::AccessToken;
     use sha2::{Digest, Sha256};

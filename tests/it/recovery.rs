@@ -26,7 +26,7 @@ async fn journaled(s: &Scene, text: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_goes_on_in_its_record_after_the_worker_was_killed() -> Result<()> {
+async fn one_record_covers_a_call_before_and_after_its_worker_was_killed() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.phone("+15550123451").await?;
     let mut agent = s.agent().await?;
@@ -49,7 +49,7 @@ async fn a_call_goes_on_in_its_record_after_the_worker_was_killed() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_ended_while_no_worker_was_there_is_told_as_far_as_it_was_seen() -> Result<()> {
+async fn a_call_that_ended_while_no_worker_ran_is_reported_as_far_as_it_was_seen() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -68,7 +68,7 @@ async fn a_call_that_ended_while_no_worker_was_there_is_told_as_far_as_it_was_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_torn_journal_is_cut_off_and_its_call_is_told() -> Result<()> {
+async fn a_torn_journal_is_truncated_and_its_call_is_reported() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -102,7 +102,7 @@ async fn two_workers_cannot_share_a_data_folder() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_leaves_no_journal() -> Result<()> {
+async fn a_caller_who_opts_out_leaves_no_journal() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -121,7 +121,7 @@ async fn who_opts_out_leaves_no_journal() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_had_opted_out_before_never_has_a_journal() -> Result<()> {
+async fn a_caller_who_opted_out_before_the_join_never_has_a_journal() -> Result<()> {
     let mut s = Scene::new().await?;
     // A file stands in the folder's place: whoever begins a journal is told that it cannot.
     std::fs::remove_dir(s.worker.data.join("live"))?;

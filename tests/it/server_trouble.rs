@@ -35,7 +35,7 @@ async fn a_room_that_livekit_gave_up_on_is_joined_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_restart_of_our_connection_is_nobodys_leave() -> Result<()> {
+async fn a_full_restart_of_our_connection_is_not_taken_for_a_leave() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -118,7 +118,7 @@ async fn an_observer_removed_by_the_operator_reports_what_it_saw() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_freezes_for_longer_than_livekit_waits_is_come_back_to() -> Result<()> {
+async fn the_room_is_joined_again_after_a_freeze_longer_than_the_sdk_waits() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -137,7 +137,7 @@ async fn a_server_that_freezes_for_longer_than_livekit_waits_is_come_back_to() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
+async fn a_network_cut_of_some_seconds_does_not_end_the_call() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -156,7 +156,7 @@ async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
 
 /// Without the sid a call has no id, and another room of its name cannot be told from it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_join_that_is_not_told_the_rooms_sid_is_made_again() -> Result<()> {
+async fn a_join_without_the_rooms_sid_is_repeated() -> Result<()> {
     let mut s = Scene::breakable().await?;
     // The caller is the first that joins.
     s.venue.breakable()?.hide_sids(2)?;

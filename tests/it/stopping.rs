@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_to_stop_the_worker_sees_its_calls_to_the_end() -> Result<()> {
+async fn after_one_sigterm_the_worker_observes_its_calls_to_the_end() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -41,7 +41,7 @@ async fn greeted(s: &mut Scene) -> Result<(Person, VoiceAgent)> {
 }
 
 /// The worker is told twice to stop, and reports that call as it stands.
-async fn stops_in_the_middle(s: &mut Scene) -> Result<()> {
+async fn stops_and_reports_the_call_unfinished(s: &mut Scene) -> Result<()> {
     s.worker.stops_now().await?;
     let r = s.record().await?;
     assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
@@ -50,14 +50,14 @@ async fn stops_in_the_middle(s: &mut Scene) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_twice_it_reports_what_it_has_and_goes() -> Result<()> {
+async fn after_two_sigterms_the_worker_reports_unfinished_calls_and_exits() -> Result<()> {
     let mut s = Scene::new().await?;
     let _call = greeted(&mut s).await?;
-    stops_in_the_middle(&mut s).await
+    stops_and_reports_the_call_unfinished(&mut s).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_of_the_worker_itself_is_nobody_to_leave_a_call_to() -> Result<()> {
+async fn a_call_is_not_left_to_the_workers_own_dead_observer() -> Result<()> {
     let mut s = Scene::new().await?;
     let _call = greeted(&mut s).await?;
     // What was said is on disk by then.
@@ -66,11 +66,11 @@ async fn what_is_left_of_the_worker_itself_is_nobody_to_leave_a_call_to() -> Res
     s.start_again().await?;
     s.worker.logs("joined again").await?;
     // The server lists the dead one for another 20 s.
-    stops_in_the_middle(&mut s).await
+    stops_and_reports_the_call_unfinished(&mut s).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drain_has_an_end() -> Result<()> {
+async fn the_drain_ends_at_its_timeout() -> Result<()> {
     let venue = Venue::from_env().await?;
     let mut s = Scene::at(venue, &[("CALL_HISTORY_DRAIN_TIMEOUT", "1")]).await?;
     let _caller = s.web("alice").await?;
@@ -115,16 +115,16 @@ async fn with_standing_rooms() -> Result<Scene> {
 
 /// SIGTERM, and the end soon after it.
 async fn stops_soon(s: &mut Scene) -> Result<()> {
-    let told = Instant::now();
+    let asked = Instant::now();
     s.worker.signal(15).await?;
     let status = s.worker.ends(Duration::from_secs(40)).await.context("a room holds it up")?;
-    let took = told.elapsed();
+    let took = asked.elapsed();
     assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standing_room_whose_call_is_long_over_does_not_hold_up_the_end() -> Result<()> {
+async fn a_standing_room_whose_call_is_long_over_does_not_delay_the_exit() -> Result<()> {
     let mut s = with_standing_rooms().await?;
     let caller = s.web("alice").await?;
     let _agent = s.agent().await?;
@@ -136,7 +136,7 @@ async fn a_standing_room_whose_call_is_long_over_does_not_hold_up_the_end() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standing_room_without_a_call_does_not_hold_up_the_end() -> Result<()> {
+async fn a_standing_room_without_a_call_does_not_delay_the_exit() -> Result<()> {
     let mut s = with_standing_rooms().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
     let _agent = s.agent().await?;

@@ -103,7 +103,7 @@ fn posted(s: &Scene) -> BTreeMap<String, Instant> {
 // ---- the endpoint ----------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_are_given_up_are_no_reason_to_hammer_the_endpoint() -> Result<()> {
+async fn expired_records_do_not_hammer_the_endpoint() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.kill().await?;
     let first_at = chrono::Utc::now().timestamp() - 73 * 3600;
@@ -166,7 +166,7 @@ async fn a_new_record_is_tried_at_once_though_the_endpoint_asked_for_patience_lo
 /// A conflict that follows an attempt without a true answer may mean that the receiver is still at
 /// work on it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_after_a_failure_is_asked_again_before_it_is_believed() -> Result<()> {
+async fn a_conflict_after_a_failure_is_retried_before_it_is_believed() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.endpoint.answers([503, 409, 409].map(Answer::Status));
     let caller = s.web("alice").await?;

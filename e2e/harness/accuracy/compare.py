@@ -52,11 +52,11 @@ class Events:
     missed: int = 0
     false: int = 0
 
-    def add(self, due: int, told: int) -> None:
+    def add(self, due: int, reported: int) -> None:
         self.due += due
-        self.found += min(due, told)
-        self.missed += max(0, due - told)
-        self.false += max(0, told - due)
+        self.found += min(due, reported)
+        self.missed += max(0, due - reported)
+        self.false += max(0, reported - due)
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class Result:
         self.calls += 1
         metrics = record["metrics"]
         for key, (low, high) in _due(story).items():
-            if key.startswith("longest") and not tier.tells_words:
+            if key.startswith("longest") and not tier.has_words:
                 continue
-            told = metrics[key]
-            if low <= told <= high:
+            reported = metrics[key]
+            if low <= reported <= high:
                 self.exact[key] += 1
             else:
-                off = told - high if told > high else told - low
+                off = reported - high if reported > high else reported - low
                 self._deviates(story, key, off, tier)
         for key, due, events in (
             ("interruption_count", story.interruptions(), self.interruptions),
@@ -112,13 +112,13 @@ class Result:
 
     def _answers(self, side: str, record: dict, due: list[float]) -> None:
         self.due[side] += len(due)
-        told = (record["details"]["latency"][f"{side}_response"] or {"values": []})["values"]
-        if len(told) == len(due):
-            self.answers[side].add(zip(told, due, strict=True))
+        reported = (record["details"]["latency"][f"{side}_response"] or {"values": []})["values"]
+        if len(reported) == len(due):
+            self.answers[side].add(zip(reported, due, strict=True))
         else:
             self.unpaired[side] += 1
-        if due and told:
-            self.means[side].add([(mean(told), mean(due))])
+        if due and reported:
+            self.means[side].add([(mean(reported), mean(due))])
 
     def _deviates(self, story: Story, key: str, off: int, tier: Tier) -> None:
         self.deviations.append(Deviation(story.name, key, off, reason(story, key, off, tier)))
@@ -139,7 +139,7 @@ def reason(story: Story, key: str, off: int, tier: Tier) -> str:
     at_once = story.plan["hangs_up_at_once"]
     more, less = off > 0, off < 0
     known: list[tuple[str, bool, str]] = []
-    if not tier.tells_words:
+    if not tier.has_words:
         known += [
             ("total_user_utterances", less, "lines too short for the server's meter"),
             ("total_user_utterances", more and noises, "the noise is taken for a line"),

@@ -122,7 +122,7 @@ class Report:
         for row, tier, result in self._each():
             cells = []
             for key in COUNTS:
-                words = not key.startswith("longest") or tier.tells_words
+                words = not key.startswith("longest") or tier.has_words
                 cells.append(f"{result.exact[key]}/{result.calls}" if words else "–")
             lines.append([*_names(row), _tier(row, tier.name), *cells])
         return "\n".join(_table(["agent", "caller", "seen", *COUNTS.values()], lines))

@@ -42,7 +42,7 @@ class Tier:
     keep: Callable[[dict], dict | None]
     needs: str = ""
     """A kind of event without which the call says nothing of this tier."""
-    tells_words: bool = True
+    has_words: bool = True
 
     def is_of(self, lines: list[dict]) -> bool:
         """Whether the call had what this tier is about."""
@@ -63,7 +63,7 @@ TIERS = [
         "speakers only",
         _all_of(_FEED, _stateless, _TEXTS, _without("legacy")),
         needs="speaking",
-        tells_words=False,
+        has_words=False,
     ),
 ]
 """What an observer may have, best first."""
