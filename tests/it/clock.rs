@@ -1,4 +1,4 @@
-//! Whose clock is right: the worker's machine may be wrong, and a join may take long.
+//! Clocks: the clock of the worker's machine may be wrong, and a join may take long.
 
 use std::time::Duration;
 
@@ -44,17 +44,17 @@ async fn a_slow_join_is_not_taken_for_a_difference_of_clocks() -> Result<()> {
     let r = s.record().await?;
     let off = time(&r, "start_time")? - joined_at;
     assert!(off.abs() < 0.3, "the record begins {off} s after its caller joined");
-    // The server tells the first, our own clock the second.
+    // The start comes from the server, the end from our own clock.
     let off = time(&r, "end_time")? - left_at;
     assert!(off.abs() < 1.0, "the record ends {off} s after its caller left");
     assert!(!s.worker.log().iter().any(|l| l["message"] == DIFFERS));
     Ok(())
 }
 
-/// A worker whose clock is ahead by this: it says so, and its record is right all the same.
+/// A worker whose clock is ahead by `ahead_ms` logs it, and its record is right all the same.
 async fn a_wrong_clock_is_logged_and_corrected(ahead_ms: i64) -> Result<()> {
     let faults = Faults::new()?.with_clock_ahead(ahead_ms);
-    // The leave of one who publishes no track is told at the end of a batch.
+    // The server announces the leave of a caller without a track at the end of a batch.
     let config = Config { batch_interval: Duration::from_millis(200), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &faults.env()).await?;
     let caller = s.web_in(&s.room, "alice").await?;
@@ -104,7 +104,7 @@ async fn a_right_clock_is_not_mentioned() -> Result<()> {
     Ok(())
 }
 
-/// LiveKit believes no token that begins more than a minute from now, and says only that it is wrong.
+/// LiveKit refuses a token that starts more than a minute in the future, and does not give that reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_refused_because_of_the_clock_is_logged_as_such() -> Result<()> {
     let faults = Faults::new()?.with_clock_ahead(600_000);

@@ -84,7 +84,7 @@ async fn the_dot_env_of_a_folder_above_is_not_read() -> Result<()> {
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(78));
     assert!(err.contains("CALL_HISTORY_ENDPOINT is missing"), "{err}");
-    // One that is here is read, or it is said that it cannot be.
+    // A `.env` in the working directory is read, or an error says why it cannot be.
     for (content, wrong) in [("CALL_HISTORY_ENDPOINT=nonsense\n", "must be a URL"), ("=\n", ".env")]
     {
         std::fs::write(here.join(".env"), content)?;

@@ -104,7 +104,7 @@ async fn an_endpoint_that_hangs_delays_no_other_call() -> Result<()> {
     s.worker.logs_nth("joined", 2, POSTED).await?;
     caller.hangs_up().await?;
     s.endpoint.wait(&s.room, 1, POSTED).await?;
-    // The first one is tried again after its ten seconds.
+    // The first record is tried again after its timeout of 10 s.
     let posts = s.endpoint.wait(&first, 1, POSTED).await?;
     assert_eq!(posts.len(), 1);
     Ok(())

@@ -1,4 +1,4 @@
-//! What an operator can ask for beyond the record itself: details, the transcript, profiles.
+//! What an operator can switch on beyond the plain record: details, the transcript, profiles.
 
 use anyhow::Result;
 use livekit_protocol::agent::{

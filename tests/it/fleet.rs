@@ -1,4 +1,5 @@
-//! Several workers of one name: every call has one observer, and keeps one when its worker goes.
+//! Several workers with one agent name: every call has one observer, and gets a new one when its
+//! worker is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +15,13 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
-/// What a worker says when it withdraws.
+/// Logged when a worker withdraws from a room.
 const WITHDRAWN: &str = "another worker observes the room, left to it";
 
-/// A room, and who talks in it.
+/// A room, and the caller and the agent in it.
 type Call = (String, Person, VoiceAgent);
 
-/// Workers that share a name and nothing else.
+/// Workers that share an agent name and nothing else.
 struct Fleet {
     venue: Venue,
     endpoint: Endpoint,
@@ -46,7 +47,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The worker with the n-th data folder.
+    /// Starts the worker with the n-th data folder.
     fn start(&self, n: usize, env: &[(&str, &str)]) -> Result<Worker> {
         let data = self.folders[n].path().join("data");
         let mut setup = setup(&self.venue, &self.endpoint, &self.name, &self.env, &[], &data);
@@ -62,7 +63,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// A caller whose token dispatches the fleet, or nobody.
+    /// A caller whose token dispatches the fleet if `dispatched`.
     async fn caller(&self, room: &str, dispatched: bool) -> Result<Person> {
         let ticket = Ticket {
             room: room.into(),
@@ -86,15 +87,15 @@ impl Fleet {
         Ok(calls)
     }
 
-    /// One call between two workers; after a turn of talk the one that observes it dies. Which that
-    /// was.
+    /// Starts one call with a fleet of two workers. After one turn, kills the worker that observes the
+    /// call. Returns the call and the number of that worker.
     async fn call_whose_worker_died(&mut self) -> Result<(Call, usize)> {
         let mut call = self.calls(1).await?.remove(0);
         let (room, caller, agent) = &mut call;
         self.settle(std::slice::from_ref(room)).await?;
         turn(agent, &caller.identity).await?;
         let dead = self.observing_worker(room);
-        // Its journal is on disk by then.
+        // By then the worker's journal is on disk.
         sleep(Duration::from_millis(700)).await;
         self.workers[dead].signal(9).await?;
         let deadline = Instant::now() + POSTED;
@@ -112,7 +113,7 @@ impl Fleet {
         Ok(of.map(|p| format!("{} {:?} {}", p.identity, p.state(), p.joined_at_ms)).collect())
     }
 
-    /// Waits until each of these rooms has exactly one observer, and stays so for a while.
+    /// Waits until each of these rooms has exactly one observer, in three looks in a row.
     async fn settle(&self, rooms: &[String]) -> Result<()> {
         let deadline = Instant::now() + POSTED;
         let mut good = 0;
@@ -130,7 +131,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Which worker observes a room.
+    /// The number of the worker that observes a room.
     fn observing_worker(&self, room: &str) -> usize {
         let holds = |w: &Worker| {
             w.count("joined", room) + w.count("joined again", room) > w.count(WITHDRAWN, room)
@@ -142,7 +143,7 @@ impl Fleet {
     async fn records(&mut self, room: &str) -> Result<Vec<Value>> {
         let posts = self.endpoint.wait(room, 1, 2 * POSTED).await;
         posts.with_context(|| self.log_of(room))?;
-        // A second one would come as soon.
+        // A second record would have come by then.
         sleep(Duration::from_millis(500)).await;
         let mut of: BTreeMap<String, Value> = BTreeMap::new();
         for post in self.endpoint.about(room) {
@@ -151,7 +152,7 @@ impl Fleet {
         Ok(of.into_values().collect())
     }
 
-    /// The one record of a room, posted once.
+    /// The only record of a room; it must have been posted once.
     async fn record(&mut self, room: &str) -> Result<Value> {
         let mut records = self.records(room).await?;
         let posts = self.endpoint.about(room).len();
@@ -174,7 +175,7 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     let mut fleet = Fleet::new(Venue::from_env().await?, 5, &[LAYERS]).await?;
     let rooms: Vec<String> = (0..200).map(|_| unique(&fleet.name)).collect();
     let callers = rooms.iter().enumerate().map(|(n, r)| fleet.caller(r, n % 2 == 0));
-    // The machine is the limit, not what is tested.
+    // Not all at once: the test machine is the limit here, not the workers.
     let callers: Vec<Person> = stream::iter(callers).buffered(64).try_collect().await?;
     fleet.settle(&rooms).await?;
     for (n, worker) in fleet.workers.iter().enumerate() {
@@ -186,7 +187,7 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     for room in &rooms {
         fleet.endpoint.wait(room, 1, POSTED).await.with_context(|| fleet.log_of(room))?;
     }
-    // One that came twice would be there by now.
+    // A record that is posted twice would have come by then.
     sleep(Duration::from_secs(1)).await;
     let posts = fleet.endpoint.posts();
     let ids: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
@@ -194,7 +195,7 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     Ok(())
 }
 
-/// What any server does.
+/// The layers of discovery that work with any server.
 const LAYERS: (&str, &str) = ("CALL_HISTORY_DISCOVERY", "dispatch, reconcile");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,7 +237,7 @@ async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
     Ok(())
 }
 
-/// Talks a turn with the agent.
+/// One turn of the agent and one of the caller.
 async fn turn(agent: &mut VoiceAgent, caller: &str) -> Result<()> {
     agent.says("one two three", Duration::from_millis(20)).await?;
     agent.hears(caller, "four five", Duration::from_millis(20)).await
@@ -252,7 +253,7 @@ async fn a_rolling_restart_during_calls_loses_nothing() -> Result<()> {
         for (_, caller, agent) in &mut calls {
             turn(agent, &caller.identity).await?;
         }
-        // The first signal drains; these calls are longer than anybody waits.
+        // Two signals: after the first the worker would wait for the end of these long calls.
         fleet.workers[n].stops_now().await?;
         fleet.settle(&rooms).await?;
         fleet.restart(n).await?;
@@ -268,7 +269,7 @@ async fn a_rolling_restart_during_calls_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// A dead client is noticed after 21 s; here sooner.
+/// A server that notices a dead client after 4 s instead of 21 s.
 async fn quick_to_notice() -> Result<Venue> {
     Venue::dev(Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() }).await
 }
@@ -313,9 +314,9 @@ async fn a_worker_that_is_frozen_for_a_minute_loses_no_call() -> Result<()> {
     }
     fleet.workers[frozen].signal(19).await?;
     let thaw = Instant::now() + Duration::from_secs(60);
-    // New calls meanwhile: what the server offers to the frozen one is found by the others.
+    // New calls meanwhile: the other workers find those that the server offers to the frozen one.
     calls.extend(fleet.calls(6).await?);
-    // One call ends while its worker cannot see it; the server notices that one's death 21 s late.
+    // One call ends while its worker is frozen; the server notices the frozen worker only after 21 s.
     sleep(Duration::from_secs(35)).await;
     let (first, caller, mut agent) = calls.remove(0);
     turn(&mut agent, &caller.identity).await?;
@@ -337,7 +338,7 @@ async fn a_worker_that_is_frozen_for_a_minute_loses_no_call() -> Result<()> {
         assert_eq!(r["metrics"]["total_agent_utterances"], turns, "{r:#}");
         assert_eq!(r["metrics"]["total_user_utterances"], turns, "{r:#}");
     }
-    // What it held of the first call it may tell as well: under the same id.
+    // The frozen worker may also report what it had seen of the first call, with the same id.
     let ids: BTreeSet<String> = (fleet.endpoint.about(&first).iter())
         .map(|p| p.header("idempotency-key").to_owned())
         .collect();
@@ -358,7 +359,7 @@ async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result
     let second = fleet.caller(&room, false).await?;
     let one = fleet.observing_worker(&room);
     fleet.workers[one].logs_nth("call started", 2, POSTED).await?;
-    // The other worker looks every two seconds or so.
+    // The other worker looks at the room about every 2 s.
     sleep(Duration::from_secs(4)).await;
     fleet.workers[one].stops_now().await?;
     fleet.workers[1 - one].logs("call started").await?;

@@ -1,4 +1,4 @@
-//! `GET /`: what is wrong, in words, for as long as it is wrong.
+//! `GET /` says in words what is wrong, for as long as it is wrong.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What once lost calls or wore the worker out: an assignment that never came, a flood from a
-//! caller, a full disk, ids that begin anew.
+//! Faults that once lost calls or overloaded the worker: an assignment that never came, a flood from
+//! a caller, a full disk, repeated call ids.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -36,12 +36,13 @@ async fn a_call_whose_assignment_was_lost_is_found_by_the_reconciler() -> Result
 
 // ---- floods ----------------------------------------------------------------------------------
 
-/// Messages of a flood, and bytes of each. A control character takes six bytes in JSON.
+/// The number of messages in a flood, and the bytes of each. A control character takes six bytes in
+/// JSON.
 const MESSAGES: usize = 300;
 const MESSAGE: usize = 55_000;
 
-/// A caller sends more than anybody reads; the call goes on as if it had not, with a journal of at
-/// most this many bytes.
+/// A caller sends a flood of messages that are never read. The call goes on as without the flood, with
+/// a journal of at most `most` bytes.
 async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("mallory").await?;
@@ -55,7 +56,7 @@ async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<
             caller.packet(topic, junk.clone().into_bytes()).await?;
         }
     }
-    // The agent gets what the worker gets, at about the same time.
+    // The agent receives the same messages as the worker, at about the same time.
     for n in 0..MESSAGES {
         let seen = agent.person.sees(|e| match e {
             RoomEvent::DataReceived { topic: Some(t), .. } if !as_texts => {
@@ -66,7 +67,7 @@ async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<
         });
         seen.await.with_context(|| format!("only {n} of the flood arrived"))?;
     }
-    // Until it has all gone through the worker, and then for good.
+    // Wait until the worker has handled the flood and is idle.
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let before = s.worker.cpu_time()?;
@@ -102,10 +103,10 @@ async fn a_flood_of_chat_from_a_caller_does_not_end_its_journal() -> Result<()> 
 
 // ---- a full disk -----------------------------------------------------------------------------
 
-/// Calls on and over while the disk is full.
+/// The number of calls that end while the disk is full.
 const UNSEALED: usize = 5;
 
-/// Calls that a worker before this one left in the middle, in rooms that are gone.
+/// Writes journals of unfinished calls, as an earlier worker leaves them, of rooms that are closed.
 fn leave_journals_behind(data: &std::path::Path, n: usize) -> Result<()> {
     let live = data.join("live");
     std::fs::create_dir_all(&live)?;
@@ -123,7 +124,7 @@ fn leave_journals_behind(data: &std::path::Path, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// That many calls begin, the disk fills up, and they end. Their ids.
+/// Starts [`UNSEALED`] calls, fills the disk, and ends them. Returns the ids of the calls.
 async fn end_calls_on_a_full_disk(s: &mut Scene, faults: &Faults) -> Result<BTreeSet<String>> {
     let mut callers = vec![];
     for n in 0..UNSEALED {
@@ -155,7 +156,7 @@ async fn page_says_records_are_in_memory(s: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// More records wait than the sender holds, the endpoint is down, the disk is full, and calls end.
+/// Calls end while the disk is full, the endpoint is down, and more records wait than the sender holds.
 async fn records_that_a_full_disk_did_not_take_are_sent(while_it_is_full: bool) -> Result<()> {
     let faults = Faults::new()?;
     let mut env = faults.env();
@@ -163,7 +164,7 @@ async fn records_that_a_full_disk_did_not_take_are_sent(while_it_is_full: bool) 
     let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &env).await?;
     s.kill().await?;
     s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 10_000));
-    // More than the sender holds in memory: of those on disk 1,500, and 500 of this run.
+    // More than the sender holds in memory: 1,500 from the disk, and 500 of this run.
     let data = s.worker.data.clone();
     put_waiting(&data, 2_050, None)?;
     leave_journals_behind(&data, 550)?;
@@ -231,7 +232,7 @@ async fn call_ids_do_not_repeat_in_a_room_that_outlives_its_records_and_its_work
     for calls in 1..=6 {
         if calls == 4 {
             s.worker.signal(15).await?;
-            // It may wait for the room's end for a while.
+            // The worker may wait a while for the room to close.
             assert!(s.worker.ends(2 * POSTED).await?.success());
             let (code, said, _) = outbox(&s, &["purge", "--sent", "--older-than", "0s"]).await?;
             assert_eq!(code, 0, "{said}");

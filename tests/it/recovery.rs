@@ -1,4 +1,4 @@
-//! A worker that dies in the middle of calls, and the one that comes after it.
+//! A worker that dies during calls, and the next worker on its data.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn live(s: &Scene) -> Vec<String> {
     names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Waits until the journal of the call that is on holds this.
+/// Waits until the journal of the current call contains `text`.
 async fn journaled(s: &Scene, text: &str) -> Result<()> {
     let until = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -109,7 +109,7 @@ async fn a_caller_who_opts_out_leaves_no_journal() -> Result<()> {
     agent.says("hello", WORD).await?;
     assert_eq!(live(&s).len(), 1, "a call that is on has one");
     caller.me().set_metadata("{\"opt_out_sensitive_data\":true}".into()).await?;
-    // Nothing is logged of it until the call's end; the file goes at once.
+    // The opt-out is logged only when the call ends; the file is deleted at once.
     let until = tokio::time::Instant::now() + Duration::from_secs(10);
     while !live(&s).is_empty() {
         assert!(tokio::time::Instant::now() < until, "the journal is still there");
@@ -123,7 +123,7 @@ async fn a_caller_who_opts_out_leaves_no_journal() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_opted_out_before_the_join_never_has_a_journal() -> Result<()> {
     let mut s = Scene::new().await?;
-    // A file stands in the folder's place: whoever begins a journal is told that it cannot.
+    // A file stands in the place of the journals' folder: to begin a journal is an error, and is logged.
     std::fs::remove_dir(s.worker.data.join("live"))?;
     std::fs::write(s.worker.data.join("live"), "")?;
     let ticket = Ticket {
@@ -135,8 +135,8 @@ async fn a_caller_who_opted_out_before_the_join_never_has_a_journal() -> Result<
         ..Default::default()
     };
     let caller = Person::join(&s.venue, &ticket).await?;
-    // Logged when what was journaled until then is written, or could not be. After the end the next call
-    // of the room has a journal: what a caller says is for his own.
+    // This line comes after the journal's first lines were written, or failed to be. The errors are read
+    // before the call ends: the room's next call gets a journal, because an opt-out is for one call.
     s.worker.logs("call started").await?;
     let errors: Vec<Value> = s.worker.log().into_iter().filter(|l| l["level"] == "ERROR").collect();
     assert_eq!(errors, Vec::<Value>::new(), "a journal was begun");

@@ -1,4 +1,4 @@
-//! Journals replayed again: each in `tests/journals/` gives the record beside it.
+//! Replay: each journal in `tests/journals/` gives the record beside it.
 
 use std::{
     fs,
@@ -83,7 +83,7 @@ fn an_explanation_names_the_moments_of_every_number() -> Result<()> {
     Ok(())
 }
 
-/// What an explanation lists adds up to what it explains.
+/// The moments that an explanation lists add up to the number that it explains.
 #[test]
 fn every_explanation_adds_up() -> Result<()> {
     for path in journals()?.iter().filter(|p| !p.to_string_lossy().contains(".none.")) {
