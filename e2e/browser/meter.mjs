@@ -1,4 +1,4 @@
-// Tells when a sound begins and ends, to the sample, however busy the page is.
+// Reports when a sound begins and ends, exact to the sample, however busy the page is.
 
 const LOUD = 0.05; // of full scale; the harness's tones have 0.27
 const PAUSE = 0.4; // seconds; shorter gaps belong to the sound

@@ -1,11 +1,12 @@
-// A caller in a browser: plain livekit-client, moved by the harness (see ../harness/browser.py).
+// A caller in a browser: plain livekit-client, controlled by the harness (see ../harness/browser.py).
 //
-// Over one WebSocket orders come in, `{id, do, …}`, each answered by `{what: "done", id}` or
-// with an `error`, and facts go out, `{what, t}`, stamped with the wall clock in seconds.
+// One WebSocket carries both directions. Orders come in as `{id, do, …}`; each is answered by
+// `{what: "done", id}`, with `error` if it failed. Facts go out as `{what, t}`, where `t` is the wall
+// clock in seconds.
 
 import { Room, RoomEvent, createLocalAudioTrack } from "/livekit-client.mjs";
 
-// The microphone plays tones from a file: to a filter for voices they are noise.
+// The microphone plays tones from a file: a filter for voices would remove them as noise.
 const CAPTURE = { autoGainControl: false, echoCancellation: false, noiseSuppression: false };
 
 const line = new WebSocket(`ws://${location.host}/line`);
@@ -60,7 +61,7 @@ const orders = {
 
     const microphone = await createLocalAudioTrack(CAPTURE);
     await microphone.mute();
-    // Muted means closed: with unmuting it is opened anew, and its file plays from the start.
+    // Muting closes the microphone; unmuting opens it again, and its file plays from the start.
     await room.localParticipant.publishTrack(microphone, { stopMicTrackOnMute: true });
     report("microphone");
   },

@@ -1,7 +1,7 @@
 """The voice agent: a real `AgentSession` with fake models, as a job of a real worker.
 
-It finds its script in the job's metadata, see `Script` in `call.py`. What it
-does it tells over the line, and over the line it takes orders.
+Its script is in the job's metadata, see `Script` in `call.py`. It reports what
+it does over the line, and receives orders over the line.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from . import mischief
 from .fakes import EnergyVad, ScriptedLlm, ScriptedStt, ToneTts
 from .wire import Line
 
-# What an author copies beside his agent.
+# The module that authors copy beside their agents.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "integrations/python"))
 import call_history  # noqa: E402
 
@@ -27,7 +27,7 @@ STAGE_TOPIC = "call-history"
 
 
 async def publish(room: rtc.Room, line: Line, action: dict) -> None:
-    """Carries out one of the ways to tell an observer something, and reports when."""
+    """Publishes something for an observer, in the way that `action` names, and reports when."""
     me = room.local_participant
     began = time.time()
     if (message := action.get("text")) is not None:
@@ -65,7 +65,7 @@ async def publish(room: rtc.Room, line: Line, action: dict) -> None:
 
 
 def report_session(session: AgentSession, line: Line, spoke) -> None:
-    """Tells the scenario what the session says about itself."""
+    """Reports the session's events to the scenario."""
 
     @session.on("agent_state_changed")
     def _(event) -> None:
@@ -104,7 +104,7 @@ def report_session(session: AgentSession, line: Line, spoke) -> None:
 
 
 def report_playback(session: AgentSession, line: Line) -> None:
-    """Tells when the agent's sound really is in the room."""
+    """Reports when the agent's sound is really played into the room."""
     output = session.output.audio
 
     @output.on("playback_started")
@@ -119,7 +119,7 @@ def report_playback(session: AgentSession, line: Line) -> None:
 
 
 async def caller_on_the_phone(context: JobContext) -> None:
-    """Returns when there is somebody to speak to: a phone call must be answered first."""
+    """Returns when a caller can be spoken to: a phone call must be answered first."""
     caller = await context.wait_for_participant()
     if caller.kind != rtc.ParticipantKind.PARTICIPANT_KIND_SIP:
         return
@@ -172,7 +172,7 @@ async def job(context: JobContext) -> None:
     line.report("ready")
 
     async def greet() -> None:
-        # Raises when the room ends before somebody is there.
+        # Raises when the room closes before a caller joins.
         with contextlib.suppress(RuntimeError):
             await caller_on_the_phone(context)
             await welcome()

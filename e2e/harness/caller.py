@@ -1,7 +1,7 @@
 """A scripted caller: a plain LiveKit client that speaks in tones.
 
-Of kind SIP it carries the attributes a SIP bridge sets; else it is a page.
-Everything it does is written into the call's truth at the moment it does it.
+A caller of kind SIP has the attributes that a SIP bridge sets; any other is a
+web page. Everything a caller does is recorded in the call's truth at once.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ _LONGEST = 30.0
 
 
 class Mouth:
-    """Publishes a microphone that is silent until told to speak.
+    """Publishes a microphone that is silent until `utter` is called.
 
-    What is said goes into the microphone's queue as a whole: played by LiveKit's own thread,
-    it has no gaps however busy this process is. An agent would take a gap for a pause.
+    An utterance goes into the microphone's queue as a whole. LiveKit's own thread plays it, so
+    that it has no gaps when this process is busy. An agent would take a gap for a pause.
     """
 
     def __init__(self, room: rtc.Room, name: str) -> None:
@@ -47,7 +47,7 @@ class Mouth:
             await asyncio.sleep(_FRAME)
 
     async def _queue(self, pcm: bytes) -> tuple[float, float]:
-        """When it begins and ends to sound."""
+        """Queues a sound; returns its start and its end (Unix seconds)."""
         start = max(self._dry_at, time.time())
         self._dry_at = start + len(pcm) / 2 / sound.RATE
         await self._source.capture_frame(rtc.AudioFrame(pcm, sound.RATE, 1, len(pcm) // 2))
@@ -68,7 +68,8 @@ class Mouth:
 
 
 class Caller(Ears):
-    """`report(what, at, **facts)` receives the truth; `lines` is what it can say, by number."""
+    """`report(what, at, **facts)` records facts in the truth; `lines` is what the caller can say,
+    by number."""
 
     def __init__(self, url: str, token: str, lines: list[str], report) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class Caller(Ears):
             self._report("microphone")
 
     def listens(self) -> None:
-        """From now on to those who are there; not before, if it joined without listening."""
+        """Subscribes to the tracks in the room, for a caller that joined without listening."""
         self._report("listens")
         for participant in self.room.remote_participants.values():
             for publication in participant.track_publications.values():
@@ -106,7 +107,7 @@ class Caller(Ears):
             self.noted(state)
 
     async def speaks(self, line: int, *, pause: float = 0.8) -> float:
-        """Thinks for `pause` seconds, then says a line of the script; returns when it was said."""
+        """Waits `pause` seconds, then says a line of the script; returns when the line ended."""
         await asyncio.sleep(pause)
         text = self._lines[line]
         pcm = sound.tone(sound.pitch_of_line(line), sound.seconds_for(text))
@@ -128,7 +129,7 @@ class Caller(Ears):
         self._report("status_is_set", status=status)
 
     async def hangs_up(self) -> None:
-        """A phone caller hangs up: the bridge says so, and leaves."""
+        """A phone caller hangs up: the bridge sets the status and leaves."""
         await self.status("hangup")
         await self.leaves()
 
@@ -140,6 +141,6 @@ class Caller(Ears):
             await self._mouth.close()
 
     async def reconnects_fully(self) -> None:
-        """The client loses its session and joins again as itself."""
+        """The client loses its session and joins again with the same identity."""
         self._report("reconnects")
         await self.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)

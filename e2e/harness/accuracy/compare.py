@@ -1,4 +1,4 @@
-"""Records against the truth: counts, what was found, missed and invented, and answers' times."""
+"""Compares records with the truth: counts, events found, missed or invented, response times."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SIDES = ("agent", "user")
 
 @dataclass
 class Errors:
-    """Of times, in seconds: what was said minus what was."""
+    """Errors of times, in seconds: recorded minus real."""
 
     signed: list[float] = field(default_factory=list)
 
@@ -36,7 +36,7 @@ class Errors:
         return median(self.signed) if self.signed else None
 
     def p95(self) -> float | None:
-        """Nearest rank."""
+        """The 95th percentile by nearest rank."""
         if not self.signed:
             return None
         ranked = sorted(abs(e) for e in self.signed)
@@ -45,7 +45,7 @@ class Errors:
 
 @dataclass
 class Events:
-    """Things that are counted: how many there were, and how many were told."""
+    """Interruptions or silences: how many there were, and how many were reported."""
 
     due: int = 0
     found: int = 0
@@ -76,16 +76,16 @@ class Result:
         self.deviations: list[Deviation] = []
         self.interruptions, self.silences = Events(), Events()
         self.answers = {side: Errors() for side in SIDES}
-        """Each answer, where as many were told as there were."""
+        """The error of each answer, in calls whose number of answers is right."""
         self.means = {side: Errors() for side in SIDES}
-        """Each call's mean, as the record has it."""
+        """The error of each call's mean, as the record has it."""
         self.due = dict.fromkeys(SIDES, 0)
         """How many answers there were."""
         self.unpaired = dict.fromkeys(SIDES, 0)
-        """Calls of which other answers were told than there were."""
+        """Calls whose number of answers is wrong."""
 
     def all_exact(self) -> int:
-        """Calls of which every count is exact."""
+        """The number of calls in which every count is exact."""
         return self.calls - len({d.call for d in self.deviations if d.what in COUNTS})
 
     def add(self, story: Story, record: dict, tier: Tier) -> None:
@@ -134,7 +134,7 @@ def _due(story: Story) -> dict[str, tuple[int, int]]:
 
 
 def reason(story: Story, key: str, off: int, tier: Tier) -> str:
-    """Why a count may be off, by what happened in the call; nothing where nothing stands out."""
+    """The likely reason why a count is off, from what happened in the call; "" if not known."""
     cut, noises = any(s.cut_off for s in story.agent), bool(story.noises)
     at_once = story.plan["hangs_up_at_once"]
     more, less = off > 0, off < 0
@@ -144,14 +144,14 @@ def reason(story: Story, key: str, off: int, tier: Tier) -> str:
             ("total_user_utterances", less, "lines too short for the server's meter"),
             ("total_user_utterances", more and noises, "the noise is taken for a line"),
             ("total_agent_utterances", less, "answers too short for the server's meter"),
-            ("interruption_count", less, "nobody tells that an answer was cut off"),
+            ("interruption_count", less, "no signal shows that an answer was cut off"),
         ]
     last = "the last words, at the hang-up,"
     known += [
-        ("total_user_utterances", less and at_once, f"{last} are not told"),
+        ("total_user_utterances", less and at_once, f"{last} are not reported"),
         ("total_agent_utterances", more and noises, "an answer that paused is taken for two"),
-        ("longest_user_utterance", less and at_once, f"{last} are not told to their end"),
-        ("longest_agent_utterance", cut, "how much was said of an answer that was cut off"),
+        ("longest_user_utterance", less and at_once, f"{last} are not reported to their end"),
+        ("longest_agent_utterance", cut, "how much of a cut-off answer was spoken"),
         ("interruption_count", less and cut, "that an answer was cut off is not seen"),
         ("interruption_count", more and noises, "a pause for a noise is taken for one"),
         ("silence_count", more and at_once, f"{last} are not heard"),
