@@ -1,4 +1,4 @@
-"""The measuring sticks themselves: they must find what is wrong."""
+"""Tests of the harness's own checks: they must find every error."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A product that dies in the middle of a call, and the one that comes after it."""
+"""A product that is killed during a call, and the next one on its data."""
 
 from harness import expect
 from harness.call import conversation

@@ -1,7 +1,7 @@
 // The voice agent: a real `AgentSession` with fake models, as a job of a real worker.
 //
-// It finds its script in the job's metadata, see `Script` in `harness/call.py`. What it does it
-// tells over the line, and over the line it takes orders; as `harness/agent.py` does in Python.
+// Its script is in the job's metadata, see `Script` in `harness/call.py`. It reports what it does
+// over the line, and receives orders over the line, as `harness/agent.py` does in Python.
 
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -59,7 +59,7 @@ async function greet(context, session, line, script, play) {
   await play('greeting');
 }
 
-/** Returns when there is somebody to speak to: a phone call must be answered first. */
+/** Returns when a caller can be spoken to: a phone call must be answered first. */
 async function callerOnThePhone(context) {
   const caller = await context.waitForParticipant();
   if (caller.info.kind !== ParticipantKind.SIP) return;
@@ -94,7 +94,7 @@ async function obey(context, session, line) {
   context.shutdown();
 }
 
-/** What goes wrong here (the room ends before somebody is there) is told, and harms nothing. */
+/** An error here (the room closes before a caller joins) is logged and does no harm. */
 function background(work) {
   work.catch((error) => console.error('in the background:', error));
 }

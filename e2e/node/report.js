@@ -1,4 +1,4 @@
-// Tells the scenario what the session says about itself, in the words of `harness/agent.py`.
+// Reports the session's events to the scenario, with the names that `harness/agent.py` uses.
 
 import { voice } from '@livekit/agents';
 
@@ -9,7 +9,7 @@ export function reportSession(session, line, spoke) {
   const change = (what) => (event) =>
     line.report(what, { old: event.oldState, new: event.newState }, event.createdAt / 1000);
   session.on(Happens.AgentStateChanged, change('state'));
-  // Stamped when it is told: the item has the times that the detector dates back.
+  // The time of the event itself; the times that the detector dates back are in the item.
   session.on(Happens.UserStateChanged, change('user_state'));
 
   session.on(Happens.AgentFalseInterruption, (event) =>
@@ -27,7 +27,7 @@ export function reportSession(session, line, spoke) {
   session.on(Happens.Close, ({ reason }) => line.report('session_closed', { reason }));
 }
 
-/** Tells when the agent's sound really is in the room. */
+/** Reports when the agent's sound is really played into the room. */
 export function reportPlayback(output, line) {
   output.on(AudioOutput.EVENT_PLAYBACK_STARTED, ({ createdAt }) =>
     line.report('playback_started', {}, createdAt / 1000),

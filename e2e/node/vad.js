@@ -1,5 +1,5 @@
-// The fake voice detector: speech is what is loud. Times as in `harness/fakes.py`, in the
-// milliseconds of this SDK.
+// The fake voice detector: every loud sound is speech. Times as in `harness/fakes.py`, but in
+// milliseconds, as this SDK has them.
 
 import { VAD, VADEventType, VADStream } from '@livekit/agents';
 
