@@ -126,7 +126,7 @@ async fn a_token_that_is_refused_because_of_the_clock_is_logged_as_such() -> Res
 
 /// Whose token is refused, and who learns from the answer what time it is there, signs by that time.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_whose_clock_is_another_is_signed_for_by_its_own() -> Result<()> {
+async fn a_token_for_an_endpoint_with_another_clock_uses_the_endpoints_clock() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let theirs = chrono::Utc::now() - chrono::Duration::minutes(10);
     let date = theirs.format("%a, %d %b %Y %H:%M:%S GMT").to_string();

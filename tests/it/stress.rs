@@ -184,9 +184,9 @@ async fn a_conflict_after_a_failure_is_retried_before_it_is_believed() -> Result
     Ok(())
 }
 
-/// A folder stands where a record is expected: it is listed, and cannot be read.
+/// A folder stands in the place of a record: it is listed, and cannot be read.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_cannot_be_read_is_named_once_and_costs_nothing() -> Result<()> {
+async fn a_record_that_cannot_be_read_is_logged_once_and_delays_no_other() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.kill().await?;
     std::fs::create_dir(s.worker.data.join("pending/not-a-record.json"))?;

@@ -51,10 +51,10 @@ UNKNOWABLE = """\
 ## What cannot be known
 
 * **Session feed**: the delay of the sound from the caller to the agent. The agent hears the caller
-  later than it speaks; the usual delay is subtracted (`Late` in `crates/call/src/evidence.rs`), the rest
-  remains in these errors. How much of an interrupted answer was spoken is not known either, because
-  its text is paced by rules: every number between the words that there was time for and the words
-  that the agent keeps counts as exact.
+  later than it speaks; the usual delay is subtracted (`Late` in `crates/call/src/evidence.rs`), and
+  the rest remains in these errors. How much of an interrupted answer was spoken is not known either,
+  because its text is paced by rules: every number between the words that there was time for and the
+  words that the agent keeps counts as exact.
 * **History at the leave**: as above, if the agent can be asked. If the caller hangs up at its last
   word, there is hardly time to ask, and the signals of the next tier are used.
 * **Speakers**: the server's meter works in windows of 0.4 s. One word may be too short for it.
