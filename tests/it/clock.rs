@@ -124,7 +124,8 @@ async fn a_token_that_is_refused_because_of_the_clock_is_logged_as_such() -> Res
     worker.stops().await
 }
 
-/// Whose token is refused, and who learns from the answer what time it is there, signs by that time.
+/// When the endpoint refuses a token, the worker takes the time from the `Date` header of the answer and
+/// signs the next token with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_for_an_endpoint_with_another_clock_uses_the_endpoints_clock() -> Result<()> {
     let mut s = Scene::breakable().await?;
