@@ -1,7 +1,7 @@
 //! The settings of a server.
 //!
-//! In: a struct from the embedder, or from `main.rs`'s flags. Out: the same struct, checked. This module reads
-//! no file and no environment variable.
+//! In: a struct from the embedder, or from `main.rs`'s flags. Out: the same struct, checked. This module
+//! reads no file and no environment variable.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,8 @@ pub struct Config {
     pub quality_lost_after: Duration,
     /// Changed participant counts are sent (`RoomUpdate`) at most this often.
     pub room_update_interval: Duration,
-    /// Delay between a room's request for an agent and the offer to a worker. The real server needs 0.1–0.3 s.
+    /// Delay between a room's request for an agent and the offer to a worker. It is 0.1–0.3 s on the real
+    /// server.
     pub dispatch_delay: Duration,
     /// How old job tokens are when they are issued. Simulates a worker that is slow to join.
     pub job_token_age: Duration,

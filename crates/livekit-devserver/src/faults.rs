@@ -1,8 +1,8 @@
 //! Faults of real networks, caused by a library call.
 //!
 //! In: the participant that a fault hits, and for how long. The fault is in effect when the call returns;
-//! [`Server::freeze`] and [`Server::restart`] return when it is over. For tests only: no fault can be caused over
-//! the network.
+//! [`Server::freeze`] and [`Server::restart`] return when it is over. For tests only: no fault can be
+//! caused over the network.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -97,8 +97,8 @@ impl Server {
         Ok(())
     }
 
-    /// For each of the next `n` jobs that a worker accepts, cuts the worker's connection without a close frame
-    /// and sends no assignment. The job is lost; the worker may register again.
+    /// For each of the next `n` jobs that a worker accepts, cuts the worker's connection without a close
+    /// frame and sends no assignment. The job is lost; the worker may register again.
     ///
     /// # Errors
     /// The server is down.

@@ -1,9 +1,9 @@
 //! Packets: one UDP socket and one TCP listener for all rooms.
 //!
-//! In: datagrams and RFC 4571 frames from clients; packets to send from connections. Out: [`Cmd::Packet`] to
-//! the room they belong to. A STUN request names its connection (`ourufrag:theirs`), and we
-//! remember the sender's address; other packets are routed by that address. Packets from unknown addresses are
-//! dropped. Must never wait: a room that is behind loses packets, as on a network.
+//! In: datagrams and RFC 4571 frames from clients; packets to send from connections. Out: [`Cmd::Packet`]
+//! to the room they belong to. A STUN request names its connection (`ourufrag:theirs`), and we remember the
+//! sender's address; other packets are routed by that address. Packets from unknown addresses are dropped.
+//! Must never wait: a room that is behind loses packets, as on a network.
 
 use std::{
     collections::HashMap,
@@ -167,7 +167,8 @@ impl Net {
         }
     }
 
-    /// Serves one ICE-TCP connection. Its first frame must be a STUN request, which names the peer connection.
+    /// Serves one ICE-TCP connection. Its first frame must be a STUN request, which names the peer
+    /// connection.
     async fn serve_tcp(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = stream.into_split();

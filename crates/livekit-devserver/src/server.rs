@@ -2,8 +2,8 @@
 //!
 //! In: a [`Config`]. Out: a [`Server`]. Each server has a thread with a runtime of its own: dropping that
 //! runtime is what a crash looks like to clients, and blocking that thread is what a frozen process looks
-//! like, so tests can have both, whatever runtime they use. The handle keeps its ports until it is dropped, across
-//! restarts.
+//! like, so tests can have both, whatever runtime they use. The handle keeps its ports until it is dropped,
+//! across restarts.
 
 use std::{
     io,
@@ -299,8 +299,8 @@ impl Server {
         self.slot.get().map(|life| life.hub.workers.list()).unwrap_or_default()
     }
 
-    /// Closes all rooms (`SERVER_SHUTDOWN`), waits up to 1 s until clients and webhook receivers are notified, and
-    /// stops.
+    /// Closes all rooms (`SERVER_SHUTDOWN`), waits up to 1 s until clients and webhook receivers are
+    /// notified, and stops.
     pub async fn shutdown(mut self) {
         if let Some(life) = self.slot.get() {
             for name in life.hub.room_names() {

@@ -1,8 +1,8 @@
 //! Webhooks: posts signed events of rooms.
 //!
-//! In: events, from rooms. Out: `POST`s of `WebhookEvent` JSON with `Authorization: <jwt>`, whose `sha256` claim
-//! is the body's. One queue and one sender per address, so that events keep their order. Must never hold up a
-//! room: a full queue drops the event, as the real server does.
+//! In: events, from rooms. Out: `POST`s of `WebhookEvent` JSON with `Authorization: <jwt>`, whose `sha256`
+//! claim is the body's. One queue and one sender per address, so that events keep their order. Must never
+//! hold up a room: a full queue drops the event, as the real server does.
 
 use std::{
     sync::{

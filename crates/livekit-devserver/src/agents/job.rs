@@ -1,8 +1,8 @@
 //! Jobs: from a room's request for an agent to the assignment, and to the termination.
 //!
 //! In: dispatches, joins, first tracks. Out: offers to workers, job tokens, terminations. Each job has one
-//! attempt: after a refusal the next worker of the pool gets the offer; without an answer within the budget the
-//! job is lost (docs/worker-protocol.md §4.1).
+//! attempt: after a refusal the next worker of the pool gets the offer; without an answer within the budget
+//! the job is lost (docs/worker-protocol.md §4.1).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -68,7 +68,8 @@ impl Room {
         dispatch
     }
 
-    /// Deletes a dispatch and terminates its jobs at once. Agents that are still in the room 3 s later are removed.
+    /// Deletes a dispatch and terminates its jobs at once. Agents that are still in the room 3 s later are
+    /// removed.
     pub(crate) fn delete_dispatch(&mut self, id: &str) -> Option<lk::AgentDispatch> {
         let i = self.dispatches.iter().position(|d| d.id == id)?;
         let dispatch = self.dispatches.remove(i);
@@ -115,8 +116,8 @@ impl Room {
         tokio::spawn(start_jobs(self.hub.clone(), job));
     }
 
-    /// Terminates the job of a participant that is gone, or that another session of the same identity replaces:
-    /// the real server makes no difference (docs/worker-protocol.md §4.5).
+    /// Terminates the job of a participant that is gone, or that another session of the same identity
+    /// replaces: the real server makes no difference (docs/worker-protocol.md §4.5).
     pub(crate) fn terminate_jobs_of(&mut self, identity: &str) {
         let (gone, rest) =
             std::mem::take(&mut self.jobs).into_iter().partition(|j| j.identity == identity);

@@ -106,8 +106,9 @@ impl Workers {
     }
 }
 
-/// Draws a worker with the weight 1 − load. The target load counts for the pool as a whole, and only before the
-/// first offer: an overloaded worker can be drawn if another worker of the pool has capacity. `at` is in 0..1.
+/// Draws a worker with the weight 1 − load. The target load counts for the pool as a whole, and only before
+/// the first offer: an overloaded worker can be drawn if another worker of the pool has capacity. `at` is
+/// in 0..1.
 fn draw<'a>(workers: &[(&'a str, f32)], first: bool, at: f32) -> Option<&'a str> {
     if first && !workers.iter().any(|(_, load)| *load < TARGET_LOAD) {
         return None;

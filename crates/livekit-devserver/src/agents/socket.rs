@@ -1,8 +1,8 @@
 //! `/agent`: the websocket of one worker.
 //!
-//! In: `WorkerMessage`s, protobuf or JSON. Out: `ServerMessage`s in the form the worker last used. Any mistake
-//! closes the socket without a message (docs/worker-protocol.md §1.2). Must never time out a registered worker:
-//! the real server does not, and jobs that it gives to a dead worker are lost.
+//! In: `WorkerMessage`s, protobuf or JSON. Out: `ServerMessage`s in the form the worker last used. Any
+//! mistake closes the socket without a message (docs/worker-protocol.md §1.2). Must never time out a
+//! registered worker: the real server does not, and jobs that it gives to a dead worker are lost.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

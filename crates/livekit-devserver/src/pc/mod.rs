@@ -171,7 +171,8 @@ impl Pc {
             let fingerprint = theirs.fingerprint.parse().map_err(PcError::Fingerprint)?;
             let creds = self.creds.clone();
             let mut direct = self.rtc(net).direct_api();
-            // An ICE restart needs only new credentials: new ports of the client become new peer-reflexive pairs.
+            // An ICE restart needs only new credentials: new ports of the client become new peer-reflexive
+            // pairs.
             direct.set_local_ice_credentials(creds);
             direct.set_remote_ice_credentials(IceCreds {
                 ufrag: theirs.ufrag.clone(),

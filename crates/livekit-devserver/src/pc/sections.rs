@@ -1,8 +1,8 @@
 //! The media sections of a connection, and the descriptions made of them.
 //!
-//! In: offers and answers of the client, requests to send a track. Out: answers and offers of ours. A section
-//! keeps its place and its id for ever; a section without a track is used again. Must never ask the direct API
-//! for a stream in a section that was not declared, and never declare a section twice.
+//! In: offers and answers of the client, requests to send a track. Out: answers and offers of ours. A
+//! section keeps its place and its id for ever; a section without a track is used again. Must never ask the
+//! direct API for a stream in a section that was not declared, and never declare a section twice.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -197,8 +197,8 @@ impl Pc {
         })
     }
 
-    /// Puts a track into a free section, or (when we offer) into a new one. False: the client must first offer
-    /// more sections.
+    /// Puts a track into a free section, or (when we offer) into a new one. False: the client must first
+    /// offer more sections.
     pub(crate) fn add_track(
         &mut self,
         stream: &str,

@@ -1,8 +1,8 @@
 //! Data packets: who may send what to whom, and which packets wait for clients that are still joining.
 //!
 //! In: packets from a participant's channels, or from the API. Out: the same packets with the sender's true
-//! identity, to all participants or to those the packet names. Only an agent may speak for another participant.
-//! Must never name a hidden sender.
+//! identity, to all participants or to those the packet names. Only an agent may speak for another
+//! participant. Must never name a hidden sender.
 
 use std::{
     collections::VecDeque,
@@ -81,8 +81,8 @@ impl Room {
             if Some(p.key) == from || !(to.is_empty() || to.contains(&p.info.identity)) {
                 continue;
             }
-            // Only messages with a number wait for a client that is still joining. While messages wait, later ones
-            // queue behind them.
+            // Only messages with a number wait for a client that is still joining. While messages wait,
+            // later ones queue behind them.
             let numbered = !lossy && packet.sequence > 0;
             if (!numbered || p.early.is_empty()) && p.down().can_send(label) {
                 p.down().send(label, &raw);

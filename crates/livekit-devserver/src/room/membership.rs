@@ -206,8 +206,8 @@ impl Room {
         Some((p.info, published))
     }
 
-    /// Closes the media connections after the websocket has had time to carry the goodbye. A client that loses
-    /// its media connection first tries to reconnect, and would open the room again.
+    /// Closes the media connections after the websocket has had time to carry the goodbye. A client that
+    /// loses its media connection first tries to reconnect, and would open the room again.
     fn close_connections(&self, p: &mut Participant) {
         let publisher = std::mem::replace(&mut p.publisher, Pc::new(false));
         let connections: Vec<Pc> = std::iter::once(publisher).chain(p.subscriber.take()).collect();

@@ -1,9 +1,9 @@
 //! A room is one task that owns everything in it: participants, their connections, tracks, subscriptions,
 //! timers.
 //!
-//! In: [`Cmd`]s, one after the other. Out: signal messages, packets, jobs, webhooks. A room needs no lock inside;
-//! forwarding a packet is a method call. Must never wait: work that takes time belongs to another task, which
-//! comes back with a `Cmd`.
+//! In: [`Cmd`]s, one after the other. Out: signal messages, packets, jobs, webhooks. A room needs no lock
+//! inside; forwarding a packet is a method call. Must never wait: work that takes time belongs to another
+//! task, which comes back with a `Cmd`.
 
 mod data;
 mod membership;

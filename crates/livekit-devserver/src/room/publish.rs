@@ -1,8 +1,8 @@
 //! Publishing: a client's offers, its tracks, their sound.
 //!
-//! In: offers, track requests, mutes, RTP. Out: answers, published tracks, forwarded RTP. `AddTrack` reserves a
-//! track; the first packet publishes it (a muted track: the offer). Must never forward a track that was not
-//! announced.
+//! In: offers, track requests, mutes, RTP. Out: answers, published tracks, forwarded RTP. `AddTrack`
+//! reserves a track; the first packet publishes it (a muted track: the offer). Must never forward a track
+//! that was not announced.
 
 use std::time::Duration;
 

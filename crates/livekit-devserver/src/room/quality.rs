@@ -1,8 +1,8 @@
 //! Connection quality.
 //!
-//! In: when each participant's last packet arrived. Out: `ConnectionQuality` updates on a tick, when any quality
-//! has changed or a participant is new. Each participant then receives its own quality and that of the
-//! participants it has subscribed to; switched-off subscriptions count (docs/signals.md §3.4). A silent
+//! In: when each participant's last packet arrived. Out: `ConnectionQuality` updates on a tick, when any
+//! quality has changed or a participant is new. Each participant then receives its own quality and that of
+//! the participants it has subscribed to; switched-off subscriptions count (docs/signals.md §3.4). A silent
 //! participant is LOST. When packets arrive again, its quality climbs to POOR, GOOD, EXCELLENT from tick to
 //! tick, as measured on the real server.
 

@@ -1,7 +1,7 @@
 //! Subscribing, and our side of the negotiation that carries it.
 //!
-//! In: requests for tracks. Dual mode: we offer on the subscriber connection; one offer is out at a time, later
-//! changes wait for its answer. Single mode: we ask the client to offer more sections.
+//! In: requests for tracks. Dual mode: we offer on the subscriber connection; one offer is out at a time,
+//! later changes wait for its answer. Single mode: we ask the client to offer more sections.
 
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 
@@ -87,8 +87,8 @@ impl Room {
         }
     }
 
-    /// Sends `TrackSubscribed` to the publisher; an agent waits for it before it speaks. Hidden subscribers do
-    /// not count (docs/signals.md §2.2).
+    /// Sends `TrackSubscribed` to the publisher; an agent waits for it before it speaks. Hidden subscribers
+    /// do not count (docs/signals.md §2.2).
     fn notify_publisher(&mut self, key: u64, sid: &str) {
         if self.participants.get(&key).is_none_or(|p| p.hidden()) {
             return;

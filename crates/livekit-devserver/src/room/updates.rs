@@ -1,8 +1,8 @@
 //! Updates about participants and about the room.
 //!
-//! In: changes of participants and of the room. Out: `ParticipantUpdate` and `RoomUpdate`. Publishers and changed
-//! attributes are announced at once, other changes in batches (docs/signals.md §2.4). A hidden participant is
-//! announced to itself only.
+//! In: changes of participants and of the room. Out: `ParticipantUpdate` and `RoomUpdate`. Publishers and
+//! changed attributes are announced at once, other changes in batches (docs/signals.md §2.4). A hidden
+//! participant is announced to itself only.
 
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 

@@ -1,7 +1,7 @@
 //! A client's request to join, before it enters a room.
 //!
-//! In: query, headers, token. Out: a checked [`Request`], or an HTTP refusal with the real server's status. The
-//! sizes of all names, metadata and attributes are checked here.
+//! In: query, headers, token. Out: a checked [`Request`], or an HTTP refusal with the real server's status.
+//! The sizes of all names, metadata and attributes are checked here.
 
 use std::{collections::HashMap, io::Read};
 
@@ -82,8 +82,8 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// Reads `join_request`: base64 (url or standard alphabet, padded or not) of a `WrappedJoinRequest`, which may
-/// be gzipped.
+/// Reads `join_request`: base64 (url or standard alphabet, padded or not) of a `WrappedJoinRequest`, which
+/// may be gzipped.
 fn join_request(raw: &str) -> Option<lk::JoinRequest> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

@@ -1,8 +1,8 @@
 //! Changes of a participant's data and rights, by itself or by the API.
 //!
-//! In: new metadata, name, attributes, permissions. Out: the changed participant, the announcement to all, and
-//! a fresh token for its next reconnect. Rights are enforced at once: tracks and subscriptions that are no longer
-//! allowed end.
+//! In: new metadata, name, attributes, permissions. Out: the changed participant, the announcement to all,
+//! and a fresh token for its next reconnect. Rights are enforced at once: tracks and subscriptions that are
+//! no longer allowed end.
 
 use std::collections::HashMap;
 
@@ -126,8 +126,8 @@ impl Room {
         }
     }
 
-    /// Sends the client a token with its present data and rights, for its next reconnect. Called after the join
-    /// and after each change.
+    /// Sends the client a token with its present data and rights, for its next reconnect. Called after the
+    /// join and after each change.
     pub(crate) fn refresh_token(&self, key: u64) {
         let Some(p) = self.participants.get(&key) else { return };
         let Some(secret) = self.hub.config.keys.get(&p.claims.iss) else { return };

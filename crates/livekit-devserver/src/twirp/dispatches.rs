@@ -19,7 +19,8 @@ pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> CallResult 
     }
 }
 
-/// Creates the room as well if need be, with the implicit unnamed dispatch (docs/worker-protocol.md §3.2). Not idempotent.
+/// Creates the room as well if need be, with the implicit unnamed dispatch (docs/worker-protocol.md §3.2).
+/// Not idempotent.
 async fn create(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::CreateAgentDispatchRequest = call.read()?;
     call.admin(&request.room)?;

@@ -1,8 +1,9 @@
 //! JSON as the real server writes it: snake_case keys, and every field present.
 //!
-//! In: the JSON of the protocol crate (lowerCamelCase, defaults left out), and the message's name. Out: the same
-//! message with proto names, and with defaults from the tables below (protojson's EmitUnpopulated: "" for text,
-//! "0" for 64-bit numbers, null for an absent message). Keys of maps are users' data and stay as they are.
+//! In: the JSON of the protocol crate (lowerCamelCase, defaults left out), and the message's name. Out: the
+//! same message with proto names, and with defaults from the tables below (protojson's EmitUnpopulated: ""
+//! for text, "0" for 64-bit numbers, null for an absent message). Keys of maps are users' data and stay as
+//! they are.
 
 use serde_json::{Map, Value, json};
 

@@ -50,8 +50,8 @@ pub(crate) async fn settled(worker: &mut Worker) {
         .await;
 }
 
-/// Checks that this worker gets no offer. A later dispatch to a worker named `proof` shows that offers had the
-/// time to arrive.
+/// Checks that this worker gets no offer. A later dispatch to a worker named `proof` shows that offers had
+/// the time to arrive.
 pub(crate) async fn nothing_offered(server: &Server, worker: &mut Worker) {
     let mut proof = Worker::register(server, registration("proof")).await;
     dispatch(server, "proof", "r").await;

@@ -97,7 +97,8 @@ async fn a_switched_off_subscription_brings_no_sound_but_still_reports_speakers(
     let heard = bob.heard();
     alice.set(QUIET);
     reported(&mut bob.signal, &alice.sid, false).await;
-    // Packets that were under way when it was switched off may have arrived before the first of the two reports.
+    // Packets that were under way when it was switched off may have arrived before the first of the two
+    // reports.
     assert_eq!(bob.heard(), heard);
 }
 

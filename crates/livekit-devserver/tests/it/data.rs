@@ -102,8 +102,8 @@ async fn text_and_byte_streams_arrive_whole_with_their_attributes() {
     assert_eq!(reader.read_all().await.unwrap(), bytes);
 }
 
-/// Opens and closes a text stream that claims to be from `alice`. Returns the sender that the listener sees, and
-/// whether the text counts as generated.
+/// Opens and closes a text stream that claims to be from `alice`. Returns the sender that the listener
+/// sees, and whether the text counts as generated.
 async fn claims_to_be_alice(speaker: &Client, listener: &mut Client) -> (String, bool) {
     let options = StreamTextOptions::new_with_topic("lk.transcription")
         .with_sender_identity("alice".to_owned());

@@ -147,7 +147,8 @@ impl Listener {
             _ => None,
         });
         let offer = offer.await;
-        // With `actpass` str0m would wait for the other side to start DTLS. libwebrtc, as answerer, starts it.
+        // With `actpass` str0m would wait for the other side to start DTLS. libwebrtc, as answerer, starts
+        // it.
         let text = offer.sdp.replace("a=setup:actpass", "a=setup:passive");
         let sdp = SdpOffer::from_sdp_string(&text).expect("an offer that can be read");
         if let (Some(rtc), Some(socket), Some(count)) =

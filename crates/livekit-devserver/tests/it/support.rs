@@ -156,8 +156,8 @@ impl Client {
         .await
     }
 
-    /// Waits until the server can send data to this client. `other` sends a numbered message, which waits at the
-    /// server until then; messages without a number would be lost.
+    /// Waits until the server can send data to this client. `other` sends a numbered message, which waits
+    /// at the server until then; messages without a number would be lost.
     pub(crate) async fn ready(&mut self, other: &Client) {
         other.send("ready", "", &[]).await;
         self.data("ready").await;
