@@ -266,7 +266,7 @@ async fn answer_history(
         };
         let message = AgentSessionMessage { message: Some(Message::Response(response)) };
         let options = SendByteOptions::new_with_topic(SESSION);
-        // Fails only when the agent has left the room.
+        // Fails when the agent's own connection has ended; then the answer is of no use.
         let _ = us.send_bytes(message.encode_to_vec(), options).await;
     }
 }

@@ -105,7 +105,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
         va_start(rest, flags);                        \
         mode_t mode = va_arg(rest, mode_t);           \
         va_end(rest);                                 \
-        hang_if_data(path);                                   \
+        hang_if_data(path);                           \
         return REAL(name)(path, flags, mode);         \
     }
 OPEN(open)

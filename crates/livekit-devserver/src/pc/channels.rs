@@ -18,7 +18,7 @@ const DATA_TRACK: &str = "_data_track";
 
 /// The channels that a LiveKit client expects us to open in band.
 const OURS: [&str; 3] = [RELIABLE, LOSSY, DATA_TRACK];
-/// Lossy messages that may wait. One is too few, since writes happen only in [`super::Pc::advance`].
+/// Lossy messages that may wait. One is too few: they are written only when the room drives the connection.
 const LOSSY_QUEUE: usize = 64;
 /// Bytes of reliable messages that may wait for one client. A client that takes less is as good as gone.
 const RELIABLE_BYTES: usize = 16 << 20;

@@ -78,7 +78,7 @@ pub(crate) struct Burst {
     pub(crate) opened_s: Option<f64>,
     /// Until the worker has joined the last room.
     pub(crate) joined_s: f64,
-    /// Duration of the worker's joins, the wait for a free slot included.
+    /// Duration of the worker's joins, the wait for their turn included.
     pub(crate) join_ms: Spread,
     /// Calls whose start the worker did not log, with the participants of their rooms.
     pub(crate) not_started: Vec<String>,
