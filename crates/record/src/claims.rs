@@ -1,5 +1,5 @@
-//! The bearer token of a request (docs/contract.md §7): HS256, minted anew for every attempt, so that a
-//! record that is sent after a long outage does not carry an expired one. It binds the body.
+//! The bearer token of a request (docs/contract.md §7): HS256. Every attempt has a new token, so that a
+//! record that is sent after a long outage does not carry an expired one. The token binds the body.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jsonwebtoken::{
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// Seconds for which a token is valid.
 const VALID_FOR: i64 = 300;
 
-/// What a token says. Used by the worker to sign and by receivers to check.
+/// The content of a token. The worker signs it, receivers verify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     pub phone_number: String,
@@ -27,7 +27,7 @@ pub struct Claims {
     pub sha256: String,
 }
 
-/// What of a sealed body goes into its token. A field that the body lacks is empty.
+/// The fields of a sealed body that go into its token. A field that the body lacks is empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Subject {
@@ -37,7 +37,7 @@ struct Subject {
 }
 
 impl Claims {
-    /// For the body of a record, as it is sent. `now`: Unix seconds.
+    /// The claims for the body of a record, as it is sent. `now`: Unix seconds.
     pub fn of(call_id: &str, body: &[u8], now: i64) -> Self {
         let subject: Subject = serde_json::from_slice(body).unwrap_or_default();
         Self {
@@ -50,19 +50,19 @@ impl Claims {
         }
     }
 
-    /// Signs them.
+    /// Signs the claims.
     ///
     /// # Errors
-    /// If signing fails, which with HS256 it does not.
+    /// If signing fails; with HS256 it cannot.
     pub fn sign(&self, secret: &str) -> Result<String, Error> {
         let key = EncodingKey::from_secret(secret.as_bytes());
         encode(&Header::new(Algorithm::HS256), self, &key)
     }
 
-    /// Reads them from a token that is signed with this secret and has not expired.
+    /// Reads the claims from a token.
     ///
     /// # Errors
-    /// If it is not.
+    /// If the token is not signed with this secret, or has expired.
     pub fn verify(token: &str, secret: &str) -> Result<Self, Error> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_required_spec_claims(&["exp"]);
@@ -70,7 +70,7 @@ impl Claims {
         Ok(decode::<Self>(token, &key, &validation)?.claims)
     }
 
-    /// Whether the token was made for this very body.
+    /// Whether the token was made for this body.
     pub fn bind(&self, body: &[u8]) -> bool {
         self.sha256 == digest(body)
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_verified_and_bound_to_its_body() {
+    fn a_signed_token_is_verified_and_bound_to_its_body() {
         let claims = Claims::of("id", BODY, now());
         assert_eq!((claims.phone_number.as_str(), claims.timestamp.as_str()), ("+1", "b"));
         let token = claims.sign(SECRET).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_record_has_claims_all_the_same() {
+    fn a_body_that_is_not_a_record_has_claims_too() {
         for body in [&b"{}"[..], b"[]", b"\xff", br#"{"start_time":"a"}"#] {
             let claims = Claims::of("id", body, 0);
             assert!(claims.timestamp.is_empty() || claims.timestamp == "a");

@@ -1,6 +1,6 @@
 //! `details`: what an operator can ask for beyond the record itself.
 //!
-//! Unmeasured is `null`, never 0. Times of day are RFC 3339 in UTC, durations are seconds.
+//! A value that was not measured is `null`, never 0. Times of day are RFC 3339 in UTC, durations are seconds.
 
 use std::collections::BTreeMap;
 
@@ -15,31 +15,31 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Details {
-    /// Who ended the call, apart from how it went.
+    /// Who ended the call; independent of `status`.
     pub ended_by: EndedBy,
-    /// LiveKit's reason of the leave that ended the call, or of the room's end.
+    /// LiveKit's reason for the leave, or for the end of the room, that ended the call.
     pub disconnect_reason: Option<LeaveReason>,
-    /// The caller's `sip.*` attributes; null for a caller who is no phone leg.
+    /// The caller's `sip.*` attributes; null if the caller is not a phone leg.
     pub sip: Option<BTreeMap<String, String>>,
     /// What the observer saw of the call.
     pub observation: Observation,
-    /// The signals that the numbers are made of.
+    /// Which signals the metrics are based on.
     pub evidence: Evidence,
     pub latency: Latency,
     pub interruptions: Interruptions,
     pub talk: Talk,
-    /// Models that the agent reports to have used, with all of its session so far; null where no
-    /// session feed was seen.
+    /// Models that the agent reports, with the usage of its whole session so far; null without a
+    /// session feed.
     pub usage: Option<Vec<Usage>>,
-    /// Tools that the agent called; null where no session feed was seen.
+    /// Tools that the agent called; null without a session feed.
     pub tools: Option<Vec<Tool>>,
-    /// Everybody of kind agent that was seen, in order of appearance.
+    /// All participants of kind agent, in order of appearance.
     pub agents: Vec<Agent>,
-    /// Passes from one agent to the next within a session; null where no session feed was seen.
+    /// Hand-offs between the agents of one session; null without a session feed.
     pub handoffs: Option<Vec<Passed>>,
-    /// What the agent's answering machine detection says; null if it has none.
+    /// The result of the agent's answering machine detection; null if there is none.
     pub answered_by: Option<Answerer>,
-    /// Errors that the agent reported; null where no session feed was seen.
+    /// Errors that the agent reported; null without a session feed.
     pub errors: Option<u32>,
     /// The business profile that was applied.
     pub profile: Option<String>,
@@ -53,9 +53,9 @@ pub struct Details {
 pub enum EndedBy {
     /// The caller hung up or left.
     Caller,
-    /// The agent said that it ended the call.
+    /// The agent reported that it ended the call.
     Agent,
-    /// The room was closed or the caller removed: agents hang up so, and operators.
+    /// The room was closed or the caller was removed: this is how agents and operators hang up.
     Room,
     /// A connection broke.
     Network,
@@ -69,21 +69,21 @@ pub enum EndedBy {
 pub struct Observation {
     /// How the observer learned of the room.
     pub discovered_by: Option<Discovery>,
-    /// When the observer was in the room.
+    /// Since when the observer was in the room.
     pub from: Option<String>,
     /// Until when the call was observed.
     pub to: Option<String>,
-    /// Stretches of the call that were not seen.
+    /// Parts of the call that the observer did not see.
     pub gaps: Vec<Gap>,
-    /// Seconds by which the observer came after the caller; negative: it was there first.
+    /// Seconds from the caller's join to the observer's; negative if the observer was there first.
     #[serde(serialize_with = "option_three_decimals")]
     pub late_seconds: Option<f64>,
-    /// Turns of either side that were not heard of when they were said: the agent told them
-    /// when it was asked for its history.
+    /// Turns of either side that were not received live: they are from the history that the agent
+    /// sent on request.
     pub turns_from_history: u32,
     /// How `end_time` is known.
     pub end_time_basis: EndBasis,
-    /// Continued after a crash of the worker.
+    /// The observation was continued after a crash of the worker.
     pub recovered: bool,
 }
 
@@ -106,18 +106,18 @@ pub struct Evidence {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SideEvidence {
-    /// Which signal told when this side spoke.
+    /// Which signal showed when this side spoke.
     pub speech: Tier,
-    /// Where its words are from.
+    /// Where the words of this side are from.
     pub words: WordSource,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Latency {
-    /// From the end of the caller's speech to the agent's answer; null without one.
+    /// From the end of the caller's speech to the agent's answer; null if there is none.
     pub agent_response: Option<Distribution>,
-    /// From the end of the agent's speech to the caller's answer; null without one.
+    /// From the end of the agent's speech to the caller's answer; null if there is none.
     pub user_response: Option<Distribution>,
 }
 
@@ -144,7 +144,7 @@ pub struct Distribution {
     #[schemars(range(min = 0))]
     #[serde(serialize_with = "three_decimals")]
     pub max: f64,
-    /// All of them in the order of the call.
+    /// All values, in the order of the call.
     #[serde(serialize_with = "three_decimals_each")]
     pub values: Vec<f64>,
 }
@@ -154,14 +154,14 @@ pub struct Distribution {
 pub struct Interruptions {
     /// Agent utterances that the caller cut off.
     pub by_caller: u32,
-    /// Times the agent began to speak into its caller's words; null where nothing tells when the
-    /// caller spoke but transcripts.
+    /// How often the agent began to speak while the caller spoke; null if only transcripts show
+    /// when the caller spoke.
     pub by_agent: Option<u32>,
-    /// Pauses for noise or words of assent, after which the agent went on; null without the feed.
+    /// How often the agent paused for noise or a word of assent and went on; null without a feed.
     pub false_alarms: Option<u32>,
 }
 
-/// Seconds; null where no signal tells.
+/// Seconds; null where no signal shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Talk {
@@ -206,7 +206,7 @@ pub struct Agent {
     pub role: AgentRole,
     #[schemars(extend("format" = "date-time"))]
     pub joined_at: String,
-    /// Null: it was there to the end.
+    /// Null if the agent stayed to the end.
     pub left_at: Option<String>,
     pub disconnect_reason: Option<LeaveReason>,
 }
@@ -214,7 +214,7 @@ pub struct Agent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentRole {
-    /// Spoke with the caller.
+    /// Speaks with the caller.
     Voice,
     /// A face and a voice for another agent.
     Avatar,
@@ -227,7 +227,7 @@ pub enum AgentRole {
 pub struct Passed {
     pub from: Option<String>,
     pub to: String,
-    /// When, by the agent.
+    /// When, as the agent reported it.
     pub timestamp: Option<String>,
 }
 
@@ -235,7 +235,7 @@ pub struct Passed {
 #[schemars(deny_unknown_fields)]
 pub struct Line {
     pub by: By,
-    /// When it was spoken; null where no signal tells.
+    /// When the line was spoken; null where no signal shows it.
     pub from: Option<String>,
     pub to: Option<String>,
     pub text: String,

@@ -1,8 +1,8 @@
 //! The payload: what is posted to the operator's endpoint. Key order is the order of the fields.
 //!
-//! Nothing is ever added to or left out of these objects but `details`, which an operator can ask
-//! for; what is not known is `null`, `0` or `"unknown"`, as each field says. The JSON Schema in
-//! `docs/schema/` is made of these types and their comments.
+//! These objects always have the same fields; only `details` is optional, for operators who ask for
+//! it. An unknown value is `null`, `0` or `"unknown"`, as each field says. The JSON Schema in
+//! `docs/schema/` is generated from these types and their comments.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,14 +14,14 @@ use crate::{details::Details, rounding::three_decimals};
 pub struct CallHistory {
     /// UUIDv5 over the room's sid and the ordinal of the call in it: the idempotency key.
     pub call_id: String,
-    /// The caller's (outbound: the callee's) number; `"unknown"` when nothing tells.
+    /// The caller's (outbound: the callee's) number; `"unknown"` if no signal shows it.
     pub phone_number: String,
     pub room_name: String,
     pub call_type: CallType,
     /// RFC 3339, UTC, milliseconds: when the caller was connected.
     #[schemars(extend("format" = "date-time"))]
     pub start_time: String,
-    /// The same: when the last caller left.
+    /// RFC 3339, UTC, milliseconds: when the last caller left.
     #[schemars(extend("format" = "date-time"))]
     pub end_time: String,
     /// Seconds, three decimals, never negative.
@@ -29,7 +29,7 @@ pub struct CallHistory {
     #[serde(serialize_with = "three_decimals")]
     pub duration_seconds: f64,
     pub status: Status,
-    /// Why, if it did not end normally.
+    /// Why the call ended as it did; null for an ordinary end.
     pub termination_reason: Option<String>,
     pub agent_config: AgentConfig,
     pub metrics: Metrics,
@@ -50,11 +50,11 @@ pub enum CallType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Ended as a call ends.
+    /// The call ended normally.
     Completed,
-    /// Never became a conversation, or the agent failed it.
+    /// The call never became a conversation, or the agent failed.
     Failed,
-    /// Was cut off.
+    /// The call was cut off.
     Dropped,
 }
 
@@ -77,7 +77,7 @@ impl Status {
     }
 }
 
-/// All null when the agent never said anything about itself.
+/// All fields are null if no configuration was reported.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct AgentConfig {

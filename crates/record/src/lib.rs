@@ -1,5 +1,5 @@
 //! What is posted to the operator's endpoint: the record's types, its JSON Schema, and the claims of
-//! the token that signs it. For everybody who sends or takes records: worker, receiver, tests.
+//! the token that signs it. The worker, the receiver and the tests share these types.
 //!
 //! Plain data: nothing here reads a clock, a file or the network.
 //!
@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`history`] | the record |
 //! | [`details`] | what can be asked for beyond it |
-//! | [`words`] | every word that a field may have |
+//! | [`words`] | the values of every field with a closed set of values |
 //! | [`moment`] | instants, and how they are written |
 //! | `rounding` | seconds have three decimals |
 //! | `claims` | the signature of a request (feature `claims`) |
@@ -27,7 +27,7 @@ pub use history::{AgentConfig, CallHistory, CallType, Metrics, Outcomes, Stage, 
 pub use moment::Moment;
 pub use words::{Answerer, By, Discovery, EndBasis, LeaveReason, ModelTask, Tier, WordSource};
 
-/// The JSON Schema of a record (draft 2020-12), made of its types and their comments.
+/// The JSON Schema of a record (draft 2020-12), generated from its types and their comments.
 pub fn schema() -> schemars::Schema {
     schemars::generate::SchemaSettings::draft2020_12()
         .for_serialize()

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since the Unix epoch. Whose clock it is, is said where it is used.
+/// Milliseconds since the Unix epoch. Each use says whose clock shows them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -17,7 +17,7 @@ impl Moment {
         Self(ms)
     }
 
-    /// Milliseconds from `earlier` to `self`; negative if it is the other way round.
+    /// Milliseconds from `earlier` to `self`; negative if `earlier` is the later one.
     pub const fn since(self, earlier: Moment) -> i64 {
         self.0.saturating_sub(earlier.0)
     }

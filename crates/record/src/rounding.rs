@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-/// Rounds to milliseconds; what is not a number becomes 0, so that the body is always JSON.
+/// Rounds to milliseconds. NaN and infinity become 0: JSON cannot hold them.
 pub(crate) fn three_decimals<S: Serializer>(seconds: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(rounded(*seconds))
 }

@@ -1,4 +1,4 @@
-//! The closed vocabularies of a record: every word that a field of it may have.
+//! The closed vocabularies of a record: all values of its enumerated fields.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Discovery {
-    /// LiveKit dispatched the worker by its name.
+    /// LiveKit dispatched the worker by its agent name.
     Dispatch,
-    /// LiveKit offered a caller's join, without a name.
+    /// LiveKit offered a participant job for the join of a caller.
     ParticipantJob,
-    /// A webhook told of it.
+    /// A webhook named the room.
     Webhook,
-    /// It was found in the server's list of rooms.
+    /// The room was in the server's list of rooms.
     Reconciler,
-    /// An earlier run of the worker had observed it.
+    /// An earlier run of the worker had observed the room.
     Recovery,
-    /// An operator named it.
+    /// An operator named the room.
     Command,
 }
 
@@ -85,13 +85,13 @@ pub enum ModelTask {
     Tts,
 }
 
-/// Which signal told, best first.
+/// Which signal showed when a side spoke; the best first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// States in the agent's session feed.
     Feed,
-    /// Times of the conversation's items, asked for at the end.
+    /// Times of the conversation's items, requested at the end.
     Items,
     /// The attribute `lk.agent.state`.
     State,
@@ -99,7 +99,7 @@ pub enum Tier {
     Speakers,
     /// Transcripts.
     Transcripts,
-    /// Nothing was seen of this side.
+    /// No signal of this side was received.
     #[default]
     None,
 }
@@ -110,11 +110,11 @@ pub enum Tier {
 pub enum WordSource {
     /// Items of the agent's conversation.
     Items,
-    /// Transcripts, both where the items do not reach and where there are none.
+    /// Transcripts: there are no items, or the items do not cover the whole call.
     Transcripts,
     /// Typed texts.
     Typed,
-    /// None; the sound alone was counted.
+    /// No words: only sound was counted.
     Sound,
     #[default]
     None,
@@ -124,10 +124,10 @@ pub enum WordSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndBasis {
-    /// The end was seen.
+    /// The observer saw the end.
     Observed,
-    /// The connection died without a goodbye: backdated from connection quality and the last sign
-    /// of life.
+    /// The connection broke without a leave: estimated from the connection quality and the last
+    /// sign of life.
     Estimated,
 }
 

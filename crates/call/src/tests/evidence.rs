@@ -3,8 +3,8 @@
 use super::*;
 
 /// Greeting, question, answer; from states and transcripts.
-fn short_call() -> Told {
-    let mut t = Told::web_call();
+fn short_call() -> Scenario {
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 3_000, "hello how can I help");
     t.caller_says(4_000, 5_500, "I want a table");
     t.state(6_000, "thinking");
@@ -37,7 +37,7 @@ fn both_channels_carry_the_same_words_and_are_not_added() {
 
 #[test]
 fn legacy_packets_are_enough_where_no_stream_comes() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     for (ms, who, text) in [(1_000, "agent", "hello"), (3_000, "caller", "I want a table")] {
         for (n, is_final) in [(0, false), (500, true)] {
             let (identity, text) = (who.to_owned(), text.to_owned());
@@ -52,7 +52,7 @@ fn legacy_packets_are_enough_where_no_stream_comes() {
 
 #[test]
 fn finals_of_one_turn_are_one_utterance() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.caller_says(1_000, 2_000, "my number is");
     t.caller_says(4_500, 5_500, "five five five");
     t.caller_says(9_000, 10_000, "are you there");
@@ -62,8 +62,8 @@ fn finals_of_one_turn_are_one_utterance() {
 }
 
 #[test]
-fn agent_speech_between_them_keeps_the_callers_words_apart() {
-    let mut t = Told::web_call();
+fn agent_speech_separates_the_callers_utterances() {
+    let mut t = Scenario::web_call();
     t.caller_says(1_000, 2_000, "hello");
     t.agent_says(2_300, 2_900, "yes");
     t.caller_says(3_200, 4_000, "a table");
@@ -72,7 +72,7 @@ fn agent_speech_between_them_keeps_the_callers_words_apart() {
 
 #[test]
 fn words_that_never_became_final_count_as_they_stand() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.segment("caller", "SG_1", 4_000, 4_100, "good bye", false);
     let m = t.ends(4_200).metrics;
     assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 2));
@@ -80,7 +80,7 @@ fn words_that_never_became_final_count_as_they_stand() {
 
 #[test]
 fn blank_text_is_no_utterance() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.segment("caller", "SG_1", 1_000, 1_100, " ", true);
     t.stream("agent", 2_000, 2_100, "", true);
     let m = t.ends(4_000).metrics;
@@ -88,8 +88,8 @@ fn blank_text_is_no_utterance() {
 }
 
 #[test]
-fn a_transcript_that_a_caller_sends_for_himself_is_not_believed() {
-    let mut t = Told::web_call();
+fn a_transcript_that_a_caller_sends_about_itself_is_not_believed() {
+    let mut t = Scenario::web_call();
     t.fact(
         1_000,
         Fact::StreamOpened(StreamOpened {
@@ -106,7 +106,7 @@ fn a_transcript_that_a_caller_sends_for_himself_is_not_believed() {
 
 #[test]
 fn the_owner_of_the_transcribed_track_is_the_speaker() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.fact(0, Fact::Track { identity: "caller".into(), sid: "TR_c".into() });
     t.fact(
         1_000,
@@ -125,10 +125,10 @@ fn the_owner_of_the_transcribed_track_is_the_speaker() {
 
 #[test]
 fn speech_without_words_counts_only_when_nothing_was_transcribed() {
-    let speaks = |t: &mut Told, ms, speaking| {
+    let speaks = |t: &mut Scenario, ms, speaking| {
         t.fact(ms, Fact::Speaking { identity: "caller".into(), speaking });
     };
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     speaks(&mut t, 1_000, true);
     speaks(&mut t, 2_000, false);
     speaks(&mut t, 5_000, true);
@@ -143,7 +143,7 @@ fn speech_without_words_counts_only_when_nothing_was_transcribed() {
 
 #[test]
 fn typed_text_is_an_utterance_and_breaks_a_silence() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 2_000, "hello");
     let text = "I prefer to type".to_owned();
     t.fact(6_000, Fact::Chat { identity: "caller".into(), text, words: None });
@@ -154,17 +154,17 @@ fn typed_text_is_an_utterance_and_breaks_a_silence() {
 
 #[test]
 fn a_silence_counts_once_however_long_and_only_after_the_first_word() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.agent_says(10_000, 11_000, "hello");
     t.agent_says(15_900, 17_000, "are you there");
     t.agent_says(60_000, 61_000, "good bye then");
-    // 4.9 s is none; 43 s is one; 5 s at the end is one.
+    // 4.9 s are too short to count; 43 s count once; 5 s at the end count once.
     assert_eq!(t.ends(66_000).metrics.silence_count, 2);
 }
 
 #[test]
 fn thinking_is_silence_for_the_caller() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 2_000, "hello");
     t.feed_user(2_500, UserState::Speaking).feed_user(3_000, UserState::Listening);
     t.state(3_500, "thinking");
@@ -174,7 +174,7 @@ fn thinking_is_silence_for_the_caller() {
 
 #[test]
 fn keys_pressed_break_a_silence() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 2_000, "press one");
     t.fact(6_500, Fact::Dtmf { identity: "caller".into() });
     t.agent_says(11_000, 12_000, "thank you");
@@ -182,8 +182,8 @@ fn keys_pressed_break_a_silence() {
 }
 
 /// The agent is stopped at 3 s by a caller who speaks from 2.4 s on.
-fn stopped(text_closes: i64, speaks_again: i64) -> Told {
-    let mut t = Told::web_call();
+fn stopped(text_closes: i64, speaks_again: i64) -> Scenario {
+    let mut t = Scenario::web_call();
     t.state(1_000, "speaking");
     let stream = t.open(1_100, "agent", "SG_a");
     t.chunk(1_100, &stream, "our opening hours are ");
@@ -197,7 +197,7 @@ fn stopped(text_closes: i64, speaks_again: i64) -> Told {
         t.close(text_closes, &stream, true);
         t.state(text_closes + 50, "listening");
     } else {
-        // One late word, as Node agents send it.
+        // One late word, as Node agents send one.
         t.chunk(3_100, &stream, "nine");
         t.close(text_closes, &stream, true);
         t.fact(4_500, Fact::Speaking { identity: "caller".into(), speaking: false });
@@ -224,7 +224,7 @@ fn an_agent_that_goes_on_in_its_text_was_not_interrupted() {
 
 #[test]
 fn an_agent_that_had_just_finished_was_not_interrupted() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 3_000, "how can I help");
     t.fact(3_200, Fact::Speaking { identity: "caller".into(), speaking: true });
     t.fact(4_000, Fact::Speaking { identity: "caller".into(), speaking: false });
@@ -232,17 +232,17 @@ fn an_agent_that_had_just_finished_was_not_interrupted() {
     assert_eq!(t.ends(9_000).metrics.interruption_count, 0);
 }
 
-/// One turn as a Python agent's feed tells it.
-fn with_feed() -> Told {
+/// One turn as the feed of a Python agent reports it.
+fn with_feed() -> Scenario {
     use AgentState::{Listening, Speaking};
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.feed_agent(1_000, Speaking).feed_agent(3_000, Listening);
     t.item(3_000, item("i1", By::Agent, "hello how can I help ", Some((1_000, 3_000))));
     t.feed_user(4_000, UserState::Speaking).feed_user(5_500, UserState::Listening);
     t.item(5_700, item("i2", By::User, "I want a table", Some((4_000, 5_500))));
     t.feed_agent(6_300, Speaking).feed_agent(8_000, Listening);
     let reply = item("i3", By::Agent, "for how many", Some((6_300, 8_000)));
-    t.item(8_000, Item { e2e_latency: heard(0.8), ..reply });
+    t.item(8_000, Item { e2e_latency: reported_latency(0.8), ..reply });
     t
 }
 
@@ -263,7 +263,7 @@ fn the_session_feed_is_used_when_it_is_there() {
 #[test]
 fn the_agents_clock_may_be_wrong() {
     let right = with_feed().ends(9_000).metrics;
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     let skew = 3_600_000;
     let shifted = |ms: i64| Some(at(ms + skew));
     let states = [(1_000, AgentState::Speaking), (3_000, AgentState::Listening)];
@@ -286,7 +286,8 @@ fn the_agents_clock_may_be_wrong() {
     for (ms, state) in [(6_300, AgentState::Speaking), (8_000, AgentState::Listening)] {
         t.feed(ms, FeedMessage::AgentState { at: shifted(ms), state });
     }
-    let i = Item { e2e_latency: heard(0.8), ..item("i3", By::Agent, "for how many", None) };
+    let i =
+        Item { e2e_latency: reported_latency(0.8), ..item("i3", By::Agent, "for how many", None) };
     t.feed(8_000, FeedMessage::Item { at: shifted(8_000), item: moved(i, 6_300, 8_000) });
     assert_eq!(t.ends(9_000).metrics, right);
 }
@@ -294,7 +295,7 @@ fn the_agents_clock_may_be_wrong() {
 #[test]
 fn noise_before_a_turn_does_not_lengthen_it() {
     // Noise at 2.0 s while the agent speaks; the item's own start is that of the noise (stale).
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.feed_agent(1_000, AgentState::Speaking);
     t.feed_user(2_000, UserState::Speaking).feed_user(2_400, UserState::Listening);
     t.feed_agent(2_600, AgentState::Listening).feed_agent(4_600, AgentState::Speaking);
@@ -308,9 +309,9 @@ fn noise_before_a_turn_does_not_lengthen_it() {
 }
 
 #[test]
-fn what_the_agent_calls_interrupted_counts_if_the_caller_did_it() {
+fn an_item_marked_as_interrupted_counts_if_the_caller_interrupted_it() {
     let cut = |spoke: bool, left: i64| {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         t.feed_agent(1_000, AgentState::Speaking);
         if spoke {
             t.feed_user(2_400, UserState::Speaking).feed_user(3_600, UserState::Listening);
@@ -328,8 +329,8 @@ fn what_the_agent_calls_interrupted_counts_if_the_caller_did_it() {
 }
 
 #[test]
-fn a_feed_from_somebody_else_is_not_believed() {
-    let mut t = Told::web_call();
+fn a_feed_is_believed_only_from_an_agent() {
+    let mut t = Scenario::web_call();
     let message =
         FeedMessage::Item { at: Some(at(1_000)), item: item("i1", By::User, "forged words", None) };
     t.fact(1_000, Fact::Feed { identity: "caller".into(), message: message.clone() });
@@ -340,7 +341,7 @@ fn a_feed_from_somebody_else_is_not_believed() {
 
 #[test]
 fn a_feed_that_comes_before_its_sender_is_announced_counts() {
-    let mut t = Told::new();
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Standard, &[]);
     t.item(1_000, item("i1", By::Agent, "hello", None));
     t.joins(1_002, "agent", Kind::Agent, &[]);
@@ -349,9 +350,9 @@ fn a_feed_that_comes_before_its_sender_is_announced_counts() {
 }
 
 #[test]
-fn the_history_asked_for_at_the_end_fills_a_node_agents_call() {
-    let mut t = Told::web_call();
-    // Seen live: states and streams.
+fn the_history_requested_at_the_end_completes_the_call_of_a_node_agent() {
+    let mut t = Scenario::web_call();
+    // Received live: states and streams.
     t.agent_says(1_000, 3_000, "hello how can I help");
     t.caller_says(4_000, 5_500, "I want a table");
     t.agent_says(7_300, 9_000, "for how many");
@@ -360,7 +361,7 @@ fn the_history_asked_for_at_the_end_fills_a_node_agents_call() {
     let items = vec![
         item("i1", By::Agent, "hello how can I help", Some((1_000, 3_000))),
         item("i2", By::User, "I want a table", Some((4_000, 5_500))),
-        Item { e2e_latency: heard(1.8), ..reply },
+        Item { e2e_latency: reported_latency(1.8), ..reply },
     ];
     t.feed(10_020, history(items));
     let m = t.record().metrics;
@@ -380,7 +381,7 @@ fn items_are_merged_by_id() {
 
 #[test]
 fn an_interrupted_item_has_no_more_words_than_were_streamed() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.feed_agent(1_000, AgentState::Speaking);
     t.stream("agent", 1_100, 3_500, "one two three", true);
     t.feed_agent(3_000, AgentState::Listening);
@@ -390,7 +391,7 @@ fn an_interrupted_item_has_no_more_words_than_were_streamed() {
 }
 
 #[test]
-fn what_a_deleted_room_cut_off_counts_with_the_words_that_were_heard() {
+fn speech_that_a_deleted_room_cut_off_counts_with_its_words_so_far() {
     let mut t = with_feed();
     t.feed_agent(8_500, AgentState::Speaking);
     t.state(8_500, "speaking");
@@ -403,7 +404,7 @@ fn what_a_deleted_room_cut_off_counts_with_the_words_that_were_heard() {
 
 #[test]
 fn the_dial_tone_is_no_part_of_the_call() {
-    let mut t = Told::new();
+    let mut t = Scenario::new();
     t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
     t.joins(0, "caller", Kind::Sip, &[("sip.callStatus", "dialing")]);
     t.caller_says(2_000, 3_000, "this number is busy");
@@ -417,8 +418,8 @@ fn the_dial_tone_is_no_part_of_the_call() {
 }
 
 #[test]
-fn what_is_said_to_somebody_who_has_vanished_is_not_counted() {
-    let mut t = Told::web_call();
+fn what_is_said_to_a_vanished_caller_is_not_counted() {
+    let mut t = Scenario::web_call();
     t.agent_says(10_000, 12_000, "hello you");
     t.fact(27_500, Fact::Quality { identity: "caller".into(), lost: true });
     t.agent_says(35_000, 36_000, "are you there");
@@ -428,8 +429,8 @@ fn what_is_said_to_somebody_who_has_vanished_is_not_counted() {
 }
 
 #[test]
-fn what_was_not_seen_is_neither_silence_nor_an_answer() {
-    let mut t = Told::web_call();
+fn a_gap_in_the_observation_is_neither_silence_nor_an_answer() {
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 2_000, "hello");
     t.fact(2_500, Fact::Speaking { identity: "caller".into(), speaking: true });
     t.fact(3_000, Fact::Blind);
@@ -443,8 +444,8 @@ fn what_was_not_seen_is_neither_silence_nor_an_answer() {
 }
 
 #[test]
-fn an_unseen_agent_that_spoke_was_there() {
-    let mut t = Told::new();
+fn an_agent_that_was_only_heard_was_there() {
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Standard, &[]);
     let stream = t.open(1_000, "", "SG_1");
     t.chunk(1_000, &stream, "hello ").chunk(1_200, &stream, "there");
@@ -453,8 +454,8 @@ fn an_unseen_agent_that_spoke_was_there() {
 }
 
 #[test]
-fn a_recorder_is_no_voice_agent_even_if_it_publishes() {
-    let mut t = Told::new();
+fn a_recorder_is_not_a_voice_agent_even_if_it_publishes() {
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Standard, &[]);
     t.joins(0, "recorder", Kind::Agent, &[]);
     t.fact(1, Fact::Track { identity: "recorder".into(), sid: "TR_1".into() });
@@ -462,8 +463,8 @@ fn a_recorder_is_no_voice_agent_even_if_it_publishes() {
 }
 
 #[test]
-fn what_was_not_seen_before_the_call_says_nothing_of_it() {
-    let mut t = Told::new();
+fn a_gap_before_the_call_does_not_count() {
+    let mut t = Scenario::new();
     t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
     t.fact(1_000, Fact::Blind);
     t.fact(7_000, Fact::Watching { server_behind_ms: 0, by: None });
@@ -474,10 +475,10 @@ fn what_was_not_seen_before_the_call_says_nothing_of_it() {
 }
 
 #[test]
-fn what_was_said_before_we_came_is_no_silence() {
+fn speech_before_the_observer_joined_is_not_silence() {
     let late = |history: bool| {
-        let mut t = Told::new();
-        // Both were there for half a minute.
+        let mut t = Scenario::new();
+        // Both joined half a minute before the observer.
         for (who, kind) in [("caller", Kind::Standard), ("agent", Kind::Agent)] {
             t.fact(
                 0,
@@ -514,7 +515,7 @@ fn what_was_said_before_we_came_is_no_silence() {
     };
     let unknown = late(false);
     assert_eq!((unknown.silence_count, unknown.total_agent_utterances), (0, 1));
-    // The agent's history shows that there were two: before its second answer, and after it.
+    // The agent's history shows two silences: before its second answer, and after it.
     let known = late(true);
     assert_eq!((known.total_agent_utterances, known.total_user_utterances), (3, 1));
     assert_eq!(known.silence_count, 2);

@@ -1,5 +1,5 @@
-//! The core, told calls in plain words. Times are milliseconds from the start of the script, and
-//! those of speech are when it was spoken: what tells of it comes as late as it does in a room.
+//! Tests of the core: calls are written as short scenarios. Times are milliseconds from the start of
+//! the scenario. Times of speech are when it was spoken; its signals arrive as late as in a room.
 
 mod endings;
 mod evidence;
@@ -28,25 +28,25 @@ fn at(ms: i64) -> Moment {
     Moment::from_millis(ZERO + ms)
 }
 
-/// A call being told.
-struct Told {
+/// A call, and what has happened in it so far.
+struct Scenario {
     call: Call,
-    /// All of it, to be told again with other settings.
+    /// All events so far, for a replay with other settings.
     events: Vec<Event>,
     streams: u32,
 }
 
-impl Told {
+impl Scenario {
     fn new() -> Self {
         Self::in_room("room")
     }
 
     fn in_room(name: &str) -> Self {
         let room = RoomFacts { sid: "RM_1".into(), name: name.into() };
-        let mut told =
+        let mut scenario =
             Self { call: Call::new(room, Settings::default()), events: vec![], streams: 0 };
-        told.fact(0, Fact::Watching { server_behind_ms: 0, by: None });
-        told
+        scenario.fact(0, Fact::Watching { server_behind_ms: 0, by: None });
+        scenario
     }
 
     /// A web caller and an agent, both there from the start.
@@ -64,7 +64,7 @@ impl Told {
         self
     }
 
-    /// What a journal has to hold of it.
+    /// Applies a fact; returns what a journal has to hold of it.
     fn taken(&mut self, ms: i64, fact: Fact) -> Option<Fact> {
         let event = Event { at: at(ms), fact };
         self.events.push(event.clone());
@@ -170,8 +170,8 @@ impl Told {
     }
 
     fn feed_user(&mut self, ms: i64, state: UserState) -> &mut Self {
-        let late = SignalDelay::user(Tier::Feed);
-        let ms = ms + if state == UserState::Speaking { late.start } else { late.end };
+        let delay = SignalDelay::user(Tier::Feed);
+        let ms = ms + if state == UserState::Speaking { delay.start } else { delay.end };
         self.feed(ms, FeedMessage::UserState { at: Some(at(ms)), state })
     }
 
@@ -198,7 +198,7 @@ impl Told {
     }
 }
 
-/// All that a call knows, but the problems.
+/// The whole state of a call, without its problems.
 fn state(call: &mut Call) -> String {
     call.take_problems();
     format!("{call:?}")
@@ -209,12 +209,12 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn item(id: &str, by: By, text: &str, spoken: Option<(i64, i64)>) -> Item {
-    let late = if by == By::User {
+    let delay = if by == By::User {
         SignalDelay::user(Tier::Items)
     } else {
         SignalDelay::agent(Tier::Items)
     };
-    let spoken = spoken.map(|(from, to)| (from + late.start, to + late.end));
+    let spoken = spoken.map(|(from, to)| (from + delay.start, to + delay.end));
     Item {
         id: id.into(),
         by,
@@ -231,7 +231,7 @@ fn history(items: Vec<Item>) -> FeedMessage {
     FeedMessage::History { items, handoffs: vec![], tools: vec![] }
 }
 
-/// What an agent reports of an answer that took so many seconds: it heard its caller end late.
-fn heard(seconds: f64) -> Option<f64> {
+/// The latency that an agent reports for an answer after `seconds`: it notices the caller's end late.
+fn reported_latency(seconds: f64) -> Option<f64> {
     Some(seconds - SignalDelay::user(Tier::Feed).end as f64 / 1000.0)
 }

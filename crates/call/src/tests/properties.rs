@@ -1,4 +1,4 @@
-//! Whatever a room shows: no panic, nothing negative, nothing counted that was not said.
+//! For any events of a room: no panic, no negative number, and nothing counted that was not said.
 
 use proptest::prelude::*;
 
@@ -8,13 +8,13 @@ use crate::{
     taken::Taken,
 };
 
-/// Few names, so that events meet each other.
+/// Few names, so that several events are about the same participant.
 fn who() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["caller", "agent", "second", "agent-old", "", "\u{1f600}"])
         .prop_map(str::to_owned)
 }
 
-/// Mostly times of a call, sometimes any.
+/// Mostly times within a call, sometimes any time.
 fn time() -> impl Strategy<Value = Moment> {
     prop_oneof![
         20 => (0i64..120_000).prop_map(at),
@@ -160,7 +160,7 @@ fn fact() -> impl Strategy<Value = Fact> {
     ]
 }
 
-/// What the others do without: it says something only now and then.
+/// The facts that `fact` does not generate.
 fn rare_fact() -> impl Strategy<Value = Fact> {
     let stream = || prop::sample::select(vec!["s1", "s2", "s3", "s4"]).prop_map(str::to_owned);
     let some = || prop::option::of(time());
@@ -195,7 +195,7 @@ fn rare_fact() -> impl Strategy<Value = Fact> {
     let handoff = move || {
         (stream(), some()).prop_map(|(id, at)| Handoff { id, at, from: None, to: "b".into() })
     };
-    let told = prop_oneof![
+    let message = prop_oneof![
         tool().prop_map(|t| FeedMessage::Tools { calls: vec![t] }),
         handoff().prop_map(FeedMessage::Handoff),
         (item(), tool(), handoff()).prop_map(|(i, t, h)| FeedMessage::History {
@@ -216,13 +216,13 @@ fn rare_fact() -> impl Strategy<Value = Fact> {
         2 => (stream(), who())
             .prop_map(|(stream, identity)| Fact::StreamSender { stream, identity }),
         1 => Just(Fact::Recovered),
-        3 => (who(), told).prop_map(|(identity, message)| Fact::Feed { identity, message }),
+        3 => (who(), message).prop_map(|(identity, message)| Fact::Feed { identity, message }),
         3 => (who(), published)
             .prop_map(|(identity, text)| Fact::Published { identity: Some(identity), text: text.into() }),
     ]
 }
 
-/// Told often, so that much of it says nothing new.
+/// Events with repeats, so that many of them change nothing.
 fn repetitive_story() -> impl Strategy<Value = Vec<Event>> {
     let event = ((0i64..60_000).prop_map(at), prop_oneof![2 => fact(), 1 => rare_fact()])
         .prop_map(|(at, fact)| Event { at, fact });
@@ -241,13 +241,13 @@ fn repetitive_story() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn story() -> impl Strategy<Value = Vec<Event>> {
-    // Our own clock is sane, and may step back a little.
+    // The observer's clock is right, but may step back a little.
     let event =
         ((-1_000i64..120_000).prop_map(at), fact()).prop_map(|(at, fact)| Event { at, fact });
     prop::collection::vec(event, 0..120)
 }
 
-fn tell(events: &[Event]) -> Call {
+fn replay(events: &[Event]) -> Call {
     let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
     let mut call = Call::new(room, Settings::default());
     for e in events {
@@ -258,17 +258,17 @@ fn tell(events: &[Event]) -> Call {
     call
 }
 
-fn opened(events: &[Event], count: impl Fn(&Fact) -> usize) -> u32 {
+fn sum_over(events: &[Event], count: impl Fn(&Fact) -> usize) -> u32 {
     u32::try_from(events.iter().map(|e| count(&e.fact)).sum::<usize>()).unwrap()
 }
 
-/// What a record says that later events of the same call can only add to.
-fn facts(r: &CallHistory) -> (String, String, Vec<String>) {
+/// The parts of a record that later events of the same call can only add to.
+fn lasting_parts(r: &CallHistory) -> (String, String, Vec<String>) {
     let stages = r.stage_timeline.iter().map(|s| s.stage.clone()).collect();
     (r.call_id.clone(), r.room_name.clone(), stages)
 }
 
-/// Signals that do not depend on each other: those of different kinds at the same moment.
+/// Facts of different kinds at the same moment do not depend on each other, except on kind 7.
 fn kind(f: &Fact) -> u8 {
     match f {
         Fact::Speaking { .. } => 0,
@@ -297,7 +297,7 @@ proptest! {
                 e.at = e.at.plus(by);
             }
         }
-        let Some(r) = tell(&events).record() else { return Ok(()) };
+        let Some(r) = replay(&events).record() else { return Ok(()) };
         prop_assert!(r.duration_seconds >= 0.0);
         prop_assert!(r.metrics.average_agent_response_time >= 0.0);
         prop_assert!(r.metrics.average_user_response_time >= 0.0);
@@ -305,8 +305,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_told_twice_is_not_counted_twice(events in story()) {
-        // Items, segments and stages have names; a second telling of the same changes no count.
+    fn what_is_reported_twice_is_not_counted_twice(events in story()) {
+        // Items have ids: a second report of the same item changes no count.
         let named = |e: &&Event| {
             matches!(&e.fact, Fact::Feed { message: FeedMessage::Item { .. }, .. })
         };
@@ -316,45 +316,45 @@ proptest! {
         let count = |c: &Call| {
             c.record().map(|r| (r.metrics.total_user_utterances, r.metrics.total_agent_utterances))
         };
-        prop_assert_eq!(count(&tell(&events)), count(&tell(&twice)));
+        prop_assert_eq!(count(&replay(&events)), count(&replay(&twice)));
     }
 
     #[test]
     fn the_record_of_a_prefix_does_not_contradict_the_final_one(events in story(), n in 0usize..120) {
         let prefix = &events[..n.min(events.len())];
-        let (Some(early), Some(late)) = (tell(prefix).record(), tell(&events).record()) else {
+        let (Some(early), Some(late)) = (replay(prefix).record(), replay(&events).record()) else {
             return Ok(());
         };
-        let ((id, room, stages), (id_late, room_late, stages_late)) = (facts(&early), facts(&late));
+        let ((id, room, stages), (id_late, room_late, stages_late)) = (lasting_parts(&early), lasting_parts(&late));
         prop_assert_eq!((id, room), (id_late, room_late));
         for stage in stages {
             prop_assert!(stages_late.contains(&stage), "{stage} was entered and is gone");
         }
     }
 
-    /// Events of one moment reach us in any order; those that have nothing to do with each other
-    /// give the same record in any.
+    /// Events of one moment arrive in any order. If they are independent of each other, every order
+    /// gives the same record.
     #[test]
     fn permuting_independent_signals_changes_nothing(events in story(), seed in any::<u64>()) {
         let mut by_time: BTreeMap<Moment, Vec<Event>> = BTreeMap::new();
         for mut e in events {
-            // So that many happen at once.
+            // So that many events have the same time.
             e.at = at(e.at.since(at(0)) / 5_000 * 5_000);
             by_time.entry(e.at).or_default().push(e);
         }
-        let told: Vec<Event> = by_time.values().flatten().cloned().collect();
+        let ordered: Vec<Event> = by_time.values().flatten().cloned().collect();
         let order = |k: u8| (u64::from(k) + 1).wrapping_mul(seed | 1).rotate_left(17);
         let permuted: Vec<Event> = by_time
             .into_values()
             .flat_map(|mut same| {
-                // Within its kind each keeps its place; what everything hangs on stays first.
+                // Events of one kind keep their order; kind 7, on which the others depend, stays first.
                 same.sort_by_key(|e| match kind(&e.fact) { 7 => 0, k => order(k) | 1 });
                 same
             })
             .collect();
         let first: Vec<Event> = {
             let mut by_time: BTreeMap<Moment, Vec<Event>> = BTreeMap::new();
-            for e in told {
+            for e in ordered {
                 by_time.entry(e.at).or_default().push(e);
             }
             by_time
@@ -366,12 +366,12 @@ proptest! {
                 .collect()
         };
         let json = |c: &Call| c.record().map(|r| serde_json::to_string(&r).unwrap());
-        prop_assert_eq!(json(&tell(&first)), json(&tell(&permuted)));
+        prop_assert_eq!(json(&replay(&first)), json(&replay(&permuted)));
     }
 
     #[test]
-    fn the_next_call_is_told_the_same_from_what_it_was_left(events in story(), more in story()) {
-        let earlier = tell(&events);
+    fn the_next_call_is_the_same_after_its_first_event_was_written_and_read(events in story(), more in story()) {
+        let earlier = replay(&events);
         let (mut next, event) = earlier.next(at(200_000), 0);
         let line = serde_json::to_string(&event).unwrap();
         let back: Event = serde_json::from_str(&line).unwrap();
@@ -389,10 +389,10 @@ proptest! {
     }
 }
 
-/// A ten-hour call and more of it than fits: bounded, and told in a moment.
+/// More segments than a call keeps: its memory stays bounded, and the replay is fast.
 #[test]
 fn a_hundred_thousand_segments_are_taken() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     for n in 0..50_000i64 {
         let ms = n * 2_000;
         t.caller_says(ms, ms + 500, "a word");
@@ -409,7 +409,7 @@ proptest! {
 
     #[test]
     fn no_room_breaks_the_record(events in story()) {
-        let call = tell(&events);
+        let call = replay(&events);
         let Some(r) = call.record() else { return Ok(()) };
         prop_assert!(r.duration_seconds >= 0.0);
         let m = &r.metrics;
@@ -417,7 +417,7 @@ proptest! {
         prop_assert!(m.average_user_response_time >= 0.0, "{m:?}");
         prop_assert!((0.0..=1.0).contains(&r.outcomes.completion_rate));
         prop_assert!(r.stage_timeline.is_sorted_by_key(|s| &s.timestamp));
-        let said = opened(&events, |f| match f {
+        let said = sum_over(&events, |f| match f {
             Fact::StreamOpened(_) | Fact::Legacy { .. } | Fact::Chat { .. } => 1,
             Fact::Speaking { .. } => 1,
             Fact::Feed { message: FeedMessage::Item { .. }, .. } => 1,
@@ -434,22 +434,22 @@ proptest! {
     #[test]
     fn the_same_events_give_the_same_bytes(events in story()) {
         let json = |c: &Call| c.record().map(|r| serde_json::to_string(&r).unwrap());
-        prop_assert_eq!(json(&tell(&events)), json(&tell(&events)));
+        prop_assert_eq!(json(&replay(&events)), json(&replay(&events)));
     }
 
     #[test]
-    fn events_survive_being_written_down(events in story()) {
+    fn an_event_that_is_written_and_read_is_the_same(events in story()) {
         for e in &events {
             let line = serde_json::to_string(e).unwrap();
             let back: Event = serde_json::from_str(&line).unwrap();
-            // NaN is not equal to itself, and JSON has none: both become null.
+            // The texts are compared: NaN is not equal to itself, and serde_json writes it as null.
             prop_assert_eq!(serde_json::to_string(&back).unwrap(), line);
         }
     }
 
-    /// A journal that holds what was taken and nothing else gives the same record.
+    /// A journal that holds only what was taken gives the same record.
     #[test]
-    fn what_was_not_taken_is_not_missed(events in repetitive_story()) {
+    fn facts_that_were_not_taken_are_not_needed(events in repetitive_story()) {
         let settings = Settings { details: true, transcript: true, ..Settings::default() };
         let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
         let mut call = Call::new(room.clone(), settings.clone());
@@ -476,7 +476,7 @@ proptest! {
 
     #[test]
     fn the_next_call_starts_empty(events in story()) {
-        let (call, _) = tell(&events).next(at(500_000), 0);
+        let (call, _) = replay(&events).next(at(500_000), 0);
         prop_assert!(call.record().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! What agents publish, and who is believed (docs/contract.md §6).
+//! What agents publish, and which senders are believed (docs/contract.md §6).
 
 use record::Status;
 
@@ -7,7 +7,7 @@ use crate::published::Problem;
 
 #[test]
 fn only_agents_are_believed() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.publishes(1, "caller", r#"{"type":"stage","stage":"hacked"}"#);
     t.fact(2, Fact::Published { identity: None, text: r#"{"type":"stage","stage":"x"}"#.into() });
     t.sets(3, "caller", &[("call.stage", "hacked"), ("lk.agent.state", "speaking")]);
@@ -18,12 +18,12 @@ fn only_agents_are_believed() {
     let r = t.ends(5_000);
     let stages: Vec<_> = r.stage_timeline.iter().map(|s| s.stage.as_str()).collect();
     assert_eq!(stages, ["greeting"]);
-    assert_eq!(r.status, Status::Completed, "a caller stays a caller, whatever he calls himself");
+    assert_eq!(r.status, Status::Completed, "a caller stays a caller, whatever it calls itself");
 }
 
 #[test]
 fn a_message_is_held_until_its_sender_is_known() {
-    let mut t = Told::new();
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Standard, &[]);
     t.publishes(1_000, "agent", r#"{"type":"stage","stage":"early"}"#);
     t.publishes(1_000, "mallory", r#"{"type":"stage","stage":"forged"}"#);
@@ -33,14 +33,14 @@ fn a_message_is_held_until_its_sender_is_known() {
     assert_eq!(r.stage_timeline.len(), 1);
     assert_eq!(r.stage_timeline[0].timestamp, at(1_000).to_rfc3339());
 
-    let mut t = Told::new();
+    let mut t = Scenario::new();
     t.publishes(0, "agent", r#"{"type":"stage","stage":"stale"}"#);
     t.joins(5_001, "agent", Kind::Agent, &[]);
     assert_eq!(t.call.take_problems().get(&Problem::UnknownSender), Some(&1));
 }
 
 #[test]
-fn the_agents_own_word_about_the_end_comes_first() {
+fn the_agents_own_report_of_the_end_takes_precedence() {
     for (text, status, reason) in [
         (r#"{"type":"end"}"#, Status::Completed, None),
         (
@@ -54,21 +54,21 @@ fn the_agents_own_word_about_the_end_comes_first() {
             Some("spam"),
         ),
     ] {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         t.publishes(4_000, "agent", text);
         t.leaves(5_000, "caller", LeaveReason::ConnectionTimeout);
         let r = t.record();
         assert_eq!((r.status, r.termination_reason.as_deref()), (status, reason), "{text}");
     }
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.sets(4_000, "agent", &[("call.termination_reason", "voicemail")]);
     let r = t.ends(5_000);
     assert_eq!(r.termination_reason.as_deref(), Some("voicemail"));
 }
 
 #[test]
-fn attributes_are_read_also_when_they_were_there_before_us() {
-    let mut t = Told::new();
+fn attributes_that_were_set_before_the_observer_joined_are_read() {
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Standard, &[]);
     t.joins(
         0,
@@ -94,7 +94,7 @@ fn attributes_are_read_also_when_they_were_there_before_us() {
 
 #[test]
 fn the_payload_has_the_seeds_keys_in_the_seeds_order() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.publishes(1_000, "agent", r#"{"type":"stage","stage":"greeting"}"#);
     let json = serde_json::to_string(&t.ends(5_123)).unwrap();
     let order = [

@@ -10,26 +10,26 @@ use crate::{
 };
 
 const A_CALL_MS: i64 = 100_000;
-/// The agent's clock is so far ahead.
+/// How far the agent's clock is ahead.
 const AHEAD_MS: i64 = 3_600_000;
 
-/// A room with a standing agent, and all that its history has by now.
-struct Standing {
-    t: Told,
+/// A room whose agent stays, and all that the agent's history holds by now.
+struct RoomWithAgent {
+    t: Scenario,
     calls: i64,
     items: Vec<Item>,
     tools: Vec<ToolCall>,
     handoffs: Vec<Handoff>,
-    /// The session gives times.
+    /// Whether the agent's session reports times.
     dated: bool,
 }
 
-impl Standing {
+impl RoomWithAgent {
     fn new(dated: bool) -> Self {
         let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
         let settings = Settings { details: true, ..Settings::default() };
         let call = Call::new(room, settings);
-        let mut t = Told { call, events: vec![], streams: 0 };
+        let mut t = Scenario { call, events: vec![], streams: 0 };
         t.fact(0, Fact::Watching { server_behind_ms: 0, by: None });
         t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
         Self { t, calls: 0, items: vec![], tools: vec![], handoffs: vec![], dated }
@@ -55,7 +55,7 @@ impl Standing {
         ToolCall { id, name: "look".into(), failed: false, at: self.time(into) }
     }
 
-    /// A caller comes; four items, two calls of a tool, a hand-off are told.
+    /// A caller joins; the agent reports four items, two tool calls and a hand-off.
     fn talk(&mut self) {
         let who = format!("caller{}", self.calls);
         self.t.joins(self.ms(1_000), &who, Kind::Standard, &[]);
@@ -83,7 +83,8 @@ impl Standing {
         self.t.feed(self.ms(16_020), FeedMessage::Handoff(handoff));
     }
 
-    fn asked(&mut self, into: i64) -> Taken {
+    /// The agent sends its whole history.
+    fn sends_history(&mut self, into: i64) -> Taken {
         let message = FeedMessage::History {
             items: self.items.clone(),
             handoffs: self.handoffs.clone(),
@@ -99,8 +100,8 @@ impl Standing {
         self.t.record()
     }
 
-    /// The next call, as a worker that was restarted meanwhile has it from the journal: so many
-    /// bytes of it.
+    /// Begins the next call from its line in the journal, as a restarted worker does. Returns the
+    /// length of that line in bytes.
     fn next(&mut self) -> usize {
         let (_, event) = self.t.call.next(at(self.ms(90_000)), 0);
         let line = serde_json::to_string(&event).unwrap();
@@ -121,9 +122,9 @@ fn figures(r: &CallHistory) -> (u32, u32, u32, usize) {
 }
 
 #[test]
-fn a_room_remembers_so_much_and_counts_nothing_twice_in_its_thousandth_call() {
+fn a_room_remembers_a_bounded_amount_and_counts_nothing_twice_in_its_thousandth_call() {
     for dated in [true, false] {
-        let mut room = Standing::new(dated);
+        let mut room = RoomWithAgent::new(dated);
         let mut sizes = vec![];
         for _ in 0..1_000 {
             room.talk();
@@ -134,23 +135,23 @@ fn a_room_remembers_so_much_and_counts_nothing_twice_in_its_thousandth_call() {
         assert!(many < 30_000 && many < few + 1_000, "{few} bytes after 200 calls, {many} at last");
 
         room.talk();
-        // The whole history since the first call says nothing new.
-        assert!(matches!(room.asked(17_000), Taken::No), "dated: {dated}");
-        // What was missed of this call does count.
+        // The whole history since the first call holds nothing new.
+        assert!(matches!(room.sends_history(17_000), Taken::No), "dated: {dated}");
+        // What was missed in this call counts.
         let (item, tool) =
             (room.item("e", By::Agent, "here you are", 17_500), room.tool("v", 17_500));
         room.items.push(item);
         room.tools.push(tool);
-        assert!(matches!(room.asked(18_000), Taken::Whole));
+        assert!(matches!(room.sends_history(18_000), Taken::Whole));
         assert_eq!(figures(&room.hang_up()), (2, 3, 3, 1), "dated: {dated}");
     }
 }
 
-/// The calls before were without tools for so long that no tool's id is remembered.
+/// So many items came after the last tool call that its id is no longer remembered.
 #[test]
 fn a_tool_of_long_ago_is_not_counted_again() {
     for dated in [true, false] {
-        let mut room = Standing::new(dated);
+        let mut room = RoomWithAgent::new(dated);
         room.talk();
         room.hang_up();
         room.next();
@@ -160,27 +161,27 @@ fn a_tool_of_long_ago_is_not_counted_again() {
         }
         room.next();
         room.t.joins(room.ms(1_000), &format!("caller{}", room.calls), Kind::Standard, &[]);
-        assert!(matches!(room.asked(17_000), Taken::No), "dated: {dated}");
+        assert!(matches!(room.sends_history(17_000), Taken::No), "dated: {dated}");
     }
 }
 
 #[test]
-fn a_history_that_is_remembered_whole_is_known_by_its_ids() {
-    let mut room = Standing::new(true);
+fn a_history_that_is_fully_remembered_is_compared_by_its_ids() {
+    let mut room = RoomWithAgent::new(true);
     room.talk();
     room.hang_up();
     room.next();
     room.talk();
-    // By a clock that was set back meanwhile.
+    // The agent's clock was set back meanwhile.
     let earlier = Item { created_at: Some(at(-AHEAD_MS)), ..room.item("e", By::Agent, "yes", 0) };
     room.items.push(earlier);
-    assert!(matches!(room.asked(17_000), Taken::Whole));
-    assert!(matches!(room.asked(17_000), Taken::No));
+    assert!(matches!(room.sends_history(17_000), Taken::Whole));
+    assert!(matches!(room.sends_history(17_000), Taken::No));
 }
 
 #[test]
-fn agents_of_earlier_calls_leave_room_for_the_feed_of_the_next() {
-    let mut t = Told::new();
+fn agents_of_earlier_calls_do_not_use_up_the_place_for_later_feeds() {
+    let mut t = Scenario::new();
     for n in 0..20 {
         let (ms, agent) = (n * A_CALL_MS, format!("agent{n}"));
         let (caller, left) = (format!("caller{n}"), LeaveReason::ClientInitiated);
@@ -198,7 +199,7 @@ fn agents_of_earlier_calls_leave_room_for_the_feed_of_the_next() {
 }
 
 #[test]
-fn what_an_older_journal_says_of_earlier_feeds_is_read() {
+fn the_feed_snapshot_of_an_older_journal_is_read() {
     let line = r#"{"told":["b","a"],"models":{"llm":"m"},"offset":7}"#;
     let before: FeedSnapshot = serde_json::from_str(line).unwrap();
     assert_eq!(serde_json::to_string(&before).unwrap(), line);

@@ -1,16 +1,16 @@
-//! docs/contract.md §5 row by row: how a call ended, from what the room showed.
+//! docs/contract.md §5 row by row: how a call ended, judged by the events of the room.
 
 use record::{CallType, Status};
 
 use super::*;
 
-fn verdict(t: &Told) -> (Status, Option<String>) {
+fn verdict(t: &Scenario) -> (Status, Option<String>) {
     let r = t.record();
     (r.status, r.termination_reason)
 }
 
-fn phone(attributes: &[(&str, &str)]) -> Told {
-    let mut t = Told::new();
+fn phone(attributes: &[(&str, &str)]) -> Scenario {
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Sip, attributes);
     t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
     t
@@ -96,7 +96,7 @@ fn a_web_call_ends_as_its_caller_left() {
         (L::SipTrunkFailure, Failed, Some("sip_trunk_failure")),
         (L::AgentError, Failed, Some("agent_error")),
     ] {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         t.leaves(9_000, "caller", reason);
         assert_eq!(verdict(&t), (status, why.map(str::to_owned)), "{reason:?}");
     }
@@ -112,7 +112,7 @@ fn a_room_that_ends_around_the_caller_ends_the_call() {
         (L::UnknownReason, Status::Dropped, Some("observer_disconnected")),
         (L::ClientInitiated, Status::Dropped, Some("observer_disconnected")),
     ] {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         t.fact(9_000, Fact::RoomEnded { reason });
         assert_eq!(verdict(&t), (status, why.map(str::to_owned)), "{reason:?}");
         assert_eq!(t.record().duration_seconds, 9.0);
@@ -121,7 +121,7 @@ fn a_room_that_ends_around_the_caller_ends_the_call() {
 
 #[test]
 fn without_a_voice_agent_the_call_failed() {
-    let mut t = Told::new();
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Standard, &[]);
     // A recorder is of kind agent as well, but never does what a voice agent does.
     t.joins(0, "recorder", Kind::Agent, &[]);
@@ -140,12 +140,12 @@ fn an_agent_that_vanished_before_the_caller_left_fails_or_drops_the_call() {
         // Reported 21 s after it died.
         (30_000, L::ConnectionTimeout, 31_000, Dropped, Some("agent_lost")),
         (30_000, L::ConnectionTimeout, 10_000, Completed, None),
-        // A goodbye is not vanishing.
+        // An agent that leaves by itself is not lost.
         (5_000, L::ClientInitiated, 9_000, Completed, None),
         // Too close to the caller's own leave.
         (8_000, L::AgentError, 9_000, Completed, None),
     ] {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         let case = format!("{reason:?} at {left}, caller at {caller}");
         let mut leaves = [(left, "agent", reason), (caller, "caller", L::ClientInitiated)];
         leaves.sort_by_key(|l| l.0);
@@ -158,7 +158,7 @@ fn an_agent_that_vanished_before_the_caller_left_fails_or_drops_the_call() {
 
 #[test]
 fn an_agent_that_took_over_saves_the_call() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.leaves(5_000, "agent", LeaveReason::AgentError);
     t.joins(6_000, "agent-2", Kind::Agent, &[("lk.agent.state", "listening")]);
     t.leaves(20_000, "caller", LeaveReason::ClientInitiated);
@@ -167,7 +167,7 @@ fn an_agent_that_took_over_saves_the_call() {
 
 #[test]
 fn an_agent_whose_connection_was_lost_and_never_came_back_was_lost() {
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.fact(12_500, Fact::Quality { identity: "agent".into(), lost: true });
     t.leaves(13_000, "caller", LeaveReason::ClientInitiated);
     assert_eq!(verdict(&t), (Status::Dropped, Some("agent_lost".into())));
@@ -176,7 +176,7 @@ fn an_agent_whose_connection_was_lost_and_never_came_back_was_lost() {
 }
 
 #[test]
-fn whom_the_call_was_with_is_told_by_the_best_source() {
+fn the_phone_number_is_taken_from_the_best_source() {
     for (identity, kind, attributes, metadata, room, number) in [
         (
             "sip_+4912345678",
@@ -192,7 +192,7 @@ fn whom_the_call_was_with_is_told_by_the_best_source() {
         ("alice", Kind::Standard, &[], "", "r", "alice"),
         ("alice", Kind::Standard, &[], r#"{"phone_number":"+1555"}"#, "r", "+1555"),
     ] {
-        let mut t = Told::in_room(room);
+        let mut t = Scenario::in_room(room);
         t.fact(
             0,
             Fact::Joined(Joined {
@@ -211,8 +211,8 @@ fn whom_the_call_was_with_is_told_by_the_best_source() {
 }
 
 #[test]
-fn an_inbound_caller_for_whom_no_agent_came_met_none() {
-    let mut t = Told::new();
+fn an_inbound_call_to_which_no_agent_came_failed() {
+    let mut t = Scenario::new();
     t.joins(0, "caller", Kind::Sip, &[INBOUND, ("sip.callStatus", "ringing")]);
     t.leaves(180_000, "caller", LeaveReason::ClientInitiated);
     assert_eq!(verdict(&t), (Status::Failed, Some("no_agent".into())));
@@ -238,7 +238,7 @@ fn a_machine_that_took_the_call_is_named_by_the_agents_detection_alone() {
 }
 
 #[test]
-fn what_the_agent_says_of_the_end_comes_before_all_else() {
+fn the_agents_report_of_the_end_takes_precedence() {
     let transferred = r#"{"type":"end","termination_reason":"transferred"}"#;
     for (message, reason, status, why) in [
         (transferred, LeaveReason::ClientInitiated, Status::Completed, Some("transferred")),
@@ -253,8 +253,8 @@ fn what_the_agent_says_of_the_end_comes_before_all_else() {
 }
 
 #[test]
-fn a_call_whose_end_fell_into_a_restart_of_the_worker_says_so() {
-    let mut t = Told::web_call();
+fn a_call_that_ended_during_a_restart_of_the_worker_is_dropped_for_that_reason() {
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 3_000, "hello");
     t.fact(60_000, Fact::Recovered);
     t.fact(3_050, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
@@ -264,10 +264,10 @@ fn a_call_whose_end_fell_into_a_restart_of_the_worker_says_so() {
 }
 
 #[test]
-fn who_ended_the_call_is_told_apart_from_how_it_went() {
+fn who_ended_the_call_is_independent_of_its_status() {
     use LeaveReason as L;
     use record::EndedBy as By;
-    let ended_by = |t: &Told| {
+    let ended_by = |t: &Scenario| {
         let settings = Settings { details: true, ..Settings::default() };
         let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
         let mut call = Call::new(room, settings);
@@ -286,7 +286,7 @@ fn who_ended_the_call_is_told_apart_from_how_it_went() {
         (L::AgentError, By::Agent),
         (L::UnknownReason, By::Unknown),
     ] {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         t.leaves(9_000, "caller", left);
         assert_eq!(ended_by(&t), Some(by), "{left:?}");
     }
@@ -316,11 +316,11 @@ fn who_ended_the_call_is_told_apart_from_how_it_went() {
         (L::ParticipantRemoved, By::Worker),
         (L::ServerShutdown, By::Network),
     ] {
-        let mut t = Told::web_call();
+        let mut t = Scenario::web_call();
         t.fact(9_000, Fact::RoomEnded { reason });
         assert_eq!(ended_by(&t), Some(by), "the room: {reason:?}");
     }
-    let mut t = Told::web_call();
+    let mut t = Scenario::web_call();
     t.publishes(8_000, "agent", r#"{"type":"end"}"#);
     t.leaves(9_000, "caller", L::RoomDeleted);
     assert_eq!(ended_by(&t), Some(By::Agent));

@@ -1,12 +1,12 @@
-//! What leaves no trace in a record leaves none in a journal: a participant can send
-//! without end.
+//! A fact that does not change the record is not journaled: a participant can send without end, and
+//! must not fill the disk.
 
 use super::*;
 use crate::{event::ToolCall, published::Problem};
 
 /// A web call with a phone leg, an agent and a recorder in it, some seconds old.
-fn call() -> Told {
-    let mut t = Told::web_call();
+fn call() -> Scenario {
+    let mut t = Scenario::web_call();
     t.joins(0, "phone", Kind::Sip, &[("sip.phoneNumber", "+15550123499")]);
     t.joins(0, "recorder", Kind::Egress, &[]);
     t.agent_says(1_000, 2_000, "hello");
@@ -51,9 +51,9 @@ fn feed(identity: &str, message: FeedMessage) -> Fact {
 }
 
 #[test]
-fn what_changes_nothing_is_not_taken() {
+fn a_fact_that_changes_nothing_is_not_taken() {
     let tool = ToolCall { id: "c1".into(), name: "look".into(), failed: false, at: None };
-    let told = vec![item("i1", By::User, "hi", None)];
+    let items = vec![item("i1", By::User, "hi", None)];
     let s = || "s".to_owned();
     let who = |identity: &str| identity.to_owned();
     let r#final = true;
@@ -75,7 +75,7 @@ fn what_changes_nothing_is_not_taken() {
         (feed("recorder", FeedMessage::Error), Some(Problem::NotAnAgent)),
         (feed("agent", FeedMessage::Clock { at: at(2_500) }), None),
         (feed("agent", FeedMessage::Tools { calls: vec![tool] }), None),
-        (feed("agent", history(told)), None),
+        (feed("agent", history(items)), None),
         (Fact::Undecodable { identity: who("caller") }, Some(Problem::Undecodable)),
         (Fact::Dropped, Some(Problem::TooMany)),
         (chat("caller", "  "), None),
@@ -118,7 +118,7 @@ fn too_many_messages_of_unknown_senders_are_not_taken() {
 }
 
 #[test]
-fn what_nobody_reads_of_a_participant_is_not_written_down() {
+fn fields_that_the_core_does_not_read_are_not_journaled() {
     let mut t = call();
     let junk = "x".repeat(60_000);
     let joined = |identity: &str, kind, attributes: &[(&str, &str)], metadata: &str| {
@@ -132,21 +132,21 @@ fn what_nobody_reads_of_a_participant_is_not_written_down() {
             joined_at: at(3_000),
         })
     };
-    let read_of = |fact| match fact {
+    let journaled = |fact| match fact {
         Some(Fact::Joined(j)) => (j.name, j.metadata, j.attributes),
         other => panic!("{other:?}"),
     };
     let own = [("own", junk.as_str()), ("sip.callStatus", "hangup"), ("lk.agent.state", "idle")];
     let said = format!(r#"{{"prompt":"{junk}","phone_number":"+15550100"}}"#);
-    let web = read_of(t.taken(3_000, joined("web", Kind::Standard, &own, &said)));
+    let web = journaled(t.taken(3_000, joined("web", Kind::Standard, &own, &said)));
     let none = String::new;
     assert_eq!(web, (none(), r#"{"phone_number":"+15550100"}"#.into(), map(&[])));
     let leg = [("own", junk.as_str()), ("sip.h.x-id", "7"), ("sip.callStatus", "active")];
-    let leg = read_of(t.taken(3_000, joined("leg", Kind::Sip, &leg, "")));
+    let leg = journaled(t.taken(3_000, joined("leg", Kind::Sip, &leg, "")));
     let shown = map(&[("sip.h.x-id", "7"), ("sip.callStatus", "active")]);
     assert_eq!(leg, (none(), none(), shown));
     let agents = [("own", junk.as_str()), ("lk.agent.state", "idle"), ("call.stage", "a")];
-    let agent = read_of(t.taken(3_000, joined("agent2", Kind::Agent, &agents, &said)));
+    let agent = journaled(t.taken(3_000, joined("agent2", Kind::Agent, &agents, &said)));
     let read = map(&[("lk.agent.state", "idle"), ("call.stage", "a")]);
     assert_eq!(agent, (none(), none(), read));
 
@@ -161,7 +161,7 @@ fn what_nobody_reads_of_a_participant_is_not_written_down() {
 }
 
 #[test]
-fn an_attribute_that_nobody_reads_is_but_a_sign_of_life() {
+fn an_attribute_that_the_core_does_not_read_is_only_a_sign_of_life() {
     let mut t = call();
     let junk = "x".repeat(60_000);
     let taken: Vec<_> = (0..1_000)
@@ -175,7 +175,7 @@ fn an_attribute_that_nobody_reads_is_but_a_sign_of_life() {
 }
 
 #[test]
-fn the_words_of_a_chat_are_counted_and_not_written_down() {
+fn the_words_of_a_chat_are_counted_and_not_journaled() {
     let mut t = call();
     let fact = t.taken(3_000, chat("caller", "my number is secret"));
     let counted = |words| Fact::Chat { identity: "caller".into(), text: String::new(), words };
@@ -185,7 +185,7 @@ fn the_words_of_a_chat_are_counted_and_not_written_down() {
 }
 
 #[test]
-fn metadata_that_changes_without_end_is_read_some_times_and_an_opt_out_always() {
+fn metadata_is_read_a_limited_number_of_times_and_an_opt_out_always() {
     let mut t = call();
     let phone = |n: usize| {
         metadata("caller", &format!(r#"{{"phone_number":"{n}","junk":"{}"}}"#, "x".repeat(9_000)))
@@ -200,7 +200,7 @@ fn metadata_that_changes_without_end_is_read_some_times_and_an_opt_out_always() 
 }
 
 #[test]
-fn text_beyond_what_is_kept_of_a_segment_is_not_written_down() {
+fn text_beyond_the_limit_of_a_segment_is_not_journaled() {
     let mut t = call();
     assert!(t.taken(3_000, opened("s", "agent", false)).is_some());
     let chunk = |text: &str| Fact::StreamChunk { stream: "s".into(), text: text.into() };
@@ -217,8 +217,8 @@ fn text_beyond_what_is_kept_of_a_segment_is_not_written_down() {
 }
 
 #[test]
-fn what_is_not_taken_does_not_make_the_observer_see_longer() {
-    let mut t = Told::web_call();
+fn a_fact_that_is_not_taken_does_not_prolong_the_observed_time() {
+    let mut t = Scenario::web_call();
     t.agent_says(1_000, 2_000, "hello");
     t.fact(50_000, Fact::Dropped);
     t.publishes(60_000, "caller", "{");
