@@ -45,7 +45,7 @@ fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
     if let Some(torn) = &journal.torn {
         complain(&format!("{}: cut off at {torn}", path.display()));
     }
-    let (call, whole) = journal::told(&journal);
+    let (call, whole) = journal::replay_to_end(&journal);
     if call.opted_out() {
         return Err("somebody opted out of being recorded: no record".into());
     }

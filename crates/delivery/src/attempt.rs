@@ -310,7 +310,7 @@ impl Post {
         }
         let (outbox, name) = (self.outbox.clone(), id.to_owned());
         // What cannot be noted is tried all the same.
-        self.disk.write(move || outbox.note_attempts(&name, &attempts)).await;
+        self.disk.write(move || outbox.record_attempts(&name, &attempts)).await;
     }
 
     /// Puts a record that is done with where it belongs; `refused`: with what was noted of it.

@@ -144,7 +144,7 @@ impl Unsealed {
             Fate::Waiting => {
                 self.level.more(body.len());
                 if attempts.count > 0 {
-                    self.outbox.note_attempts(id, &attempts);
+                    self.outbox.record_attempts(id, &attempts);
                 }
                 Ok(())
             }

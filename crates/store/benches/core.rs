@@ -4,7 +4,7 @@
 //! a turn of each side every six seconds, interims every 0.4 s, the agent's text word by word, its
 //! states, its session feed.
 
-// It talks to a person, and breaks where it is broken.
+// A bench prints for a person, and may panic.
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use std::{fmt::Write, hint::black_box, time::Instant};
@@ -26,16 +26,16 @@ fn main() {
         let (mut rates, mut records) = (vec![], vec![]);
         for _ in 0..RUNS {
             let began = Instant::now();
-            let told = black_box(journal::told(&read).0);
+            let call = black_box(journal::replay_to_end(&read).0);
             rates.push(read.events.len() as f64 / began.elapsed().as_secs_f64());
             let began = Instant::now();
-            black_box(told.record());
+            black_box(call.record());
             records.push(began.elapsed().as_secs_f64() * 1000.0);
         }
         let before = MEMORY.current_usage();
-        let told = journal::told(&read).0;
+        let call = journal::replay_to_end(&read).0;
         let kib = (MEMORY.current_usage() - before) as f64 / 1024.0;
-        drop(told);
+        drop(call);
         rates.sort_by(f64::total_cmp);
         records.sort_by(f64::total_cmp);
         println!(

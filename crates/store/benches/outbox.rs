@@ -1,7 +1,7 @@
 //! How many records a second are sealed so that a power cut cannot lose them, and how long one takes.
 //! `cargo bench --bench outbox`; figures compare within one run only, on one disk.
 
-// It talks to a person, and breaks where it is broken.
+// A bench prints for a person, and may panic.
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use std::{

@@ -1,4 +1,5 @@
-//! How much waits, and a warning before it is too much. Nothing is ever deleted for it.
+//! Counts the records that wait for the endpoint, and warns before they are too many. No record is
+//! ever deleted because of it.
 
 use std::sync::{
     Arc,
@@ -8,11 +9,12 @@ use std::sync::{
 use super::outbox::Backlog;
 use crate::health::{Health, Topic};
 
-/// Warned of from this share of the cap on, and no more below the second.
+/// The warning begins at this share of the limit,
 const WARN_AT: f64 = 0.8;
+/// and ends below this share.
 const CALM_AT: f64 = 0.7;
 
-/// From when on an operator wants to know.
+/// The size from which the backlog is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BacklogLimit {
     pub records: u64,
@@ -28,57 +30,60 @@ struct Count {
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
 pub struct BacklogGauge {
-    cap: BacklogLimit,
+    limit: BacklogLimit,
     health: Health,
     count: Arc<Count>,
 }
 
 impl BacklogGauge {
-    pub fn new(cap: BacklogLimit, health: Health) -> Self {
-        Self { cap, health, count: Arc::default() }
+    pub fn new(limit: BacklogLimit, health: Health) -> Self {
+        Self { limit, health, count: Arc::default() }
     }
 
-    /// Takes a fresh count. What is sealed or sent while it is made may count wrongly until the next one.
+    /// Sets a fresh count. A record that is sealed or sent during the counting may count wrongly until
+    /// the next count.
     pub fn set(&self, backlog: Backlog) {
         self.count.records.store(backlog.records, Ordering::Relaxed);
         self.count.bytes.store(backlog.bytes, Ordering::Relaxed);
-        self.look();
+        self.warn_or_clear();
     }
 
     pub fn records(&self) -> u64 {
         self.count.records.load(Ordering::Relaxed)
     }
 
+    /// A record of this size was sealed.
     pub fn more(&self, bytes: usize) {
         self.count.records.fetch_add(1, Ordering::Relaxed);
         self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.look();
+        self.warn_or_clear();
     }
 
+    /// A record of this size was delivered or refused.
     pub fn less(&self, bytes: u64) {
         let down = |n: &AtomicU64, by: u64| {
-            // A count made meanwhile may have been without this one.
+            // A fresh count made meanwhile may not include this record.
             let _ = n
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(by)));
         };
         down(&self.count.records, 1);
         down(&self.count.bytes, bytes);
-        self.look();
+        self.warn_or_clear();
     }
 
-    fn look(&self) {
+    fn warn_or_clear(&self) {
         let records = self.count.records.load(Ordering::Relaxed);
         let bytes = self.count.bytes.load(Ordering::Relaxed);
-        let share = (records as f64 / self.cap.records.max(1) as f64)
-            .max(bytes as f64 / self.cap.bytes.max(1) as f64);
+        let share = (records as f64 / self.limit.records.max(1) as f64)
+            .max(bytes as f64 / self.limit.bytes.max(1) as f64);
         if share >= WARN_AT {
             let what = format!("{records} records, {bytes} bytes wait for the endpoint");
             if self.health.warn(Topic::Backlog, what) {
                 tracing::warn!(
                     records,
                     bytes,
-                    max_records = self.cap.records,
-                    max_bytes = self.cap.bytes,
+                    max_records = self.limit.records,
+                    max_bytes = self.limit.bytes,
                     "many records wait for the endpoint; none is deleted, see that it takes them \
                      and that the disk has room"
                 );
@@ -94,23 +99,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_warns_early_by_count_or_size_and_calms_down_later() {
+    fn the_warning_begins_early_by_count_or_size_and_ends_later() {
         let health = Health::default();
-        let level = BacklogGauge::new(BacklogLimit { records: 10, bytes: 1_000 }, health.clone());
-        level.set(Backlog { records: 7, bytes: 10 });
+        let gauge = BacklogGauge::new(BacklogLimit { records: 10, bytes: 1_000 }, health.clone());
+        gauge.set(Backlog { records: 7, bytes: 10 });
         assert_eq!(health.warning(), None);
-        level.more(1);
+        gauge.more(1);
         assert_eq!(
             health.warning().as_deref(),
             Some("backlog: 8 records, 11 bytes wait for the endpoint")
         );
-        level.less(1);
+        gauge.less(1);
         assert!(health.warning().is_some(), "not at once");
-        level.less(1);
+        gauge.less(1);
         assert_eq!(health.warning(), None);
-        level.more(900);
+        gauge.more(900);
         assert!(health.warning().is_some(), "few, but large");
-        level.set(Backlog { records: 1, bytes: 1 });
-        assert_eq!((level.records(), health.warning()), (1, None), "the operator took them");
+        gauge.set(Backlog { records: 1, bytes: 1 });
+        assert_eq!((gauge.records(), health.warning()), (1, None), "the operator took them");
     }
 }

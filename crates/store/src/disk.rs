@@ -1,5 +1,5 @@
-//! The disk as journal and outbox use it: few operations, each of which may fail, behind one trait
-//! so that tests can make each of them fail.
+//! The disk as journal and outbox use it: a few operations behind one trait, so that tests can make
+//! each of them fail.
 
 use std::{
     collections::BTreeSet,
@@ -22,16 +22,16 @@ mod work;
 
 pub use work::DiskWork;
 
-/// The names in a folder; one that cannot be read is passed over.
+/// The names in a folder; an entry that cannot be read is skipped.
 pub type Names = Box<dyn Iterator<Item = String> + Send>;
 
-/// Blocking: call it where blocking is allowed.
+/// All operations block: call them where blocking is allowed.
 pub trait Disk: Send + Sync {
-    /// Makes one folder for the worker's own user; false if it is there already.
+    /// Creates one folder, for the worker's own user only; false if it exists already.
     fn make_dir(&self, path: &Path) -> io::Result<bool>;
-    /// Makes a folder and those above it, so that a power cut loses none of them.
+    /// Creates a folder and its parents, so that a power cut loses none of them.
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        // A relative path of one name has a parent, too: the folder we are in.
+        // A relative path of one name has a parent, too: the working folder.
         let parent =
             path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
         let made = match (self.make_dir(path), parent) {
@@ -41,30 +41,31 @@ pub trait Disk: Send + Sync {
             }
             (made, _) => made?,
         };
-        // One that is there may come of a run that died before this. Its parent need not be ours.
+        // Also if the folder exists: an earlier run may have died before this sync. Then an error does not
+        // count, as the parent may belong to another user.
         match parent.map(|parent| self.sync_dir(parent)) {
-            // A parent that may be written to and not read cannot be synced.
+            // A parent that is writable but not readable cannot be synced.
             Some(Err(e)) if made && e.kind() != io::ErrorKind::PermissionDenied => Err(e),
             _ => Ok(()),
         }
     }
-    /// Writes a new file as a whole, and syncs it.
+    /// Writes a whole file, and syncs it.
     fn write_synced(&self, path: &Path, body: &[u8]) -> io::Result<()>;
-    /// Opens or makes a file, cut off after `len` bytes, to append to it.
+    /// Opens or creates a file to append to it, cut off after `len` bytes.
     fn open_at(&self, path: &Path, len: u64) -> io::Result<Box<dyn DiskFile>>;
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// A rename or a new file is only durable once its folder is.
+    /// Syncs a folder: only then a rename or a new file in it is durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Writes a file that may be lost.
+    /// Writes a file without a sync: a crash may lose it.
     fn write(&self, path: &Path, body: &[u8]) -> io::Result<()>;
-    /// Walks a folder, in no order; what comes or goes meanwhile may or may not be seen.
+    /// The names in a folder, in no order. Files that come or go meanwhile may be missed.
     fn walk(&self, path: &Path) -> io::Result<Names>;
     fn exists(&self, path: &Path) -> bool;
-    /// Gives a file the time of now.
+    /// Sets the file's modification time to now.
     fn touch(&self, path: &Path) -> io::Result<()>;
-    /// When a file was last written to, and its size in bytes.
+    /// When a file was last written, and its size in bytes.
     fn about(&self, path: &Path) -> Option<(SystemTime, u64)>;
 }
 
@@ -74,7 +75,7 @@ pub trait DiskFile: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// The real one.
+/// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -85,7 +86,7 @@ impl Disk for RealDisk {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         match builder.create(path) {
             Ok(()) => Ok(true),
-            // Not only where that is the error: above a mount that may not be written to it is another.
+            // Not only for `AlreadyExists`: where the parent is read-only the error is another one.
             Err(_) if path.is_dir() => Ok(false),
             Err(e) => Err(e),
         }
@@ -142,12 +143,12 @@ impl Disk for RealDisk {
     }
 }
 
-/// Passes over what cannot be read, and names that are not Unicode: none of them is ours.
+/// Skips entries that cannot be read, and names that are not Unicode: the worker makes no such names.
 fn names(entries: impl Iterator<Item = io::Result<OsString>>) -> impl Iterator<Item = String> {
     entries.filter_map(|name| name.ok()?.into_string().ok())
 }
 
-/// Journals and records hold personal data: only the worker's own user may look.
+/// Journals and records hold personal data: only the worker's own user may read them.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true);
@@ -166,23 +167,23 @@ impl DiskFile for File {
     }
 }
 
-/// How often a file that could not be read is read again, and when.
+/// How many times a failed read is repeated, and after which wait.
 pub const READ_AGAIN: usize = 4;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
-/// One worker for each data folder: two would tell each other's calls.
+/// One worker for each data folder: two would report each other's calls.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Lock {
-    /// Waits for a moment for one that is just ending: of a process that was killed the system may
-    /// release the lock later than it says that the process is gone.
+    /// Waits for a moment if the folder is locked: the system may release the lock of a killed process
+    /// only after it has reported the process as gone.
     ///
     /// # Errors
-    /// If another process has it, or the file cannot be made.
+    /// If another process holds the lock, or the file cannot be created.
     pub fn take(folder: &Path) -> Result<Self, String> {
         let file = private().open(folder.join("lock")).map_err(|e| e.to_string())?;
         let until = Instant::now() + LOCK_WITHIN;
@@ -203,10 +204,10 @@ impl Lock {
     }
 }
 
-/// Reads a file that may be unreadable for a moment: a few times, one after the other. Blocking.
+/// Reads a file; repeats a failed read a few times. Blocking.
 ///
 /// # Errors
-/// The last one; that there is no such file at once.
+/// The error of the last read; a missing file is reported at once.
 pub fn read_patiently(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let mut left = READ_AGAIN;
     loop {
@@ -220,13 +221,13 @@ pub fn read_patiently(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What is wrong with the disk, by what needs it. One line in the log when it begins, one when it is
-/// over. Cheap to clone; all clones are of one disk.
+/// What is wrong with the disk, by the part of the worker that needs it. Logs one line when a trouble
+/// begins and one when it is over. Cheap to clone; all clones are of one disk.
 #[derive(Clone, Debug)]
 pub struct DiskHealth {
     folder: PathBuf,
     health: Health,
-    /// Who waits for an answer of the disk for too long.
+    /// The parts that have waited too long for an answer of the disk.
     hanging: Arc<Mutex<BTreeSet<Topic>>>,
 }
 
@@ -255,7 +256,7 @@ impl DiskHealth {
         }
     }
 
-    /// Nobody waits for the disk any more, whether it works or not.
+    /// Nothing waits for the disk any more, whether it works or not.
     pub fn not_needed(&self, what: Topic) {
         if self.health.clear(what) {
             tracing::info!(
@@ -265,7 +266,7 @@ impl DiskHealth {
         }
     }
 
-    /// The disk does not answer at all: one line, whoever finds it first.
+    /// The disk does not answer at all. Logged once, for the part that notices it first.
     pub fn hangs(&self, who: Topic) {
         let mut hanging = self.hanging.lock();
         if hanging.insert(who) && hanging.len() == 1 {
@@ -278,7 +279,7 @@ impl DiskHealth {
         }
     }
 
-    /// The disk answers again to one who waited.
+    /// The disk answers again to a part that waited.
     pub fn answers(&self, who: Topic) {
         let mut hanging = self.hanging.lock();
         if hanging.remove(&who) && hanging.is_empty() {
@@ -324,10 +325,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_left_by_a_run_that_died_before_it_was_durable_is_made_so() {
+    fn a_folder_that_a_dead_run_left_unsynced_is_made_durable() {
         let disk = MemoryDisk::default();
         let dir = Path::new("/data");
-        assert!(disk.make_dir(dir).unwrap(), "and then it died");
+        assert!(disk.make_dir(dir).unwrap(), "then the run dies");
         let lost = |seed| disk.after_a_power_cut(seed).walk(dir).is_err();
         assert!((0..40).any(lost), "the disk of the test loses nothing");
         disk.create_dir(dir).unwrap();
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_the_real_disk_are_made_with_those_above_for_our_user_alone() {
+    fn the_real_disk_creates_folders_and_parents_for_our_user_only() {
         use std::os::unix::fs::PermissionsExt;
         let above = tempfile::tempdir().unwrap();
         let dir = above.path().join("a/b/c");

@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 
-/// What can be wrong. Each has one owner in the code, who warns of it and clears it; so no two may
-/// share one.
+/// What can be wrong. Each topic has one owner in the code, which warns and clears; two owners must not
+/// share a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
-    /// Another program of our agent name.
+    /// Another program uses our agent name.
     AgentName,
-    /// Notes of attempts are not written.
+    /// The attempts at records are not written.
     Attempts,
-    /// Many records wait.
+    /// Many records wait for the endpoint.
     Backlog,
-    /// No place for more calls.
+    /// The worker cannot take more calls.
     Calls,
     /// This machine's clock and LiveKit's differ.
     Clock,
@@ -28,9 +28,9 @@ pub enum Topic {
     Journal,
     /// LiveKit refuses our credentials.
     Keys,
-    /// Records are only in memory.
+    /// Some records are only in memory.
     Memory,
-    /// What is remembered of rooms is not written.
+    /// The next ordinals of rooms are not written.
     Ordinals,
     /// Records are not sealed, or cannot be read.
     Outbox,
@@ -41,7 +41,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// As the health page and the log name it.
+    /// The name on the health page and in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AgentName => "agent_name",
@@ -63,24 +63,24 @@ impl Topic {
     }
 }
 
-/// Cheap to clone; all clones tell the same.
+/// Cheap to clone; all clones share the warnings.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     warnings: Arc<watch::Sender<BTreeMap<Topic, String>>>,
 }
 
 impl Health {
-    /// True if it is new: then it is worth a line in the log.
+    /// True if the topic had no warning before: then the caller logs it.
     pub fn warn(&self, topic: Topic, what: String) -> bool {
         self.warnings.send_if_modified(|w| w.insert(topic, what).is_none())
     }
 
-    /// True if it was warned of: then its end is worth a line.
+    /// True if the topic had a warning: then the caller logs its end.
     pub fn clear(&self, topic: Topic) -> bool {
         self.warnings.send_if_modified(|w| w.remove(&topic).is_some())
     }
 
-    /// All that is warned of, in one text.
+    /// All warnings in one text.
     pub fn warning(&self) -> Option<String> {
         let warnings = self.warnings.borrow();
         let all: Vec<String> =

@@ -1,16 +1,16 @@
-//! All that touches the data folder, as plain files: what must outlive the process.
+//! Everything that touches the data folder: plain files for what must outlive the process.
 //!
-//! In: events of calls that are on, finished records. Out: the same after a crash. A failure of the
-//! disk never reaches a call: it is told to [`Health`], and what could not be written is tried again or
-//! kept by who has it.
+//! In: events of running calls, finished records. Out: the same after a crash. A failure of the disk
+//! never reaches a call: it is reported to [`Health`], and what could not be written is tried again or
+//! stays in memory with its owner.
 //!
 //! | file | its one idea |
 //! |---|---|
 //! | [`disk`] | the few operations on the disk, each of which may fail |
-//! | [`journal`] | the events of a call that is on; replay, recovery |
-//! | [`outbox`] | finished records, until they are taken |
+//! | [`journal`] | the events of a running call; replay, recovery |
+//! | [`outbox`] | finished records, until the endpoint takes them |
 //! | [`ordinals`] | which call of a room comes next |
-//! | [`backlog`] | how many records wait, and a warning before they are too many |
+//! | [`backlog`] | how many records wait, with a warning before they are too many |
 //! | [`health`] | what is wrong, for log and health page |
 
 pub mod backlog;

@@ -1,15 +1,15 @@
-//! Which call of a room comes next, remembered for as long as the room may come again.
+//! The ordinal of the next call in each room, remembered for as long as the room may be used again.
 //!
 //! ```text
 //! DATA_DIR/rooms/<room sid>.json     {"next":3,"ended":1795403704725}
 //! ```
 //!
-//! A call's id is made of its room's sid and its place in the room. Records are kept for a while only, and
-//! a claim in the room goes with the worker: so neither can tell a worker that starts again how many calls
-//! a room has had. Two calls of one id would be one call to the endpoint.
+//! A call's id is made of the sid of its room and its ordinal in the room. Records are deleted after a
+//! while, and a claim in the room ends with the worker: neither shows a restarted worker how many calls
+//! the room has had. To the endpoint two calls with one id would be the same call.
 //!
 //! A room is forgotten once the server has not listed it for a while; where rooms are not listed, a long
-//! time after its last call. What could not be written is kept and written when the disk allows.
+//! time after its last call. What could not be written is written when the disk works again.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -28,14 +28,16 @@ use crate::{
     health::Topic,
 };
 
-/// A server that was away for a moment lists what it has again.
+/// A room that is missing in the list for this long is forgotten. A server that was away for a moment
+/// lists its rooms again sooner.
 const UNLISTED_FOR: Duration = Duration::from_secs(10 * 60);
-/// Where nobody lists rooms: a room that lives longer without a call begins anew.
+/// Where rooms are not listed, a room is forgotten after this time without a call: its ordinals begin
+/// anew.
 const UNSEEN_FOR_MS: i64 = 7 * 24 * 3600 * 1000;
-/// Rooms remembered; of more than that the one whose call ended first is forgotten.
+/// Most rooms remembered; if there are more, the room whose last call ended first is forgotten.
 const MOST_ROOMS: usize = 100_000;
 
-/// What is left of the calls that a room has had.
+/// What is remembered of the calls of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// The ordinal of its next call.
@@ -47,7 +49,7 @@ pub struct Past {
 #[derive(Debug)]
 struct Remembered {
     past: Past,
-    /// Since when the server does not list it.
+    /// Since when the server does not list the room.
     unlisted: Option<Instant>,
 }
 
@@ -55,27 +57,27 @@ struct Remembered {
 struct Rooms {
     /// By [`key`].
     by_key: BTreeMap<String, Remembered>,
-    /// Not written since they changed.
+    /// Keys of the rooms that are not written since they changed.
     unwritten: BTreeSet<String>,
 }
 
-/// Cheap to clone; all clones remember together.
+/// Cheap to clone; all clones share the rooms.
 #[derive(Clone)]
 pub struct Ordinals {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     health: DiskHealth,
     rooms: Arc<Mutex<Rooms>>,
-    /// Held while files are written: of two writes of a room the later must stay.
+    /// Held while files are written: of two writes of a room the later one must stay.
     writing: Arc<Mutex<()>>,
 }
 
 impl Ordinals {
-    /// Reads what an earlier run remembered. A file that cannot be read is passed over with a warning:
-    /// the room's records, where they are kept, still tell.
+    /// Reads what an earlier run remembered. A file that cannot be read is skipped with a warning: the
+    /// room's records show the ordinal too, as long as they are kept.
     ///
     /// # Errors
-    /// If the folder cannot be made or listed.
+    /// If the folder cannot be created or listed.
     pub fn open(disk: Arc<dyn Disk>, health: DiskHealth, data_dir: &Path) -> io::Result<Self> {
         let dir = data_dir.join("rooms");
         disk.create_dir(&dir)?;
@@ -83,7 +85,7 @@ impl Ordinals {
         for name in disk.walk(&dir)?.take(2 * MOST_ROOMS) {
             let path = dir.join(&name);
             let Some(key) = name.strip_suffix(".json") else {
-                // Half written by a run that died.
+                // An incomplete file of a run that died.
                 let _ = disk.remove(&path);
                 continue;
             };
@@ -107,15 +109,16 @@ impl Ordinals {
         Ok(Self { dir, disk, health, rooms, writing })
     }
 
+    /// What is remembered of a room.
     pub fn past(&self, sid: &str) -> Option<Past> {
         self.rooms.lock().by_key.get(&key(sid)).map(|r| r.past)
     }
 
-    /// A call of the room has ended and is reported. In memory at once; [`Self::write`] makes it last.
+    /// A call of the room has ended and is reported. Kept in memory until [`Self::write`].
     pub fn ended(&self, sid: &str, ordinal: u32, ended: Moment) {
         let past = Past { next: ordinal.saturating_add(1), ended };
         let mut rooms = self.rooms.lock();
-        // (The file of one that is forgotten for it goes at the next start.)
+        // If another room is forgotten for this one, its file is removed at the next start.
         rooms.remember(&key(sid), past);
     }
 
@@ -147,14 +150,14 @@ impl Ordinals {
 
     fn write_one(&self, key: &str, past: Past) -> io::Result<()> {
         let tmp = self.dir.join(format!("{key}.tmp"));
-        // Two numbers: nothing in it can fail to become JSON.
+        // Two numbers always serialize.
         let text = serde_json::to_vec(&past).unwrap_or_default();
         self.disk.write_synced(&tmp, &text)?;
         self.disk.rename(&tmp, &self.path(key))?;
         self.disk.sync_dir(&self.dir)
     }
 
-    /// The server's list of rooms, by sid: what it has not listed for a while is forgotten.
+    /// Takes the server's list of rooms, by sid; forgets rooms that it has not listed for a while.
     pub fn listed(&self, there: &HashSet<&str>, work: &DiskWork) {
         let hashed: HashSet<String> =
             there.iter().map(|sid| key(sid)).filter(|key| !there.contains(key.as_str())).collect();
@@ -167,7 +170,7 @@ impl Ordinals {
         });
     }
 
-    /// Where nobody lists rooms: forgets those without a call for long.
+    /// Where rooms are not listed: forgets rooms that had no call for a long time.
     pub fn not_listed(&self, now: Moment, work: &DiskWork) {
         self.forget(work, |_, room| now.since(room.past.ended) > UNSEEN_FOR_MS);
     }
@@ -203,7 +206,7 @@ impl Ordinals {
 }
 
 impl Rooms {
-    /// Takes what is new of a room; the key of one that had to be forgotten for it.
+    /// Remembers a room. Returns the key of another room if that had to be forgotten for it.
     fn remember(&mut self, key: &str, past: Past) -> Option<String> {
         let mut forgotten = None;
         if self.by_key.len() >= MOST_ROOMS && !self.by_key.contains_key(key) {
@@ -216,7 +219,7 @@ impl Rooms {
         }
         let room = self.by_key.entry(key.to_owned());
         let room = room.or_insert(Remembered { past, unlisted: None });
-        // Of two calls that are reported out of order the later counts.
+        // Calls may be reported out of order: the later one counts.
         room.past.next = room.past.next.max(past.next);
         room.past.ended = room.past.ended.max(past.ended);
         self.unwritten.insert(key.to_owned());
@@ -224,7 +227,7 @@ impl Rooms {
     }
 }
 
-/// The sid, as it names a file: LiveKit's are letters, digits and `_`. Any other is named by its hash.
+/// The sid as the name of a file. LiveKit's sids are letters, digits and `_`; for others it is a hash.
 fn key(sid: &str) -> String {
     let plain = sid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if plain && !sid.is_empty() && sid.len() <= 64 {
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_room_had_is_known_after_a_power_cut() {
+    fn the_next_ordinal_is_known_after_a_power_cut() {
         let disk = MemoryDisk::default();
         let o = at(&disk);
         assert_eq!(o.past("RM_1"), None);
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_disk_did_not_take_is_written_when_it_does() {
+    fn what_could_not_be_written_is_written_when_the_disk_works_again() {
         for step in 0..4 {
             let disk = MemoryDisk::default();
             let o = at(&disk);
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_call_that_is_reported_late_takes_nothing_back() {
+    fn an_earlier_call_that_is_reported_late_does_not_lower_the_ordinal() {
         let disk = MemoryDisk::default();
         let o = at(&disk);
         call(&o, "RM_1", 3, 50);
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_alone_forgets_no_room_at_the_start() {
+    async fn where_rooms_are_not_listed_a_room_is_forgotten_after_a_week() {
         let disk = MemoryDisk::default();
         call(&at(&disk), "RM_1", 0, 1_000);
         let o = at(&disk);
@@ -314,7 +317,7 @@ mod tests {
         o.not_listed(later, &work(&disk));
         assert!(o.past("RM_1").is_some());
         o.not_listed(later.plus(2_000), &work(&disk));
-        assert!(o.past("RM_1").is_none(), "nobody lists rooms, and none was seen for a week");
+        assert!(o.past("RM_1").is_none(), "rooms are not listed, and the last call was a week ago");
     }
 
     #[tokio::test(flavor = "multi_thread")]

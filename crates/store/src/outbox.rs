@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! DATA_DIR/pending/<call_id>.json       sealed, not yet taken by the endpoint
-//! DATA_DIR/pending/<call_id>.attempts   how often it was tried, and what came of it
-//! DATA_DIR/sent/<call_id>.json          taken
-//! DATA_DIR/dead/<call_id>.json          refused for good
-//! DATA_DIR/dead/<call_id>.attempts      why
+//! DATA_DIR/pending/<call_id>.attempts   the number of attempts, and the last error
+//! DATA_DIR/sent/<call_id>.json          taken by the endpoint
+//! DATA_DIR/dead/<call_id>.json          dead letters: refused, or given up after 72 h
+//! DATA_DIR/dead/<call_id>.attempts      as above
 //! ```
 //!
 //! Each record is a file of its own and holds exactly the bytes that are posted, so `ls`, `cat`,
 //! `jq` and `mv` are the operator's tools. A record is *sealed* when a power cut cannot lose it:
 //! written beside its place, fsync, renamed into `pending/`, fsync of the folder. A file under its
-//! final name is therefore always whole. What is told of attempts may be lost: then a record is
-//! tried longer, never less.
+//! final name is therefore always complete. A file of attempts may be lost: then a record is tried for
+//! longer, never for less.
 //!
-//! Nothing here holds the backlog in memory; a folder is walked, however many records wait in it.
+//! The backlog is never held in memory: a folder is walked, however many records it holds.
 
 use std::{
     io,
@@ -78,7 +78,7 @@ impl Folder {
     }
 }
 
-/// How often a record was tried, and what came of it last.
+/// The attempts at a record so far, and the error of the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
     pub count: u32,
@@ -86,7 +86,7 @@ pub struct Attempts {
     pub first_at: i64,
     pub last_at: i64,
     pub last_error: String,
-    /// The last one ended without an answer, or with a gateway's: the receiver may be at work on it.
+    /// The last attempt had no answer, or a gateway's: the receiver may still be working on the record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unclear: bool,
 }
@@ -107,10 +107,10 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Makes the folders and checks that they can be written to.
+    /// Creates the folders and checks that they are writable.
     ///
     /// # Errors
-    /// If they cannot.
+    /// If a folder cannot be created or written to.
     pub fn open(disk: Arc<dyn Disk>, health: DiskHealth, dir: &Path) -> Result<Self, OutboxError> {
         let outbox = Self::at(disk, health, dir);
         for folder in Folder::ALL {
@@ -124,7 +124,7 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// One that is there already, or not: for looking at it.
+    /// An outbox whose folders may exist or not: for looking at it.
     pub fn at(disk: Arc<dyn Disk>, health: DiskHealth, dir: &Path) -> Self {
         Self { dir: dir.to_owned(), disk, health }
     }
@@ -137,14 +137,14 @@ impl Outbox {
         self.folder(folder).join(format!("{id}.json"))
     }
 
-    fn note(&self, folder: Folder, id: &str) -> PathBuf {
+    fn attempts_path(&self, folder: Folder, id: &str) -> PathBuf {
         self.folder(folder).join(format!("{id}.attempts"))
     }
 
     /// Puts a record where a crash or a power cut cannot lose it.
     ///
     /// # Errors
-    /// If any step fails; then there is no file under the final name, or a whole one.
+    /// If any step fails; then there is no file under the final name, or a complete one.
     pub fn seal(&self, id: &str, body: &[u8]) -> Result<(), OutboxError> {
         let pending = self.folder(Folder::Pending);
         let unique = uuid::Uuid::new_v4().simple();
@@ -157,7 +157,7 @@ impl Outbox {
             Ok(()) => self.health.worked(Topic::Outbox),
             Err(e) => {
                 self.health.failed(Topic::Outbox, &e.source);
-                // Half a file helps nobody; on a full disk it takes the room of a whole one.
+                // An incomplete file is useless, and takes room on a full disk.
                 let _ = self.disk.remove(&tmp);
             }
         }
@@ -169,15 +169,15 @@ impl Outbox {
         self.find(id).is_some()
     }
 
-    /// When the call of a record ended; `None` where there is no such record, the beginning of time
-    /// where it cannot be read.
+    /// When the call of a record ended; `None` if there is no such record, the epoch if the record
+    /// cannot be read.
     pub fn end_of(&self, id: &str) -> Option<Moment> {
         let read = |folder| {
             let body = self.body(folder, id).ok()?;
             let record: serde_json::Value = serde_json::from_slice(&body).ok()?;
             Moment::parse_rfc3339(record["end_time"].as_str()?)
         };
-        // The sender may move it in between: then it is where it was moved to.
+        // The sender may move the file between the two steps: then it is in its new folder.
         let end = read(self.find(id)?).or_else(|| read(self.find(id)?));
         Some(end.unwrap_or_default())
     }
@@ -196,47 +196,50 @@ impl Outbox {
         self.disk.read(&path).context("cannot read", &path)
     }
 
-    /// What is told of a record's attempts; nothing of one that was never tried.
+    /// The attempts at a record; the default if there were none or their file is lost.
     pub fn attempts(&self, folder: Folder, id: &str) -> Attempts {
-        let told = self.disk.read(&self.note(folder, id)).ok();
-        told.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
+        let text = self.disk.read(&self.attempts_path(folder, id)).ok();
+        text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
     }
 
-    /// Notes a pending record's attempts. That it fails is no reason not to send.
-    pub fn note_attempts(&self, id: &str, attempts: &Attempts) {
-        // Numbers and a text: nothing in it can fail to become JSON.
+    /// Writes the attempts at a pending record. A failure is reported, and does not stop the sending.
+    pub fn record_attempts(&self, id: &str, attempts: &Attempts) {
+        // Numbers and a text: they always serialize.
         let text = serde_json::to_vec(attempts).unwrap_or_default();
-        match self.disk.write(&self.note(Folder::Pending, id), &text) {
+        match self.disk.write(&self.attempts_path(Folder::Pending, id), &text) {
             Ok(()) => self.health.worked(Topic::Attempts),
             Err(e) => self.health.failed(Topic::Attempts, &e),
         }
     }
 
-    /// The endpoint has it.
+    /// Files a record that the endpoint has taken.
     ///
     /// # Errors
-    /// If the file cannot be moved; it will be sent again after a restart.
+    /// If the file cannot be moved; the record will be sent again after a restart.
     pub fn sent(&self, id: &str) -> Result<(), OutboxError> {
         self.move_to(Folder::Pending, Folder::Sent, id)?;
-        // It is kept for a while from now on, not from when it was sealed.
+        // The time for which it is kept begins now, not when it was sealed.
         let _ = self.disk.touch(&self.path(Folder::Sent, id));
-        // Nobody asks any more how often it was tried.
-        let _ = self.disk.remove(&self.note(Folder::Pending, id));
+        // The attempts are not needed any more.
+        let _ = self.disk.remove(&self.attempts_path(Folder::Pending, id));
         Ok(())
     }
 
-    /// The endpoint will never take it.
+    /// Files a record that the endpoint will never take.
     ///
     /// # Errors
-    /// If the file cannot be moved; it will be tried again after a restart.
+    /// If the file cannot be moved; the record will be tried again after a restart.
     pub fn dead(&self, id: &str, attempts: &Attempts) -> Result<(), OutboxError> {
-        self.note_attempts(id, attempts);
+        self.record_attempts(id, attempts);
         self.move_to(Folder::Pending, Folder::Dead, id)?;
-        let _ = self.disk.rename(&self.note(Folder::Pending, id), &self.note(Folder::Dead, id));
+        let _ = self.disk.rename(
+            &self.attempts_path(Folder::Pending, id),
+            &self.attempts_path(Folder::Dead, id),
+        );
         Ok(())
     }
 
-    /// A dead or sent record is to be tried again.
+    /// Makes a dead or sent record pending again, and forgets its attempts.
     ///
     /// # Errors
     /// If the file cannot be moved.
@@ -245,8 +248,8 @@ impl Outbox {
             self.move_to(from, Folder::Pending, id)?;
         }
         for folder in [from, Folder::Pending] {
-            // Its time begins anew.
-            let _ = self.disk.remove(&self.note(folder, id));
+            // The time until it is given up begins anew.
+            let _ = self.disk.remove(&self.attempts_path(folder, id));
         }
         Ok(())
     }
@@ -256,18 +259,18 @@ impl Outbox {
         self.disk.rename(&self.path(from, id), &path).context("cannot move to", &path)
     }
 
-    /// Deletes a record and what is told of it.
+    /// Deletes a record and its attempts.
     ///
     /// # Errors
-    /// If it cannot be.
+    /// If the record cannot be deleted.
     pub fn delete(&self, folder: Folder, id: &str) -> Result<(), OutboxError> {
         let path = self.path(folder, id);
         self.disk.remove(&path).context("cannot delete", &path)?;
-        let _ = self.disk.remove(&self.note(folder, id));
+        let _ = self.disk.remove(&self.attempts_path(folder, id));
         Ok(())
     }
 
-    /// Walks a folder's records, in the order of the folder.
+    /// Walks a folder's records, in no order.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -281,7 +284,7 @@ impl Outbox {
         self.disk.about(&self.path(folder, id))
     }
 
-    /// How much waits.
+    /// Counts the pending records.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -294,8 +297,7 @@ impl Outbox {
         Ok(sum)
     }
 
-    /// Deletes sent records that are older, and tells how many. They are never missed: the endpoint
-    /// has them.
+    /// Deletes sent records that are older, and returns how many: the endpoint has them.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -312,7 +314,7 @@ impl Outbox {
         Ok(deleted)
     }
 
-    /// Removes what a crash left half written; only while nothing is being sealed.
+    /// Removes files that a crash left incomplete; only while nothing is being sealed.
     fn sweep(&self) {
         let pending = self.folder(Folder::Pending);
         let names = self.disk.walk(&pending).into_iter().flatten();
@@ -321,12 +323,12 @@ impl Outbox {
         }
     }
 
-    /// The operator changed something: the worker is to look anew.
+    /// Asks a running worker to look at the outbox anew: the operator has changed it.
     pub fn ring(&self) -> io::Result<()> {
         self.disk.write(&self.bell(), b"")
     }
 
-    /// Whether the operator has rung since it was asked last.
+    /// Whether [`Self::ring`] was called since the last check.
     pub fn was_rung(&self) -> bool {
         let bell = self.bell();
         self.disk.exists(&bell) && self.disk.remove(&bell).is_ok()
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_rings_once() {
+    fn a_ring_of_the_operator_is_seen_once() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = open(dir.path());
         assert!(!outbox.was_rung());

@@ -1,4 +1,4 @@
-//! The outbox on a disk that fails at every step and loses what a power cut may lose.
+//! The outbox on a disk that fails at every step, and that loses what a power cut may lose.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ fn opened() -> (MemoryDisk, Outbox) {
 
 const BODY: &[u8] = b"{\"call_id\":\"a\"}";
 
-/// Where a record is after a power cut, and that it is whole.
+/// Finds the record after a power cut; asserts that it is complete.
 fn found(disk: &MemoryDisk, seed: u64) -> Option<Folder> {
     let outbox = at(&disk.after_a_power_cut(seed));
     let folder = outbox.find("a")?;
@@ -87,7 +87,7 @@ fn a_power_cut_between_any_two_steps_of_filing_loses_nothing() {
 }
 
 #[test]
-fn a_full_disk_is_told_once_and_so_is_its_end() {
+fn a_full_disk_is_reported_once_and_so_is_its_end() {
     let disk = MemoryDisk::default();
     let (dir, health) = (Path::new(DIR), Health::default());
     let outbox =
@@ -125,12 +125,12 @@ fn op() -> impl Strategy<Value = (Op, u8, Option<u64>)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
-    /// Against a model: a record whose sealing was reported is there, whole, until the endpoint had
-    /// it and it was purged. Steps fail and the power is cut in between.
+    /// Against a model: a record that was sealed is there, complete, until it is sent and purged.
+    /// Steps fail and the power is cut in between.
     #[test]
-    fn the_outbox_is_as_its_model(ops in prop::collection::vec(op(), 0..60)) {
+    fn the_outbox_behaves_like_its_model(ops in prop::collection::vec(op(), 0..60)) {
         let (mut disk, mut outbox) = opened();
-        // What must be there; a purge may take away what was sent.
+        // The records that must be there; a purge may delete those that were sent.
         let mut model: BTreeMap<String, (Folder, Vec<u8>)> = BTreeMap::new();
         for (n, (op, id, fail)) in ops.into_iter().enumerate() {
             let id = format!("id{id}");
@@ -142,7 +142,7 @@ proptest! {
                     if outbox.seal(&id, &body).is_ok() {
                         model.insert(id, (Folder::Pending, body));
                     } else {
-                        // It may or may not be there; the next try decides.
+                        // The record may be there or not; sealing it again decides.
                         disk.fail(Fails::None);
                         outbox.seal(&id, &body).unwrap();
                         model.insert(id, (Folder::Pending, body));
@@ -168,7 +168,7 @@ proptest! {
                 Op::PowerCut(seed) => {
                     disk = disk.after_a_power_cut(seed);
                     outbox = open(&disk);
-                    // Moves that no sync followed may be undone: sent again, never lost.
+                    // A move without a sync may be undone: the record is sent again, never lost.
                     for (id, (folder, _)) in &mut model {
                         let now = outbox.find(id);
                         prop_assert!(now.is_some(), "{id} was in {folder:?} and is lost");

@@ -1,7 +1,7 @@
-//! A disk in memory for tests: every step can be made to fail, and it tells what a power cut could
-//! leave of it. What was not synced may be lost, in part or whole, and names that were changed
-//! without a sync of their folder may be changed or not, each by itself. A folder whose parent was
-//! not synced may be lost with all that is in it.
+//! A disk in memory for tests: every step can be made to fail, and power cuts are simulated. A power
+//! cut loses a random part of the bytes that were not synced. Of the names that were changed without a
+//! sync of their folder each may be changed or not. A folder whose parent was not synced may be lost
+//! with all that is in it.
 
 use std::{
     collections::BTreeMap,
@@ -38,27 +38,27 @@ impl Drop for Hung {
 
 #[derive(Clone, Default)]
 struct State {
-    /// Those that were made, and whether a power cut leaves them.
+    /// The folders that were created, and whether they survive a power cut.
     folders: BTreeMap<PathBuf, bool>,
     names: BTreeMap<PathBuf, u64>,
     files: BTreeMap<u64, Content>,
     next: u64,
-    /// Names as they are sure to be found after a power cut.
-    sure: BTreeMap<PathBuf, u64>,
-    /// Changes of names since, in order.
-    unsure: Vec<Change>,
+    /// The names that survive a power cut.
+    durable: BTreeMap<PathBuf, u64>,
+    /// Changes of names since the last sync, in order.
+    unsynced_changes: Vec<Change>,
     /// Steps taken so far.
     steps: u64,
-    /// Which of them fail.
+    /// Which steps fail.
     fails: Fails,
-    /// So many reads fail from now on.
+    /// How many of the next reads fail.
     reads_fail: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Content {
     all: Vec<u8>,
-    /// So many bytes are synced.
+    /// How many bytes are synced.
     synced: usize,
 }
 
@@ -90,7 +90,7 @@ impl MemoryDisk {
         s.fails = fails;
     }
 
-    /// Whole files that are written wait until the answer is dropped.
+    /// From now on [`Disk::write_synced`] waits until the returned value is dropped.
     #[must_use]
     pub fn hang(&self) -> Hung {
         *self.1.closed.lock() = true;
@@ -101,17 +101,17 @@ impl MemoryDisk {
         self.state().reads_fail = times;
     }
 
-    /// Steps since it was last told what to fail.
+    /// Steps since the last [`Self::fail`].
     pub fn steps(&self) -> u64 {
         self.state().steps
     }
 
-    /// What a power cut now could leave.
+    /// A disk that a power cut could leave now; `seed` decides which.
     pub fn after_a_power_cut(&self, seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut s = self.state().clone();
-        let mut names = s.sure.clone();
-        for change in &s.unsure {
+        let mut names = s.durable.clone();
+        for change in &s.unsynced_changes {
             if dice.random() {
                 apply(&mut names, change);
             }
@@ -119,20 +119,20 @@ impl MemoryDisk {
         let lost: Vec<PathBuf> = s
             .folders
             .iter()
-            .filter(|(_, sure)| !**sure && dice.random())
+            .filter(|(_, durable)| !**durable && dice.random())
             .map(|(p, _)| p.clone())
             .collect();
         names.retain(|path, _| !lost.iter().any(|folder| path.starts_with(folder)));
         s.folders.retain(|path, _| !lost.iter().any(|folder| path.starts_with(folder)));
-        s.folders.values_mut().for_each(|sure| *sure = true);
+        s.folders.values_mut().for_each(|durable| *durable = true);
         for c in s.files.values_mut() {
             let kept = dice.random_range(c.synced..=c.all.len());
             c.all.truncate(kept);
             c.synced = kept;
         }
-        s.sure.clone_from(&names);
+        s.durable.clone_from(&names);
         s.names = names;
-        s.unsure.clear();
+        s.unsynced_changes.clear();
         (s.steps, s.fails, s.reads_fail) = (0, Fails::None, 0);
         Self(Arc::new(Mutex::new(s)), Arc::default())
     }
@@ -171,7 +171,7 @@ impl State {
 
     fn change(&mut self, change: Change) {
         apply(&mut self.names, &change);
-        self.unsure.push(change);
+        self.unsynced_changes.push(change);
     }
 
     fn open(&mut self, path: &Path) -> u64 {
@@ -190,7 +190,7 @@ impl State {
     }
 }
 
-/// Always there: `/`, and the folder that relative paths begin in.
+/// Folders that always exist: `/`, and the one in which relative paths begin.
 fn is_root(path: &Path) -> bool {
     path.parent().is_none() || path == Path::new(".")
 }
@@ -282,13 +282,13 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut s = self.state();
         s.step()?;
-        // Names of other folders become sure as well, as with one journal for all.
+        // Names in other folders become durable as well, as on a file system with one journal.
         let names = s.names.clone();
-        s.sure = names;
-        s.unsure.clear();
-        // But no folders: a test is to find a sync that is missing.
-        for (folder, sure) in &mut s.folders {
-            *sure |= folder.parent() == Some(path)
+        s.durable = names;
+        s.unsynced_changes.clear();
+        // Folders do not: so a test finds a missing sync.
+        for (folder, durable) in &mut s.folders {
+            *durable |= folder.parent() == Some(path)
                 || is_root(path) && folder.parent().is_none_or(is_root);
         }
         Ok(())

@@ -1,11 +1,11 @@
-//! The one place in which work on the disk waits for the disk: bounded, and quick to say no.
+//! Runs all work that waits for the disk: a bounded number at a time, and none while the disk hangs.
 //!
-//! A disk that hangs keeps its threads for as long as it hangs. The runtime has 512 of them, and resolves
-//! names on the same ones: work without a bound would in the end stop posts and joins too. So only a few
-//! are at the disk at a time, and while it hangs nobody waits behind them.
+//! A hanging disk blocks the threads that wait for it. The runtime has 512 such threads and also resolves
+//! names on them: without a bound, posts and joins would stop in the end too. So only a few threads use
+//! the disk at a time, and while it hangs no other work waits behind them.
 //!
-//! Work that takes too long says that the disk hangs; only a write that is synced says that it is well
-//! again. Neither a read from a cache nor one file that never answers decides for all.
+//! Work that takes too long means that the disk hangs; only a synced write shows that it works again. A
+//! read does not: it may come from a cache. And one file that never answers is not the whole disk.
 
 use std::{
     path::PathBuf,
@@ -28,16 +28,16 @@ use crate::health::Topic;
 
 /// Threads that write at the same time.
 const WRITES: usize = 8;
-/// Threads that read at the same time: apart, so that files that cannot be read hold up no seal.
+/// Threads that read at the same time: apart, so that unreadable files do not delay a seal.
 const READS: usize = 4;
-/// Threads for what nobody waits for.
+/// Threads for background work, whose end is not awaited.
 const BACKGROUND: usize = 2;
-/// Work that takes longer hangs.
+/// Work that takes longer means that the disk hangs.
 const WITHIN: Duration = Duration::from_secs(5);
-/// While the disk hangs, a write goes to see so often.
+/// How often a write probes a hanging disk.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-/// Cheap to clone; all clones share the places.
+/// Cheap to clone; all clones share the limits.
 #[derive(Clone)]
 pub struct DiskWork(Arc<Shared>);
 
@@ -46,12 +46,12 @@ struct Shared {
     reads: Arc<Semaphore>,
     background: Arc<Semaphore>,
     disk: Arc<dyn Disk>,
-    /// What a probe writes.
+    /// The file that a probe writes.
     probe: PathBuf,
     health: DiskHealth,
-    /// The disk hangs, and when it was probed last.
+    /// `Some` while the disk hangs: when it was probed last.
     hangs: Mutex<Option<Instant>>,
-    /// A probe is at the disk.
+    /// A probe is running.
     probing: AtomicBool,
 }
 
@@ -71,8 +71,8 @@ impl DiskWork {
         }))
     }
 
-    /// Does work that writes; `None` if the disk hangs or is too slow, or the work broke. Work that was
-    /// begun is not undone: it may still be done later.
+    /// Runs work that writes. `None` if the disk hangs or is too slow, or if the work panicked. Work that
+    /// has begun is not cancelled: it may still finish later.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -80,7 +80,7 @@ impl DiskWork {
         self.run(&self.0.writes, work).await
     }
 
-    /// The same for work that only reads.
+    /// Runs work that only reads; see [`Self::write`].
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -96,12 +96,12 @@ impl DiskWork {
         if self.hangs() {
             return None;
         }
-        // Many at once are no disk that hangs, though too many for this one.
+        // A long wait for a place does not mean that the disk hangs: there may be too much work.
         let place = timeout(WITHIN, places.clone().acquire_owned()).await.ok()?.ok()?;
         if self.hangs() {
             return None;
         }
-        let task = spawn_blocking(move || with(place, work));
+        let task = spawn_blocking(move || run_in(place, work));
         match timeout(WITHIN, task).await {
             Ok(done) => done.ok(),
             Err(_) => {
@@ -112,18 +112,18 @@ impl DiskWork {
         }
     }
 
-    /// Work that may take long and that nobody waits for. False if it was left out: the disk hangs, or
-    /// enough of it is going on.
+    /// Starts background work, which may take long. False if it is not started: the disk hangs, or
+    /// enough background work is running.
     pub fn start(&self, work: impl FnOnce() + Send + 'static) -> bool {
         if self.hangs() {
             return false;
         }
         let Ok(place) = self.0.background.clone().try_acquire_owned() else { return false };
-        drop(spawn_blocking(move || with(place, work)));
+        drop(spawn_blocking(move || run_in(place, work)));
         true
     }
 
-    /// Whether the disk hangs. Now and then a write is sent to see.
+    /// Whether the disk hangs. Starts a probe if one is due.
     fn hangs(&self) -> bool {
         let mut hangs = self.0.hangs.lock();
         let Some(probed) = *hangs else { return false };
@@ -135,7 +135,7 @@ impl DiskWork {
         true
     }
 
-    /// Writes and syncs a file; that it can be is what counts, and a disk that is full answers too.
+    /// Writes and syncs a file. Any answer counts, also an error: a full disk does not hang.
     fn probe(&self) {
         let _ = self.0.disk.write_synced(&self.0.probe, b"");
         let _ = self.0.disk.remove(&self.0.probe);
@@ -145,7 +145,7 @@ impl DiskWork {
     }
 }
 
-fn with<T>(place: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
+fn run_in<T>(place: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
     let done = work();
     drop(place);
     done
@@ -173,12 +173,12 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_disk_that_hangs_takes_few_threads_and_keeps_nobody_waiting() {
+    async fn a_hanging_disk_takes_few_threads_and_delays_no_other_work() {
         let health = Health::default();
         let (work, disk) = work(&health);
         assert_eq!(work.write(|| 7).await, Some(7));
         let (well, wait) = stuck();
-        // Nothing written comes back either.
+        // Probes do not come back either.
         let hung = disk.hang();
         let all: Vec<_> = (0..200)
             .map(|_| {
@@ -189,15 +189,15 @@ mod tests {
         for one in all {
             assert_eq!(one.await.unwrap(), None, "the disk hangs");
         }
-        assert!(health.warning().unwrap().starts_with("disk: the disk hangs"), "told");
+        assert!(health.warning().unwrap().starts_with("disk: the disk hangs"), "reported");
         assert_eq!(work.0.writes.available_permits(), 0, "only the first few are at the disk");
         let began = Instant::now();
         for _ in 0..1_000 {
             assert_eq!(work.write(|| 7).await, None);
-            assert_eq!(work.read(|| 7).await, None, "a cache says nothing of the disk");
+            assert_eq!(work.read(|| 7).await, None, "no read begins either");
             assert!(!work.start(|| ()));
         }
-        assert!(began.elapsed() < WITHIN, "each of a thousand waited");
+        assert!(began.elapsed() < WITHIN, "some of the thousand waited");
         drop((well, hung));
         while work.write(|| 7).await.is_none() {
             tokio::task::yield_now().await;
@@ -206,11 +206,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn one_file_that_never_answers_is_not_the_disk() {
+    async fn one_file_that_never_answers_is_not_a_hanging_disk() {
         let health = Health::default();
         let (work, _disk) = work(&health);
         let (_never, wait) = stuck();
-        // Longer than it takes: all places of the readers are gone for good.
+        // All places of the readers stay taken.
         let mut all = vec![];
         for _ in 0..READS {
             let (work, wait) = (work.clone(), wait.clone());
@@ -222,11 +222,11 @@ mod tests {
         while work.write(|| 7).await.is_none() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(health.warning(), None, "a write that was synced says that it is well");
+        assert_eq!(health.warning(), None, "a synced write shows that the disk works");
     }
 
     #[tokio::test]
-    async fn work_that_breaks_is_no_disk_that_hangs() {
+    async fn work_that_panics_does_not_mean_that_the_disk_hangs() {
         let health = Health::default();
         let (work, _disk) = work(&health);
         assert_eq!(work.write(|| -> u8 { panic!("on purpose") }).await, None);

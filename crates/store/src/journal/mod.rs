@@ -1,6 +1,6 @@
-//! The journal of a call: every event that its record is made of. It is handed to the journals' thread
-//! in the moment in which it is taken, and on the disk at once (joins, leaves, ends) or within half a
-//! second.
+//! The journal of a call: every event that its record is made of. Each event is handed to the journals'
+//! thread as soon as it is taken. The thread syncs joins, leaves and ends at once, and all other events
+//! within half a second.
 //!
 //! ```text
 //! DATA_DIR/live/<call_id>.jsonl
@@ -10,20 +10,20 @@
 //! {"crc":"02b98a77","at":1795403704836,"what":"joined","identity":"…","kind":"sip",…}
 //! ```
 //!
-//! * One JSON object a line, so `jq`, `grep` and a text editor are enough to read one.
-//! * The first line is the [`Header`]: the format's version, whose call it is, and the settings that
-//!   decide the record. The others are [`Event`]s in the order in which they were taken; `at` is
+//! * One JSON object per line, so `jq`, `grep` and a text editor are enough to read a journal.
+//! * The first line is the [`Header`]: the version of the format, the call, and the settings that the
+//!   record depends on. The other lines are [`Event`]s in the order in which they were taken; `at` is
 //!   milliseconds since the epoch, by the observer's clock; `what` names the fact, and the rest are
 //!   its fields ([`call::Fact`] says what each means).
-//! * `crc` is the CRC-32 of what follows its comma, to the line's end. A line that does not fit it,
-//!   or that a crash left half, ends the journal: it and all after it are cut off. A journal whose
-//!   header has no `crc` needs none: for journals written by hand.
-//! * A reader knows older versions; a newer one it refuses. A fact's new field has a default, so
-//!   that does not make a new version.
+//! * `crc` is the CRC-32 of the rest of the line after its comma. The journal ends before the first
+//!   line whose `crc` is wrong or that a crash left incomplete: this line and all after it are cut off.
+//!   If the header has no `crc`, the other lines need none; that is for journals written by hand.
+//! * A reader accepts older versions and refuses newer ones. A new field of a fact has a default, so
+//!   it does not need a new version.
 //!
-//! The same journal gives the same record, byte for byte: `call-history replay FILE` prints it, a
-//! recovery is a replay, and so is a test. A journal holds what was said in the call: its file is
-//! for the worker's own user only, and it is gone once the record is sealed.
+//! The same journal gives the same record, byte for byte: `call-history replay FILE` prints it, and
+//! recovery and tests replay journals too. A journal holds what was said in the call: only the worker's
+//! own user may read its file, and the file is removed once the record is sealed.
 
 mod read;
 mod recover;
@@ -37,22 +37,22 @@ use serde::{Deserialize, Serialize};
 
 pub use read::{Journal, read};
 pub use recover::{LeftBehind, left_behind};
-pub use replay::told;
+pub use replay::replay_to_end;
 pub use write::{CallJournal, Journals};
 
 use call::{Call, Event, RoomFacts, Settings};
 
-/// The version that is written.
+/// The version of the format that this program writes.
 const VERSION: u32 = 1;
 
-/// The first line.
+/// The first line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of the format.
+    /// Version of the format, see [`VERSION`].
     pub journal: u32,
     pub call_id: String,
     pub room: RoomFacts,
-    /// The call's position in its room.
+    /// The call's ordinal in its room.
     pub ordinal: u32,
     #[serde(default)]
     pub settings: Settings,
@@ -70,9 +70,9 @@ impl Header {
     }
 }
 
-/// One line, with its checksum and its end.
+/// One line, with its checksum and its line feed.
 fn line(of: &impl Serialize) -> Vec<u8> {
-    // Plain texts, numbers and lists: nothing in it can fail to become JSON.
+    // Plain texts, numbers and lists: they always serialize.
     let json = serde_json::to_string(of).unwrap_or_default();
     let rest = json.strip_prefix('{').unwrap_or("}");
     format!("{CRC}{:08x}\",{rest}\n", crc32fast::hash(rest.as_bytes())).into_bytes()
@@ -84,7 +84,7 @@ const CRC: &str = "{\"crc\":\"";
 /// A line's object without its checksum.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A text that says what is wrong with the line.
 fn checked(line: &str) -> Result<String, String> {
     let Some(rest) = line.strip_prefix(CRC) else { return Ok(line.to_owned()) };
     let (crc, rest) = rest.split_once("\",").ok_or("a checksum without a line")?;
@@ -95,7 +95,7 @@ fn checked(line: &str) -> Result<String, String> {
     Ok(format!("{{{rest}"))
 }
 
-/// Joins, leaves and ends are on the disk at once; the rest within half a second.
+/// Important events are synced at once, the others within half a second.
 fn is_important(e: &Event) -> bool {
     use call::Fact as F;
     matches!(e.fact, F::Joined(_) | F::Left { .. } | F::RoomEnded { .. } | F::Carried(_))

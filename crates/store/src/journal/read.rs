@@ -1,4 +1,4 @@
-//! Reading a journal back, up to where it is whole.
+//! Reading a journal, up to the first line that is not intact.
 
 use call::Event;
 
@@ -9,14 +9,16 @@ use super::{CRC, Header, VERSION, checked};
 pub struct Journal {
     pub header: Header,
     pub events: Vec<Event>,
-    /// Bytes that are whole; what follows is to be cut off.
+    /// Bytes of intact lines; recovery cuts the file off after them.
     pub whole: usize,
-    /// What is wrong with the line after them.
+    /// What is wrong with the line after them, if there is one.
     pub torn: Option<String>,
 }
 
+/// Reads a journal up to the first line that is not intact.
+///
 /// # Errors
-/// If there is no header that can be read: then nothing tells whose journal it is.
+/// If the header cannot be read: then it is not known whose journal it is.
 pub fn read(bytes: &[u8]) -> Result<Journal, String> {
     let mut lines = Lines { bytes, at: 0, number: 0, checksums: None };
     let first = lines.next().ok_or("the file is empty")?;
@@ -48,13 +50,13 @@ struct Lines<'a> {
     bytes: &'a [u8],
     at: usize,
     number: usize,
-    /// As the first line has one.
+    /// Whether the lines have checksums: the first line decides.
     checksums: Option<bool>,
 }
 
 impl Lines<'_> {
-    /// The next line that is not blank, checked; a comment (`//`) in a journal written by hand is
-    /// passed over.
+    /// The next line, with its checksum verified. Skips blank lines, and comments (`//`) in journals
+    /// written by hand.
     fn next(&mut self) -> Option<Result<String, String>> {
         loop {
             let rest = &self.bytes[self.at..];
@@ -65,7 +67,7 @@ impl Lines<'_> {
             let line = &rest[..end.unwrap_or(rest.len())];
             self.at += end.map_or(rest.len(), |e| e + 1);
             self.number += 1;
-            // What follows would be appended to it.
+            // The next event would be appended to this unfinished line.
             if end.is_none() && self.checksums == Some(true) {
                 return Some(Err("it does not end".into()));
             }
@@ -113,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_journal_that_was_written_is_read() {
         let j = read(&three()).unwrap();
         assert_eq!((j.header, j.events), (header(), vec![event(1), event(2), event(3)]));
         assert_eq!((j.whole, j.torn), (three().len(), None));
     }
 
     #[test]
-    fn wherever_it_is_torn_what_comes_before_is_kept() {
+    fn wherever_a_journal_is_torn_the_lines_before_are_kept() {
         let bytes = three();
         let ends: Vec<usize> =
             bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
@@ -143,7 +145,7 @@ mod tests {
             let mut bad = bytes.clone();
             bad[at] ^= 0x15;
             let j = read(&bad).unwrap();
-            // A line feed made of something else makes two lines of one, both bad.
+            // If the byte becomes a line feed, one line becomes two, and both are bad.
             assert_eq!(j.events, [event(1)], "byte {at}");
             assert_eq!(j.whole, second);
         }

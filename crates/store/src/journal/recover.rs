@@ -1,4 +1,4 @@
-//! What a worker that died left behind: journals of calls that were on.
+//! Finds the calls that a dead worker was observing, by the journals that it left behind.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,14 @@ pub struct LeftBehind {
     pub call: Call,
     /// When its last event was taken.
     pub last_at: Moment,
-    /// Bytes of the journal that are whole.
+    /// Bytes of intact lines in the journal; new events are appended after them.
     pub whole: usize,
-    /// There was a later call in the same room.
+    /// There was a later call in the same room: this one cannot be observed any more.
     pub superseded: bool,
 }
 
-/// Reads all journals. Those whose record is sealed, or that tell nothing, are removed; one that
-/// cannot be read is set aside, for a person to look at.
+/// Reads all journals. A journal is removed if its record is sealed, if its call opted out, or if it
+/// holds no events. A journal that cannot be read is set aside, for a person to look at.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -49,7 +49,7 @@ pub fn left_behind(
         };
         let journal = match read(&bytes) {
             Ok(journal) => journal,
-            // Torn before its first line was whole: nothing was seen yet.
+            // Not even the first line is complete: no event was taken yet.
             Err(_) if !bytes.contains(&b'\n') => {
                 remove(disk, &path);
                 continue;
@@ -80,7 +80,7 @@ pub fn left_behind(
             None => remove(disk, &path),
         }
     }
-    // The last call of a room goes on; of those before it only the records are missing.
+    // Only the last call of a room may go on; of the earlier calls only the records are missing.
     let mut last: BTreeMap<String, u32> = BTreeMap::new();
     for l in &found {
         let of_room = last.entry(l.call.room().sid.clone()).or_default();

@@ -1,10 +1,10 @@
-//! From a journal to the record it gives.
+//! From a journal to the record that it gives.
 
 use call::{Call, Event, Fact, Moment, event::LeaveReason};
 
 use super::Journal;
 
-/// The call as its journal tells it.
+/// The call after all events of its journal.
 pub(super) fn replay(journal: &Journal) -> Call {
     let h = &journal.header;
     let mut call = Call::new(h.room.clone(), h.settings.clone());
@@ -15,8 +15,9 @@ pub(super) fn replay(journal: &Journal) -> Call {
     call
 }
 
-/// The call, ended: where the journal stops before the end did, it ends there.
-pub fn told(journal: &Journal) -> (Call, bool) {
+/// Replays a journal to the end of its call. If the journal stops before that end, the call ends with
+/// the last event. Returns the call, and whether its end was in the journal.
+pub fn replay_to_end(journal: &Journal) -> (Call, bool) {
     let mut call = replay(journal);
     let whole = call.record().is_some() || !call.has_caller();
     if !whole {

@@ -1,4 +1,4 @@
-//! Journals on a disk that fails and loses what a power cut may lose.
+//! Journals on a disk that fails, and that loses what a power cut may lose.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ impl Lab {
 }
 
 #[test]
-fn what_was_flushed_survives_any_power_cut_and_what_was_not_is_a_prefix() {
+fn flushed_events_survive_any_power_cut_and_of_later_ones_a_prefix() {
     let l = lab();
     let journal = l.begin();
     let all: Vec<Event> = (0..40).map(event).collect();
@@ -93,10 +93,10 @@ fn what_was_flushed_survives_any_power_cut_and_what_was_not_is_a_prefix() {
     }
 }
 
-/// Waits until so many events would survive a power cut.
+/// Waits until `n` events would survive any power cut.
 fn survive(l: &Lab, n: usize) {
     let until = std::time::Instant::now() + WITHIN;
-    // Of what is not synced any part may stay by chance: the least of many cuts counts.
+    // Unsynced lines may survive by chance: the least of many cuts counts.
     let least = || (0..20).map(|seed| l.events(&l.disk.after_a_power_cut(seed)).len()).min();
     while least() < Some(n) {
         assert!(std::time::Instant::now() < until, "{n} events never came to the disk");
@@ -125,7 +125,7 @@ fn joins_leaves_and_ends_are_on_the_disk_at_once() {
 }
 
 #[test]
-fn all_else_is_on_the_disk_within_its_time() {
+fn all_other_events_are_on_the_disk_within_the_sync_time() {
     let l = syncing(Duration::from_millis(50));
     let journal = l.begin();
     journal.append(&event(0));
@@ -198,7 +198,7 @@ fn a_sealed_record_wins_over_its_journal() {
     drop(journal);
     let outbox = l.outbox(&l.disk);
     let found = left_behind(&l.disk, Path::new(DIR), &outbox).unwrap();
-    assert_eq!(found.len(), 1, "it was on");
+    assert_eq!(found.len(), 1, "the call was on");
     assert!(found[0].call.has_caller());
     outbox.seal(&l.call.id(), b"{}").unwrap();
     assert!(left_behind(&l.disk, Path::new(DIR), &outbox).unwrap().is_empty());
@@ -206,7 +206,7 @@ fn a_sealed_record_wins_over_its_journal() {
 }
 
 #[test]
-fn a_journal_that_nobody_can_read_is_set_aside() {
+fn an_unreadable_journal_is_set_aside() {
     let l = lab();
     let path = Path::new(DIR).join("live/x.jsonl");
     l.disk.write_synced(&path, b"{\"journal\":99}\n{}\n").unwrap();
@@ -217,11 +217,11 @@ fn a_journal_that_nobody_can_read_is_set_aside() {
     assert!(!l.disk.exists(&Path::new(DIR).join("live/y.jsonl")), "nothing had been seen yet");
 }
 
-/// The stories that are told elsewhere, without what was not taken of them.
+/// Replays the journals of `tests/journals` with only the events that the core takes.
 #[test]
 fn every_journal_gives_the_same_record_without_what_was_not_taken() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/journals");
-    let (mut events, mut lines, mut told) = (0, 0, 0);
+    let (mut events, mut lines, mut records) = (0, 0, 0);
     for file in std::fs::read_dir(dir).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_none_or(|e| e != "jsonl") {
@@ -240,8 +240,8 @@ fn every_journal_gives_the_same_record_without_what_was_not_taken() {
         }
         let record = |c: &Call| serde_json::to_string(&c.record()).unwrap();
         assert_eq!(record(&call), record(&again), "{}", path.display());
-        told += u32::from(call.record().is_some());
+        records += u32::from(call.record().is_some());
     }
-    assert!(told >= 25, "only {told} records");
+    assert!(records >= 25, "only {records} records");
     assert!(lines < events, "{lines} of {events} events");
 }

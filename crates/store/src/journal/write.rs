@@ -1,10 +1,10 @@
-//! Writing journals: one thread appends for all calls, so that a slow disk never holds an observer
-//! up, and what comes in together is synced together.
+//! Writing journals: one thread appends for all calls, so that a slow disk never delays an observer,
+//! and lines that arrive together are synced together.
 //!
-//! When the disk fails, lines wait in memory, a bounded number of bytes for each call, and are
-//! written once it works again. The journal of a call whose lines did not fit is given up: it ends
-//! there, costs nothing from then on, and the call lives on in memory alone. So does one that grows
-//! beyond all measure. Either way the call is observed and reported.
+//! When the disk fails, lines wait in memory, up to a limit for each call, and are written once the
+//! disk works again. A journal is given up if its waiting lines exceed that limit, or if it becomes too
+//! long: it ends there and costs nothing from then on. Its call is still observed and reported, from
+//! memory alone.
 
 use std::{
     collections::HashMap,
@@ -29,21 +29,22 @@ use crate::{
     health::Topic,
 };
 
-/// What is not synced at once is synced within this time.
+/// Events that are not synced at once are synced within this time.
 pub(super) const SYNC_WITHIN: Duration = Duration::from_millis(500);
-/// Between attempts on a disk that fails.
+/// Time between attempts while the disk fails.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes that wait for a failing disk, for each call.
+/// Bytes per call that may wait for a failing disk.
 const MAX_WAITING: usize = 16 * 1024 * 1024;
-/// Bytes of one journal: a ten-hour call has some twenty million. What is longer was made so.
+/// Bytes of one journal. A ten-hour call has some twenty million, so more than this is abuse.
 const MAX_JOURNAL: u64 = 64 * 1024 * 1024;
-/// Bytes on their way to the thread, of all calls: a disk that hangs holds it up.
-const MAX_ON_THE_WAY: usize = 64 * 1024 * 1024;
+/// Bytes in the queue to the thread, of all calls; the queue grows while the disk hangs.
+const MAX_QUEUED: usize = 64 * 1024 * 1024;
 
-/// A disk that takes longer for one write hangs.
+/// A disk that needs longer for one write counts as hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 
-enum Order {
+/// What the thread is asked to do.
+enum Command {
     Begin {
         id: u64,
         path: PathBuf,
@@ -58,25 +59,26 @@ enum Order {
     },
     GiveUp {
         id: u64,
-        why: Why,
+        reason: GiveUpReason,
     },
     End {
         id: u64,
         keep: Option<PathBuf>,
     },
+    /// Writes and syncs everything, then answers.
     Flush(mpsc::Sender<()>),
-    /// Tells when what came before it is written, or could not be.
+    /// Answers once all earlier lines are written, or could not be.
     Mark(oneshot::Sender<()>),
 }
 
 /// Why a journal was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+enum GiveUpReason {
     DiskFails,
     TooLong,
 }
 
-impl Why {
+impl GiveUpReason {
     const fn as_str(self) -> &'static str {
         match self {
             Self::DiskFails => "the disk has failed for too long",
@@ -91,36 +93,36 @@ pub struct Journals {
     dir: PathBuf,
     /// Where the journals of ended calls go, if they are kept.
     keep: Option<PathBuf>,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<Command>,
     next: Arc<AtomicU64>,
-    /// Bytes on their way.
-    on_the_way: Arc<AtomicUsize>,
-    at_disk: AtDisk,
+    /// Bytes in the queue to the thread; at most [`MAX_QUEUED`].
+    queued: Arc<AtomicUsize>,
+    stall: StallDetector,
 }
 
-/// Since when the thread waits for the disk, seen from outside: it cannot say so itself.
+/// Since when the thread waits for the disk. Observers check it, as a thread that waits cannot report.
 #[derive(Clone)]
-struct AtDisk {
+struct StallDetector {
     since: Arc<Mutex<Option<Instant>>>,
     health: DiskHealth,
 }
 
-impl AtDisk {
+impl StallDetector {
     fn new(health: DiskHealth) -> Self {
         Self { since: Arc::default(), health }
     }
 
-    fn begins(&self) {
+    fn work_begins(&self) {
         *self.since.lock() = Some(Instant::now());
     }
 
-    fn is_back(&self) {
+    fn work_ends(&self) {
         *self.since.lock() = None;
         self.health.answers(Topic::Journal);
     }
 
-    /// Looked at by whoever has something to write.
-    fn look(&self) {
+    /// Called at every append.
+    fn check(&self) {
         if self.since.lock().is_some_and(|since| since.elapsed() >= HANGS_AFTER) {
             self.health.hangs(Topic::Journal);
         }
@@ -131,7 +133,7 @@ impl Journals {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If the folders cannot be made, or there is no thread to be had.
+    /// If a folder or the thread cannot be created.
     pub fn start(
         disk: Arc<dyn Disk>,
         health: DiskHealth,
@@ -141,7 +143,7 @@ impl Journals {
         Self::syncing(disk, health, data_dir, keep, SYNC_WITHIN)
     }
 
-    /// `within`: what is not synced at once is, within this time.
+    /// `within`: used instead of [`SYNC_WITHIN`].
     pub(super) fn syncing(
         disk: Arc<dyn Disk>,
         health: DiskHealth,
@@ -155,29 +157,29 @@ impl Journals {
         if let Some(keep) = &keep {
             disk.create_dir(keep)?;
         }
-        let (orders, inbox) = mpsc::channel();
-        let on_the_way = Arc::<AtomicUsize>::default();
-        let taken = on_the_way.clone();
-        let at_disk = AtDisk::new(health.clone());
+        let (commands, inbox) = mpsc::channel();
+        let queued = Arc::<AtomicUsize>::default();
+        let queued_for_writer = queued.clone();
+        let stall = StallDetector::new(health.clone());
         let writer = Writer {
             disk,
             health,
             dir: dir.clone(),
             files: HashMap::new(),
-            unended: vec![],
-            taken,
+            to_remove: vec![],
+            queued: queued_for_writer,
             within,
-            at_disk: at_disk.clone(),
+            stall: stall.clone(),
         };
         thread::Builder::new().name("journal".into()).spawn(move || writer.run(&inbox))?;
-        Ok(Self { dir, keep, orders, next: Arc::default(), on_the_way, at_disk })
+        Ok(Self { dir, keep, commands, next: Arc::default(), queued, stall })
     }
 
     /// A new journal for a call.
     pub fn begin(&self, call: &Call) -> CallJournal {
         let journal = self.handle(call);
         let line = line(&Header::of(call));
-        journal.order(Order::Begin {
+        journal.send(Command::Begin {
             id: journal.id,
             path: journal.path.clone(),
             line,
@@ -187,10 +189,10 @@ impl Journals {
         journal
     }
 
-    /// Goes on in a journal that an earlier run left, after its first `whole` bytes.
+    /// Continues a journal that an earlier run left, after its first `whole` bytes.
     pub fn go_on(&self, call: &Call, whole: usize) -> CallJournal {
         let journal = self.handle(call);
-        journal.order(Order::Begin {
+        journal.send(Command::Begin {
             id: journal.id,
             path: journal.path.clone(),
             line: vec![],
@@ -206,42 +208,42 @@ impl Journals {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             path: self.dir.join(&name),
             kept: self.keep.as_ref().map(|dir| dir.join(&name)),
-            orders: self.orders.clone(),
-            on_the_way: self.on_the_way.clone(),
-            at_disk: self.at_disk.clone(),
+            commands: self.commands.clone(),
+            queued: self.queued.clone(),
+            stall: self.stall.clone(),
             given_up: Arc::default(),
         }
     }
 
-    /// Waits until what was ordered so far is written, without holding anything up, for at most
-    /// `within`.
+    /// Waits until all earlier lines are written, for at most `within`. Does not block the thread of
+    /// the caller, and forces no sync.
     pub async fn written(&self, within: Duration) {
         let (done, wait) = oneshot::channel();
-        if self.orders.send(Order::Mark(done)).is_ok() {
-            // A disk that hangs is not waited for.
+        if self.commands.send(Command::Mark(done)).is_ok() {
+            // After a timeout the disk hangs, and is not waited for any longer.
             let _ = timeout(within, wait).await;
         }
     }
 
-    /// Waits until all that was ordered so far is done, for at most `within`.
+    /// Has all earlier lines written and synced; waits for that for at most `within`. Blocking.
     pub fn flush(&self, within: Duration) {
         let (done, wait) = mpsc::channel();
-        if self.orders.send(Order::Flush(done)).is_ok() {
-            // A disk that hangs is not waited for.
+        if self.commands.send(Command::Flush(done)).is_ok() {
+            // After a timeout the disk hangs, and is not waited for any longer.
             let _ = wait.recv_timeout(within);
         }
     }
 }
 
-/// The journal of one call. Dropped without an end, it stays for the next start.
+/// The journal of one call. If it is dropped without [`Self::end`], its file stays for the next start.
 pub struct CallJournal {
     id: u64,
     path: PathBuf,
     kept: Option<PathBuf>,
-    orders: mpsc::Sender<Order>,
-    on_the_way: Arc<AtomicUsize>,
-    at_disk: AtDisk,
-    /// Nothing more is written to it; the thread sets it too.
+    commands: mpsc::Sender<Command>,
+    queued: Arc<AtomicUsize>,
+    stall: StallDetector,
+    /// Nothing more is appended; the thread sets this too.
     given_up: Arc<AtomicBool>,
 }
 
@@ -250,59 +252,61 @@ impl CallJournal {
         if self.given_up.load(Ordering::Relaxed) {
             return;
         }
-        self.at_disk.look();
+        self.stall.check();
         let line = line(event);
-        let before = self.on_the_way.fetch_add(line.len(), Ordering::Relaxed);
-        if before > MAX_ON_THE_WAY {
-            self.on_the_way.fetch_sub(line.len(), Ordering::Relaxed);
+        let before = self.queued.fetch_add(line.len(), Ordering::Relaxed);
+        if before > MAX_QUEUED {
+            self.queued.fetch_sub(line.len(), Ordering::Relaxed);
             self.given_up.store(true, Ordering::Relaxed);
-            return self.order(Order::GiveUp { id: self.id, why: Why::DiskFails });
+            return self.send(Command::GiveUp { id: self.id, reason: GiveUpReason::DiskFails });
         }
-        self.order(Order::Append { id: self.id, line, now: is_important(event) });
+        self.send(Command::Append { id: self.id, line, now: is_important(event) });
     }
 
-    /// The record is sealed: the journal has done its work.
+    /// The record is sealed: the journal is not needed any more.
     pub fn end(self) {
-        self.order(Order::End { id: self.id, keep: self.kept.clone() });
+        self.send(Command::End { id: self.id, keep: self.kept.clone() });
     }
 
-    /// Nothing of this call is to be stored.
+    /// Removes the journal, even where the journals of ended calls are kept.
     pub fn forget(self) {
-        self.order(Order::End { id: self.id, keep: None });
+        self.send(Command::End { id: self.id, keep: None });
     }
 
-    fn order(&self, order: Order) {
-        // The thread only ends after all handles are gone.
-        let _ = self.orders.send(order);
+    fn send(&self, command: Command) {
+        // This cannot fail: the thread only ends after all handles are gone.
+        let _ = self.commands.send(command);
     }
 }
 
-struct Writing {
+/// A journal as the thread writes it.
+struct OpenJournal {
     path: PathBuf,
     file: Option<Box<dyn DiskFile>>,
-    /// Bytes of it that are whole.
+    /// Bytes of the file that are complete lines.
     len: u64,
-    /// Lines that are not in the file yet.
+    /// Lines that are not written to the file yet.
     waiting: Vec<u8>,
-    /// Lines in it that are not synced yet.
+    /// Lines that are written but not synced: written again if a sync fails.
     unsynced: Vec<u8>,
-    /// Not synced since.
+    /// Since when the file has unsynced lines.
     dirty_since: Option<Instant>,
+    /// An important event waits: the next write syncs.
     sync_now: bool,
-    /// Nothing more is written; shared with the [`CallJournal`], which stops making lines.
+    /// Nothing more is written; shared with the [`CallJournal`], which then makes no more lines.
     given_up: Arc<AtomicBool>,
-    /// No byte of it is written yet: what stands in its place is somebody else's.
+    /// Nothing is written yet: a file of this name would be of an earlier run.
     new: bool,
 }
 
-impl Writing {
+impl OpenJournal {
     fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
     }
 }
 
 /// A journal whose call is over, and where it goes if it is kept.
-struct Ended {
+struct EndedJournal {
     path: PathBuf,
     keep: Option<PathBuf>,
 }
@@ -311,28 +315,28 @@ struct Writer {
     disk: Arc<dyn Disk>,
     health: DiskHealth,
     dir: PathBuf,
-    files: HashMap<u64, Writing>,
-    /// Journals that could not be taken away yet.
-    unended: Vec<Ended>,
-    /// What comes in is no more on its way.
-    taken: Arc<AtomicUsize>,
-    /// What is not synced at once is, within this time.
+    files: HashMap<u64, OpenJournal>,
+    /// Journals of ended calls that could not be removed or moved yet.
+    to_remove: Vec<EndedJournal>,
+    /// Shared with [`Journals`]; the thread subtracts what it takes from the queue.
+    queued: Arc<AtomicUsize>,
+    /// See [`SYNC_WITHIN`].
     within: Duration,
-    at_disk: AtDisk,
+    stall: StallDetector,
 }
 
 impl Writer {
-    fn run(mut self, inbox: &mpsc::Receiver<Order>) {
+    fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         let mut retry_at: Option<Instant> = None;
         loop {
             let mut flushed: Vec<mpsc::Sender<()>> = vec![];
             let mut marked: Vec<oneshot::Sender<()>> = vec![];
             match inbox.recv_timeout(self.wait(retry_at)) {
                 Ok(first) => {
-                    // The end of a journal is work on the disk, too.
-                    self.at_disk.begins();
+                    // A command may use the disk itself: the end of a journal does.
+                    self.stall.work_begins();
                     self.take(first, &mut flushed, &mut marked);
-                    // What came in meanwhile is written and synced together with it.
+                    // All commands that have arrived meanwhile are written and synced together.
                     while let Ok(next) = inbox.try_recv() {
                         self.take(next, &mut flushed, &mut marked);
                     }
@@ -345,12 +349,12 @@ impl Writer {
             }
             let now = Instant::now();
             if retry_at.is_none_or(|t| t <= now) || !flushed.is_empty() {
-                self.at_disk.begins();
+                self.stall.work_begins();
                 retry_at = (!self.write_all(!flushed.is_empty())).then(|| now + RETRY);
             }
-            self.at_disk.is_back();
+            self.stall.work_ends();
             for done in flushed {
-                // Who asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _ = done.send(());
             }
             for done in marked {
@@ -359,7 +363,7 @@ impl Writer {
         }
     }
 
-    /// Until something is due.
+    /// How long to wait until something is due.
     fn wait(&self, retry_at: Option<Instant>) -> Duration {
         if let Some(at) = retry_at {
             return at.saturating_duration_since(Instant::now());
@@ -371,15 +375,15 @@ impl Writer {
 
     fn take(
         &mut self,
-        order: Order,
+        command: Command,
         flushed: &mut Vec<mpsc::Sender<()>>,
         marked: &mut Vec<oneshot::Sender<()>>,
     ) {
-        match order {
-            Order::Begin { id, path, line, append_at, given_up } => {
+        match command {
+            Command::Begin { id, path, line, append_at, given_up } => {
                 self.files.insert(
                     id,
-                    Writing {
+                    OpenJournal {
                         path,
                         file: None,
                         len: append_at.unwrap_or(0),
@@ -392,38 +396,38 @@ impl Writer {
                     },
                 );
             }
-            Order::Append { id, line, now } => {
-                self.taken.fetch_sub(line.len(), Ordering::Relaxed);
+            Command::Append { id, line, now } => {
+                self.queued.fetch_sub(line.len(), Ordering::Relaxed);
                 let Some(f) = self.files.get_mut(&id).filter(|f| !f.is_given_up()) else { return };
                 if f.len + (f.waiting.len() + line.len()) as u64 > MAX_JOURNAL {
-                    return self.give_up(id, Why::TooLong);
+                    return self.give_up(id, GiveUpReason::TooLong);
                 }
                 if f.waiting.len() + line.len() > MAX_WAITING {
-                    return self.give_up(id, Why::DiskFails);
+                    return self.give_up(id, GiveUpReason::DiskFails);
                 }
                 f.waiting.extend(line);
                 f.sync_now |= now;
             }
-            Order::GiveUp { id, why } => self.give_up(id, why),
-            Order::End { id, keep } => {
+            Command::GiveUp { id, reason } => self.give_up(id, reason),
+            Command::End { id, keep } => {
                 let Some(mut f) = self.files.remove(&id) else { return };
                 let keep = keep.filter(|_| !f.is_given_up());
                 if keep.is_some() {
                     let _ = self.write(&mut f, true);
                 }
-                let ended = Ended { path: f.path, keep };
+                let ended = EndedJournal { path: f.path, keep };
                 if let Err(e) = self.end(&ended) {
                     self.health.failed(Topic::Journal, &e);
-                    self.unended.push(ended);
+                    self.to_remove.push(ended);
                 }
             }
-            Order::Flush(done) => flushed.push(done),
-            Order::Mark(done) => marked.push(done),
+            Command::Flush(done) => flushed.push(done),
+            Command::Mark(done) => marked.push(done),
         }
     }
 
-    /// Takes a journal away whose call is over.
-    fn end(&self, ended: &Ended) -> io::Result<()> {
+    /// Removes the journal of an ended call, or moves it to the kept ones.
+    fn end(&self, ended: &EndedJournal) -> io::Result<()> {
         let done = match &ended.keep {
             Some(to) => self.disk.rename(&ended.path, to),
             None => self.disk.remove(&ended.path),
@@ -434,22 +438,22 @@ impl Writer {
         }
     }
 
-    /// A journal with a hole would tell another call than there was; one that stops tells less.
-    fn give_up(&mut self, id: u64, why: Why) {
+    /// A journal with a hole would give a wrong record; a journal that stops gives an incomplete one.
+    fn give_up(&mut self, id: u64, reason: GiveUpReason) {
         let Some(f) = self.files.get_mut(&id) else { return };
         f.given_up.store(true, Ordering::Relaxed);
-        // What is not synced yet is left to the system; nothing is due any more.
+        // The system may still write unsynced lines; for this thread nothing is due any more.
         (f.waiting, f.unsynced) = (vec![], vec![]);
         (f.file, f.dirty_since, f.sync_now) = (None, None, false);
         tracing::warn!(
             path = %f.path.display(),
-            why = why.as_str(),
+            why = reason.as_str(),
             "a journal is given up: from here on its call is kept in memory alone"
         );
     }
 
-    /// A journal that stands where a new one is to begin is of the same call, and could not be read at
-    /// the start: a person may still want it.
+    /// Before a new journal is begun: a file of its name is of the same call and could not be read at
+    /// the start. It is kept, as a person may still want it.
     fn move_aside(&self, path: &Path) -> io::Result<()> {
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".{}.broken", uuid::Uuid::new_v4().simple()));
@@ -464,7 +468,7 @@ impl Writer {
         Ok(())
     }
 
-    /// False if something could not be written.
+    /// Writes and syncs what is due; false if something could not be written.
     fn write_all(&mut self, sync_all: bool) -> bool {
         let now = Instant::now();
         let mut files = std::mem::take(&mut self.files);
@@ -484,33 +488,33 @@ impl Writer {
             }
         }
         self.files = files;
-        // One that stays would be replayed at the next start: a call that opted out, or one that was sent
-        // without ever being sealed.
-        for ended in std::mem::take(&mut self.unended) {
+        // A file that stays would be replayed at the next start, though its call opted out or its record
+        // was sent without being sealed.
+        for ended in std::mem::take(&mut self.to_remove) {
             match self.end(&ended) {
                 Ok(()) => worked = true,
                 Err(e) => {
                     failed = true;
                     self.health.failed(Topic::Journal, &e);
-                    self.unended.push(ended);
+                    self.to_remove.push(ended);
                 }
             }
         }
         if worked && !failed {
             self.health.worked(Topic::Journal);
         } else if !failed && self.files.values().all(|f| f.is_given_up() || f.waiting.is_empty()) {
-            // The calls whose lines waited have ended.
+            // The calls whose lines waited for the disk have ended.
             self.health.not_needed(Topic::Journal);
         }
         !failed
     }
 
-    fn write(&self, f: &mut Writing, sync: bool) -> io::Result<()> {
+    fn write(&self, f: &mut OpenJournal, sync: bool) -> io::Result<()> {
         if f.file.is_none() {
             if f.new {
                 self.move_aside(&f.path)?;
             }
-            // After a failure, too: half a line may be in it.
+            // Also after a failure, when the file may end with half a line: it is cut off at `len`.
             let file = self.disk.open_at(&f.path, f.len)?;
             f.new = false;
             self.disk.sync_dir(&self.dir)?;
@@ -529,7 +533,7 @@ impl Writer {
         }
         if sync && f.dirty_since.is_some() {
             if let Err(e) = file.sync() {
-                // What was not synced may be gone, and a second sync would not tell: written again.
+                // Unsynced lines may be lost, and a second sync would not report it: they are written again.
                 f.file = None;
                 f.len -= f.unsynced.len() as u64;
                 f.unsynced.append(&mut f.waiting);
@@ -561,38 +565,38 @@ mod tests {
             health: DiskHealth::new(&dir, Health::default()),
             dir,
             files: HashMap::new(),
-            unended: vec![],
-            taken: Arc::default(),
+            to_remove: vec![],
+            queued: Arc::default(),
             within: SYNC_WITHIN,
-            at_disk: AtDisk::new(DiskHealth::new(Path::new("/data"), Health::default())),
+            stall: StallDetector::new(DiskHealth::new(Path::new("/data"), Health::default())),
         }
     }
 
     fn begin(w: &mut Writer, id: u64) -> Arc<AtomicBool> {
         let (path, given_up) = (w.dir.join(format!("{id}.jsonl")), Arc::<AtomicBool>::default());
-        let order = Order::Begin {
+        let command = Command::Begin {
             id,
             path,
             line: b"header\n".to_vec(),
             append_at: None,
             given_up: given_up.clone(),
         };
-        take(w, order);
+        take(w, command);
         assert!(w.write_all(false));
         given_up
     }
 
-    fn take(w: &mut Writer, order: Order) {
-        w.take(order, &mut vec![], &mut vec![]);
+    fn take(w: &mut Writer, command: Command) {
+        w.take(command, &mut vec![], &mut vec![]);
     }
 
     fn append(w: &mut Writer, id: u64, bytes: usize) {
         let line = vec![b'x'; bytes];
-        w.taken.fetch_add(bytes, Ordering::Relaxed);
-        take(w, Order::Append { id, line, now: false });
+        w.queued.fetch_add(bytes, Ordering::Relaxed);
+        take(w, Command::Append { id, line, now: false });
     }
 
-    /// Nothing is due for longer than any call would notice, and nothing is held.
+    /// Asserts that a given-up journal needs no work and no memory.
     fn costs_nothing(w: &mut Writer, id: u64) {
         assert_eq!(w.wait(None), RETRY, "the thread has something to do at once");
         let f = &w.files[&id];
@@ -612,7 +616,7 @@ mod tests {
             append(&mut w, 1, 8_000_000);
             assert!(w.write_all(false));
         }
-        assert!(given_up.load(Ordering::Relaxed), "who makes the lines must know it");
+        assert!(given_up.load(Ordering::Relaxed), "the maker of the lines must know it");
         costs_nothing(&mut w, 1);
     }
 
@@ -634,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_nobody_waits_for_is_not_warned_of() {
+    fn the_warning_ends_with_the_last_call_that_waits_for_the_disk() {
         let disk = MemoryDisk::default();
         let mut w = writer(&disk);
         begin(&mut w, 1);
@@ -643,18 +647,18 @@ mod tests {
         assert!(!w.write_all(true));
         assert!(w.health.is_warned_of(Topic::Journal));
         disk.fail(Fails::None);
-        take(&mut w, Order::End { id: 1, keep: None });
+        take(&mut w, Command::End { id: 1, keep: None });
         assert!(w.write_all(true));
         assert!(!w.health.is_warned_of(Topic::Journal), "its call is over");
     }
 
     #[test]
-    fn a_journal_that_cannot_be_taken_away_is_taken_away_later() {
+    fn a_journal_that_cannot_be_removed_is_removed_later() {
         let disk = MemoryDisk::default();
         let mut w = writer(&disk);
         begin(&mut w, 1);
         disk.fail(Fails::All);
-        take(&mut w, Order::End { id: 1, keep: None });
+        take(&mut w, Command::End { id: 1, keep: None });
         assert!(!w.write_all(false) && w.health.is_warned_of(Topic::Journal));
         assert!(disk.exists(&w.dir.join("1.jsonl")));
         disk.fail(Fails::None);
@@ -664,8 +668,8 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_where_a_new_journal_begins_is_moved_aside() {
-        // Also if any step of it fails at first.
+    fn an_old_file_in_the_place_of_a_new_journal_is_moved_aside() {
+        // Also if any step of the move fails at first.
         for step in 0..6 {
             let disk = MemoryDisk::default();
             let mut w = writer(&disk);
@@ -675,7 +679,7 @@ mod tests {
             let (path, line) = (path.clone(), b"header\n".to_vec());
             let new = path.clone();
             let given_up = Arc::default();
-            take(&mut w, Order::Begin { id: 1, path, line, append_at: None, given_up });
+            take(&mut w, Command::Begin { id: 1, path, line, append_at: None, given_up });
             w.write_all(false);
             disk.fail(Fails::None);
             assert!(w.write_all(true));
