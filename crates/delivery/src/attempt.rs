@@ -1,4 +1,4 @@
-//! One attempt at one record: reads it, signs and posts it, and puts it where it belongs then.
+//! One attempt at one record: reads, signs, posts and files it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,13 +37,13 @@ pub struct Target {
     pub keep_sent: Duration,
     /// The endpoint as it may be logged: paths and user names are secrets too.
     pub shown: String,
-    /// The time now, for signatures and for what is noted.
+    /// The clock for signatures, and for the times of attempts.
     pub now: Now,
-    /// Adds what the system lacks, such as file descriptors, to the words of a library.
+    /// Adds to a library's error what the system lacks, such as file descriptors.
     pub explain: fn(String) -> String,
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 pub(super) enum Attempt {
     Delivered {
         status: u16,
@@ -52,43 +52,42 @@ pub(super) enum Attempt {
         status: u16,
     },
     Failed(Failed),
-    /// 409, where the receiver may still be at work on the record.
+    /// Answered 409, where the receiver may still be working on the record.
     AskAgain,
-    /// The disk did not give it; `None`: it did not answer, which is said elsewhere.
+    /// The record could not be read; `None`: the disk did not answer, which is reported elsewhere.
     Unreadable {
         why: Option<String>,
     },
     /// Not taken for 72 h.
     GivenUp(Failed),
-    /// The record's file is not there any more: the operator took it, or it was sent since it was
-    /// listed.
+    /// The record's file is gone: the operator has moved it, or it was sent after it was listed.
     Gone,
 }
 
-/// The record was not taken, this time.
+/// Why the record was not taken this time.
 pub(super) struct Failed {
     pub(super) why: String,
     /// `None`: there was no answer.
     status: Option<StatusCode>,
-    /// The patience that the endpoint asked for.
+    /// The wait that the endpoint asked for (`Retry-After`).
     pub(super) asked: Option<Duration>,
-    /// Seconds by which the time in our token was ahead of the endpoint's, where that may be why it was
-    /// refused.
+    /// Seconds by which the time in our token was ahead of the endpoint's clock, if the token may have
+    /// been refused because of it.
     pub(super) clock_ahead_s: Option<i64>,
 }
 
 /// All that one attempt needs.
-pub(super) struct Post {
+pub(super) struct Poster {
     pub(super) outbox: Outbox,
     pub(super) unsealed: Unsealed,
-    pub(super) level: BacklogGauge,
+    pub(super) gauge: BacklogGauge,
     pub(super) target: Target,
     pub(super) disk: DiskWork,
-    /// What this run knows of the records that it has tried and that wait.
+    /// Records that this run has tried and that wait for another attempt.
     tried: Mutex<HashMap<String, Tried>>,
-    /// Ids of records whose file is being read: one that never answers takes one thread, not all.
+    /// Ids of records whose file is being read: a file that never answers blocks one thread, not all.
     reading: Arc<Mutex<HashSet<String>>>,
-    /// Seconds by which the endpoint's clock is ahead of ours, where it refused a token for that.
+    /// Seconds by which the endpoint's clock is ahead of ours, as learned from refused tokens.
     endpoint_ahead: AtomicI64,
 }
 
@@ -99,7 +98,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// `None` while it is being read.
+    /// `None` if the record is being read already.
     fn of(id: &str, all: &Arc<Mutex<HashSet<String>>>) -> Option<Self> {
         let new = all.lock().insert(id.to_owned());
         new.then(|| Self { id: id.to_owned(), all: all.clone() })
@@ -115,26 +114,27 @@ impl Drop for Reading {
 /// A record that this run has tried.
 #[derive(Clone, Copy)]
 struct Tried {
+    /// When this run tried it first.
     first: Instant,
-    /// An earlier run tried it as well, or may have.
+    /// An earlier run has tried it too, or may have.
     before: bool,
 }
 
-/// Tokens live for minutes: an endpoint that refuses one may do so for its clock.
+/// Tokens are valid for minutes: if clocks differ by this much, a token may be refused because of it.
 const CLOCK_OFF: Duration = Duration::from_secs(60);
 
-impl Post {
+impl Poster {
     pub(super) fn new(
         outbox: Outbox,
         unsealed: Unsealed,
-        level: BacklogGauge,
+        gauge: BacklogGauge,
         target: Target,
         disk: DiskWork,
     ) -> Self {
         Self {
             outbox,
             unsealed,
-            level,
+            gauge,
             target,
             disk,
             tried: Mutex::default(),
@@ -143,8 +143,8 @@ impl Post {
         }
     }
 
-    /// One attempt, and what follows from it on the disk; with the number of attempts so far. `ours`: the
-    /// record is of this run.
+    /// Makes one attempt, and files or keeps the record accordingly. Also returns the number of attempts
+    /// so far. `ours`: the record is of this run.
     pub(super) async fn attempt(&self, id: &str, ours: bool) -> (u32, Attempt) {
         let tried = self.tried.lock().get(id).copied();
         let (mut attempts, attempt) = self.once(id, ours || tried.is_some()).await;
@@ -182,12 +182,12 @@ impl Post {
             }
             Attempt::AskAgain => {
                 attempts.last_error = "answered 409".into();
-                self.note(id, attempts).await;
+                self.record_attempts(id, attempts).await;
                 attempt
             }
             Attempt::Failed(ref failed) => {
                 attempts.last_error.clone_from(&failed.why);
-                self.note(id, attempts).await;
+                self.record_attempts(id, attempts).await;
                 attempt
             }
             other => other,
@@ -201,7 +201,7 @@ impl Post {
         (count, attempt)
     }
 
-    /// The operator wants all to be tried anew: their time begins again.
+    /// The operator wants all records to be tried anew: the time until they are given up begins again.
     pub(super) fn forget_attempts(&self) {
         self.tried.lock().clear();
     }
@@ -211,14 +211,14 @@ impl Post {
         (self.target.now)().millis().div_euclid(1_000)
     }
 
-    /// One attempt, and what was noted of those before it. `known`: all attempts at it are noted. The last
-    /// one of a run that was stopped or killed is not: it may have reached the receiver.
+    /// Makes one attempt, and also returns the earlier attempts. `known`: all of these were recorded. The
+    /// last attempt of a run that was stopped or killed was not, and it may have reached the receiver.
     async fn once(&self, id: &str, known: bool) -> (Attempts, Attempt) {
         let (attempts, body) = match self.unsealed.get(id) {
             Some((body, attempts)) => (attempts, body.to_vec()),
             None => match self.read(id).await {
                 Ok(read) => read,
-                Err(no) => return no,
+                Err(unread) => return unread,
             },
         };
         let doubtful = attempts.unclear || !known;
@@ -229,7 +229,7 @@ impl Post {
         (attempts, attempt)
     }
 
-    /// The record as it lies on the disk.
+    /// Reads the record and its attempts from the disk.
     async fn read(&self, id: &str) -> Result<(Attempts, Vec<u8>), (Attempts, Attempt)> {
         let unreadable = |why: Option<String>| (Attempts::default(), Attempt::Unreadable { why });
         let Some(reading) = Reading::of(id, &self.reading) else { return Err(unreadable(None)) };
@@ -274,7 +274,7 @@ impl Post {
                 let header = |name| answer.headers().get(name).and_then(|v| v.to_str().ok());
                 let date = header(header::DATE).and_then(|d| httpdate::parse_http_date(d).ok());
                 let asked = header(header::RETRY_AFTER).and_then(|v| {
-                    // A date is meant by the clock of who wrote it.
+                    // A date in `Retry-After` is by the endpoint's clock.
                     retry::retry_after(v, date.unwrap_or_else(SystemTime::now))
                 });
                 let unauthorized = status == StatusCode::UNAUTHORIZED;
@@ -285,13 +285,14 @@ impl Post {
         }
     }
 
-    /// Unix seconds, by the endpoint's clock as far as it is known: it decides whether a token is valid.
+    /// Unix seconds, by the endpoint's clock as far as it is known: that clock decides whether a token is
+    /// valid.
     fn token_time(&self) -> i64 {
         self.now().saturating_add(self.endpoint_ahead.load(Ordering::Relaxed))
     }
 
-    /// The endpoint refused a token, and told its time: how far the token's time was ahead of that, in
-    /// seconds, where that may be the reason. The next token is minted by the endpoint's time.
+    /// The endpoint refused a token: learns the endpoint's time, for the next token. Returns the seconds
+    /// by which the refused token was ahead, if that may be the reason.
     fn learn(&self, theirs: SystemTime) -> Option<i64> {
         let theirs = theirs.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let theirs = i64::try_from(theirs.as_secs()).unwrap_or(i64::MAX);
@@ -303,29 +304,29 @@ impl Post {
         })
     }
 
-    /// Notes an attempt beside its record.
-    async fn note(&self, id: &str, attempts: Attempts) {
-        if self.unsealed.tried(id, &attempts) {
+    /// Writes the attempts at a record.
+    async fn record_attempts(&self, id: &str, attempts: Attempts) {
+        if self.unsealed.record_attempts(id, &attempts) {
             return;
         }
         let (outbox, name) = (self.outbox.clone(), id.to_owned());
-        // What cannot be noted is tried all the same.
+        // A failure does not stop further attempts.
         self.disk.write(move || outbox.record_attempts(&name, &attempts)).await;
     }
 
-    /// Puts a record that is done with where it belongs; `refused`: with what was noted of it.
+    /// Files a settled record: as sent, or as dead with the attempts in `refused`.
     async fn file(&self, id: &str, refused: Option<Attempts>) {
         if self.unsealed.settle(id, refused.as_ref()) {
             return;
         }
-        let (outbox, level, name) = (self.outbox.clone(), self.level.clone(), id.to_owned());
+        let (outbox, gauge, name) = (self.outbox.clone(), self.gauge.clone(), id.to_owned());
         let file = move || {
             let size = outbox.about(Folder::Pending, &name).map_or(0, |(_, size)| size);
             match refused {
                 None => outbox.sent(&name)?,
                 Some(attempts) => outbox.dead(&name, &attempts)?,
             }
-            level.less(size);
+            gauge.less(size);
             Ok::<(), OutboxError>(())
         };
         if let Some(Err(e)) = self.disk.write(file).await {

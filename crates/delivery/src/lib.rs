@@ -10,7 +10,7 @@
 //! | [`attempt`] | one attempt: read, sign, post, file |
 //! | [`queue`] | which record is tried next, and when |
 //! | [`retry`] | what an answer means, and how long to wait |
-//! | [`unsealed`] | records that are only in memory yet |
+//! | [`unsealed`] | records that are not on disk yet |
 
 mod attempt;
 mod queue;

@@ -1,16 +1,16 @@
 //! Which record is tried next, and when. Pure: time and dice are parameters.
 //!
-//! * While the endpoint answers, up to [`IN_FLIGHT`] are on their way: one of the new and one of the
-//!   backlog in turn, so that neither waits for the other. The newest of the new goes first.
-//! * Of the first records of a run one goes ahead, as the endpoint may be down.
-//! * A failure means that the endpoint may be down. From then on one record at a time probes for
-//!   all, each time another one, after a wait that doubles; the first that is taken opens the way
-//!   for all. A record that failed three times, or for which the endpoint asked for patience, waits by
-//!   itself.
-//! * A new record has its first attempt within [`FIRST_WITHIN`] of its end, whatever the probes wait
-//!   for: who ends a call wants to see it. Only a `Retry-After` that still runs delays it.
-//! * Only so many ids are held; what does not fit stays on disk and is found when there is room. So
-//!   memory does not depend on the backlog. A record that is not on the disk is always held.
+//! * While the endpoint answers, up to [`IN_FLIGHT`] attempts run. New records and the backlog take
+//!   turns, so that neither waits for the other. The newest of the new records goes first.
+//! * At the start of a run one record goes ahead, as the endpoint may be down.
+//! * A failure means that the endpoint may be down. From then on one record at a time is sent as a
+//!   probe, each time another record, after a wait that doubles. Once a probe is taken, all records
+//!   may go. A record that failed three times, or for which the endpoint asked for a wait
+//!   (`Retry-After`), has a wait of its own.
+//! * A new record has its first attempt within [`FIRST_WITHIN`], however long the probes wait, because
+//!   the operator wants to see the call soon. Only a `Retry-After` that still runs delays it.
+//! * At most [`WINDOW`] ids are held; other records stay on disk and are found when there is room. So
+//!   memory does not depend on the backlog. A record that is not on disk is always held.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -25,59 +25,63 @@ use super::retry;
 pub(super) const IN_FLIGHT: usize = 16;
 /// Ids held in memory.
 const WINDOW: usize = 2_000;
-/// Places in it that are kept for new records.
+/// Places in the window that are kept for new records.
 const FOR_NEW: usize = 500;
 /// While the endpoint is down, a new record is tried within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(5);
-/// From this attempt on a record waits by itself, also when the endpoint takes others.
+/// From this attempt on a record has its own wait, also while the endpoint takes others: the record
+/// itself may be the cause.
 const OWN_FAULT_FROM: u32 = 3;
-/// Until a file that cannot be read is tried again.
+/// Wait before an unreadable file is read again.
 const UNREADABLE_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Ended in this run and not tried yet, each with when it must be at the latest; the newest last.
+    /// Records of this run that were not tried yet, each with the latest time for its first attempt; the
+    /// newest last.
     new: VecDeque<(Instant, String)>,
-    /// From the disk.
+    /// Other records that may go at once: found on disk, or failed before the endpoint came back.
     backlog: VecDeque<String>,
-    /// Failed: by the time of the next attempt. The number keeps equal times apart.
+    /// Records with a wait, by the time of their next attempt. The number makes equal times distinct.
     waiting: BTreeMap<(Instant, u64), Waiting>,
+    /// The next of these numbers.
     next: u64,
-    /// All ids above, and those on their way.
+    /// All ids above, and those in flight.
     held: HashSet<String>,
-    on_their_way: usize,
+    in_flight: usize,
     /// There may be records on disk that are not held.
     more_on_disk: bool,
-    /// Some were sealed that did not fit, maybe behind where the disk is being walked.
+    /// Some sealed records did not fit, and the walk over the disk may have passed them already.
     missed: bool,
-    /// Takes from the backlog next.
+    /// Whether the last turn was the backlog's.
     turn_of_backlog: bool,
-    down: Option<Down>,
+    /// Set while the endpoint is down, or not known to be up.
+    down: Option<Outage>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     id: String,
-    /// It failed with the endpoint, most likely, and not by itself: it goes when that answers.
-    with_all: bool,
+    /// It failed because the endpoint was down, most likely: it goes as soon as the endpoint answers.
+    endpoint_failed: bool,
 }
 
-/// The endpoint does not answer as it should.
+/// The endpoint does not take records, or it is not known yet whether it does.
 #[derive(Clone, Debug)]
-struct Down {
+struct Outage {
     /// Probes that failed.
     failures: u32,
-    /// When the next probe goes.
+    /// When the next probe may go.
     probe_at: Instant,
-    /// The record that probes now.
+    /// The record that is in flight as a probe.
     probe: Option<String>,
-    /// The endpoint asked for patience until then.
+    /// The endpoint asked for a wait until then (`Retry-After`).
     asked_until: Option<Instant>,
 }
 
-impl Down {
-    /// Nothing goes before; `None` if nothing was asked for, or it is over.
-    fn patience(&self, now: Instant) -> Option<Instant> {
+impl Outage {
+    /// Until when the endpoint asked for a wait; `None` if it did not, or if the wait is over.
+    fn asked_wait(&self, now: Instant) -> Option<Instant> {
         self.asked_until.filter(|until| now < *until)
     }
 }
@@ -85,18 +89,18 @@ impl Down {
 /// An attempt that failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
-    /// Attempts at this record, with this one.
+    /// Attempts at this record, including this one.
     pub(super) attempts: u32,
-    /// The patience that the endpoint asked for.
+    /// The wait that the endpoint asked for (`Retry-After`).
     pub(super) asked: Option<Duration>,
     /// Uniform in 0..1.
     pub(super) dice: f64,
 }
 
 impl Queue {
-    /// Nothing is known of the endpoint yet: one record goes first.
+    /// Nothing is known of the endpoint yet: one record goes ahead.
     pub(super) fn new(more_on_disk: bool, now: Instant) -> Self {
-        let down = Down { failures: 0, probe_at: now, probe: None, asked_until: None };
+        let down = Outage { failures: 0, probe_at: now, probe: None, asked_until: None };
         Self { more_on_disk, down: Some(down), ..Self::default() }
     }
 
@@ -105,14 +109,14 @@ impl Queue {
         if self.held.len() >= WINDOW {
             self.more_on_disk = true;
             self.missed = true;
-            // An old one is found on the disk again as well.
+            // A record of the backlog makes room: it will be found on disk again.
             let Some(old) = self.backlog.pop_back() else { return };
             self.held.remove(&old);
         }
         self.add_new(id, now);
     }
 
-    /// A record could not be sealed: nobody finds it on the disk, so it is held in any case.
+    /// A record could not be sealed. It cannot be found on disk, so it is held in any case.
     pub(super) fn unsealed(&mut self, id: String, now: Instant) {
         self.add_new(id, now);
     }
@@ -123,7 +127,7 @@ impl Queue {
         }
     }
 
-    /// How many of the backlog to look for now.
+    /// How many records to read from the disk now.
     pub(super) fn wants(&self) -> usize {
         if !self.more_on_disk || self.backlog.len() >= IN_FLIGHT {
             return 0;
@@ -131,7 +135,7 @@ impl Queue {
         (WINDOW - FOR_NEW).saturating_sub(self.held.len())
     }
 
-    /// What was found on disk; `all`: there is no more.
+    /// Takes the ids that were found on disk; `all`: there are no more.
     pub(super) fn found(&mut self, ids: Vec<String>, all: bool) {
         self.more_on_disk = !all || std::mem::take(&mut self.missed);
         for id in ids {
@@ -146,27 +150,27 @@ impl Queue {
         self.held.contains(id)
     }
 
-    /// The operator wants all to be tried now.
-    pub(super) fn look_again(&mut self) {
+    /// The operator wants all records to be tried now.
+    pub(super) fn retry_all(&mut self) {
         self.more_on_disk = true;
         self.down = None;
         let waiting = std::mem::take(&mut self.waiting);
         self.backlog.extend(waiting.into_values().map(|w| w.id));
     }
 
-    /// Nothing is to be sent any more.
+    /// Nothing is left to send.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty() && !self.more_on_disk
     }
 
-    /// The endpoint did not answer last time.
+    /// The endpoint failed last time.
     pub(super) fn is_down(&self) -> bool {
         self.down.as_ref().is_some_and(|d| d.failures > 0)
     }
 
-    /// When something is due, if nothing happens before.
+    /// When the next attempt is due, if nothing else happens before.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.held.len() == self.on_their_way || self.on_their_way >= IN_FLIGHT {
+        if self.held.len() == self.in_flight || self.in_flight >= IN_FLIGHT {
             return None;
         }
         let Some(down) = &self.down else {
@@ -178,36 +182,36 @@ impl Queue {
         Some(down.asked_until.map_or(due, |until| until.max(due)))
     }
 
-    /// When a record is there that may probe.
-    fn probe_due(&self, down: &Down) -> Option<Instant> {
+    /// When a record may go as a probe; `None` if there is no record.
+    fn probe_due(&self, down: &Outage) -> Option<Instant> {
         let any = !self.new.is_empty()
             || !self.backlog.is_empty()
-            || self.waiting.values().any(|w| w.with_all);
+            || self.waiting.values().any(|w| w.endpoint_failed);
         let own = self.waiting.keys().next().map(|(at, _)| down.probe_at.max(*at));
         if any { Some(down.probe_at) } else { own }
     }
 
     /// The next record to be tried, if one is due.
     pub(super) fn next(&mut self, now: Instant) -> Option<String> {
-        if self.on_their_way >= IN_FLIGHT {
+        if self.in_flight >= IN_FLIGHT {
             return None;
         }
         let id =
-            if self.down.is_some() { self.next_while_down(now) } else { self.next_of_all(now) };
+            if self.down.is_some() { self.next_while_down(now) } else { self.next_while_up(now) };
         let id = id?;
-        self.on_their_way += 1;
+        self.in_flight += 1;
         Some(id)
     }
 
     fn next_while_down(&mut self, now: Instant) -> Option<String> {
         let down = self.down.as_mut()?;
-        if down.patience(now).is_some() {
+        if down.asked_wait(now).is_some() {
             return None;
         }
         if down.probe.is_none() && now >= down.probe_at {
-            // Another one than last time, if there is any: it might be the record's fault. One that
-            // waits by itself does so now, too.
-            let may = |((at, _), w): (&(Instant, u64), &Waiting)| w.with_all || *at <= now;
+            // Another record than last time, if there is one: the record itself may be the cause. A
+            // record with its own wait keeps it.
+            let may = |((at, _), w): (&(Instant, u64), &Waiting)| w.endpoint_failed || *at <= now;
             let waiting = self.waiting.iter().find(|entry| may(*entry)).map(|(key, _)| *key);
             let id = (self.new.pop_back().map(|(_, id)| id))
                 .or_else(|| self.backlog.pop_front())
@@ -221,7 +225,7 @@ impl Queue {
         self.new.pop_front().map(|(_, id)| id)
     }
 
-    fn next_of_all(&mut self, now: Instant) -> Option<String> {
+    fn next_while_up(&mut self, now: Instant) -> Option<String> {
         self.turn_of_backlog = !self.turn_of_backlog;
         let due = |q: &mut Self| {
             let first = q.waiting.first_entry().filter(|e| e.key().0 <= now)?;
@@ -236,17 +240,17 @@ impl Queue {
         }
     }
 
-    /// Taken or refused, or its file is gone: the record is done with. `answered`: by the endpoint, so
-    /// that it is up.
+    /// The record was taken or refused, or its file is gone. `answered`: the endpoint answered, so it is
+    /// up.
     pub(super) fn done(&mut self, id: &str, answered: bool) {
-        self.back(id);
+        self.attempt_ended(id);
         self.held.remove(id);
         if answered {
-            self.up();
+            self.endpoint_is_up();
         }
     }
 
-    /// It was not taken for too long: done with, though the endpoint failed.
+    /// The record was not taken for too long: it is dropped from the queue, and the endpoint has failed.
     pub(super) fn given_up(&mut self, id: &str, failure: Failure, now: Instant) {
         self.failure(id, failure, now);
         self.held.remove(id);
@@ -254,32 +258,32 @@ impl Queue {
 
     /// The endpoint answered, and is to be asked about this record once more.
     pub(super) fn ask_again(&mut self, id: String, wait: Duration, now: Instant) {
-        self.back(&id);
-        self.up();
-        self.wait(now + wait, Waiting { id, with_all: false });
+        self.attempt_ended(&id);
+        self.endpoint_is_up();
+        self.wait(now + wait, Waiting { id, endpoint_failed: false });
     }
 
-    /// Its file cannot be read now; nothing is said of the endpoint.
+    /// The record's file cannot be read now. This shows nothing about the endpoint.
     pub(super) fn unreadable(&mut self, id: String, now: Instant) {
-        self.back(&id);
-        self.wait(now + UNREADABLE_FOR, Waiting { id, with_all: false });
+        self.attempt_ended(&id);
+        self.wait(now + UNREADABLE_FOR, Waiting { id, endpoint_failed: false });
     }
 
-    /// Not taken this time; how long it waits.
+    /// The record was not taken this time. Returns how long it waits.
     pub(super) fn failed(&mut self, id: String, failure: Failure, now: Instant) -> Duration {
         self.failure(&id, failure, now);
         let Failure { attempts, asked, dice } = failure;
         let wait = retry::wait(attempts, asked, dice);
-        let with_all = asked.is_none() && attempts < OWN_FAULT_FROM;
-        self.wait(now + wait, Waiting { id, with_all });
+        let endpoint_failed = asked.is_none() && attempts < OWN_FAULT_FROM;
+        self.wait(now + wait, Waiting { id, endpoint_failed });
         wait
     }
 
-    /// What a failed attempt says of the endpoint.
+    /// Counts a failed attempt against the endpoint.
     fn failure(&mut self, id: &str, Failure { asked, dice, .. }: Failure, now: Instant) {
-        // Only a probe tells something new of an endpoint that is down: not those that were on their way
-        // when it went down, and no first attempts.
-        let probed = self.back(id);
+        // While the endpoint is down only probes count: neither attempts that were in flight when it
+        // went down, nor first attempts of new records.
+        let probed = self.attempt_ended(id);
         let before = self.down.take();
         let failures = match &before {
             Some(down) if !probed => down.failures.max(1),
@@ -287,7 +291,7 @@ impl Queue {
             None => 1,
         };
         let asked_until = asked.map(|wait| now + wait.min(retry::LONGEST_ASKED));
-        let still_asked = before.as_ref().and_then(|d| d.patience(now));
+        let still_asked = before.as_ref().and_then(|d| d.asked_wait(now));
         let next = now + retry::wait(failures, None, dice);
         let probe_at = match &before {
             Some(down) if !probed => down.probe_at,
@@ -295,7 +299,7 @@ impl Queue {
         };
         let probe = before.and_then(|d| d.probe);
         let asked_until = asked_until.max(still_asked);
-        self.down = Some(Down { failures, probe_at, probe, asked_until });
+        self.down = Some(Outage { failures, probe_at, probe, asked_until });
     }
 
     fn wait(&mut self, until: Instant, waiting: Waiting) {
@@ -303,18 +307,19 @@ impl Queue {
         self.next += 1;
     }
 
-    /// A record is back from its way; whether it was the probe.
-    fn back(&mut self, id: &str) -> bool {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
+    /// An attempt has ended. Returns whether it was the probe.
+    fn attempt_ended(&mut self, id: &str) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
         let Some(down) = &mut self.down else { return false };
         down.probe.take_if(|probe| probe == id).is_some()
     }
 
-    fn up(&mut self) {
+    /// The endpoint is up: records that failed because of it may go.
+    fn endpoint_is_up(&mut self) {
         if self.down.take().is_some() {
             let waiting = std::mem::take(&mut self.waiting);
             for (at, w) in waiting {
-                if w.with_all {
+                if w.endpoint_failed {
                     self.backlog.push_back(w.id);
                 } else {
                     self.waiting.insert(at, w);
@@ -356,11 +361,11 @@ mod tests {
             q.sealed(id.into(), now);
         }
         assert_eq!(drain(&mut q, now), ["old0", "c", "old1", "b", "old2", "a", "old3"]);
-        assert!(!q.is_empty(), "they are on their way");
+        assert!(!q.is_empty(), "they are in flight");
     }
 
     #[test]
-    fn of_the_first_records_of_a_run_one_goes_ahead() {
+    fn at_the_start_of_a_run_one_record_goes_ahead() {
         let now = Instant::now();
         let mut q = Queue::new(true, now);
         q.found(ids(300), true);
@@ -378,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_on_their_way() {
+    fn only_so_many_are_in_flight() {
         let now = Instant::now();
         let mut q = answering(true);
         q.found(ids(100), true);
@@ -388,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_endpoint_is_down_one_record_after_the_other_probes_for_all() {
+    fn while_the_endpoint_is_down_one_record_after_the_other_is_the_probe() {
         let mut now = Instant::now();
         let mut q = answering(true);
         q.found(ids(5), true);
@@ -408,26 +413,26 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_on_their_way_when_it_went_down_are_no_probes() {
+    fn attempts_in_flight_when_the_endpoint_went_down_are_not_probes() {
         let now = Instant::now();
         let mut q = answering(true);
         q.found(ids(16), true);
         for id in drain(&mut q, now) {
             q.failed(id, failure(1, None), now);
         }
-        // The last one was alone on its way, as a probe is.
+        // The last one was alone in flight, as a probe is.
         assert!(q.due().unwrap() <= now + Duration::from_secs(2));
     }
 
     #[test]
-    fn a_record_that_only_the_endpoint_dislikes_holds_nobody_up() {
+    fn a_record_that_always_fails_does_not_delay_others() {
         let mut now = Instant::now();
         let mut q = answering(true);
         q.found(vec!["poison".into()], true);
         let poison = q.next(now).unwrap();
         q.failed(poison, failure(1, None), now);
         for n in 0..20 {
-            // (Its own patience is five minutes at most.)
+            // Its own wait is five minutes at most.
             q.sealed(format!("good{n}"), now);
             now += Duration::from_secs(400);
             let id = q.next(now).unwrap();
@@ -484,14 +489,14 @@ mod tests {
         q.failed(first, failure(1, None), now);
         now += Duration::from_secs(1);
         let probe = q.next(now).unwrap();
-        // No answer comes for half a minute.
+        // The probe has no answer for half a minute.
         for id in ["a", "b", "c"] {
             q.sealed(id.into(), now);
         }
         assert_eq!((q.next(now), q.due()), (None, Some(now + FIRST_WITHIN)));
         now += FIRST_WITHIN;
         assert_eq!(drain(&mut q, now), ["a", "b", "c"]);
-        // Their failures say nothing that the probe would not.
+        // Their failures do not count: they are not the probe.
         for id in ["a", "b"] {
             q.failed(id.into(), failure(1, None), now);
         }
@@ -502,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_that_was_asked_for_once_ends_with_its_time() {
+    fn a_retry_after_ends_with_its_time() {
         let mut now = Instant::now();
         let mut q = answering(true);
         q.found(ids(1), true);
@@ -515,10 +520,10 @@ mod tests {
             q.failed(id, failure(n, None), now);
         }
         q.sealed("new".into(), now);
-        assert_eq!(q.due(), Some(now + FIRST_WITHIN), "nobody asks for patience any more");
+        assert_eq!(q.due(), Some(now + FIRST_WITHIN), "the Retry-After is over");
         now += FIRST_WITHIN;
         assert_eq!(q.next(now).as_deref(), Some("new"));
-        // Asked for again, a newer record waits as well, and no longer than that.
+        // After another Retry-After a newer record waits as well, and no longer than that.
         q.failed("new".into(), failure(1, Some(60)), now);
         q.sealed("newer".into(), now);
         assert_eq!(
@@ -530,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_record_goes_at_once_where_the_patience_is_over() {
+    fn a_new_record_goes_at_once_where_the_retry_after_is_over() {
         let now = Instant::now();
         let mut q = answering(true);
         q.found(ids(1), true);
@@ -543,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_a_failure_of_the_endpoint_like_any_other() {
+    fn a_record_that_is_given_up_is_a_failure_of_the_endpoint_like_any_other() {
         let mut now = Instant::now();
         let mut q = answering(true);
         q.found(ids(300), true);
@@ -559,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_on_the_disk_is_held_however_many_wait() {
+    fn a_record_that_is_not_on_disk_is_held_however_many_wait() {
         let now = Instant::now();
         let mut q = answering(true);
         for n in 0..3_000 {
@@ -574,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_asked_about_again_waits_by_itself() {
+    fn a_record_that_is_asked_about_again_has_its_own_wait() {
         let now = Instant::now();
         let mut q = answering(true);
         q.found(ids(2), true);
@@ -590,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_by_itself_is_no_probe_before_its_time() {
+    fn a_record_with_its_own_wait_is_not_a_probe_before_its_time() {
         let now = Instant::now();
         // Nothing is known of the endpoint, and the only record cannot be read.
         let mut q = Queue::new(true, now);
@@ -611,14 +616,14 @@ mod tests {
             q.failed("other".into(), failure(1, None), at);
         }
         let at = later + Duration::from_secs(60);
-        assert_eq!(q.next(at).as_deref(), Some("other"), "whoever has waited longest");
+        assert_eq!(q.next(at).as_deref(), Some("other"), "the record that has waited longest");
         q.failed("other".into(), failure(1, None), at);
         let at = q.due().unwrap();
         assert_eq!(q.next(at).as_deref(), Some("old0"), "its minute is over");
     }
 
     #[test]
-    fn what_did_not_fit_is_looked_for_again() {
+    fn records_that_did_not_fit_are_listed_again() {
         let now = Instant::now();
         let mut q = answering(true);
         q.found(ids(1_400), false);
@@ -626,13 +631,13 @@ mod tests {
             q.sealed(format!("new{n}"), now);
         }
         q.found(vec![], true);
-        assert!(q.more_on_disk, "some of the new ones were behind the walk");
+        assert!(q.more_on_disk, "the walk may have passed some of the new ones");
         q.found(vec![], true);
         assert!(!q.more_on_disk);
     }
 
     #[test]
-    fn patience_that_is_asked_for_is_given() {
+    fn a_retry_after_is_respected() {
         let now = Instant::now();
         let mut q = answering(true);
         q.found(ids(1), true);
@@ -652,10 +657,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the endpoint does, every record is tried until it is done with, each at most
-        /// once at a time.
+        /// Whatever the endpoint does, every record is tried until it is settled, each at most once at a
+        /// time.
         #[test]
-        fn nothing_is_forgotten(
+        fn no_record_is_forgotten(
             old in 0usize..60,
             new in 0usize..60,
             answers in prop::collection::vec(0u8..4, 0..400),
@@ -665,7 +670,7 @@ mod tests {
             let mut q = answering(true);
             let mut disk: HashSet<String> = ids(old).into_iter().collect();
             let mut answers = answers.into_iter();
-            let mut on_way: Vec<String> = vec![];
+            let mut in_flight: Vec<String> = vec![];
             for n in 0..new {
                 let id = format!("new{n}");
                 disk.insert(id.clone());
@@ -682,11 +687,11 @@ mod tests {
                     q.found(found.into_iter().take(wants).collect(), all);
                 }
                 while let Some(id) = q.next(now) {
-                    prop_assert!(!on_way.contains(&id), "{id} twice on its way");
-                    on_way.push(id);
+                    prop_assert!(!in_flight.contains(&id), "{id} twice in flight");
+                    in_flight.push(id);
                 }
-                prop_assert!(on_way.len() <= IN_FLIGHT);
-                match on_way.pop() {
+                prop_assert!(in_flight.len() <= IN_FLIGHT);
+                match in_flight.pop() {
                     Some(id) => match answers.next() {
                         Some(1) => {
                             q.failed(id, Failure { attempts: 3, asked: None, dice }, now);

@@ -6,14 +6,15 @@ use reqwest::StatusCode;
 
 /// First wait, doubled each time.
 const FIRST: Duration = Duration::from_secs(1);
+/// Longest wait, unless the endpoint asks for a longer one.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
-/// A receiver may ask for more patience than that, up to this.
+/// An endpoint may ask for longer waits, up to this one.
 pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 /// A record that was not taken for this long goes to `dead/`.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(72 * 60 * 60);
-/// After a 409 that may mean that the receiver is still at work.
+/// Wait after a 409 that may mean that the receiver is still working on the record.
 pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// 2025-01-01: no record is older. A clock that showed less was not set yet.
+/// 2025-01-01: no record is older. A clock that shows an earlier time was not set yet.
 const FIRST_PLAUSIBLE: i64 = 1_735_689_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +49,12 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    // A date that has passed asks for nothing more.
+    // A date in the past asks for no wait.
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Whether an attempt that ended so may have left the receiver at work on the record. A 409 right after
-/// it then says that the record *is being* taken, and not that it *was*.
+/// Whether the receiver may still be working on the record after this answer (`None`: no answer). A 409
+/// right after it then says that the record *is being* taken, and not that it *was*.
 pub(super) fn is_unclear(status: Option<StatusCode>) -> bool {
     status.is_none_or(|s| matches!(s.as_u16(), 408 | 500 | 502 | 503 | 504))
 }
@@ -62,25 +63,25 @@ pub(super) fn is_unclear(status: Option<StatusCode>) -> bool {
 /// and of this one, the `attempts`-th; `in_run`: time since the first attempt, where that was made by
 /// this very process.
 ///
-/// The system's time may be wrong, and may be set while records wait. What this process saw itself is
-/// measured without it; of what an earlier one noted, no more counts than so many attempts can have
-/// taken. So a record may be tried for longer, never for less.
+/// The system's time may be wrong, and may be set while records wait. The wait within this process is
+/// measured without it. Of a wait that an earlier process recorded, no more counts than this number of
+/// attempts can have taken. So a record may be tried for longer, never for less.
 pub(super) fn is_given_up(
     first_at: i64,
     now: i64,
     attempts: u32,
     in_run: Option<Duration>,
 ) -> bool {
-    let noted = u64::try_from(now.saturating_sub(first_at)).unwrap_or(0);
+    let recorded = u64::try_from(now.saturating_sub(first_at)).unwrap_or(0);
     let waited = match in_run {
         Some(waited) => waited,
         None if !is_plausible(first_at, now) => Duration::ZERO,
-        None => Duration::from_secs(noted).min(LONGEST.saturating_mul(attempts)),
+        None => Duration::from_secs(recorded).min(LONGEST.saturating_mul(attempts)),
     };
     waited >= GIVE_UP_AFTER
 }
 
-/// Whether a noted time can be true. `now`: Unix seconds.
+/// Whether a recorded time can be true. `now`: Unix seconds.
 pub(super) fn is_plausible(at: i64, now: i64) -> bool {
     (FIRST_PLAUSIBLE..=now).contains(&at)
 }
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(wait(1000, None, 1.0), s(300));
         assert_eq!(wait(9, None, 0.0), s(0));
         assert_eq!(wait(1, Some(s(30)), 1.0), s(30));
-        assert_eq!(wait(1, Some(s(7200)), 1.0), s(3600), "more patience is not given");
+        assert_eq!(wait(1, Some(s(7200)), 1.0), s(3600), "a longer wait is not granted");
     }
 
     #[test]
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_409_is_doubted_only_after_an_answer_that_says_nothing() {
+    fn a_409_is_doubted_only_after_an_unclear_answer() {
         for (status, unclear) in [
             (None, true),
             (Some(408), true),
@@ -171,14 +172,14 @@ mod tests {
             (now - 72 * HOUR, MANY, None, true),
             (now - 72 * HOUR + 1, MANY, None, false),
             (now - 1000 * HOUR, MANY, None, true),
-            // The host booted ten days ahead: so few attempts take no 72 h.
+            // The clock was set ten days ahead: so few attempts cannot take 72 h.
             (now - 240 * HOUR, 12, None, false),
             (now - 240 * HOUR, MANY - 1, None, false),
             // The host booted in 1970, and its clock was set later.
             (30, MANY, None, false),
             // The clock was ahead, and was set back.
             (now + 500 * HOUR, MANY, None, false),
-            // Seen by this process: only the time that really passed counts.
+            // Within this process only the time that really passed counts.
             (30, MANY, Some(20), false),
             (now - 100 * HOUR, MANY, Some(20), false),
             (now, 3, Some(72 * 3600), true),

@@ -1,7 +1,7 @@
 //! Posts sealed records, each until it is taken or refused; [`super::queue`] says which and when.
 //!
-//! One task owns the queue; every attempt is a task of its own. What is undelivered is never
-//! deleted here; what was delivered is, after a while.
+//! One task owns the queue; every attempt is a task of its own. Undelivered records are never deleted
+//! here; delivered ones are, after a while.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -22,20 +22,19 @@ use tokio::{
 use tokio_util::task::JoinMap;
 
 use super::{
-    attempt::{Attempt, Failed, Post, Target},
+    attempt::{Attempt, Failed, Poster, Target},
     queue::{Failure, Queue},
     retry,
     unsealed::Unsealed,
 };
 
-/// How often it is looked whether the operator has rung, and whether the disk takes again what it did
-/// not.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often delivered records that were kept long enough are looked for, and what waits is counted.
+/// How often the sender checks for a ring of the operator, and tries to seal what is only in memory.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often old delivered records are deleted, and the backlog is counted.
 const TIDY_EVERY: Duration = Duration::from_secs(10 * 60);
-/// Ids of this run that are remembered as such; of others a 409 is doubted once.
+/// Most ids of this run that are remembered. For any other id a first 409 is doubted.
 const MOST_OURS: usize = 100_000;
-/// After a folder could not be listed.
+/// Wait after the folder could not be listed.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What reaches the sender.
@@ -46,7 +45,7 @@ enum Message {
     Unsealed(String),
     /// The operator has changed something.
     Rung,
-    /// What a look at `pending/` brought, and the rest of the walk; what is wrong, or `None` if the disk
+    /// The ids found in `pending/`, and the rest of the walk; or the error, which is `None` if the disk
     /// did not answer.
     Found(Result<(Vec<String>, Option<Ids>), Option<String>>),
 }
@@ -54,15 +53,15 @@ enum Message {
 /// A call whose record is handed over.
 pub struct Finished<'a> {
     pub record: &'a CallHistory,
-    /// Sid of its room, and its place in it.
+    /// Sid of the call's room; the ordinal is the call's in that room.
     pub room: &'a str,
     pub ordinal: u32,
     pub ended: Moment,
-    /// Has done its work once the record is sealed.
+    /// Not needed any more once the record is sealed.
     pub journal: Option<CallJournal>,
 }
 
-/// Hands records over. Cheap to clone; when the last one is gone and all is sent, the sender ends.
+/// Takes finished records. Cheap to clone; the sender ends when all clones are dropped and all is sent.
 #[derive(Clone)]
 pub struct Delivery {
     outbox: Outbox,
@@ -73,11 +72,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Seals the record and queues it. Returns when it is safe on disk, or, if the disk fails or hangs,
-    /// when it is queued in memory.
+    /// Seals the record and queues it. Returns when the record is safe on disk; if the disk fails or
+    /// hangs, when it is queued in memory.
     pub async fn submit(&self, call: Finished<'_>) {
         let id = call.record.call_id.clone();
-        // Plain numbers, texts and lists: nothing in it can fail to become JSON.
+        // Plain numbers, texts and lists: they always serialize.
         let body = serde_json::to_vec(call.record).unwrap_or_default();
         self.ordinals.ended(call.room, call.ordinal, call.ended);
         self.unsealed.add(&id, body.into(), call.journal);
@@ -95,46 +94,46 @@ impl Delivery {
             );
             return;
         };
-        // The sender only ends after all of these are gone.
+        // This cannot fail: the sender only ends after all handles are dropped.
         let _ = self.queue.send(submitted);
     }
 
-    /// What is remembered of the calls that a room has had.
+    /// What is remembered of the calls of a room.
     pub fn past(&self, sid: &str) -> Option<Past> {
         self.ordinals.past(sid)
     }
 
-    /// Nobody lists rooms.
+    /// Rooms are not listed; see [`Ordinals::not_listed`].
     pub fn not_listed(&self, now: Moment) {
         self.ordinals.not_listed(now, &self.disk);
     }
 
-    /// The server's list of rooms, by sid.
+    /// The server's list of rooms, by sid; see [`Ordinals::listed`].
     pub fn listed(&self, there: &HashSet<&str>) {
         self.ordinals.listed(there, &self.disk);
     }
 
-    /// When the call ended whose record was sealed before; `None` where none was, or is kept any more.
+    /// When the call of an earlier record ended; `None` if no such record is kept.
     pub async fn end_of(&self, id: &str) -> Option<Moment> {
         let (outbox, id) = (self.outbox.clone(), id.to_owned());
-        // A question that cannot be asked has no answer.
+        // Also `None` if the disk does not answer.
         self.disk.read(move || outbox.end_of(&id)).await.flatten()
     }
 
-    /// What a process that ends has to save. It does not keep the sender going.
+    /// The records that a process must save before it ends. They do not keep the sender running.
     pub fn leftovers(&self) -> Leftovers {
         Leftovers { unsealed: self.unsealed.clone(), disk: self.disk.clone() }
     }
 }
 
-/// What is only in memory.
+/// Records that are only in memory.
 pub struct Leftovers {
     unsealed: Unsealed,
     disk: DiskWork,
 }
 
 impl Leftovers {
-    /// Tries once more to save it; how many records are lost all the same.
+    /// Tries once more to seal them; returns how many records are lost.
     pub async fn save(self) -> usize {
         if self.unsealed.has_work() {
             let unsealed = self.unsealed.clone();
@@ -144,7 +143,7 @@ impl Leftovers {
     }
 }
 
-/// What delivery works with, besides the endpoint.
+/// The parts of the data folder that delivery uses.
 pub struct Store {
     pub outbox: Outbox,
     pub ordinals: Ordinals,
@@ -152,16 +151,16 @@ pub struct Store {
 }
 
 /// Starts the sender with what an earlier run left behind. The task ends when all [`Delivery`]
-/// handles are gone and nothing is due any more, or is aborted: then the rest stays sealed.
+/// handles are dropped and nothing is left to send. If it is aborted, the rest stays sealed.
 pub fn start(
     store: Store,
     target: Target,
-    level: BacklogGauge,
+    gauge: BacklogGauge,
     health: Health,
 ) -> (Delivery, JoinHandle<()>) {
     let Store { outbox, ordinals, disk } = store;
     let (queue, inbox) = mpsc::unbounded_channel();
-    let unsealed = Unsealed::new(outbox.clone(), ordinals.clone(), level.clone(), health.clone());
+    let unsealed = Unsealed::new(outbox.clone(), ordinals.clone(), gauge.clone(), health.clone());
     let delivery = Delivery {
         outbox: outbox.clone(),
         ordinals,
@@ -169,35 +168,35 @@ pub fn start(
         disk: disk.clone(),
         queue,
     };
-    let post = Arc::new(Post::new(outbox, unsealed, level, target, disk));
+    let post = Arc::new(Poster::new(outbox, unsealed, gauge, target, disk));
     let sender = Sender::new(post, health, delivery.queue.downgrade());
     (delivery, tokio::spawn(sender.run(inbox)))
 }
 
 struct Sender {
-    post: Arc<Post>,
+    post: Arc<Poster>,
     health: Health,
     queue: Queue,
-    /// A walk through `pending/` that has not come to its end.
+    /// An unfinished walk through `pending/`.
     walk: Option<Ids>,
-    /// By the record's id.
+    /// The running attempts, by the record's id.
     running: JoinMap<String, (u32, Attempt)>,
-    /// The folder could not be listed; not again before this.
+    /// Set if the folder could not be listed: when to try again.
     list_at: Option<Instant>,
-    /// `pending/` is being looked at.
+    /// `pending/` is being listed.
     listing: bool,
     /// Since when the endpoint fails, as shown on the health page.
     failing_since: Option<Moment>,
-    /// Ids that were handed over in this run and are not done with; see [`Post::attempt`].
+    /// Ids that were submitted in this run and are not settled yet; see [`Poster::attempt`].
     ours: HashSet<String>,
     /// Records whose files cannot be read.
     unreadable: HashSet<String>,
-    /// For what is done beside: it does not keep the sender going.
+    /// For background work to report back. Weak, so that it does not keep the sender running.
     back: mpsc::WeakUnboundedSender<Message>,
 }
 
 impl Sender {
-    fn new(post: Arc<Post>, health: Health, back: mpsc::WeakUnboundedSender<Message>) -> Self {
+    fn new(post: Arc<Poster>, health: Health, back: mpsc::WeakUnboundedSender<Message>) -> Self {
         Self {
             post,
             health,
@@ -214,8 +213,8 @@ impl Sender {
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
-        let mut look = interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check = interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tidy = interval(TIDY_EVERY);
         let mut first = true;
         let mut open = true;
@@ -228,7 +227,7 @@ impl Sender {
                     Some(message) => self.take(message),
                     None => {
                         open = false;
-                        // Nobody is left to bring what more there is on the disk.
+                        // No listing can report back any more: the rest of the disk waits for the next start.
                         self.queue.found(vec![], true);
                         self.queue.found(vec![], true);
                     }
@@ -241,7 +240,7 @@ impl Sender {
                     }
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                _ = look.tick() => self.look(),
+                _ = check.tick() => self.check(),
                 _ = tidy.tick() => self.tidy(std::mem::take(&mut first)),
             }
         }
@@ -262,7 +261,7 @@ impl Sender {
                 tracing::info!("told to look at the outbox anew");
                 self.walk = None;
                 self.post.forget_attempts();
-                self.queue.look_again();
+                self.queue.retry_all();
             }
             Message::Found(Ok((ids, walk))) => {
                 self.listing = false;
@@ -272,7 +271,7 @@ impl Sender {
             }
             Message::Found(Err(error)) => {
                 self.listing = false;
-                // (That the disk does not answer is said where it is found.)
+                // A disk that does not answer is reported by [`DiskWork`].
                 if let Some(error) = error.filter(|_| self.list_at.is_none()) {
                     tracing::error!(
                         error,
@@ -290,7 +289,7 @@ impl Sender {
         }
     }
 
-    /// Takes from the disk what there is room for. Nothing waits for the disk.
+    /// Lists more of `pending/` if the queue has room. Does not wait for the disk.
     fn refill(&mut self) {
         let wants = self.queue.wants();
         if wants == 0 || self.listing || self.list_at.is_some_and(|at| Instant::now() < at) {
@@ -319,9 +318,8 @@ impl Sender {
         });
     }
 
-    /// The operator may have put records back, or want them to be tried now; the disk may take what it
-    /// did not. Nothing waits for it.
-    fn look(&self) {
+    /// Checks for a ring of the operator, and seals what is only in memory. Does not wait for the disk.
+    fn check(&self) {
         let (outbox, back) = (self.post.outbox.clone(), self.back.clone());
         let unsealed = self.post.unsealed.clone();
         self.post.disk.start(move || {
@@ -336,8 +334,8 @@ impl Sender {
         });
     }
 
-    /// Deletes what was delivered and kept long enough; counts what waits, which operators change too.
-    /// `first`: it was left by an earlier run.
+    /// Deletes delivered records that were kept long enough. Counts the backlog anew, as operators
+    /// change it too. `first`: what waits was left by an earlier run.
     fn tidy(&self, first: bool) {
         let post = self.post.clone();
         self.post.disk.start(move || {
@@ -349,7 +347,7 @@ impl Sender {
                             "undelivered records of an earlier run"
                         );
                     }
-                    post.level.set(backlog);
+                    post.gauge.set(backlog);
                 }
                 Err(e) => tracing::error!(error = %e, "undelivered records cannot be counted"),
             }
@@ -370,7 +368,7 @@ impl Sender {
         }
     }
 
-    /// What an attempt means for the queue, for the log, and for the health page.
+    /// Reports the result of an attempt to the queue, in the log, and on the health page.
     fn settle(&mut self, id: String, attempts: u32, attempt: Attempt) {
         let endpoint = self.post.target.shown.clone();
         let now = Instant::now();
@@ -455,9 +453,9 @@ impl Sender {
         self.show();
     }
 
-    /// Shows what is wrong with records on the health page, and what is not any more.
+    /// Updates the warnings about endpoint and unreadable records on the health page.
     fn show(&mut self) {
-        // What failed and was taken away by the operator is nobody's trouble.
+        // If the operator has removed the records that failed, there is nothing to warn of.
         let well = !self.queue.is_down() || self.queue.is_empty();
         if well && self.failing_since.take().is_some() {
             self.health.clear(Topic::Endpoint);
@@ -471,7 +469,7 @@ impl Sender {
     /// Shows that the endpoint fails: since when, how many wait, and why.
     fn failing(&mut self, why: &str) {
         let since = *self.failing_since.get_or_insert_with(|| (self.post.target.now)());
-        let waiting = self.post.level.records() + self.post.unsealed.held().0 as u64;
+        let waiting = self.post.gauge.records() + self.post.unsealed.held().0 as u64;
         let what = format!("not taking records since {since}; {waiting} wait; last error: {why}");
         self.health.warn(Topic::Endpoint, what);
     }

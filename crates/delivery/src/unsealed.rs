@@ -1,9 +1,8 @@
-//! Records that are not on the disk yet: each for the moment of its sealing, and for longer where the
-//! disk fails or hangs. They are sent from here meanwhile, and sealed when the disk allows.
+//! Records that are not on disk yet: each until it is sealed, and for longer if the disk fails or hangs.
+//! Meanwhile they are sent from here, and they are sealed once the disk works again.
 //!
-//! In: a finished record with the journal that could give it again. Out: a sealed file, and the end of
-//! that journal. Bounded in bytes: what does not fit is not sent, but its journal stays for the next
-//! start.
+//! In: a finished record with its journal. Out: a sealed file, and the end of that journal. Bounded in
+//! bytes: a record that does not fit is not sent, but its journal stays for the next start.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,7 +18,7 @@ use store::{
 /// Bytes of records that are only in memory: some ten thousand without details.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What became of a record while it was only here.
+/// What happened to a record while it was only in memory.
 #[derive(Clone, Debug, Default)]
 enum Fate {
     /// To be sent, and sealed.
@@ -31,14 +30,15 @@ enum Fate {
     Dead(Attempts),
 }
 
-struct Kept {
+/// A record in memory.
+struct UnsealedRecord {
     body: Arc<[u8]>,
     journal: Option<CallJournal>,
     attempts: Attempts,
     fate: Fate,
-    /// It is at the disk now; that decides.
+    /// It is being sealed; the result decides.
     sealing: bool,
-    /// It was tried and could not be sealed.
+    /// Sealing was tried and failed: [`Unsealed::seal_all`] tries again.
     failed: bool,
 }
 
@@ -47,28 +47,29 @@ struct Kept {
 pub(super) struct Unsealed {
     outbox: Outbox,
     ordinals: Ordinals,
-    level: BacklogGauge,
+    gauge: BacklogGauge,
     health: Health,
     records: Arc<Mutex<Records>>,
+    /// Held by [`Self::seal_all`].
     sealing_all: Arc<Mutex<()>>,
 }
 
 #[derive(Default)]
 struct Records {
-    by_id: BTreeMap<String, Kept>,
+    by_id: BTreeMap<String, UnsealedRecord>,
     bytes: usize,
-    /// Records for which there was no place.
+    /// Records that did not fit and are not held.
     lost: usize,
 }
 
 impl Records {
-    fn remove(&mut self, id: &str) -> Option<Kept> {
+    fn remove(&mut self, id: &str) -> Option<UnsealedRecord> {
         let kept = self.by_id.remove(id)?;
         self.bytes -= kept.body.len();
         Some(kept)
     }
 
-    fn stuck(&self) -> impl Iterator<Item = &Kept> {
+    fn stuck(&self) -> impl Iterator<Item = &UnsealedRecord> {
         self.by_id.values().filter(|k| k.failed)
     }
 }
@@ -77,22 +78,22 @@ impl Unsealed {
     pub(super) fn new(
         outbox: Outbox,
         ordinals: Ordinals,
-        level: BacklogGauge,
+        gauge: BacklogGauge,
         health: Health,
     ) -> Self {
         Self {
             outbox,
             ordinals,
-            level,
+            gauge,
             health,
             records: Arc::default(),
             sealing_all: Arc::default(),
         }
     }
 
-    /// Takes a record in, to be sealed next.
+    /// Adds a record, to be sealed next.
     pub(super) fn add(&self, id: &str, body: Arc<[u8]>, journal: Option<CallJournal>) {
-        let kept = Kept {
+        let kept = UnsealedRecord {
             body,
             journal,
             attempts: Attempts::default(),
@@ -106,20 +107,20 @@ impl Unsealed {
         records.by_id.insert(id.to_owned(), kept);
     }
 
-    /// Seals a record, and does with it what became of it meanwhile. Blocking. Whether it is off our
-    /// hands.
+    /// Seals a record, then files it by its fate. Blocking. Fails only if sealing failed: the record then
+    /// stays here.
     pub(super) fn seal(&self, id: &str) -> Result<(), OutboxError> {
         let body = {
             let mut records = self.records.lock();
             let kept = records.by_id.get_mut(id).filter(|k| !k.sealing);
-            // It is gone, or somebody else is at it.
+            // It was removed, or another thread is sealing it.
             let Some(kept) = kept else { return Ok(()) };
             kept.sealing = true;
             kept.body.clone()
         };
         let sealed = self.outbox.seal(id, &body);
         if sealed.is_ok() {
-            // (What cannot be written now is later: see [`Self::seal_all`].)
+            // A failed write is repeated later: see [`Self::seal_all`].
             self.ordinals.write();
         }
         let done = {
@@ -135,14 +136,16 @@ impl Unsealed {
             }
             records.remove(id)
         };
-        // The record is safe: its journal has done its work.
-        let Some(Kept { journal, fate, failed, attempts, .. }) = done else { return Ok(()) };
+        // The record is safe: its journal is not needed any more.
+        let Some(UnsealedRecord { journal, fate, failed, attempts, .. }) = done else {
+            return Ok(());
+        };
         if let Some(journal) = journal {
             journal.end();
         }
         let filed = match fate {
             Fate::Waiting => {
-                self.level.more(body.len());
+                self.gauge.more(body.len());
                 if attempts.count > 0 {
                     self.outbox.record_attempts(id, &attempts);
                 }
@@ -161,11 +164,11 @@ impl Unsealed {
         Ok(())
     }
 
-    /// The disk did not answer: the record stays here for longer. False if there is no place for it.
+    /// The record could not be sealed: it stays here for longer. False if it does not fit.
     pub(super) fn keep(&self, id: &str) -> bool {
         let fits = {
             let mut records = self.records.lock();
-            // One that is at the disk may still get there; only a few are.
+            // A record that is being sealed may still succeed; only a few are sealed at a time.
             let sealing = records.by_id.get(id).is_none_or(|k| k.sealing);
             let fits = sealing || records.bytes <= MAX_BYTES;
             if fits {
@@ -173,7 +176,7 @@ impl Unsealed {
                     kept.failed = true;
                 }
             } else if records.remove(id).is_some() {
-                // (Dropped without an end its journal stays.)
+                // Its journal is dropped without an end: so the file stays.
                 records.lost += 1;
             }
             fits
@@ -182,14 +185,14 @@ impl Unsealed {
         fits
     }
 
-    /// Something waits for the disk.
+    /// Whether something waits for the disk.
     pub(super) fn has_work(&self) -> bool {
         self.ordinals.has_unwritten() || self.records.lock().stuck().next().is_some()
     }
 
     /// Seals what waits for the disk, until it fails again. Blocking.
     pub(super) fn seal_all(&self) {
-        // One at a time: a slow disk is not asked faster.
+        // One thread at a time: more would not make a slow disk faster.
         let Some(_only) = self.sealing_all.try_lock() else { return };
         self.ordinals.write();
         let waiting: Vec<String> = {
@@ -204,15 +207,15 @@ impl Unsealed {
         }
     }
 
-    /// A record that is to be sent from here, and what came of its attempts so far.
+    /// A record that is to be sent from here, and its attempts so far.
     pub(super) fn get(&self, id: &str) -> Option<(Arc<[u8]>, Attempts)> {
         let records = self.records.lock();
         let kept = records.by_id.get(id).filter(|k| matches!(k.fate, Fate::Waiting))?;
         Some((kept.body.clone(), kept.attempts.clone()))
     }
 
-    /// Notes an attempt at a record; false if it is not here.
-    pub(super) fn tried(&self, id: &str, attempts: &Attempts) -> bool {
+    /// Keeps the attempts at a record; false if the record is not here.
+    pub(super) fn record_attempts(&self, id: &str, attempts: &Attempts) -> bool {
         let mut records = self.records.lock();
         let kept = records.by_id.get_mut(id);
         kept.is_some_and(|k| {
@@ -221,14 +224,14 @@ impl Unsealed {
         })
     }
 
-    /// The endpoint has a record, or (with what came of its attempts) will never take it. False if it is
-    /// not here.
+    /// The endpoint has taken a record, or will never take it after these attempts (`refused`). False if
+    /// the record is not here.
     pub(super) fn settle(&self, id: &str, refused: Option<&Attempts>) -> bool {
         let sent = {
             let mut records = self.records.lock();
             let Some(kept) = records.by_id.get_mut(id) else { return false };
             kept.fate = refused.map_or(Fate::Sent, |attempts| Fate::Dead(attempts.clone()));
-            // What is refused is still to be kept; what is at the disk is filed when it comes back.
+            // A refused record is still to be sealed; a record that is being sealed is filed after that.
             if refused.is_none() && !kept.sealing { records.remove(id) } else { None }
         };
         if let Some(kept) = sent {
@@ -246,13 +249,13 @@ impl Unsealed {
         (records.stuck().count(), records.stuck().map(|k| k.body.len()).sum())
     }
 
-    /// Records that a process which ends now would lose.
+    /// Records that would be lost if the process ended now.
     pub(super) fn unsafe_records(&self) -> usize {
         let records = self.records.lock();
         records.by_id.values().filter(|k| !matches!(k.fate, Fate::Sent)).count()
     }
 
-    /// Shows on the health page what is only here. The log has it from the disk already.
+    /// Shows on the health page what is only in memory. The log has the cause from the disk already.
     fn report(&self) {
         let ((count, bytes), lost) = (self.held(), self.records.lock().lost);
         if count == 0 && lost == 0 {
@@ -286,14 +289,14 @@ mod tests {
 
     const DIR: &str = "/data";
     const WITHIN: Duration = Duration::from_secs(10);
-    /// So many of the large records have a place, and no more.
+    /// How many of the large records fit.
     const PLACES: usize = 8;
 
     struct Lab {
         disk: MemoryDisk,
         health: Health,
         outbox: Outbox,
-        level: BacklogGauge,
+        gauge: BacklogGauge,
         journals: Journals,
         unsealed: Unsealed,
     }
@@ -305,19 +308,19 @@ mod tests {
         let outbox = Outbox::open(all.clone(), of_disk(), dir).unwrap();
         let ordinals = Ordinals::open(all.clone(), of_disk(), dir).unwrap();
         let journals = Journals::start(all, of_disk(), dir, false).unwrap();
-        let level =
+        let gauge =
             BacklogGauge::new(BacklogLimit { records: 1_000, bytes: 1 << 30 }, health.clone());
-        let unsealed = Unsealed::new(outbox.clone(), ordinals, level.clone(), health.clone());
-        Lab { disk, health, outbox, level, journals, unsealed }
+        let unsealed = Unsealed::new(outbox.clone(), ordinals, gauge.clone(), health.clone());
+        Lab { disk, health, outbox, gauge, journals, unsealed }
     }
 
-    /// Of the call in the room of this name.
+    /// The call in the room of this name.
     fn call(room: &str) -> Call {
         let facts = RoomFacts { sid: room.into(), name: room.into() };
         Call::new(facts, Settings::default())
     }
 
-    fn tried(count: u32) -> Attempts {
+    fn attempts(count: u32) -> Attempts {
         Attempts { count, first_at: 5, last_at: 9, last_error: "no".into(), unclear: false }
     }
 
@@ -334,7 +337,7 @@ mod tests {
             self.disk.exists(&Path::new(DIR).join("live").join(name))
         }
 
-        /// Takes a record in that the disk does not take; whether there is a place for it.
+        /// Adds a record that the disk does not take; returns whether it fits.
         fn ends(&self, id: &str, body: &Arc<[u8]>, journal: CallJournal) -> bool {
             self.unsealed.add(id, body.clone(), Some(journal));
             assert!(self.unsealed.seal(id).is_err(), "the disk fails");
@@ -343,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_place_is_counted_and_its_journal_stays() {
+    fn a_record_that_does_not_fit_is_counted_and_its_journal_stays() {
         let l = lab();
         let ids: Vec<String> = (0..=PLACES).map(|n| format!("id{n}")).collect();
         let mut journals: Vec<CallJournal> = ids.iter().map(|id| l.journal(id)).collect();
@@ -358,10 +361,10 @@ mod tests {
         assert_eq!(l.unsealed.unsafe_records(), PLACES);
         assert!(l.unsealed.get(lost).is_none() && !l.unsealed.settle(lost, None), "it is gone");
         let page = l.health.warning().unwrap();
-        let told =
+        let expected =
             format!("{PLACES} records ({MAX_BYTES} bytes) are only in memory; 1 found no place");
-        assert!(page.contains(&told), "{page}");
-        // Where one was sent there is a place again.
+        assert!(page.contains(&expected), "{page}");
+        // After a record was sent there is a place again.
         assert!(l.unsealed.settle("id0", None));
         let journal = l.journal("late");
         assert!(l.ends("late", &large, journal));
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_record_meanwhile_is_done_once_it_is_sealed() {
+    fn a_record_is_filed_by_its_fate_once_it_is_sealed() {
         let l = lab();
         let body: Arc<[u8]> = b"{}".as_slice().into();
         let ids = ["waits", "refused", "sent", "sent at the disk", "refused at the disk"];
@@ -390,14 +393,16 @@ mod tests {
         for (id, journal) in ids.iter().zip(journals) {
             assert!(l.ends(id, &body, journal));
         }
-        assert!(l.unsealed.tried("waits", &tried(2)));
-        assert_eq!(l.unsealed.get("waits"), Some((body.clone(), tried(2))));
-        assert!(l.unsealed.settle("refused", Some(&tried(3))));
+        assert!(l.unsealed.record_attempts("waits", &attempts(2)));
+        assert_eq!(l.unsealed.get("waits"), Some((body.clone(), attempts(2))));
+        assert!(l.unsealed.settle("refused", Some(&attempts(3))));
         assert!(l.unsealed.get("refused").is_none(), "not to be sent any more");
         l.disk.fail(Fails::None);
         assert!(l.unsealed.settle("sent", None));
         assert_eq!(l.unsealed.unsafe_records(), 4, "all but the one that was sent");
-        for (id, refused) in [("sent at the disk", None), ("refused at the disk", Some(tried(4)))] {
+        for (id, refused) in
+            [("sent at the disk", None), ("refused at the disk", Some(attempts(4)))]
+        {
             let hangs = l.disk.hang();
             let unsealed = l.unsealed.clone();
             let at_the_disk = thread::spawn(move || unsealed.seal(id));
@@ -411,11 +416,11 @@ mod tests {
         l.unsealed.seal_all();
         let found = ids.map(|id| l.outbox.find(id));
         let (pending, sent, dead) = (Some(Folder::Pending), Some(Folder::Sent), Some(Folder::Dead));
-        // One that was sent in time never comes to the disk.
+        // A record that was sent in time is never sealed.
         assert_eq!(found, [pending, dead, None, sent, dead]);
-        assert_eq!(l.outbox.attempts(Folder::Dead, "refused"), tried(3));
-        assert_eq!(l.outbox.attempts(Folder::Dead, "refused at the disk"), tried(4));
-        assert_eq!((l.unsealed.unsafe_records(), l.level.records()), (0, 1));
+        assert_eq!(l.outbox.attempts(Folder::Dead, "refused"), attempts(3));
+        assert_eq!(l.outbox.attempts(Folder::Dead, "refused at the disk"), attempts(4));
+        assert_eq!((l.unsealed.unsafe_records(), l.gauge.records()), (0, 1));
         assert!(!ids.iter().any(|id| l.is_journaled(id)), "none is needed any more");
         assert_eq!(l.health.warning(), None);
     }
