@@ -9,9 +9,9 @@ use std::sync::{
 use super::outbox::Backlog;
 use crate::health::{Health, Topic};
 
-/// The warning begins at this share of the limit,
+/// The warning begins at this share of the limit.
 const WARN_AT: f64 = 0.8;
-/// and ends below this share.
+/// The warning ends below this share, so that it does not flicker.
 const CALM_AT: f64 = 0.7;
 
 /// The size from which the backlog is too large.

@@ -48,7 +48,7 @@ const VERSION: u32 = 1;
 /// The first line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of the format, see [`VERSION`].
+    /// Version of the format.
     pub journal: u32,
     pub call_id: String,
     pub room: RoomFacts,
