@@ -46,8 +46,8 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     let journals = observers.journals.clone();
     let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::default());
-    let asks = worker::asks();
-    let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, asks.0.clone()));
+    let requests = worker::request_channel();
+    let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, requests.0.clone()));
     let page = admin::Page {
         agent_name: config.agent_name.clone(),
         worker: state.subscribe(),
@@ -74,7 +74,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         stop,
         state,
         health,
-        asks,
+        requests,
     };
     worker.run().await;
     flush(delivery, sender).await;

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::Seldom;
-use crate::{config::LiveKit, telemetry::masked, worker::Ask};
+use crate::{config::LiveKit, telemetry::masked, worker::ReconcileRequest};
 
 /// Bytes: a room's and a participant's metadata are 512 KiB each.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -37,20 +37,20 @@ const AT_ONCE: usize = 32;
 pub(crate) struct Webhook {
     verifier: TokenVerifier,
     receiver: WebhookReceiver,
-    asks: mpsc::Sender<Ask>,
+    requests: mpsc::Sender<ReconcileRequest>,
     places: Arc<Semaphore>,
     refused: Arc<Mutex<Seldom>>,
 }
 
 impl Webhook {
     /// Events must be signed with this server's key.
-    pub(crate) fn new(livekit: &LiveKit, asks: mpsc::Sender<Ask>) -> Self {
+    pub(crate) fn new(livekit: &LiveKit, requests: mpsc::Sender<ReconcileRequest>) -> Self {
         let verifier =
             TokenVerifier::with_api_key(&livekit.api_key, livekit.api_secret.expose_secret());
         Self {
             receiver: WebhookReceiver::new(verifier.clone()),
             verifier,
-            asks,
+            requests,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             refused: Arc::default(),
         }
@@ -84,7 +84,7 @@ impl Webhook {
         };
         if let Some(ask) = ask(event) {
             // With so many waiting the list of all rooms is as quick.
-            let _ = self.asks.try_send(ask);
+            let _ = self.requests.try_send(ask);
         }
         StatusCode::OK
     }
@@ -103,12 +103,12 @@ impl Webhook {
 }
 
 /// Somebody came who may need us, or one of ours left.
-fn ask(event: WebhookEvent) -> Option<Ask> {
+fn ask(event: WebhookEvent) -> Option<ReconcileRequest> {
     let room = event.room?;
     match event.event.as_str() {
         "room_started" | "participant_joined" | "participant_left" => {
             tracing::debug!(room = masked(&room.name), event = event.event, "webhook");
-            Some(Ask::Room { name: room.name, sid: room.sid })
+            Some(ReconcileRequest::Room { name: room.name, sid: room.sid })
         }
         _ => None,
     }

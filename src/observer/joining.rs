@@ -200,7 +200,9 @@ impl RoomSession {
         }
         let known = c.known();
         let (call, ended) = self.next_call().await;
-        if let Some(ended) = ended.filter(|e| first_caller_joined_at(&known).is_some_and(|at| at < *e)) {
+        if let Some(ended) =
+            ended.filter(|e| first_caller_joined_at(&known).is_some_and(|at| at < *e))
+        {
             tracing::info!(
                 job_id = self.assignment.id,
                 room = self.room_name,

@@ -316,7 +316,8 @@ mod tests {
         let (active_calls, wall) = (ActiveCalls::default(), WallClock::new(health));
         let clock = Clock::start(&wall);
         let on = active_calls.subscribe();
-        let services = RecordingServices { journals: journals.clone(), delivery, active_calls, wall };
+        let services =
+            RecordingServices { journals: journals.clone(), delivery, active_calls, wall };
         let recording = Recording::new(services, "room".into(), clock);
         Lab { disk, outbox, journals, active_calls: on, recording }
     }

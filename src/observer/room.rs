@@ -124,8 +124,9 @@ impl Connection {
         options.connect_timeout = SIGNAL_WITHIN;
         options.data_stream = options.data_stream.with_max_payload_byte_length(streams::MAX_FEED);
         let asked = Instant::now();
-        let (room, events) =
-            Room::connect(url, token, options).await.map_err(|e| redacted(&e.to_string(), token))?;
+        let (room, events) = Room::connect(url, token, options)
+            .await
+            .map_err(|e| redacted(&e.to_string(), token))?;
         let answered = Instant::now();
         let metadata = room.metadata();
         // The server sends it with the join; the SDK only makes it awaitable.

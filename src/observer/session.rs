@@ -335,8 +335,8 @@ impl RoomSession {
             // LINGER. While other calls run the process lives anyway, so this room stays observed too: a
             // caller may still join it.
             let others_active = *active_calls.borrow_and_update() > 0;
-            let linger =
-                (draining && !self.call_running() && !others_active).then(|| self.quiet_since + LINGER);
+            let linger = (draining && !self.call_running() && !others_active)
+                .then(|| self.quiet_since + LINGER);
             if linger.is_some_and(|until| until <= Instant::now()) {
                 return ConnectionEnd::Stopped;
             }
