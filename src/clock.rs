@@ -63,8 +63,8 @@ impl WallClock {
         self.warn_of_difference();
     }
 
-    /// Learns from the header `Date` of an answer. `cached`: it has the header `Age`, so it comes from a cache
-    /// and its date is old.
+    /// Learns from the header `Date` of an answer. `cached`: it has the header `Age`, so it comes from a
+    /// cache and its date is old.
     pub(crate) fn learn_date(&self, date: &str, cached: bool, asked: Instant, answered: Instant) {
         let Some(date) = httpdate::parse_http_date(date).ok().filter(|_| !cached) else { return };
         let date = moment(date);

@@ -86,7 +86,7 @@ impl Recording {
         }
     }
 
-    // ---- what is known -----------------------------------------------------------------------
+    // ---- what is known ----------------------------------------------------------------------
 
     pub(super) fn call(&self) -> Option<&Call> {
         self.call.as_ref()
@@ -110,7 +110,7 @@ impl Recording {
         self.call.as_ref().is_some_and(Call::caller_present)
     }
 
-    // ---- a call begins -----------------------------------------------------------------------
+    // ---- a call begins ----------------------------------------------------------------------
 
     /// Begins a call with its first facts. If they hold an opt-out, no journal is ever made.
     pub(super) fn begin(&mut self, call: Call, first: Vec<(Moment, Fact)>) {
@@ -186,7 +186,7 @@ impl Recording {
         });
     }
 
-    // ---- a call ends -------------------------------------------------------------------------
+    // ---- a call ends ------------------------------------------------------------------------
 
     /// Hands the record over, and prepares for the next call of the room.
     pub(super) async fn end_call(&mut self) {

@@ -230,7 +230,7 @@ impl RoomSession {
         since.into_iter().flatten().min().unwrap_or_else(|| self.clock.now())
     }
 
-    // ---- the end of a call or room --------------------------------------------------------------------------------
+    // ---- the end of a call or room ----------------------------------------------------------
 
     /// The room is over: ends the running call, if there is one.
     pub(super) async fn room_over(
@@ -275,7 +275,7 @@ impl RoomSession {
         }
     }
 
-    // ---- other workers -----------------------------------------------------------------------
+    // ---- other workers ----------------------------------------------------------------------
 
     /// Waits in a task of its own for another worker to take the room over. The receiver gets true if one
     /// did.
@@ -320,7 +320,7 @@ impl RoomSession {
         }
     }
 
-    // ---- following the room ------------------------------------------------------------------
+    // ---- following the room -----------------------------------------------------------------
 
     async fn follow(&mut self, c: &mut Connection) -> ConnectionEnd {
         let mut echo_by: Option<Instant> = None;
@@ -393,7 +393,11 @@ impl RoomSession {
                     self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
                 }
                 taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
-                    return if taken == Some(true) { ConnectionEnd::Elsewhere } else { ConnectionEnd::Stopped };
+                    return if taken == Some(true) {
+                        ConnectionEnd::Elsewhere
+                    } else {
+                        ConnectionEnd::Stopped
+                    };
                 }
             }
         }

@@ -157,7 +157,7 @@ mod tests {
         OurClaim { identity: "call-history-me".into(), joined: Duration::from_secs(5) }
     }
 
-    fn looked<'a>(occupancy: &'a Occupancy, ours: Option<&'a OurClaim>) -> Observation<'a> {
+    fn observation<'a>(occupancy: &'a Occupancy, ours: Option<&'a OurClaim>) -> Observation<'a> {
         Observation {
             occupancy,
             dispatched: false,
@@ -174,22 +174,22 @@ mod tests {
     fn a_room_without_an_observer_is_taken_after_other_workers_had_time() {
         let mut m = RoomMemory::default();
         let o = room(true, &[]);
-        assert_eq!(m.decide(&looked(&o, None)), Decision::Again(COURTESY));
-        assert_eq!(m.decide(&looked(&o, None)), Decision::Take);
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Again(COURTESY));
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Take);
         // Another worker took it meanwhile.
         let mut m = RoomMemory::default();
-        assert_eq!(m.decide(&looked(&o, None)), Decision::Again(COURTESY));
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Again(COURTESY));
         let held = room(true, &[claim("other", 1)]);
-        assert_eq!(m.decide(&looked(&held, None)), Decision::Elsewhere(PATIENT));
+        assert_eq!(m.decide(&observation(&held, None)), Decision::Elsewhere(PATIENT));
         // That worker has left: we wait again.
-        assert_eq!(m.decide(&looked(&o, None)), Decision::Again(COURTESY));
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Again(COURTESY));
     }
 
     #[test]
     fn a_dispatch_to_us_is_waited_for_once() {
         let mut m = RoomMemory::default();
         let o = room(true, &[]);
-        let obs = Observation { dispatched: true, ..looked(&o, None) };
+        let obs = Observation { dispatched: true, ..observation(&o, None) };
         assert_eq!(m.decide(&obs), Decision::Again(DISPATCHED_WITHIN + COURTESY));
         assert_eq!(m.decide(&obs), Decision::Take);
     }
@@ -198,24 +198,24 @@ mod tests {
     fn an_empty_room_is_checked_often_while_it_is_young() {
         let (mut m, o) = (RoomMemory::default(), room(false, &[]));
         for _ in 0..YOUNG_CHECKS {
-            assert_eq!(m.decide(&looked(&o, None)), Decision::Again(SOON));
+            assert_eq!(m.decide(&observation(&o, None)), Decision::Again(SOON));
         }
-        assert_eq!(m.decide(&looked(&o, None)), Decision::Again(PATIENT));
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Again(PATIENT));
     }
 
     #[test]
     fn a_worker_that_is_busy_joining_leaves_rooms_to_others_for_a_while() {
         let (mut m, o) = (RoomMemory::default(), room(true, &[]));
-        let busy = Observation { busy: true, ..looked(&o, None) };
+        let busy = Observation { busy: true, ..observation(&o, None) };
         assert_eq!(m.decide(&busy), Decision::Again(BUSY_FOR + COURTESY));
         assert_eq!(m.decide(&busy), Decision::Again(BUSY_FOR + COURTESY));
-        assert_eq!(m.decide(&looked(&o, None)), Decision::Take);
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Take);
     }
 
     #[test]
     fn a_worker_without_a_free_place_reports_it() {
         let (mut m, o) = (RoomMemory::default(), room(true, &[]));
-        let obs = Observation { full: true, ..looked(&o, None) };
+        let obs = Observation { full: true, ..observation(&o, None) };
         assert_eq!(m.decide(&obs), Decision::NoPlace);
         assert_eq!(m.decide(&obs), Decision::NoPlace);
     }
@@ -224,11 +224,11 @@ mod tests {
     fn the_later_of_two_observers_withdraws_and_the_earlier_stays() {
         let us = &us();
         let late = room(true, &[claim("other", 1), claim("me", 2)]);
-        assert_eq!(RoomMemory::default().decide(&looked(&late, Some(us))), Decision::Withdraw);
+        assert_eq!(RoomMemory::default().decide(&observation(&late, Some(us))), Decision::Withdraw);
         let early = room(true, &[claim("me", 1), claim("other", 2)]);
         let mut m = RoomMemory::default();
-        assert_eq!(m.decide(&looked(&early, Some(us))), Decision::Again(OWN[0]));
-        assert_eq!(m.decide(&looked(&early, Some(us))), Decision::Again(OWN[1]));
+        assert_eq!(m.decide(&observation(&early, Some(us))), Decision::Again(OWN[0]));
+        assert_eq!(m.decide(&observation(&early, Some(us))), Decision::Again(OWN[1]));
     }
 
     #[test]
@@ -239,9 +239,12 @@ mod tests {
         let mut before = claim("me", 2);
         before.identity = "call-history-before".into();
         let o = room(true, &[leaving, before, claim("me", 3)]);
-        assert_eq!(RoomMemory::default().decide(&looked(&o, Some(us))), Decision::Again(OWN[0]));
+        assert_eq!(
+            RoomMemory::default().decide(&observation(&o, Some(us))),
+            Decision::Again(OWN[0])
+        );
         // A killed worker finds its old observer still listed, and the call without an observer.
-        assert_eq!(RoomMemory::default().decide(&looked(&o, None)), Decision::Again(COURTESY));
+        assert_eq!(RoomMemory::default().decide(&observation(&o, None)), Decision::Again(COURTESY));
     }
 
     #[test]
@@ -249,14 +252,17 @@ mod tests {
         let o = room(true, &[claim("other", 1)]);
         let unlisted = OurClaim { identity: "call-history-unlisted".into(), ..us() };
         assert_eq!(
-            RoomMemory::default().decide(&looked(&o, Some(&unlisted))),
+            RoomMemory::default().decide(&observation(&o, Some(&unlisted))),
             Decision::Again(SOON)
         );
         // Listed, but we have just joined.
         let new = OurClaim { joined: Duration::from_millis(300), ..us() };
         let o = room(true, &[claim("other", 1), claim("me", 2)]);
         let wait = Duration::from_millis(700);
-        assert_eq!(RoomMemory::default().decide(&looked(&o, Some(&new))), Decision::Again(wait));
+        assert_eq!(
+            RoomMemory::default().decide(&observation(&o, Some(&new))),
+            Decision::Again(wait)
+        );
     }
 
     #[test]
@@ -264,8 +270,8 @@ mod tests {
         let mut m = RoomMemory::default();
         let mut held = claim("other", 1);
         held.ordinal = 2;
-        m.decide(&looked(&room(true, &[held]), None));
-        m.decide(&looked(&room(true, &[]), None));
+        m.decide(&observation(&room(true, &[held]), None));
+        m.decide(&observation(&room(true, &[]), None));
         assert_eq!(m.ordinal, 2);
     }
 }

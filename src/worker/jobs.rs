@@ -48,7 +48,7 @@ impl Jobs {
         Self { role, names, badge, rooms, running: BTreeSet::new(), done, reports }
     }
 
-    // ---- messages ----------------------------------------------------------------------------
+    // ---- messages ---------------------------------------------------------------------------
 
     pub(super) fn handle(&mut self, message: FromServer) -> Option<ToServer> {
         match message {
@@ -132,7 +132,7 @@ impl Jobs {
         self.rooms.release_reserved(self.role);
     }
 
-    // ---- reports -----------------------------------------------------------------------------
+    // ---- reports ----------------------------------------------------------------------------
 
     /// The status message for the next job that ends. Safe to cancel.
     pub(super) async fn done(&mut self) -> Option<ToServer> {

@@ -165,7 +165,7 @@ impl Reconciler {
         }
     }
 
-    // ---- requests to the server -------------------------------------------------------------------
+    // ---- requests to the server -------------------------------------------------------------
 
     fn list(&mut self) {
         let api = self.observers.api.clone();
@@ -188,7 +188,7 @@ impl Reconciler {
         });
     }
 
-    // ---- its answers ---------------------------------------------------------------------
+    // ---- its answers ------------------------------------------------------------------------
 
     /// Takes a list of all rooms. Returns the wait for the next one.
     fn listed(&mut self, rooms: Result<Vec<Room>, String>, began: Instant) -> Duration {

@@ -217,7 +217,7 @@ impl Rooms {
         });
     }
 
-    // ---- taking ------------------------------------------------------------------------------
+    // ---- taking -----------------------------------------------------------------------------
 
     /// Keeps a place for a job that was offered to a registration.
     pub(super) fn reserve(&self, job_id: &str, sid: &str, role: Role) -> Result<(), Refusal> {
@@ -353,7 +353,7 @@ impl Rooms {
         });
     }
 
-    // ---- other workers --------------------------------------------------------------------------
+    // ---- other workers ----------------------------------------------------------------------
 
     /// Notes that another worker observes the room.
     pub(super) fn seen_elsewhere(&self, sid: &str) {
