@@ -1,4 +1,4 @@
-"""Measures how near the records come to what really happened, and writes docs/accuracy.md.
+"""Measures how accurate the records are, and writes docs/accuracy.md.
 
     python -m accuracy --calls 20 --out ../docs/accuracy.md --keep DIR
     python -m accuracy --again DIR --out ../docs/accuracy.md
@@ -22,9 +22,9 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=20, help="calls of each row")
     parser.add_argument("--rows", default=",".join(ROWS), help="which, separated by commas")
     parser.add_argument("--at-once", type=int, default=2, help="calls at a time")
-    parser.add_argument("--seed", type=int, default=1, help="another one draws other calls")
+    parser.add_argument("--seed", type=int, default=1, help="another seed draws other calls")
     parser.add_argument("--keep", type=Path, help="where journals and truth stay")
-    parser.add_argument("--again", type=Path, help="holds no calls: those kept there")
+    parser.add_argument("--again", type=Path, help="hold no calls, measure those kept there")
     parser.add_argument("--out", type=Path, help="the report; without it, it is printed")
     options = parser.parse_args()
     rows = options.rows.split(",")

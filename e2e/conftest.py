@@ -1,4 +1,4 @@
-"""Pytest's side: asynchronous tests go to the runner, which runs them side by side."""
+"""Pytest hooks: asynchronous tests go to the runner, which runs them side by side."""
 
 import inspect
 
@@ -27,7 +27,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def lab():
-    """What a scenario gets is the runner's lab; pytest only needs to know the name."""
+    """Only a name for pytest: the runner gives each scenario its own lab object."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,7 +1,7 @@
-"""Beside real voice agents: the product finds their calls, and they do not notice.
+"""The product beside real voice agents: it finds their calls and does not disturb them.
 
-Nobody's token names the product here: it finds the calls by itself. All on servers of their own,
-as a product that looks for calls finds those of other scenarios too.
+No token names the product here: it finds the calls by itself. Each scenario has its own server,
+because a product that looks for calls would also find those of other scenarios.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ STEPS = [
     ("agent", "session_closed"),
     ("room", "gone"),
 ]
-"""What a call of one turn is made of, in its order."""
+"""The steps of a call with one turn, in their order."""
 
 
 async def gone(call: Call) -> None:
@@ -36,7 +36,7 @@ async def gone(call: Call) -> None:
 
 
 async def one_turn(call: Call, *, observed: bool) -> list[str]:
-    """Holds a call; returns whom the caller saw in the room."""
+    """Holds a call; returns the identities that the caller saw in the room."""
     call.observed_from_the_start = False  # the token does not name the product
     call.departure_timeout = 3
     phone = call.phone("+15550123461", status="active")
@@ -54,7 +54,7 @@ async def one_turn(call: Call, *, observed: bool) -> list[str]:
 
 
 def moments(call: Call) -> list[float]:
-    """When each step was, in seconds from the first."""
+    """The time of each step, in seconds from the first."""
     found: list[float] = []
     for number, step in enumerate(STEPS):
         facts = call.truth.all(*step)
@@ -75,13 +75,13 @@ async def test_a_call_goes_the_same_way_with_and_without_the_product(lab):
     await lab.voice_agent("", server=server, idle=2)
 
     def events(call: Call) -> list[tuple[str, str]]:
-        """What the server told of a call."""
+        """The webhooks that the server sent about a call: event and identity."""
         of = [e for e in endpoint.events if e.get("room", {}).get("name") == call.room]
         return [(e["event"], e.get("participant", {}).get("identity", "")) for e in of]
 
-    def visible(told: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Without the product's, and the agent without the id of its job."""
-        mine = [t for t in told if not t[1].startswith("call-history-")]
+    def visible(sent: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The events without the product's own; the agent's identity without the id of its job."""
+        mine = [t for t in sent if not t[1].startswith("call-history-")]
         return [(event, who.split("-AJ_")[0]) for event, who in mine]
 
     async with lab.call("alone", script(), server=server, endpoint=endpoint) as alone:
@@ -104,11 +104,11 @@ async def test_a_call_goes_the_same_way_with_and_without_the_product(lab):
         a, b = before[n] - before[n - 1], after[n] - after[n - 1]
         assert abs(a - b) < 0.6, f"{STEPS[n]} came {a:.2f} s after the step before, then {b:.2f} s"
 
-    # A hidden participant's coming and going is told by webhook, nothing else of it.
-    told = events(beside)
-    # A few come together, in any order.
-    assert sorted(visible(told)) == sorted(visible(events(alone)))
-    ours = [event for event, who in told if who.startswith("call-history-")]
+    # Webhooks announce that a hidden participant joins and leaves, and nothing else about it.
+    sent = events(beside)
+    # Some webhooks come together, in any order.
+    assert sorted(visible(sent)) == sorted(visible(events(alone)))
+    ours = [event for event, who in sent if who.startswith("call-history-")]
     assert ours == ["participant_joined", "participant_left"]
 
 
@@ -117,7 +117,8 @@ async def test_agents_of_both_kinds_of_dispatch_get_every_job(lab):
     server = await lab.new_server()
     await lab.voice_agent("", server=server, idle=2)
     await lab.voice_agent("receptionist", server=server, idle=2)
-    # All layers: the unnamed registration for participants is beside an unnamed agent for rooms.
+    # All layers: the product's unnamed registration for participants beside an unnamed voice agent
+    # for rooms.
     product = await lab.new_product(
         endpoint, server=server, CALL_HISTORY_DISCOVERY="dispatch,reconcile,webhook,participant"
     )

@@ -7,9 +7,9 @@ import pytest
 from harness import expect
 from harness.call import conversation
 
-# The microphone plays a file, so its pauses are fixed: the agent needs about 0.8 s to
-# begin its answer, and some 2 s to give it. What is left of the pause is for slow
-# machines; and no part of it may come near the 5 s of a silence.
+# The microphone plays a file, so its pauses are fixed. The agent needs about 0.8 s to begin its
+# answer, and about 2 s to speak it. The rest of the pause is for slow machines. No part of the pause
+# may come close to the 5 s of a silence.
 FIRST, NEXT = 1.2, 6.0
 
 

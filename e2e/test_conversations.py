@@ -1,4 +1,4 @@
-"""Calls that go as calls go: what was said, when, and what the agent made of it."""
+"""Ordinary calls: what was said, when, and what the agent published."""
 
 import asyncio
 
@@ -170,7 +170,7 @@ async def test_one_interruption_is_counted_and_a_false_one_is_not(lab):
         ("tell me about the house rules", long_answer),
         ("wait a moment please", longer_answer),
         ("okay thank you", "bye bye"),
-        # Partly given: the rest is filled from what the session says of its models.
+        # Only one value is published: the rest is filled from the session's usage.
         cues={"ready": [{"attributes": {"call.agent_config": {"llm_config_key": "my-llm"}}}]},
     )
     async with lab.call("interrupt", script) as call:
@@ -235,7 +235,7 @@ async def test_a_silence_of_eight_seconds_is_one_silence(lab):
             record,
             call.expected(
                 phone_number="+15550123405",
-                # Already active when it came: it began with the joining.
+                # The phone was active when it joined, so the call began with the join.
                 start_time=expect.joined(call.truth),
                 agent_config=expect.config(*expect.FAKES),
                 metrics=expect.metrics(call.truth, silence_count=1),

@@ -1,4 +1,4 @@
-"""The way to the endpoint: signed, and tried again until it is taken."""
+"""Delivery to the endpoint: records are signed, and sent again until the endpoint takes them."""
 
 import asyncio
 import base64
@@ -64,7 +64,7 @@ async def test_an_endpoint_that_was_away_gets_the_record_when_it_is_back(lab):
     script = conversation("hello my endpoint is away")
     async with lab.call("away", script, product=product, endpoint=endpoint) as call:
         await short_call(call, "+15550123414")
-        # It has tried at least once in vain.
+        # By then at least one attempt has failed.
         await asyncio.sleep(4.0)
         await endpoint.start()
         record = await call.record(timeout=60.0)

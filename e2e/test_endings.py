@@ -1,4 +1,4 @@
-"""How calls end: each ending as an observer can see it, and what it is called."""
+"""How calls end: the endings that an observer can see, with their status and reason."""
 
 import asyncio
 import os
@@ -117,8 +117,8 @@ async def test_a_caller_that_vanishes_was_dropped_at_about_the_moment_it_vanishe
         "good evening who is there", ("it is me again", "how nice to hear from you")
     )
     async with lab.call("vanished", script) as call:
-        # The server gives a vanished client up after some 21 s; the room need not
-        # outlive it for another 20 s.
+        # The server gives up a vanished client after about 21 s; this saves the 20 s for which the
+        # room would stay open after that.
         call.departure_timeout = 5
         process = await call.phone_process("+15550123407", status="ringing")
         await call.truth.wait("caller", "microphone")
@@ -168,7 +168,7 @@ async def test_a_call_whose_agent_died_was_dropped_with_agent_lost(lab):
         await asyncio.sleep(0.5)
         os.kill(call.truth.one("agent", "joined")["pid"], signal.SIGKILL)
         call.truth.add("agent", "killed")
-        # The server tells everybody when it gives the agent up.
+        # The server notifies all participants when it gives up the agent.
         await call.truth.wait("caller", "lost", timeout=40.0)
         await asyncio.sleep(3.0)
         await phone.hangs_up()

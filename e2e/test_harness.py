@@ -1,4 +1,4 @@
-"""The measuring sticks themselves: they must find what is wrong."""
+"""Tests of the harness's own checks: they must find every error."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_keys_in_another_order_are_refused():
         check_form(json.dumps(backwards).encode())
 
 
-def test_every_difference_is_told_at_once():
+def test_every_difference_is_reported_at_once():
     start = seconds("2023-09-20T14:30:00.000Z")
     due = json.loads(json.dumps(RECORD)) | {
         "status": "dropped",
@@ -107,9 +107,9 @@ def test_every_difference_is_told_at_once():
     }
     due["metrics"]["silence_count"] = expect.Near(0, 2)
     due["stage_timeline"] = due["stage_timeline"][:1]
-    with pytest.raises(AssertionError) as told:
+    with pytest.raises(AssertionError) as raised:
         expect.compare(RECORD, due)
-    told = str(told.value)
+    differences = str(raised.value)
     for field in ("status", "end_time", "metrics.silence_count", "stage_timeline"):
-        assert f"\n  {field}:" in told
-    assert "start_time" not in told
+        assert f"\n  {field}:" in differences
+    assert "start_time" not in differences

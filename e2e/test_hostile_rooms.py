@@ -1,4 +1,4 @@
-"""Rooms that send what nobody should send: the call goes on, and its record is true."""
+"""Participants that send garbage and forgeries: the call goes on, and its record is right."""
 
 import asyncio
 import json
@@ -160,9 +160,9 @@ async def test_garbage_from_callers_and_agents_neither_ends_nor_bends_the_record
 async def test_a_transcription_without_a_track_does_not_deafen_the_observer(lab):
     """A known defect of LiveKit's Rust core: a room's task panics on such a track id.
 
-    Python clients have the same core and would be taken down with their process, so the
-    agent sends it before the caller is there, and longer ago than the 2 s for which the
-    server repeats messages to those who join.
+    Python clients have the same core, and their process would die. So the agent sends the
+    transcription before the caller joins, and earlier than the 2 s for which the server repeats
+    messages to new participants.
     """
     script = conversation(
         "hello this is an old agent",
@@ -170,7 +170,7 @@ async def test_a_transcription_without_a_track_does_not_deafen_the_observer(lab)
         cues={"greeting": [{"text": {"type": "stage", "stage": "greeting"}}]},
     )
     async with lab.call("deafened", script) as call:
-        # It may tell of it: with the room, and where it was caught, which knows no room.
+        # Errors are expected here: one that names the room, and one from the panic, which cannot.
         call.product.expect_error(call.room)
         call.product.expect_error(r"panic.*livekit-[\d.]+/src/room/mod\.rs")
         await call.create_room()
@@ -180,7 +180,7 @@ async def test_a_transcription_without_a_track_does_not_deafen_the_observer(lab)
         for track in ("", "nonsense"):
             legacy = {"identity": "nobody", "track": track, "text": "old words"}
             await call.agent_publishes(legacy_transcription=legacy)
-        # An observer may take its time to find out that it is deaf.
+        # The observer may take a while to notice that it receives no events any more.
         await asyncio.sleep(10.0)
 
         phone = call.phone("+15550123420")
@@ -193,7 +193,7 @@ async def test_a_transcription_without_a_track_does_not_deafen_the_observer(lab)
         await phone.hangs_up()
 
         record = await call.record()
-        # It may well say that it had lost the room for a moment.
+        # The record may note that the observer had lost the room for a moment.
         record["outcomes"]["notes"] = None
         expect.compare(
             record,

@@ -11,11 +11,11 @@ from harness.agent import call_history
 from harness.call import conversation
 
 ONLY_SPOKE = (None, None, "e2e/tone-tts", None, None)
-"""What the usage tells of an agent to whom nobody spoke."""
+"""The configuration from the usage of an agent that heard no caller."""
 
 
 class NeverAnswers:
-    """A room whose connection is about to come back, for ever."""
+    """A room whose connection never comes back: sending waits without end."""
 
     @property
     def local_participant(self) -> "NeverAnswers":
@@ -127,10 +127,10 @@ async def test_what_the_python_module_refuses_is_not_sent(lab):
         cues={
             "greeting": [
                 *({"module": function, "args": args} for function, args, _ in wrong),
-                # Nothing is said with these.
+                # These have no value to send.
                 {"module": "outcomes", "args": {"notes": None}},
                 {"module": "config"},
-                # By hand, so that the observer has read everything that came before.
+                # By hand and last: when the observer has read it, it has read all that came before.
                 {"text": {"type": "stage", "stage": "last"}},
             ]
         },

@@ -1,4 +1,4 @@
-"""Comings and goings of the product itself, and of calls within one room."""
+"""The product starts late or stops during a call; calls follow each other in one room."""
 
 import asyncio
 import time
@@ -32,14 +32,14 @@ async def test_an_observer_called_in_late_reports_what_it_can_and_says_so(lab):
         record = await call.record()
         assert record["outcomes"]["notes"], "nothing says that the beginning was missed"
         record["outcomes"]["notes"] = None
-        # Of the pauses before it came it may say nothing, but nothing wrong.
+        # The record may lack the pauses before the observer came, but must not have wrong ones.
         pause = record["metrics"]["average_user_response_time"]
         known = {} if pause else {"average_user_response_time": 0.0}
         expect.compare(
             record,
             call.expected(
                 phone_number="+15550123421",
-                # The server still knows when the caller came, the agent what was said.
+                # The server still knows when the caller joined, and the agent what was said.
                 start_time=expect.joined(call.truth),
                 agent_config=expect.config(*expect.FAKES),
                 metrics=expect.metrics(
@@ -105,7 +105,7 @@ async def test_two_calls_one_after_another_in_one_room_are_two_records(lab):
         )
 
 
-async def test_told_to_stop_the_product_sees_its_call_to_the_end(lab):
+async def test_after_sigterm_the_product_observes_its_call_to_the_end(lab):
     endpoint = await lab.new_endpoint()
     product = await lab.new_product(endpoint, suffix="-drain")
     script = conversation("hello there is work to do", ("then let us do it", "we just did"))
@@ -132,14 +132,15 @@ async def test_told_to_stop_the_product_sees_its_call_to_the_end(lab):
                 ),
             ),
         )
-        # With its room, which closes 20 s after the caller left: leaving would keep it open longer.
+        # The product exits when the room closes, 20 s after the caller left: if the observer left
+        # sooner, that would keep the room open longer.
         assert await product.child.ended(35.0) == 0
 
 
 async def test_a_room_that_was_deleted_is_not_brought_back_by_the_observer(lab):
-    """A client that takes the end of its connections for a loss of them joins again: the
-    server then makes a new room of the same name, with agents for nobody. A matter of
-    milliseconds, hence several rooms; and only the observer is left in them."""
+    """A client that takes the end of the room for a lost connection joins again, and the server
+    then creates a new room of the same name and dispatches agents to it. This depends on
+    milliseconds, so the scenario deletes several rooms. Only the observer is left in them."""
 
     async def brought_back(number: int) -> str | None:
         async with lab.call(f"revived-{number}") as call:

@@ -1,4 +1,4 @@
-"""What all scenarios left behind: the logs of the product, and all that was posted."""
+"""Checks after all scenarios: the logs of the product, and everything that was posted."""
 
 import re
 
@@ -8,7 +8,7 @@ pytestmark = pytest.mark.last
 
 
 def calls_were_held(lab) -> None:
-    """In a run of its own this would look at nothing."""
+    """Fails in a run without other scenarios, in which there would be nothing to check."""
     assert lab.rooms and lab.numbers and lab.said, "no scenario left anything behind"
 
 
@@ -23,7 +23,7 @@ async def test_no_call_is_reported_twice(lab):
 
 
 async def test_no_phone_number_stands_in_the_logs(lab):
-    """Two digits may; three of the last ones would do to tell callers apart."""
+    """The last two digits are allowed; with more of them one could tell callers apart."""
     calls_were_held(lab)
     for product in lab.products:
         for number in lab.numbers:
@@ -58,6 +58,6 @@ async def test_every_log_line_is_json(lab):
 
 
 def _without_ids(raw: str) -> str:
-    """Times and call ids hold any four digits by chance."""
+    """The line without times and call ids, which may hold the same four digits by chance."""
     raw = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z?", "", raw)
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", raw)

@@ -1,7 +1,7 @@
-"""Voice agents in Node: their session tells of itself to their caller alone.
+"""Voice agents in Node: they send their session feed to their caller alone.
 
-An observer has their state, transcripts and speaker events; and the whole history in the moment
-the caller leaves, if it asks at once.
+An observer has their state, transcripts and speaker events. It gets the whole history when the
+caller leaves, if it asks at once.
 """
 
 import asyncio
@@ -246,7 +246,8 @@ async def test_the_last_words_before_a_hang_up_on_a_node_agent_are_counted(lab):
                     total_user_utterances=2,
                     total_agent_utterances=2,
                     longest_user_utterance=14,
-                    # With words still to be taken in, it answers for some 15 ms only.
+                    # While the last words are being processed, the agent answers requests for only
+                    # about 15 ms after the leave.
                     **expect.node_responses(call.truth, expect.UNASKED),
                 ),
             ),
@@ -282,14 +283,14 @@ async def test_a_node_agent_that_deletes_the_room_completes_the_call(lab):
                     call.truth,
                     total_user_utterances=1,
                     total_agent_utterances=2,
-                    # Nobody can be asked for the history any more.
+                    # The agent is gone and cannot be asked for its history.
                     **expect.node_responses(call.truth, expect.UNASKED),
                 ),
             ),
         )
 
 
-async def test_what_a_node_agent_tells_with_the_module_is_reported(lab):
+async def test_what_a_node_agent_publishes_with_the_module_is_reported(lab):
     script = conversation(
         "hello how do you like our module",
         ("I like it very much", "I am glad to hear that"),
@@ -308,7 +309,7 @@ async def test_what_a_node_agent_tells_with_the_module_is_reported(lab):
             ],
             "greeting": [{"module": "stage", "args": "greeting"}],
             "I like it very much": [
-                # Without a room it is that of the running job.
+                # Without `room` the module uses the room of the running job.
                 {"module": "stage", "args": "rating", "room": True},
                 {
                     "module": "outcomes",

@@ -1,4 +1,4 @@
-"""Calls that do not go by the book: cut short, taken over, crowded, or told by few signals."""
+"""Unusual calls: cut short, taken over by another agent, with many callers, or with few signals."""
 
 import asyncio
 import os
@@ -87,7 +87,7 @@ async def test_a_caller_who_cuts_the_greeting_and_an_answer_short_interrupted_tw
         phone = call.phone("+15550123432", status="active")
         await phone.join()
         await phone.hears("speaking")
-        # In the first 3 s of their first words agents do not listen.
+        # Agents do not listen in the first 3 s of their first words.
         asked = await phone.speaks(0, pause=3.5)
         await phone.hears("speaking", after=asked)
         asked = await phone.speaks(1, pause=2.0)
@@ -257,7 +257,7 @@ async def test_without_the_sessions_own_feed_counts_are_still_exact(lab):
             record,
             call.expected(
                 phone_number="feedless-caller",
-                # Only the session's feed tells the names of the models.
+                # The names of the models are only in the session's feed.
                 agent_config=expect.config(),
                 metrics=expect.metrics(
                     call.truth,
@@ -304,7 +304,7 @@ async def test_a_key_pressed_breaks_a_silence_and_typed_words_are_an_utterance(l
                     total_user_utterances=2,
                     longest_user_utterance=6,
                     total_agent_utterances=3,
-                    # Nobody says whether typing is an answer in time.
+                    # Whether a typed text counts as an answer is not defined, so both are accepted.
                     average_user_response_time=expect.Near((spoken + read) / 2 - 0.1, spoken + 0.1),
                     silence_count=0,
                 ),
@@ -357,7 +357,7 @@ async def test_a_caller_who_is_back_within_the_grace_time_is_still_in_one_call(l
         await page.speaks(0)
         await page.hears_out(after=quiet)
         await page.leaves()
-        # Longer than a silence, shorter than the grace of 10 s.
+        # Longer than a silence, shorter than the grace time of 10 s.
         await asyncio.sleep(7.5)
         again = call.page("boomerang-caller")
         await again.join()

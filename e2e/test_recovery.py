@@ -1,10 +1,10 @@
-"""A product that dies in the middle of a call, and the one that comes after it."""
+"""A product that is killed during a call, and the next one on its data."""
 
 from harness import expect
 from harness.call import conversation
 
 
-async def test_what_was_said_while_no_product_ran_is_told_by_the_agents_history(lab):
+async def test_what_was_said_while_no_product_ran_comes_from_the_agents_history(lab):
     endpoint = await lab.new_endpoint()
     product = await lab.new_product(endpoint, suffix="-killed")
     script = conversation(

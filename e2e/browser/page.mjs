@@ -1,15 +1,16 @@
-// A caller in a browser: plain livekit-client, moved by the harness (see ../harness/browser.py).
+// A caller in a browser: plain livekit-client, controlled by the harness (see ../harness/browser.py).
 //
-// Over one WebSocket orders come in, `{id, do, …}`, each answered by `{what: "done", id}` or
-// with an `error`, and facts go out, `{what, t}`, stamped with the wall clock in seconds.
+// One WebSocket carries both directions. Orders come in as `{id, do, …}`; each is answered by
+// `{what: "done", id}`, with `error` if it failed. Facts go out as `{what, t}`, where `t` is the wall
+// clock in seconds.
 
 import { Room, RoomEvent, createLocalAudioTrack } from "/livekit-client.mjs";
 
-// The microphone plays tones from a file: to a filter for voices they are noise.
+// The microphone plays tones from a file: a filter for voices would remove them as noise.
 const CAPTURE = { autoGainControl: false, echoCancellation: false, noiseSuppression: false };
 
 const line = new WebSocket(`ws://${location.host}/line`);
-const tell = (what, facts = {}) =>
+const report = (what, facts = {}) =>
   line.send(JSON.stringify({ what, t: Date.now() / 1000, ...facts }));
 const sound = new AudioContext();
 const meterReady = sound.audioWorklet.addModule("meter.mjs");
@@ -29,14 +30,14 @@ async function measure(track, begins, ends) {
   const meter = new AudioWorkletNode(sound, "meter");
   meter.port.onmessage = ({ data }) => {
     const ago = sound.currentTime - data.at;
-    tell(data.sounding ? begins : ends, { t: Date.now() / 1000 - ago });
+    report(data.sounding ? begins : ends, { t: Date.now() / 1000 - ago });
   };
   sound.createMediaStreamSource(new MediaStream([track])).connect(meter);
 }
 
 function agentState(attributes) {
   const state = attributes["lk.agent.state"];
-  if (state) tell("agent_state", { state });
+  if (state) report("agent_state", { state });
 }
 
 const orders = {
@@ -45,24 +46,24 @@ const orders = {
     room
       .on(RoomEvent.ParticipantAttributesChanged, agentState)
       .on(RoomEvent.ParticipantConnected, (other) => agentState(other.attributes))
-      .on(RoomEvent.ParticipantDisconnected, (other) => tell("lost", { whom: other.identity }))
-      .on(RoomEvent.Reconnecting, () => tell("reconnecting"))
-      .on(RoomEvent.Reconnected, () => tell("reconnected"))
-      .on(RoomEvent.Disconnected, (reason) => tell("disconnected", { reason }))
+      .on(RoomEvent.ParticipantDisconnected, (other) => report("lost", { whom: other.identity }))
+      .on(RoomEvent.Reconnecting, () => report("reconnecting"))
+      .on(RoomEvent.Reconnected, () => report("reconnected"))
+      .on(RoomEvent.Disconnected, (reason) => report("disconnected", { reason }))
       .on(RoomEvent.TrackSubscribed, (track) => {
         document.body.append(track.attach());
         measure(track.mediaStreamTrack, "hears_sound", "heard_sound");
       });
-    tell("joins");
+    report("joins");
     await room.connect(url, token);
-    tell("joined", { sid: room.localParticipant.sid, connections });
+    report("joined", { sid: room.localParticipant.sid, connections });
     for (const other of room.remoteParticipants.values()) agentState(other.attributes);
 
     const microphone = await createLocalAudioTrack(CAPTURE);
     await microphone.mute();
-    // Muted means closed: with unmuting it is opened anew, and its file plays from the start.
+    // Muting closes the microphone; unmuting opens it again, and its file plays from the start.
     await room.localParticipant.publishTrack(microphone, { stopMicTrackOnMute: true });
-    tell("microphone");
+    report("microphone");
   },
 
   async unmute() {
@@ -83,10 +84,10 @@ line.onmessage = async ({ data }) => {
   const { id, do: name, ...how } = JSON.parse(data);
   try {
     await orders[name](how);
-    tell("done", { id });
+    report("done", { id });
   } catch (error) {
-    tell("done", { id, error: String(error?.stack ?? error) });
+    report("done", { id, error: String(error?.stack ?? error) });
   }
 };
-addEventListener("error", ({ message }) => tell("page_error", { message }));
-addEventListener("unhandledrejection", ({ reason }) => tell("page_error", { message: `${reason}` }));
+addEventListener("error", ({ message }) => report("page_error", { message }));
+addEventListener("unhandledrejection", ({ reason }) => report("page_error", { message: `${reason}` }));

@@ -1,7 +1,7 @@
 """The voice agent: a real `AgentSession` with fake models, as a job of a real worker.
 
-It finds its script in the job's metadata, see `Script` in `call.py`. What it
-does it tells over the line, and over the line it takes orders.
+Its script is in the job's metadata, see `Script` in `call.py`. It reports what
+it does over the line, and receives orders over the line.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from . import mischief
 from .fakes import EnergyVad, ScriptedLlm, ScriptedStt, ToneTts
 from .wire import Line
 
-# What an author copies beside his agent.
+# The module that authors copy beside their agents.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "integrations/python"))
 import call_history  # noqa: E402
 
@@ -27,7 +27,7 @@ STAGE_TOPIC = "call-history"
 
 
 async def publish(room: rtc.Room, line: Line, action: dict) -> None:
-    """Carries out one of the ways to tell an observer something, and reports when."""
+    """Publishes something for an observer, in the way that `action` names, and reports when."""
     me = room.local_participant
     began = time.time()
     if (message := action.get("text")) is not None:
@@ -41,7 +41,7 @@ async def publish(room: rtc.Room, line: Line, action: dict) -> None:
             args = {"name": args} if isinstance(args, str) else args
             await getattr(call_history, function)(**args)
         except (TypeError, ValueError) as error:
-            line.tell("refused", action=action, error=type(error).__name__)
+            line.report("refused", action=action, error=type(error).__name__)
             return
     elif (kind := action.get("mischief")) is not None:
         content = {"not_utf8": mischief.NOT_UTF8, "huge": b'{"type":"' + b"x" * 100_000}[kind]
@@ -61,30 +61,30 @@ async def publish(room: rtc.Room, line: Line, action: dict) -> None:
         )
     else:
         raise ValueError(f"unknown action {action}")
-    line.tell("published", began, action=action, done=time.time())
+    line.report("published", began, action=action, done=time.time())
 
 
-def report(session: AgentSession, line: Line, spoke) -> None:
-    """Tells the scenario what the session says about itself."""
+def report_session(session: AgentSession, line: Line, spoke) -> None:
+    """Reports the session's events to the scenario."""
 
     @session.on("agent_state_changed")
     def _(event) -> None:
-        line.tell("state", event.created_at, old=event.old_state, new=event.new_state)
+        line.report("state", event.created_at, old=event.old_state, new=event.new_state)
 
     @session.on("user_state_changed")
     def _(event) -> None:
-        line.tell("user_state", event.created_at, old=event.old_state, new=event.new_state)
+        line.report("user_state", event.created_at, old=event.old_state, new=event.new_state)
 
     @session.on("agent_false_interruption")
     def _(event) -> None:
-        line.tell("false_interruption", event.created_at, resumed=event.resumed)
+        line.report("false_interruption", event.created_at, resumed=event.resumed)
 
     @session.on("conversation_item_added")
     def _(event) -> None:
         item = event.item
         if item.type != "message" or not (text := (item.text_content or "").strip()):
             return
-        line.tell(
+        line.report(
             "item",
             event.created_at,
             role=item.role,
@@ -100,26 +100,26 @@ def report(session: AgentSession, line: Line, spoke) -> None:
 
     @session.on("close")
     def _(event) -> None:
-        line.tell("session_closed", reason=event.reason.value)
+        line.report("session_closed", reason=event.reason.value)
 
 
 def report_playback(session: AgentSession, line: Line) -> None:
-    """Tells when the agent's sound really is in the room."""
+    """Reports when the agent's sound is really played into the room."""
     output = session.output.audio
 
     @output.on("playback_started")
     def _(event) -> None:
-        line.tell("playback_started", event.created_at)
+        line.report("playback_started", event.created_at)
 
     @output.on("playback_finished")
     def _(event) -> None:
-        line.tell(
+        line.report(
             "playback_finished", position=event.playback_position, interrupted=event.interrupted
         )
 
 
 async def caller_on_the_phone(context: JobContext) -> None:
-    """Returns when there is somebody to speak to: a phone call must be answered first."""
+    """Returns when a caller can be spoken to: a phone call must be answered first."""
     caller = await context.wait_for_participant()
     if caller.kind != rtc.ParticipantKind.PARTICIPANT_KIND_SIP:
         return
@@ -138,7 +138,7 @@ async def job(context: JobContext) -> None:
     script = json.loads(context.job.metadata)
     line = await Line.connect(script["socket"], "agent")
     await context.connect()
-    line.tell("joined", identity=context.room.local_participant.identity, pid=os.getpid())
+    line.report("joined", identity=context.room.local_participant.identity, pid=os.getpid())
 
     session = AgentSession(
         vad=EnergyVad(),
@@ -159,7 +159,7 @@ async def job(context: JobContext) -> None:
         for action in actions:
             await publish(context.room, line, action)
 
-    report(session, line, lambda text: background(play(cues.get(text, []))))
+    report_session(session, line, lambda text: background(play(cues.get(text, []))))
     await session.start(
         Agent(instructions=""),
         room=context.room,
@@ -169,10 +169,10 @@ async def job(context: JobContext) -> None:
     )
     report_playback(session, line)
     await play(cues.get("ready", []))
-    line.tell("ready")
+    line.report("ready")
 
     async def greet() -> None:
-        # Raises when the room ends before somebody is there.
+        # Raises when the room closes before a caller joins.
         with contextlib.suppress(RuntimeError):
             await caller_on_the_phone(context)
             await welcome()
@@ -180,7 +180,7 @@ async def job(context: JobContext) -> None:
     async def welcome() -> None:
         if script["greeting"]:
             await asyncio.sleep(script["greet_after"])
-            line.tell("say", text=script["greeting"])
+            line.report("say", text=script["greeting"])
             session.say(script["greeting"])
             await play(cues.get("greeting", []))
 
@@ -195,10 +195,10 @@ async def job(context: JobContext) -> None:
                     case "publish":
                         background(publish(context.room, line, order["action"]))
                     case "delete_room":
-                        line.tell("deletes_room")
+                        line.report("deletes_room")
                         await context.delete_room()
                     case "leave":
-                        line.tell("leaves")
+                        line.report("leaves")
                         await session.aclose()
                         await context.room.disconnect()
         # The scenario is over.

@@ -19,12 +19,12 @@ def main() -> None:
     options = parser.parse_args()
 
     server = AgentServer(
-        # A process for each call, as in production: one can be killed alone.
+        # A process for each call, as in production: one call's agent can be killed alone.
         job_executor_type=JobExecutorType.PROCESS,
         num_idle_processes=options.idle,
         preload_modules=["harness.agent"],
-        # A shared machine may be busy: a full worker would be offered no job, and the
-        # call would be one without an agent.
+        # Always zero: on a busy machine the worker would report that it is full, get no
+        # job, and the call would have no agent.
         load_fnc=lambda: 0.0,
         host="127.0.0.1",
         port=0,

@@ -1,9 +1,9 @@
 """A caller in a browser: livekit-client in headless Chromium, with a fake microphone.
 
-The page (`../browser/`) is served from here and moved over a WebSocket, so the
-browser needs no driver. Its microphone is a file: the lines of the script, with
-pauses, played once from the moment the page unmutes. What the microphone really
-gave, and what came out of the room, the page measures itself.
+This module serves the page (`../browser/`) and controls it over a WebSocket, so
+the browser needs no driver. Its microphone is a file: the lines of the script,
+with pauses, played once from the moment the page unmutes. The page measures
+what the microphone really played, and what came out of the room.
 """
 
 import asyncio
@@ -43,10 +43,10 @@ _FLAGS = [
 ]
 
 _NOISE = 0.8
-"""Seconds of a noise."""
+"""The length of a noise, in seconds."""
 
 _TAKES = 60.0
-"""Seconds for an order to be carried out; starting is slow on a busy machine."""
+"""Seconds that an order may take; starting is slow on a busy machine."""
 
 
 def chromium() -> str:
@@ -60,17 +60,17 @@ def chromium() -> str:
 
 
 class Browser(Ears):
-    """`script` is what the microphone says: pairs of a pause in seconds, and a line's number, or
-    none for a noise."""
+    """`script` is what the microphone plays: pairs of a pause in seconds and the number of a line,
+    or `None` for a noise."""
 
     def __init__(
-        self, url: str, token: str, lines: list[str], script: list[tuple[float, int | None]], tell
+        self, url: str, token: str, lines: list[str], script: list[tuple[float, int | None]], report
     ) -> None:
         super().__init__()
         self.options: dict = {}
-        """`RoomOptions` of livekit-client, where they shall not be its defaults."""
+        """`RoomOptions` of livekit-client that differ from its defaults."""
         self._url, self._token, self._lines, self._script = url, token, lines, script
-        self._tell = tell
+        self._report = report
         self._directory = tempfile.mkdtemp(prefix="browser-")
         self._child: Child | None = None
         self._runner: web.AppRunner | None = None
@@ -80,21 +80,21 @@ class Browser(Ears):
         self._numbers = itertools.count(1)
         self._spoken = iter(())
 
-    # ---- What a scenario can have it do
+    # ---- What scenarios call
 
     async def join(self) -> None:
-        """Opens the browser, and joins with a microphone that is muted."""
+        """Opens the browser, and joins with a muted microphone."""
         await self._start()
         await self._order("join", url=self._url, token=self._token, options=self.options)
 
     async def speaks(self) -> None:
-        """Unmutes: the script is spoken."""
+        """Unmutes the microphone, which then plays the script."""
         self._spoken = iter(self._script)
         await self._order("unmute")
 
     async def reloads(self) -> None:
-        """The user presses reload: the page comes anew, and joins again by itself."""
-        self._tell("reloads")
+        """Reloads the page, as a user may, and joins again."""
+        self._report("reloads")
         self._connected.clear()
         await self._order("reload")
         async with asyncio.timeout(_TAKES):
@@ -105,15 +105,15 @@ class Browser(Ears):
         if not self._child:
             return
         if self._child.alive and self._line and not self._line.closed:
-            self._tell("leaves")
+            self._report("leaves")
             await self._order("leave")
-            self._tell("left")
+            self._report("left")
         await self._stop()
 
     def kill(self) -> None:
-        """The whole browser dies: nobody is told."""
+        """Kills the whole browser: it cannot leave the room properly."""
         self._child.kill()
-        self._tell("killed")
+        self._report("killed")
 
     # ---- The browser and its page
 
@@ -142,7 +142,7 @@ class Browser(Ears):
             f"--user-data-dir={self._directory}/profile",
             f"http://127.0.0.1:{port}/",
             name="Chromium",
-            # Its own home: it leaves traces beside its profile too.
+            # A home of its own: the browser writes files outside of its profile, too.
             env=plain_environment(HOME=self._directory),
             cwd=self._directory,
         )
@@ -188,16 +188,16 @@ class Browser(Ears):
             case "makes_sound" | "made_sound":
                 self._spoke(what, at)
             case _:
-                self._tell(what, at, **facts)
+                self._report(what, at, **facts)
 
     def _spoke(self, what: str, at: float) -> None:
         if what == "makes_sound":
             _, line = next(self._spoken, (0, -1))
             self._saying = None if line is None else self._lines[line]
         if self._saying is None:
-            self._tell("noise" if what == "makes_sound" else "noise_over", at)
+            self._report("noise" if what == "makes_sound" else "noise_over", at)
         else:
-            self._tell("speaks" if what == "makes_sound" else "spoke", at, text=self._saying)
+            self._report("speaks" if what == "makes_sound" else "spoke", at, text=self._saying)
 
     async def _order(self, do: str, **how) -> float:
         number = next(self._numbers)

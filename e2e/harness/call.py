@@ -25,19 +25,19 @@ class Script:
     """What the voice agent of a call knows; it travels as dispatch metadata."""
 
     lines: list[str] = field(default_factory=list)
-    """What the caller may say, by number."""
+    """What the caller can say, by number."""
     replies: dict[str, str] = field(default_factory=dict)
     """The agent's answer to each line."""
     greeting: str | None = None
-    """Said when there is somebody to greet: a phone call must be active first."""
+    """Said when a caller is there; a phone call must be active first."""
     greet_after: float = 0.3
-    """Seconds between having somebody to greet and the greeting."""
+    """Seconds from when the caller is there to the greeting."""
     cues: dict[str, list[dict]] = field(default_factory=dict)
     """What the agent publishes: keys `ready`, `greeting`, or a text that was said."""
     close_on_disconnect: bool = True
-    """The session's own option: end with the caller's leave."""
+    """The session's own option: end when the caller leaves."""
     feed: bool = True
-    """Whether the session tells of itself on `lk.agent.session`; Node cannot leave it."""
+    """Whether the session publishes its feed on `lk.agent.session`; Node always does."""
     socket: str = ""
 
 
@@ -87,7 +87,7 @@ class Call:
 
     async def __aexit__(self, kind, error, trace) -> None:
         if error is not None:
-            error.add_note(self.report())
+            error.add_note(self.failure_notes())
         for caller in self._callers:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(caller.leaves(), 10)
@@ -108,7 +108,7 @@ class Call:
         return [voice, observer] if self.observed_from_the_start else [voice]
 
     async def dispatch_agent(self, greeting: str | None = None) -> None:
-        """Calls one more voice agent into the room, with the same script but for the greeting."""
+        """Dispatches one more voice agent, with the same script except for the greeting."""
         script = replace(self.script, greeting=greeting)
         async with self.server.api() as livekit:
             await livekit.agent_dispatch.create_dispatch(
@@ -120,14 +120,14 @@ class Call:
             )
 
     async def dispatch_observer(self) -> None:
-        """Calls the product into the room by the API."""
+        """Dispatches the product to the room by the API."""
         async with self.server.api() as livekit:
             await livekit.agent_dispatch.create_dispatch(
                 api.CreateAgentDispatchRequest(agent_name=self.product.agent_name, room=self.room)
             )
 
     def token(self, identity: str, *, kind: str, attributes: dict[str, str], name: str) -> str:
-        """A caller's token; as the first to join, it brings the agents into the room."""
+        """A caller's token; the first one that is used dispatches the agents to the room."""
         return (
             api.AccessToken(self.server.key, self.server.secret)
             .with_identity(identity)
@@ -147,7 +147,7 @@ class Call:
         )
 
     async def create_room(self, metadata: str = "") -> None:
-        """Makes the room first, as who dials out does; the agents come at once."""
+        """Creates the room first, as for outbound calls; the agents join at once."""
         async with self.server.api() as livekit:
             await livekit.room.create_room(
                 api.CreateRoomRequest(
@@ -168,14 +168,14 @@ class Call:
         return bool(listed.rooms)
 
     async def remove(self, identity: str) -> None:
-        """Sends a participant out, as an operator can."""
+        """Removes a participant, as an operator can."""
         async with self.server.api() as livekit:
             await livekit.room.remove_participant(
                 api.RoomParticipantIdentity(room=self.room, identity=identity)
             )
 
     async def participants(self) -> list[api.ParticipantInfo]:
-        """Everybody in the room as the server's API tells, the hidden too."""
+        """All participants that the server's API lists, including the hidden ones."""
         async with self.server.api() as livekit:
             listed = await livekit.room.list_participants(
                 api.ListParticipantsRequest(room=self.room)
@@ -196,10 +196,10 @@ class Call:
     # ---- Callers
 
     def _caller(self, token: str, who: str) -> Caller:
-        def tell(what: str, at: float | None = None, **facts) -> None:
+        def report(what: str, at: float | None = None, **facts) -> None:
             self.truth.add(who, what, at, **facts)
 
-        caller = Caller(self.server.url, token, self.script.lines, tell)
+        caller = Caller(self.server.url, token, self.script.lines, report)
         self._callers.append(caller)
         return caller
 
@@ -232,19 +232,19 @@ class Call:
         return self._caller(token, who)
 
     def browser(self, identity: str, *script: tuple[float, int | None]) -> Browser:
-        """A caller in Chromium. It says lines of the script, each after a pause in seconds; no
-        line is a noise."""
+        """A caller in Chromium. It says lines of the script, each after a pause in seconds; `None`
+        instead of a line is a noise."""
 
-        def tell(what: str, at: float | None = None, **facts) -> None:
+        def report(what: str, at: float | None = None, **facts) -> None:
             self.truth.add("caller", what, at, **facts)
 
         token = self.token(identity, kind="standard", attributes={}, name="")
-        browser = Browser(self.server.url, token, self.script.lines, list(script), tell)
+        browser = Browser(self.server.url, token, self.script.lines, list(script), report)
         self._callers.append(browser)
         return browser
 
     async def phone_process(self, number: str, *, status: str) -> Child:
-        """A telephone in a process that can be killed. Orders go over the truth's line."""
+        """A telephone in a process that can be killed. It receives orders over the line."""
         child = await Child.start(
             sys.executable,
             "-m",
@@ -271,7 +271,7 @@ class Call:
         self.truth.order("agent", do, **how)
 
     async def agent_publishes(self, **action) -> None:
-        """Has the agent publish something, and waits until it did."""
+        """Orders the agent to publish something, and waits until it did."""
         asked = time.time()
         self.agent("publish", action=action)
         await self.truth.wait("agent", "published", after=asked - 0.001, action=action)
@@ -279,7 +279,8 @@ class Call:
     # ---- The record
 
     async def record(self, timeout: float = 45.0, number: int = 0) -> dict:
-        """The posted record, its form and signature checked; `number` counts a room's calls."""
+        """The posted record, after its form and signature were checked; `number` is that of the
+        call in the room."""
         post = (await self.endpoint.wait(self.room, number + 1, timeout=timeout))[number]
         self.truth.add("endpoint", "posted", post.t)
         self.body = json.loads(post.body)
@@ -295,8 +296,8 @@ class Call:
             assert not posts, f"posted: {posts[0].body.decode()}"
             await asyncio.sleep(0.1)
 
-    def report(self) -> str:
-        """All there is to say about a call that failed."""
+    def failure_notes(self) -> str:
+        """Everything that is known about a call that failed."""
         logs = "\n".join(self.product.about(self.room)[-60:])
         record = json.dumps(self.body, indent=1) if self.body else "(none)"
         return (
@@ -305,7 +306,7 @@ class Call:
         )
 
     def expected(self, **fields) -> dict:
-        """A record with the fields every scenario leaves to the truth; `fields` win."""
+        """The expected record: defaults from the truth, replaced by `fields`."""
         start = fields.get("start_time") or expect.joined(self.truth)
         end = fields.get("end_time") or expect.left(self.truth)
         due = {

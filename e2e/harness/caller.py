@@ -1,7 +1,7 @@
 """A scripted caller: a plain LiveKit client that speaks in tones.
 
-Of kind SIP it carries the attributes a SIP bridge sets; else it is a page.
-Everything it does is written into the call's truth at the moment it does it.
+A caller of kind SIP has the attributes that a SIP bridge sets; any other is a
+web page. Everything a caller does is recorded in the call's truth at once.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ _LONGEST = 30.0
 
 
 class Mouth:
-    """Publishes a microphone that is silent until told to speak.
+    """Publishes a microphone that is silent until `utter` is called.
 
-    What is said goes into the microphone's queue as a whole: played by LiveKit's own thread,
-    it has no gaps however busy this process is. An agent would take a gap for a pause.
+    An utterance goes into the microphone's queue as a whole. LiveKit's own thread plays it, so
+    that it has no gaps when this process is busy. An agent would take a gap for a pause.
     """
 
     def __init__(self, room: rtc.Room, name: str) -> None:
@@ -47,7 +47,7 @@ class Mouth:
             await asyncio.sleep(_FRAME)
 
     async def _queue(self, pcm: bytes) -> tuple[float, float]:
-        """When it begins and ends to sound."""
+        """Queues a sound; returns its start and its end (Unix seconds)."""
         start = max(self._dry_at, time.time())
         self._dry_at = start + len(pcm) / 2 / sound.RATE
         await self._source.capture_frame(rtc.AudioFrame(pcm, sound.RATE, 1, len(pcm) // 2))
@@ -68,35 +68,36 @@ class Mouth:
 
 
 class Caller(Ears):
-    """`tell(what, at, **facts)` receives the truth; `lines` is what it can say, by number."""
+    """`report(what, at, **facts)` records facts in the truth; `lines` is what the caller can say,
+    by number."""
 
-    def __init__(self, url: str, token: str, lines: list[str], tell) -> None:
+    def __init__(self, url: str, token: str, lines: list[str], report) -> None:
         super().__init__()
         self.room = rtc.Room()
-        self._url, self._token, self._lines, self._tell = url, token, lines, tell
+        self._url, self._token, self._lines, self._report = url, token, lines, report
         self._mouth: Mouth | None = None
         self.room.on("participant_attributes_changed", self._on_attributes)
         self.room.on("participant_connected", lambda p: self._on_attributes(p.attributes, p))
-        self.room.on("participant_disconnected", lambda p: self._tell("lost", whom=p.identity))
-        self.room.on("disconnected", lambda reason: self._tell("disconnected", reason=reason))
-        self.room.on("reconnecting", lambda: self._tell("reconnecting"))
-        self.room.on("reconnected", lambda: self._tell("reconnected"))
+        self.room.on("participant_disconnected", lambda p: self._report("lost", whom=p.identity))
+        self.room.on("disconnected", lambda reason: self._report("disconnected", reason=reason))
+        self.room.on("reconnecting", lambda: self._report("reconnecting"))
+        self.room.on("reconnected", lambda: self._report("reconnected"))
 
     async def join(self, *, microphone: bool = True, listening: bool = True) -> None:
-        self._tell("joins")
+        self._report("joins")
         options = rtc.RoomOptions(auto_subscribe=listening)
         await self.room.connect(self._url, self._token, options)
-        self._tell("joined", sid=self.room.local_participant.sid)
+        self._report("joined", sid=self.room.local_participant.sid)
         for participant in self.room.remote_participants.values():
             self._on_attributes(participant.attributes, participant)
         if microphone:
             self._mouth = Mouth(self.room, self.room.local_participant.identity)
             await self._mouth.open()
-            self._tell("microphone")
+            self._report("microphone")
 
     def listens(self) -> None:
-        """From now on to those who are there; not before, if it joined without listening."""
-        self._tell("listens")
+        """Subscribes to the tracks in the room, for a caller that joined without listening."""
+        self._report("listens")
         for participant in self.room.remote_participants.values():
             for publication in participant.track_publications.values():
                 publication.set_subscribed(True)
@@ -106,40 +107,40 @@ class Caller(Ears):
             self.noted(state)
 
     async def speaks(self, line: int, *, pause: float = 0.8) -> float:
-        """Thinks for `pause` seconds, then says a line of the script; returns when it was said."""
+        """Waits `pause` seconds, then says a line of the script; returns when the line ended."""
         await asyncio.sleep(pause)
         text = self._lines[line]
         pcm = sound.tone(sound.pitch_of_line(line), sound.seconds_for(text))
-        end = await self._mouth.utter(pcm, lambda at: self._tell("speaks", at, text=text))
-        self._tell("spoke", end, text=text)
+        end = await self._mouth.utter(pcm, lambda at: self._report("speaks", at, text=text))
+        self._report("spoke", end, text=text)
         return end
 
     async def makes_noise(self, seconds: float) -> float:
         """A cough, a door: loud, without words."""
         pcm = sound.tone(sound.noise_pitch(), seconds)
-        end = await self._mouth.utter(pcm, lambda at: self._tell("noise", at))
-        self._tell("noise_over", end)
+        end = await self._mouth.utter(pcm, lambda at: self._report("noise", at))
+        self._report("noise_over", end)
         return end
 
     async def status(self, status: str) -> None:
         """What the SIP bridge does when the state of the phone call changes."""
-        self._tell("status", status=status)
+        self._report("status", status=status)
         await self.room.local_participant.set_attributes({"sip.callStatus": status})
-        self._tell("status_is_set", status=status)
+        self._report("status_is_set", status=status)
 
     async def hangs_up(self) -> None:
-        """A phone caller hangs up: the bridge says so, and leaves."""
+        """A phone caller hangs up: the bridge sets the status and leaves."""
         await self.status("hangup")
         await self.leaves()
 
     async def leaves(self, reason=rtc.DisconnectReason.CLIENT_INITIATED) -> None:
-        self._tell("leaves", reason=rtc.DisconnectReason.Name(reason))
+        self._report("leaves", reason=rtc.DisconnectReason.Name(reason))
         await self.room.disconnect(reason=reason)
-        self._tell("left")
+        self._report("left")
         if self._mouth:
             await self._mouth.close()
 
     async def reconnects_fully(self) -> None:
-        """The client loses its session and joins again as itself."""
-        self._tell("reconnects")
+        """The client loses its session and joins again with the same identity."""
+        self._report("reconnects")
         await self.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)

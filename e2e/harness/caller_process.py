@@ -18,10 +18,10 @@ async def main(url: str, socket: str) -> None:
     line = await Line.connect(socket, "caller")
     lines = json.loads(os.environ["CALLER_LINES"])
 
-    def tell(what: str, at: float | None = None, **facts) -> None:
-        line.tell(what, at, **facts)
+    def report(what: str, at: float | None = None, **facts) -> None:
+        line.report(what, at, **facts)
 
-    caller = Caller(url, os.environ["CALLER_TOKEN"], lines, tell)
+    caller = Caller(url, os.environ["CALLER_TOKEN"], lines, report)
     await caller.join()
     async for order in line.orders():
         match order["do"]:

@@ -1,4 +1,4 @@
-"""What a caller notices of the agent: the states it goes through, with their times."""
+"""The agent as a caller sees it: its states, with their times."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ class Ears:
         self._changed = asyncio.Condition()
 
     def noted(self, state: str, at: float | None = None) -> None:
-        """The agent, as this client sees it, got into `state`."""
+        """Records that this client saw the agent enter `state`."""
         self._agent_states.append((at or time.time(), state))
         asyncio.ensure_future(self._notify())
 
@@ -19,7 +19,7 @@ class Ears:
             self._changed.notify_all()
 
     async def hears(self, state: str, *, after: float = 0.0, timeout: float = 30.0) -> float:
-        """When the agent, as this client sees it, got into `state` after `after`."""
+        """Waits until this client sees the agent enter `state` after `after`; returns when."""
 
         def search() -> float | None:
             return next((t for t, s in self._agent_states if s == state and t > after), None)
@@ -35,6 +35,6 @@ class Ears:
         return search()
 
     async def hears_out(self, *, after: float = 0.0, timeout: float = 30.0) -> float:
-        """Waits until the agent began to speak after `after`, and fell silent again."""
+        """Waits until the agent began to speak after `after` and fell silent; returns when."""
         began = await self.hears("speaking", after=after, timeout=timeout)
         return await self.hears("listening", after=began, timeout=timeout)

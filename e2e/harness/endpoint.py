@@ -1,4 +1,4 @@
-"""The operator's endpoint: takes posts, keeps each exactly as it came, and can misbehave."""
+"""The operator's endpoint: receives posts, keeps each one unchanged, and can misbehave."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ from aiohttp import web
 @dataclass(frozen=True)
 class Post:
     t: float
-    """Unix seconds at which the whole body was there."""
+    """When the whole body had arrived, in Unix seconds."""
     headers: dict[str, str]
     body: bytes
     status: int
-    """What it was answered with."""
+    """The status of the answer."""
 
     @property
     def room(self) -> str | None:
@@ -26,13 +26,13 @@ class Post:
 
 
 class Endpoint:
-    """`answers` are the statuses given to the next posts, in turn; then always 200."""
+    """`answers` are the statuses of the next answers, in turn; after those, always 200."""
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
         self.answers: list[int] = []
         self.events: list[dict] = []
-        """LiveKit's webhooks, where a server is told to send them to `hooks`."""
+        """LiveKit's webhooks, from a server that is configured to send them to `hooks`."""
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._port = 0

@@ -1,18 +1,20 @@
-"""What the record of a call must say, worked out from the truth alone.
+"""What the record of a call must say, derived from the truth alone.
 
 Tolerances, and why they are not smaller:
 
-* `EDGE` 0.3 s: on one machine an event reaches an observer in some 10 ms, on a
-  busy one in some 100, counted from when the server confirmed it to the actor.
+* `EDGE` 0.3 s: after the server confirmed an event to the actor, the event
+  reaches an observer in about 10 ms, on a busy machine in about 100 ms.
 * Agent response time: the agent measures it (`e2e_latency`); 2 ms for rounding.
-* User response time: from the agent's end of speech to the start its voice
-  detector dates back; `STATE` for the few ms between an event and its report,
-  and whatever lies between the agent's two reports of one end.
+* User response time: from the end of the agent's speech to the start of the
+  caller's, which the agent's voice detector dates back. `STATE` covers the few
+  ms between an event and its report; the agent reports one end twice, and the
+  time between the two reports is added.
 
-Both are the agent's clock. Sound takes its way to the agent, so its caller
-begins and ends some 0.1 s earlier than it hears; the product takes that off
-(`HEARD_START`, `HEARD_END`). How near the caller's own clock that comes is
-measured apart, in docs/accuracy.md: it depends on how busy the machine is.
+Both times are on the agent's clock. Sound takes time to reach the agent, so the
+caller begins and ends about 0.1 s earlier than the agent hears; the product
+subtracts that (`HEARD_START`, `HEARD_END`). docs/accuracy.md measures how
+closely the result agrees with the caller's own clock: that depends on how busy
+the machine is.
 """
 
 from dataclasses import dataclass
@@ -25,10 +27,10 @@ EDGE = 0.3
 STATE = 0.03
 
 HEARD_START, HEARD_END = 0.075, 0.110
-"""How much later than its caller an agent hears him begin and end (src/call/evidence.rs)."""
+"""How much later an agent hears the caller begin and end (crates/call/src/evidence.rs)."""
 
 UNFED = 0.45
-"""How far a mean may be from the caller's own clock where only speaker events tell."""
+"""How far a mean may be from the caller's own clock if only speaker events are known."""
 
 FAKES = ("e2e/script-stt", "e2e/script-llm", "e2e/tone-tts", None, None)
 """The configuration an observer reads from the usage that sessions with fake models report."""
@@ -36,7 +38,7 @@ FAKES = ("e2e/script-stt", "e2e/script-llm", "e2e/tone-tts", None, None)
 
 @dataclass(frozen=True)
 class Near:
-    """A number within a band."""
+    """Equals every number from `low` to `high`."""
 
     low: float
     high: float
@@ -50,7 +52,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Moment:
-    """A time between two moments (Unix seconds)."""
+    """Equals every time of a record from `low` to `high` (Unix seconds)."""
 
     low: float
     high: float
@@ -66,18 +68,18 @@ class Moment:
 
 
 def around(t: float, done: float | None = None) -> Moment:
-    """What an actor began to do at `t` and the server had confirmed at `done`, as an observer
-    sees it: a little later, never earlier."""
+    """When an observer sees what an actor began at `t` and the server confirmed at `done`: a little
+    later, never earlier."""
     return Moment(t - 0.05, max(t, done or t) + EDGE)
 
 
 def joined(truth: Truth, who: str = "caller") -> Moment:
-    """The server notes the joining between the client's first word and its being in."""
+    """The server's time of a join lies between the client's request and its success."""
     return Moment(truth.one(who, "joins").t - 0.05, truth.one(who, "joined").t + 0.05)
 
 
 def stages(truth: Truth, *names: str) -> list[dict]:
-    """The timeline of stages, each at the moment the agent published it first."""
+    """The timeline of stages, each at the moment when the agent first published it."""
     times: dict[str, Moment] = {}
     for fact in truth.all("agent", "published"):
         action = fact["action"]
@@ -101,14 +103,16 @@ def answered(truth: Truth, who: str = "caller") -> Moment:
 
 
 def vanished(killed: float) -> Moment:
-    """Lost quality is told every 5 s, and was seen 6.4 to 14.5 s after a death (early for who
-    had just come, late on a busy machine); 7.5 s are taken off."""
+    """The end of a call whose caller died. The server publishes a lost connection every 5 s; it was
+    seen 6.4 to 14.5 s after a death (early for a participant that had just joined, late on a busy
+    machine). The product subtracts 7.5 s."""
     return Moment(killed - 1.1 - EDGE, killed + 7.0 + EDGE)
 
 
 def left(truth: Truth, who: str = "caller") -> Moment:
-    """A phone's bridge says `hangup` first, and leaves when that is through: on a busy machine
-    much later. Who published nothing is announced, and missed, in batches of 3 s."""
+    """A phone's bridge sets `hangup` first and leaves when the server has confirmed that, on a busy
+    machine much later. The server announces joins and leaves of a participant without a track in
+    batches of 3 s."""
     batch = 0.0 if truth.all(who, "microphone") else 3.0
     leaves = truth.all(who, "leaves")[-1].t
     hung_up = [fact.t for fact in truth.all(who, "status", status="hangup")]
@@ -146,7 +150,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _answers(asked: list[_Said], replies: list[_Said], begin) -> list[tuple[float, float]]:
-    """For each thing said, its end and the begin of the first reply before it is said again."""
+    """For each utterance its end, and the begin of the first reply before the same side speaks again."""
     pairs = []
     for said in asked:
         until = min((a.start for a in asked if a.start > said.start), default=float("inf"))
@@ -157,21 +161,22 @@ def _answers(asked: list[_Said], replies: list[_Said], begin) -> list[tuple[floa
 
 
 def _same_story(what: str, measured: float, real: float) -> None:
-    """A busy machine delays sound; a scenario that tells another story is worth nothing."""
+    """Fails if agent and caller disagree: then a busy machine delayed the sound, and the scenario
+    has no result."""
     assert -2.0 < measured - real < 2.0, f"{what}: agent says {measured}, caller says {real}"
 
 
 def user_response(truth: Truth) -> Near:
-    """Mean pause between the end of what the agent said and the caller's answer."""
+    """The mean pause from the end of the agent's utterance to the caller's answer."""
     heard = truth.all("agent", "user_state", new="speaking")
     fell_silent = [f.t for f in truth.all("agent", "state", old="speaking")]
 
     def heard_by_the_agent(said: _Said) -> float:
-        # The detector's own time; later than the caller's by the way of the sound.
+        # The detector's time, which is later than the caller's by the delay of the sound.
         return next((f.t for f in heard if f.t >= said.start - 0.1), said.start)
 
-    def told_late(end: float) -> float:
-        # The agent tells its end twice, by item and by state: apart when it is short of time.
+    def reported_late(end: float) -> float:
+        # The agent reports its end twice, in an item and as a state; on a busy machine they differ.
         return next((t for t in fell_silent if t >= end), end) - end
 
     uncut = [said.end for said in agent_said(truth) if not said.interrupted]
@@ -183,7 +188,7 @@ def user_response(truth: Truth) -> Near:
     if not answers:
         return Near(0.0, 0.0)
     mean = _mean([begin - end for end, begin in answers])
-    late = _mean([min(told_late(end), begin - end) for end, begin in answers])
+    late = _mean([min(reported_late(end), begin - end) for end, begin in answers])
     by_the_caller = _answers(agent_said(truth), user_said(truth), lambda said: said.start)
     real = [(end, begin) for end, begin in by_the_caller if end in uncut]
     _same_story("user response", mean, _mean([begin - end for end, begin in real]))
@@ -192,7 +197,7 @@ def user_response(truth: Truth) -> Near:
 
 
 def user_response_unfed(truth: Truth) -> Near:
-    """The same without the session's feed, so by the server's speaker events."""
+    """The same without the session's feed, from the server's speaker events."""
     uncut = [said for said in agent_said(truth) if not said.interrupted]
     return _near(_answers(uncut, user_said(truth), lambda said: said.start), UNFED)
 
@@ -205,7 +210,7 @@ def _near(answers: list[tuple[float, float]], off: float) -> Near:
 
 
 def agent_response(truth: Truth) -> Near:
-    """The mean of the latencies the agent itself measured."""
+    """The mean of the latencies that the agent measured."""
     latencies = [
         item["e2e_latency"]
         for item in truth.all("agent", "item", role="assistant")
@@ -227,7 +232,7 @@ def agent_response_unfed(truth: Truth) -> Near:
 
 
 def silences(truth: Truth, threshold: float = 5.0) -> int:
-    """Gaps of at least `threshold` seconds in which nobody made a sound, up to the end."""
+    """The number of gaps of at least `threshold` seconds without any sound, up to the end."""
     noises = zip(truth.all("caller", "noise"), truth.all("caller", "noise_over"), strict=True)
     sounds = [(said.start, said.end) for said in [*user_said(truth), *agent_said(truth)]]
     sounds += [(begin.t, end.t) for begin, end in noises]
@@ -249,7 +254,7 @@ def words(said: list[_Said]) -> int:
 
 
 def metrics(truth: Truth, **known) -> dict:
-    """The eight metrics; `known` are those a scenario states itself."""
+    """The eight metrics; a scenario states those in `known` itself."""
     users, agents = user_said(truth), agent_said(truth)
     return {
         "total_user_utterances": len(users),
@@ -264,16 +269,16 @@ def metrics(truth: Truth, **known) -> dict:
 
 
 ASKED, UNASKED = 0.15, 0.35
-"""How far a mean of response times may be from what the caller had, where the agent runs on Node.
+"""How far a mean of response times may be from the caller's own times, with a Node agent.
 
-Asked for its history at the end, such an agent tells what it heard, 0.1 s after it was said on a
-quiet machine. Else there are speaker events and transcripts: 0.3 to 1.0 s late. The product takes
-off what is usual of it.
+`ASKED`: the agent could be asked for its history at the end, which holds what it heard, on a quiet
+machine 0.1 s late. `UNASKED`: there are only speaker events and transcripts, 0.3 to 1.0 s late. The
+product subtracts the usual delay.
 """
 
 
 def node_responses(truth: Truth, off: float = ASKED) -> dict:
-    """Both means by the caller's own clock, and when the agent's sound was really played."""
+    """Both means, from the caller's own clock and the times when the agent's sound was played."""
 
     def near(asked: list[_Said], replies: list[_Said]) -> Near:
         return _near(_answers(asked, replies, lambda said: said.start), off)
@@ -301,13 +306,13 @@ def outcomes(**known) -> dict:
 
 
 def config(*values: str | None) -> dict:
-    """The five values of `agent_config` in their order; none given means nothing is known."""
+    """`agent_config` from its five values in their order; without values all are null."""
     keys = ("stt_config_key", "llm_config_key", "tts_config_key", "business_type", "language")
     return dict(zip(keys, values or (None,) * 5, strict=True))
 
 
 def compare(record: dict, expected: dict) -> None:
-    """Field by field; all differences are told at once."""
+    """Compares field by field, and fails with all differences at once."""
     wrong: list[str] = []
 
     def walk(path: str, found, due) -> None:

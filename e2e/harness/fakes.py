@@ -1,9 +1,9 @@
-"""The fake models of the voice agent: ears, mind and mouth without a provider.
+"""The fake models of the voice agent, which need no provider.
 
 Everything between them (turn taking, interruptions, transcripts, states, the
 session feed) is the real `AgentSession`. The timing is that of usual
-providers: interim transcripts every 0.4 s, the final one 0.35 s after the end
-of speech, the first token after 0.3 s, the first sound after 0.15 s.
+providers: interim transcripts every 0.4 s, the final transcript 0.35 s after
+the end of speech, the first token after 0.3 s, the first sound after 0.15 s.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from livekit.agents import llm, stt, tts, vad
 from . import sound
 
 PROVIDER = "e2e"
-"""What the fakes name as their provider, see `agent_config` from usage."""
+"""The provider's name in the usage, from which the product derives `agent_config`."""
 
 STT_MODEL, LLM_MODEL, TTS_MODEL = "script-stt", "script-llm", "tone-tts"
 
@@ -26,7 +26,7 @@ _SPEECH_ENDS_AFTER = 0.25
 _INTERIM_EVERY = 0.4
 _FINAL_AFTER = 0.35
 _CUT_AFTER = 1.2
-"""Silence in the middle of a line: on a busy machine sound has gaps, which are no ends."""
+"""Seconds of silence after which an unfinished line ends: on a busy machine, sound has gaps."""
 _FIRST_TOKEN_AFTER = 0.3
 _FIRST_SOUND_AFTER = 0.15
 
@@ -47,7 +47,7 @@ class _Windows:
 
 
 class EnergyVad(vad.VAD):
-    """Speech is what is loud."""
+    """A voice detector that takes every loud sound for speech."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=vad.VADCapabilities(update_interval=_WINDOW))
@@ -101,7 +101,7 @@ class _EnergyVadStream(vad.VADStream):
 
 
 class ScriptedStt(stt.STT):
-    """Understands the line whose pitch it hears; noise it does not understand."""
+    """Recognises the line whose pitch it hears; ignores noise."""
 
     model, provider = STT_MODEL, PROVIDER
 
@@ -123,8 +123,8 @@ class _ScriptedSttStream(stt.RecognizeStream):
         crossings = 0
         counted = 0.0
         request = ""
-        at = told_at = 0.0
-        told: str | None = None
+        at = last_final_at = 0.0
+        last_final: str | None = None
 
         def say(kind: stt.SpeechEventType, text: str) -> None:
             self._event_ch.send_nowait(
@@ -141,13 +141,13 @@ class _ScriptedSttStream(stt.RecognizeStream):
             return lines[min(number, len(lines) - 1)] if number is not None and lines else None
 
         def finish() -> None:
-            nonlocal heard, silence, interim_at, crossings, counted, told, told_at
+            nonlocal heard, silence, interim_at, crossings, counted, last_final, last_final_at
             if text := line():
-                # The rest of a line that had a gap near its end is not the line again.
-                rest = text == told and at - told_at < 2.0
+                # After a gap near the end of a line, the rest of it is not a second utterance.
+                rest = text == last_final and at - last_final_at < 2.0
                 if not rest or heard > 0.5 * sound.seconds_for(text):
                     say(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
-                told, told_at = text, at
+                last_final, last_final_at = text, at
             if heard:
                 self._event_ch.send_nowait(
                     stt.SpeechEvent(
@@ -168,7 +168,7 @@ class _ScriptedSttStream(stt.RecognizeStream):
                 if sound.loudness(window) > sound.LOUD:
                     if not heard:
                         request = uuid.uuid4().hex
-                    # Only full windows tell the pitch: the first and the last are cut.
+                    # Only full windows are used for the pitch: the first and the last are cut.
                     if heard and not silence:
                         crossings += sound.crossings(window)
                         counted += _WINDOW

@@ -24,13 +24,13 @@ class Lab:
         # Short: the path of a Unix socket may have 107 bytes.
         self.directory = tempfile.mkdtemp(prefix="e2e-")
         self.numbers: set[str] = set()
-        """Every phone number used, see the scenario about logs."""
+        """Every phone number used, for the scenarios about logs."""
         self.said: set[str] = set()
-        """Every sentence of every script, likewise."""
+        """Every sentence of every script, for the same scenarios."""
         self.rooms: dict[str, int] = {}
-        """Every room, and how many calls it held."""
+        """Every room, with the number of its calls."""
         self.figures: dict[str, str] = {}
-        """What scenarios measured by the way; shown at the end."""
+        """What scenarios measured besides; printed at the end of the run."""
         self.products: list[Product] = []
         self._agents: list[Child] = []
         self._node_worker: asyncio.Future[Child] | None = None
@@ -44,7 +44,7 @@ class Lab:
         try:
             self.product = await self.new_product(self.endpoint)
         finally:
-            # Even if there is no product: else nobody would know of it, and end it.
+            # Even if the product does not start: otherwise `close` would not stop the worker.
             await worker
 
     async def new_endpoint(self) -> Endpoint:
@@ -54,7 +54,7 @@ class Lab:
         return endpoint
 
     async def new_server(self, *options: str) -> Server:
-        """A development server of its own, whatever the others run on."""
+        """A development server for one scenario, whatever server the others use."""
         server = await Server.start(self.directory, *options)
         self._servers.append(server)
         return server
@@ -62,7 +62,7 @@ class Lab:
     async def new_product(
         self, endpoint: Endpoint, suffix: str = "", *, server: Server | None = None, **settings: str
     ) -> Product:
-        """Starts the product; a second one needs a suffix to be dispatched apart."""
+        """Starts the product; a second one on a server needs a suffix to its agent name."""
         directory = tempfile.mkdtemp(prefix="product-", dir=self.directory)
         server = server or self.server
         name = server.observer + suffix
@@ -76,7 +76,7 @@ class Lab:
         return await self._worker(*command, "--idle", str(idle), server=server)
 
     async def node_agents(self) -> None:
-        """Waits for the worker of Node voice agents; the first to ask has it started."""
+        """Waits for the worker of Node voice agents; the first call starts it."""
         if self._node_worker is None:
             installed = os.path.isdir(os.path.join(self.home, "node", "node_modules"))
             assert installed, "run `npm ci` in e2e/node, see e2e/README.md"

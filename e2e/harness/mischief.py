@@ -1,7 +1,7 @@
-"""What a hostile or broken client can put on the wire of a room.
+"""What a hostile or broken client can send into a room.
 
-Below the SDK's own senders, which only send what is well formed: streams are
-put together by hand, from any bytes.
+The SDK's own senders only send well-formed messages. These functions work
+below them and build streams by hand, from any bytes.
 """
 
 import time
@@ -43,7 +43,7 @@ async def raw_stream(
     attributes: dict[str, str] | None = None,
     closed: bool = True,
 ) -> None:
-    """A text or byte stream of any bytes; claims to be generated, as an agent's would."""
+    """Sends a text or byte stream of any bytes; a text is marked as generated, like an agent's."""
     stream = uuid.uuid4().hex
     header = Stream.Header(
         stream_id=stream,
@@ -68,7 +68,7 @@ async def raw_stream(
 
 
 async def orphaned_chunk(room: rtc.Room) -> None:
-    """A piece of a stream that nobody opened."""
+    """Sends a chunk of a stream that was never opened."""
     chunk = Stream.Chunk(stream_id="never-opened", chunk_index=7, content=b"x")
     await _ask(room, "send_stream_chunk", chunk=chunk)
 

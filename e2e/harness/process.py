@@ -28,7 +28,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 22,
-            # A group of its own: what it starts ends with it.
+            # A process group of its own, so that the processes it starts end with it.
             start_new_session=True,
         )
         return cls(process, name)
@@ -42,7 +42,7 @@ class Child:
             self._changed.notify_all()
 
     async def line(self, wanted: Callable[[str], bool], timeout: float) -> str:
-        """The first line of the output that is wanted; fails if the process ends before."""
+        """The first line of the output that `wanted` accepts; fails if the process ends before."""
 
         def found() -> str | None:
             return next((line for line in self.lines if wanted(line)), None)
@@ -68,16 +68,16 @@ class Child:
         return self._process.pid
 
     def terminate(self) -> None:
-        """SIGTERM: please stop."""
+        """Sends SIGTERM."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL, to it and to what it started: no goodbye to anybody."""
+        """Sends SIGKILL to the process and to those it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def ended(self, patience: float) -> int:
-        """Waits until the process ended by itself; returns its exit status."""
+        """Waits until the process ends by itself; returns its exit status."""
         async with asyncio.timeout(patience):
             return await self._process.wait()
 
@@ -94,6 +94,6 @@ class Child:
 
 
 def plain_environment(**settings: str) -> dict[str, str]:
-    """The least a child needs, so that nothing of the machine's settings leaks into it."""
+    """The least that a child needs, so that other settings of the machine do not reach it."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "RUST_BACKTRACE")
     return {key: os.environ[key] for key in kept if key in os.environ} | settings

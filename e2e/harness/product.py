@@ -20,7 +20,7 @@ class LogLine:
 
     @classmethod
     def parse(cls, raw: str) -> "LogLine":
-        """A JSON line, fields flat or under `fields`. Anything else is a line without level."""
+        """Parses a JSON line, with its fields flat or under `fields`. Any other line has no level."""
         try:
             line = json.loads(raw)
             fields = {**line, **line.get("fields", {})}
@@ -62,12 +62,12 @@ class Product:
         return product
 
     async def dies(self) -> None:
-        """Without a word, as a process that is killed."""
+        """Kills the process."""
         self.child.kill()
         await self.child.ended(5.0)
 
     async def another(self) -> "Product":
-        """One that goes on with what this one left."""
+        """Starts a product with the same settings and data."""
         server, endpoint, directory, agent_name, settings = self._again
         return await Product.start(server, endpoint, directory, agent_name, **settings)
 
@@ -84,7 +84,7 @@ class Product:
         return [raw for raw in self.child.lines if room in raw]
 
     def expect_error(self, pattern: str) -> None:
-        """Says that a line of level ERROR which matches belongs to the scenario."""
+        """Declares that the scenario expects ERROR lines which match `pattern`."""
         self._expected.append(pattern)
 
     def unexpected_errors(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""The posted record: its exact form, and the signature it came with.
+"""Checks of the posted record: its exact form, and its signature.
 
-Form is checked on the raw JSON, so `3` where a float is due, a fourth
-decimal, a key too many or in another place are all found.
+The form is checked on the raw JSON, which shows an integer instead of a float,
+a fourth decimal, a surplus key, and a key in the wrong place.
 """
 
 import base64
@@ -81,7 +81,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict:
 
 
 def check_form(body: bytes) -> dict:
-    """Fails unless `body` is a record to the letter; returns it with plain numbers."""
+    """Fails unless `body` has exactly the form of a record; returns it with plain numbers."""
     record = json.loads(body.decode(), parse_float=Decimal, object_pairs_hook=_object)
     wrong: list[str] = []
 
@@ -158,7 +158,7 @@ def check_form(body: bytes) -> dict:
 
 
 def check_request(post: Post, record: dict) -> None:
-    """Headers and, with a foreign library, the token: who signed, over what, for how long."""
+    """Checks the headers and, with a foreign library, the token: its signature and its claims."""
     headers = post.headers
     assert headers["content-type"].split(";")[0] == "application/json"
     assert re.fullmatch(r"call-history/\d+\.\d+\.\d+\S*", headers["user-agent"])

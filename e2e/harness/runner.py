@@ -1,9 +1,9 @@
-"""Runs asynchronous tests side by side, and hands each its own result.
+"""Runs asynchronous tests side by side, and returns each test's own result.
 
-A call takes its time, however fast the machine: half a minute of speaking,
-waiting and hanging up. So all scenarios run in one event loop in a thread of
-their own, a few at once, the long ones first; pytest then asks for the
-results one by one and reports as usual.
+A call takes half a minute of speaking, waiting and hanging up on any machine.
+So all scenarios run in one event loop in a thread of their own, a few at once,
+the long ones first. Pytest then asks for the results one by one and reports
+them as usual.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from concurrent.futures import Future
 from .lab import Lab
 
 AT_ONCE = int(os.environ.get("E2E_AT_ONCE", "3"))
-"""Scenarios at a time. More is faster until the machine delays what is measured."""
+"""Scenarios at a time. More are faster, until the machine delays what is measured."""
 
 PATIENCE = 150.0
 """Seconds after which a scenario is given up."""
 
 
 class Runner:
-    """Starts with the first result that is asked for."""
+    """Starts the scenarios when the first result is asked for."""
 
     def __init__(self, items: list) -> None:
         self._items = items

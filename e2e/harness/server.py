@@ -1,9 +1,9 @@
 """The LiveKit server the scenarios run on.
 
-`LIVEKIT_URL` set: that server, with `LIVEKIT_API_KEY` and
-`LIVEKIT_API_SECRET`; it may serve others too, so every agent gets a name of
-its own. Else the development server at `LIVEKIT_DEVSERVER_BIN` is started,
-and the Python voice agent is unnamed, as most are.
+If `LIVEKIT_URL` is set, it is that server, with `LIVEKIT_API_KEY` and
+`LIVEKIT_API_SECRET`. It may serve others too, so every agent gets a name of
+its own. Otherwise the development server at `LIVEKIT_DEVSERVER_BIN` is
+started, and the Python voice agent is unnamed, as most are.
 """
 
 import json
@@ -40,7 +40,7 @@ class Server:
 
     @classmethod
     async def start(cls, directory: str, *options: str) -> "Server":
-        """A development server of its own."""
+        """Starts a development server."""
         mark = uuid.uuid4().hex[:6]
         binary = os.environ.get("LIVEKIT_DEVSERVER_BIN")
         assert binary, "set LIVEKIT_URL (and keys) or LIVEKIT_DEVSERVER_BIN, see e2e/README.md"

@@ -1,9 +1,9 @@
 """Sound that carries its own script.
 
-A caller's utterance is a tone; its pitch says which line of the script is
-being spoken, so the fake speech-to-text needs no side channel: what it
-"recognises" is what really came through the room, when it came. Noise is a
-much higher tone: loud enough for a voice detector, but without words.
+A caller's utterance is a tone, and its pitch says which line of the script is
+spoken. So the fake speech-to-text needs no side channel: it "recognises" what
+really came through the room, when it came. Noise is a much higher tone: loud
+enough for a voice detector, but without words.
 """
 
 import math
@@ -12,7 +12,7 @@ import wave
 import numpy as np
 
 RATE = 24_000
-"""Samples a second, everywhere."""
+"""Samples per second of all sound here."""
 
 LOUD = 500.0
 """RMS above which sound counts as sound."""

@@ -1,7 +1,7 @@
 """The truth of a call: what its actors did, and when, on the machine's clock.
 
-Callers and agents write it while they act; expectations are computed from it
-and from nothing the product says.
+Callers and agents record it while they act. Expectations are computed from it,
+and not from anything that the product says.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Truth:
         return found[0]
 
     def part(self, start: float, end: float, caller: str = "caller") -> "Truth":
-        """What happened between two moments, with one of several callers as *the* caller."""
+        """The facts between two moments, with one of several callers as *the* caller."""
         part = Truth()
         for fact in self.facts:
             if start <= fact.t <= end and fact.who in (caller, "agent"):
@@ -69,7 +69,7 @@ class Truth:
     async def wait(
         self, who: str, what: str, *, after: float = 0.0, timeout: float = 20.0, **facts
     ) -> Fact:
-        """The first such fact later than `after` (Unix seconds)."""
+        """Waits for the first such fact later than `after` (Unix seconds)."""
 
         def search() -> Fact | None:
             return next((f for f in self.all(who, what, **facts) if f.t > after), None)
@@ -96,7 +96,7 @@ class Truth:
         writer.close()
 
     def order(self, who: str, do: str, **how) -> None:
-        """Tells an actor on the line to do something."""
+        """Sends an order to an actor on the line."""
         assert who in self._lines, f"{who} is not on the line"
         self._lines[who].write(json.dumps({"do": do, **how}).encode() + b"\n")
 

@@ -1,9 +1,9 @@
 """A line between the scenario and an actor in another process.
 
-The actor (voice agent, or a caller that is going to be killed) connects to
-the scenario's Unix socket. Up the line go facts ("I began to speak", with the
-time it happened), down the line go orders ("say this"). Nothing of it touches
-the room, so the product cannot see it. When the actor dies, the line drops.
+The actor (voice agent, or a caller that is going to be killed) connects to the
+scenario's Unix socket. The actor sends facts ("I began to speak", with the
+time), the scenario sends orders ("say this"). The line does not touch the room,
+so the product cannot see it. When the actor dies, the line is closed.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ class Line:
         reader, writer = await asyncio.open_unix_connection(path, limit=1 << 20)
         return cls(reader, writer, who)
 
-    def tell(self, what: str, at: float | None = None, **facts) -> None:
+    def report(self, what: str, at: float | None = None, **facts) -> None:
         """Reports a fact, stamped with the wall clock unless a time is given."""
         fact = {"t": at or time.time(), "who": self._who, "what": what, **facts}
         self._writer.write(json.dumps(fact).encode() + b"\n")
 
     async def orders(self):
-        """Yields orders until the scenario hangs up the line."""
+        """Yields orders until the scenario closes the line."""
         while raw := await self._reader.readline():
             yield json.loads(raw)

@@ -1,7 +1,7 @@
 // The voice agent: a real `AgentSession` with fake models, as a job of a real worker.
 //
-// It finds its script in the job's metadata, see `Script` in `harness/call.py`. What it does it
-// tells over the line, and over the line it takes orders; as `harness/agent.py` does in Python.
+// Its script is in the job's metadata, see `Script` in `harness/call.py`. It reports what it does
+// over the line, and receives orders over the line, as `harness/agent.py` does in Python.
 
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import { ParticipantKind, RoomEvent } from '@livekit/rtc-node';
 import { Line } from './line.js';
 import { ScriptedLlm } from './llm.js';
 import { publish } from './publish.js';
-import { report, reportPlayback } from './report.js';
+import { reportPlayback, reportSession } from './report.js';
 import { ScriptedStt } from './stt.js';
 import { ToneTts } from './tts.js';
 import { EnergyVad } from './vad.js';
@@ -22,7 +22,7 @@ async function entry(context) {
   const { room } = context;
   const line = await Line.connect(script.socket, 'agent');
   await context.connect();
-  line.tell('joined', { identity: room.localParticipant.identity, pid: process.pid });
+  line.report('joined', { identity: room.localParticipant.identity, pid: process.pid });
 
   const session = new voice.AgentSession({
     vad: new EnergyVad(),
@@ -35,7 +35,7 @@ async function entry(context) {
     for (const action of script.cues[cue] ?? []) await publish(room, line, action);
   };
 
-  report(session, line, (text) => background(play(text)));
+  reportSession(session, line, (text) => background(play(text)));
   await session.start({
     agent: new voice.Agent({ instructions: '' }),
     room,
@@ -44,7 +44,7 @@ async function entry(context) {
   });
   reportPlayback(session.output.audio, line);
   await play('ready');
-  line.tell('ready');
+  line.report('ready');
 
   background(greet(context, session, line, script, play));
   background(obey(context, session, line));
@@ -54,12 +54,12 @@ async function greet(context, session, line, script, play) {
   await callerOnThePhone(context);
   if (!script.greeting) return;
   await sleep(1000 * script.greet_after);
-  line.tell('say', { text: script.greeting });
+  line.report('say', { text: script.greeting });
   session.say(script.greeting);
   await play('greeting');
 }
 
-/** Returns when there is somebody to speak to: a phone call must be answered first. */
+/** Returns when a caller can be spoken to: a phone call must be answered first. */
 async function callerOnThePhone(context) {
   const caller = await context.waitForParticipant();
   if (caller.info.kind !== ParticipantKind.SIP) return;
@@ -78,11 +78,11 @@ async function obey(context, session, line) {
         background(publish(context.room, line, order.action));
         break;
       case 'delete_room':
-        line.tell('deletes_room');
+        line.report('deletes_room');
         await context.deleteRoom();
         break;
       case 'leave':
-        line.tell('leaves');
+        line.report('leaves');
         await session.close();
         await context.room.disconnect();
         break;
@@ -94,7 +94,7 @@ async function obey(context, session, line) {
   context.shutdown();
 }
 
-/** What goes wrong here (the room ends before somebody is there) is told, and harms nothing. */
+/** An error here (the room closes before a caller joins) is logged and does no harm. */
 function background(work) {
   work.catch((error) => console.error('in the background:', error));
 }

@@ -1,5 +1,5 @@
-// The actor's end of the line to the scenario, see `harness/wire.py`: facts go up, orders come
-// down, and nothing of it touches the room.
+// The actor's end of the line to the scenario, see `harness/wire.py`: facts go out, orders come in,
+// and the line does not touch the room.
 
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -12,7 +12,7 @@ export class Line {
   constructor(socket, who) {
     this.#socket = socket;
     this.#who = who;
-    // The scenario may hang up at any time.
+    // The scenario may close the line at any time.
     socket.on('error', () => {});
   }
 
@@ -23,12 +23,12 @@ export class Line {
   }
 
   /** Reports a fact, stamped with the wall clock unless a time in seconds is given. */
-  tell(what, facts = {}, at = now()) {
+  report(what, facts = {}, at = now()) {
     const fact = { t: at, who: this.#who, what, ...facts };
     if (this.#socket.writable) this.#socket.write(`${JSON.stringify(fact)}\n`);
   }
 
-  /** Yields orders until the scenario hangs up the line. */
+  /** Yields orders until the scenario closes the line. */
   async *orders() {
     for await (const raw of createInterface({ input: this.#socket })) yield JSON.parse(raw);
   }

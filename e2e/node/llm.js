@@ -1,4 +1,4 @@
-// The fake mind: knows one answer for each line of the caller. First token after 0.3 s.
+// The fake LLM: knows one answer for each line of the caller. First token after 0.3 s.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';

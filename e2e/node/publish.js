@@ -1,11 +1,11 @@
-// The ways in which an agent tells an observer something: by hand, or with the module that this
-// repository offers to Node agents.
+// The ways in which an agent publishes something for an observer: by hand, or with the module that
+// this repository offers to Node agents.
 
 import { now } from './line.js';
 
 const TOPIC = 'call-history';
 
-/** Carries out one of them, and reports when. */
+/** Publishes in the way that `action` names, and reports when. */
 export async function publish(room, line, action) {
   const began = now();
   if (action.module !== undefined) {
@@ -13,10 +13,10 @@ export async function publish(room, line, action) {
   } else {
     await byHand(room.localParticipant, action);
   }
-  line.tell('published', { action, done: now() }, began);
+  line.report('published', { action, done: now() }, began);
 }
 
-/** Without a room among the options the module finds it by the running job. */
+/** Without a room in the options, the module uses the room of the running job. */
 async function byModule(options, { module, args }) {
   const functions = await import('./call_history.js');
   await functions[module](args, options);

@@ -1,39 +1,39 @@
-// Tells the scenario what the session says about itself, in the words of `harness/agent.py`.
+// Reports the session's events to the scenario, with the names that `harness/agent.py` uses.
 
 import { voice } from '@livekit/agents';
 
 const { AgentSessionEventTypes: Happens, AudioOutput } = voice;
 
 /** `spoke` is called with every text that either side said. */
-export function report(session, line, spoke) {
+export function reportSession(session, line, spoke) {
   const change = (what) => (event) =>
-    line.tell(what, { old: event.oldState, new: event.newState }, event.createdAt / 1000);
+    line.report(what, { old: event.oldState, new: event.newState }, event.createdAt / 1000);
   session.on(Happens.AgentStateChanged, change('state'));
-  // Stamped when it is told: the item has the times that the detector dates back.
+  // The time of the event itself; the times that the detector dates back are in the item.
   session.on(Happens.UserStateChanged, change('user_state'));
 
   session.on(Happens.AgentFalseInterruption, (event) =>
-    line.tell('false_interruption', { resumed: event.resumed }, event.createdAt / 1000),
+    line.report('false_interruption', { resumed: event.resumed }, event.createdAt / 1000),
   );
 
   session.on(Happens.ConversationItemAdded, ({ item, createdAt }) => {
     const text = item.type === 'message' ? item.textContent?.trim() : '';
     if (!text) return;
     const { role, interrupted } = item;
-    line.tell('item', { role, text, interrupted, ...numbers(item.metrics) }, createdAt / 1000);
+    line.report('item', { role, text, interrupted, ...numbers(item.metrics) }, createdAt / 1000);
     spoke(text);
   });
 
-  session.on(Happens.Close, ({ reason }) => line.tell('session_closed', { reason }));
+  session.on(Happens.Close, ({ reason }) => line.report('session_closed', { reason }));
 }
 
-/** Tells when the agent's sound really is in the room. */
+/** Reports when the agent's sound is really played into the room. */
 export function reportPlayback(output, line) {
   output.on(AudioOutput.EVENT_PLAYBACK_STARTED, ({ createdAt }) =>
-    line.tell('playback_started', {}, createdAt / 1000),
+    line.report('playback_started', {}, createdAt / 1000),
   );
   output.on(AudioOutput.EVENT_PLAYBACK_FINISHED, ({ playbackPosition, interrupted }) =>
-    line.tell('playback_finished', { position: playbackPosition, interrupted }),
+    line.report('playback_finished', { position: playbackPosition, interrupted }),
   );
 }
 

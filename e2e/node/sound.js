@@ -1,5 +1,5 @@
-// Sound that carries its own script, as `harness/sound.py` makes it: pitch says which line of
-// the script is spoken. The two files must agree in every number.
+// Sound that carries its own script, as `harness/sound.py` makes it: the pitch says which line of
+// the script is spoken. Every number must be the same in both files.
 
 export const RATE = 24_000; // samples a second
 const LOUD = 500; // RMS above which sound counts as sound
@@ -39,7 +39,7 @@ export function crossings(samples) {
   return count;
 }
 
-/** Seconds of one window, the step in which ears listen. */
+/** Seconds of one window, the step of the voice detector and the speech-to-text. */
 export const WINDOW = 0.025;
 
 /** Cuts frames of any length into windows, measured in audio time. */

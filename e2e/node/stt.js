@@ -1,6 +1,6 @@
-// The fake speech-to-text: understands the line whose pitch it hears; noise it does not
-// understand. Times as in `harness/fakes.py`: interim transcripts every 0.4 s, the final one
-// 0.35 s after the end of speech.
+// The fake speech-to-text: recognises the line whose pitch it hears, and ignores noise. Times as in
+// `harness/fakes.py`: interim transcripts every 0.4 s, the final transcript 0.35 s after the end of
+// speech.
 
 import { randomUUID } from 'node:crypto';
 
@@ -18,7 +18,7 @@ import {
 
 const INTERIM_EVERY = 0.4;
 const FINAL_AFTER = 0.35;
-const CUT_AFTER = 1.2; // in the middle of a line: on a busy machine sound has gaps
+const CUT_AFTER = 1.2; // for an unfinished line: on a busy machine, sound has gaps
 
 export class ScriptedStt extends stt.STT {
   label = 'e2e.ScriptedStt';
@@ -44,7 +44,7 @@ class ScriptedSttStream extends stt.SpeechStream {
   #lines;
   #windows = new Windows();
   #at = 0; // seconds of audio
-  #told = { text: undefined, at: 0 };
+  #lastFinal = { text: undefined, at: 0 };
   #utterance = newUtterance();
 
   constructor(ears, connOptions) {
@@ -67,7 +67,7 @@ class ScriptedSttStream extends stt.SpeechStream {
     const u = this.#utterance;
     this.#at += WINDOW;
     if (isLoud(window)) {
-      // Only full windows tell the pitch: the first and the last are cut.
+      // Only full windows are used for the pitch: the first and the last are cut.
       if (u.heard && !u.silence) {
         u.crossings += crossings(window);
         u.counted += WINDOW;
@@ -108,12 +108,12 @@ class ScriptedSttStream extends stt.SpeechStream {
     const { id, heard } = this.#utterance;
     const text = this.#line();
     if (text) {
-      // The rest of a line that had a gap near its end is not the line again.
-      const rest = text === this.#told.text && this.#at - this.#told.at < 2;
+      // After a gap near the end of a line, the rest of it is not a second utterance.
+      const rest = text === this.#lastFinal.text && this.#at - this.#lastFinal.at < 2;
       if (!rest || heard > 0.5 * secondsFor(text)) {
         this.#say(stt.SpeechEventType.FINAL_TRANSCRIPT, [text]);
       }
-      this.#told = { text, at: this.#at };
+      this.#lastFinal = { text, at: this.#at };
     }
     if (heard) {
       const type = stt.SpeechEventType.RECOGNITION_USAGE;
@@ -123,7 +123,7 @@ class ScriptedSttStream extends stt.SpeechStream {
   }
 }
 
-/** Seconds of audio, and what was counted in them. */
+/** What was heard of an utterance: times in seconds of audio, and counts. */
 function newUtterance() {
   return { id: randomUUID(), heard: 0, silence: 0, interimAt: 0, crossings: 0, counted: 0 };
 }

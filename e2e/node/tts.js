@@ -1,4 +1,4 @@
-// The fake mouth: speaks in a low tone, as long as the words would take. First sound after 0.15 s.
+// The fake text-to-speech: a low tone, as long as the words would take. First sound after 0.15 s.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';

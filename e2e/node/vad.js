@@ -1,5 +1,5 @@
-// The fake voice detector: speech is what is loud. Times as in `harness/fakes.py`, in the
-// milliseconds of this SDK.
+// The fake voice detector: every loud sound is speech. Times as in `harness/fakes.py`, but in
+// milliseconds, as this SDK has them.
 
 import { VAD, VADEventType, VADStream } from '@livekit/agents';
 
@@ -59,16 +59,16 @@ class EnergyVadStream extends VADStream {
 
     if (!this.#speaking && this.#speech >= SPEECH_STARTS_AFTER) {
       this.#speaking = true;
-      this.#tell(VADEventType.START_OF_SPEECH, frame);
+      this.#emit(VADEventType.START_OF_SPEECH, frame);
     } else if (this.#speaking && this.#silence >= SPEECH_ENDS_AFTER) {
-      this.#tell(VADEventType.END_OF_SPEECH, frame);
+      this.#emit(VADEventType.END_OF_SPEECH, frame);
       this.#speaking = false;
       this.#speech = 0;
     }
-    this.#tell(VADEventType.INFERENCE_DONE, frame);
+    this.#emit(VADEventType.INFERENCE_DONE, frame);
   }
 
-  #tell(type, frame) {
+  #emit(type, frame) {
     const now = this.#silence === 0;
     this.sendVADEvent({
       type,

@@ -10,7 +10,7 @@ import { AgentServer, ServerOptions, initializeLogger } from '@livekit/agents';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-// As its users do: beside the agent.
+// Copies the module beside the agent, as its users do.
 copyFileSync(here('../../integrations/node/call_history.js'), here('call_history.js'));
 
 initializeLogger({ pretty: false, level: 'info' });
@@ -20,10 +20,10 @@ const server = new AgentServer(
     agent: here('agent.js'),
     agentName: process.argv[2],
     wsURL: process.env.LIVEKIT_URL,
-    // A process for each call, as in production; so many wait for one.
+    // A process for each call, as in production; this many wait for a call.
     numIdleProcesses: 2,
-    // A shared machine may be busy: a full worker would be offered no job, and the call would be
-    // one without an agent.
+    // Always zero: on a busy machine the worker would report that it is full, get no job, and the
+    // call would have no agent.
     loadFunc: async () => 0,
     host: '127.0.0.1',
   }),

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Tells call-history what only the voice agent knows of its call.
+ * Publishes to call-history what only the voice agent knows about its call.
  *
  * Copy this file beside your agent (an ES module; in TypeScript set `allowJs`, then it is typed).
  *
@@ -12,14 +12,14 @@
  *     await end({ status: 'completed', terminationReason: 'transferred' });
  *
  * Each function sends one text stream on the topic `call-history` to the room of the running job,
- * or to `{ room }` as the last argument. What is undefined or null is not sent; of what was sent
- * before, the last value counts, key by key.
+ * or to `{ room }` as the last argument. Values that are undefined or null are not sent. For each
+ * key, the value that was sent last counts.
  *
- * A call is never disturbed: what cannot be published, or not within TIMEOUT, is logged (to the
- * console, without its values) and forgotten. Only a wrong argument rejects, with a TypeError or
- * RangeError, and then nothing was sent.
+ * These functions never disturb a call: a message that cannot be sent within TIMEOUT is dropped, and
+ * a line without its values is logged to the console. Only a wrong argument rejects, with a TypeError
+ * or RangeError, and then nothing is sent.
  *
- * The room must still be connected. In a job's shutdown callbacks it is not any more.
+ * The room must still be connected. In a job's shutdown callbacks it no longer is.
  */
 
 const TOPIC = 'call-history';
@@ -30,7 +30,7 @@ const TIMEOUT = 2000;
 /** @typedef {{ room?: { localParticipant?: Sender } }} Options The room, if not the job's. */
 
 /**
- * The call enters a stage. A repeat of the current one adds nothing.
+ * The call enters a stage. Repeating the current stage has no effect.
  * @param {string} name
  * @param {Options} [options]
  */
@@ -41,8 +41,8 @@ export async function stage(name, options) {
 }
 
 /**
- * What came of the call. `completionRate` is 0 to 1. `fieldsCollected` is the whole list, not what
- * is new. `finalStage` is only needed when it is not the last stage.
+ * The outcomes of the call. `completionRate` is 0 to 1. `fieldsCollected` is the whole list, not only
+ * the new fields. `finalStage` is only needed if it is not the last stage.
  * @param {{
  *   completionRate?: number | null, fieldsCollected?: readonly string[] | null,
  *   finalStage?: string | null, successful?: boolean | null, notes?: string | null,
@@ -54,7 +54,7 @@ export async function outcomes(values, options) {
   const { completionRate, fieldsCollected, finalStage, successful, notes } = only(known, values);
   if (completionRate != null) {
     need(typeof completionRate === 'number', 'completionRate must be a number');
-    // NaN is not either.
+    // Written so that NaN is refused, too.
     if (!(completionRate >= 0 && completionRate <= 1)) {
       throw new RangeError('completionRate must be 0 to 1');
     }
@@ -98,7 +98,7 @@ export async function config(values, options) {
 }
 
 /**
- * How the call ends; outranks what was observed. Without a status it is "completed".
+ * How the call ends; this overrides what was observed. Without a status it is "completed".
  * @param {{
  *   status?: 'completed' | 'failed' | 'dropped' | null, terminationReason?: string | null,
  * }} [values]
@@ -158,7 +158,7 @@ async function publish(type, values, options) {
     });
     await Promise.race([room.localParticipant.sendText(text, { topic: TOPIC }), late]);
   } catch (error) {
-    // Not its text: that may quote what was to be sent.
+    // Without the error's text, which may quote the message.
     const name = error instanceof Error ? error.name : typeof error;
     console.warn(`call_history: ${type} was not published: ${name}`);
   } finally {

@@ -1,5 +1,5 @@
-// Run with `node --test integrations/node/`. A fake room, no server; calls with a real agent are
-// in e2e/.
+// Run with `node --test integrations/node/`. These tests use a fake room and no server; calls with a
+// real agent are in e2e/.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -116,7 +116,7 @@ test('a room that refuses, or is not there, is logged without what was to be sen
   });
   await stage('secret', { room: refuses });
   await end({ terminationReason: 'secret' }, { room: {} });
-  // No job: without `@livekit/agents` nearby, or outside of one.
+  // There is no job here, and perhaps no `@livekit/agents`.
   await outcomes({ notes: 'secret' });
   assert.equal(logged.length, 3);
   assert.equal(logged[0], 'call_history: stage was not published: TypeError');

@@ -1,4 +1,4 @@
-"""Tells call-history what only the voice agent knows of its call.
+"""Publishes to call-history what only the voice agent knows about its call.
 
 Copy this file beside your agent; it needs nothing but LiveKit's own packages.
 
@@ -10,13 +10,13 @@ Copy this file beside your agent; it needs nothing but LiveKit's own packages.
     await call_history.end(status="completed", termination_reason="transferred")
 
 Each function sends one text stream on the topic `call-history` to the room of the running job, or
-to `room=`. None is not sent; of what was sent before, the last value counts, key by key.
+to `room=`. Values that are None are not sent. For each key, the value that was sent last counts.
 
-A call is never disturbed: what cannot be published, or not within `TIMEOUT`, is logged (logger
-`call_history`, without its values) and forgotten. Only a wrong argument raises, TypeError or
-ValueError, and then nothing was sent.
+These functions never disturb a call: a message that cannot be sent within `TIMEOUT` is dropped, and
+a line without its values is logged by the logger `call_history`. Only a wrong argument raises a
+TypeError or ValueError, and then nothing is sent.
 
-The room must still be connected. In a job's shutdown callbacks it is not any more.
+The room must still be connected. In a job's shutdown callbacks it no longer is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = logging.getLogger("call_history")
 
 
 async def stage(name: str, *, room: rtc.Room | None = None) -> None:
-    """The call enters a stage. A repeat of the current one adds nothing."""
+    """The call enters a stage. Repeating the current stage has no effect."""
     _need(isinstance(name, str), "name must be a str")
     if not name:
         raise ValueError("name must not be empty")
@@ -54,8 +54,8 @@ async def outcomes(
     *,
     room: rtc.Room | None = None,
 ) -> None:
-    """What came of the call. `completion_rate` is 0 to 1. `fields_collected` is the whole list,
-    not what is new. `final_stage` is only needed when it is not the last stage."""
+    """The outcomes of the call. `completion_rate` is 0 to 1. `fields_collected` is the whole list,
+    not only the new fields. `final_stage` is only needed if it is not the last stage."""
     if completion_rate is not None:
         number = isinstance(completion_rate, (int, float)) and not isinstance(completion_rate, bool)
         _need(number, "completion_rate must be a number")
@@ -95,7 +95,7 @@ async def end(
     *,
     room: rtc.Room | None = None,
 ) -> None:
-    """How the call ends; outranks what was observed. Without a status it is "completed"."""
+    """How the call ends; this overrides what was observed. Without a status it is "completed"."""
     values = _texts(status=status, termination_reason=termination_reason)
     if status not in (None, "completed", "failed", "dropped"):
         raise ValueError('status must be "completed", "failed" or "dropped"')
@@ -125,5 +125,5 @@ async def _publish(kind: str, values: dict[str, Any], room: rtc.Room | None) -> 
         text = json.dumps({"type": kind, **values}, ensure_ascii=False)
         await asyncio.wait_for(room.local_participant.send_text(text, topic=TOPIC), TIMEOUT)
     except Exception as error:
-        # Not its text: that may quote what was to be sent.
+        # Without the error's text, which may quote the message.
         _log.warning("%s was not published: %s", kind, type(error).__name__)

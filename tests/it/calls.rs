@@ -1,4 +1,4 @@
-//! Calls that go as calls go.
+//! Ordinary calls.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn a_phone_call_ends_as_a_signed_record() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_without_session_feed_is_told_by_states_and_transcripts() -> Result<()> {
+async fn a_call_without_session_feed_is_reported_from_states_and_transcripts() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = VoiceAgent::join(&s.venue, &s.room, false).await?;
@@ -65,7 +65,7 @@ async fn a_call_without_session_feed_is_told_by_states_and_transcripts() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_observer_is_not_seen_by_those_in_the_room() -> Result<()> {
+async fn the_observer_is_hidden_from_the_other_participants() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let agent = s.agent().await?;
@@ -81,7 +81,7 @@ async fn the_observer_is_not_seen_by_those_in_the_room() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_dispatched_by_the_api_as_well() -> Result<()> {
+async fn a_worker_can_be_dispatched_by_the_api() -> Result<()> {
     let mut s = Scene::new().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
     let request = CreateAgentDispatchRequest {
@@ -93,7 +93,7 @@ async fn a_worker_is_dispatched_by_the_api_as_well() -> Result<()> {
     s.venue.dispatches().create_dispatch(request).await?;
     s.worker.logs("joined").await?;
     let caller = Person::phone(&s.venue, &s.room, "+15550123402", "dialing", false, &[]).await?;
-    // A leg without a track that comes and goes within 3 s is never told to anybody.
+    // LiveKit announces a leg without a track only after 3 s: one that leaves sooner is never seen.
     s.worker.logs("call started").await?;
     caller.leaves(DisconnectReason::UserUnavailable).await?;
     let r = s.record().await?;
@@ -135,14 +135,14 @@ async fn a_room_that_the_agent_deletes_is_reported_at_once() -> Result<()> {
     let r = posts[0].record()?;
     assert_eq!(verdict(&r), ("completed", None));
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
-    // Not a measure of speed: it must not wait for any grace time.
+    // This does not measure speed: the report must not wait for a grace time.
     assert!(posts[0].at - asked < Duration::from_secs(2));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_calls_in_one_room_are_two_records() -> Result<()> {
-    // The room must outlive the first call's grace.
+    // The default configuration, because the room must outlive the first call's grace time.
     let config = livekit_devserver::Config::default();
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     s.phone("+15550123404").await?.hangs_up().await?;
@@ -166,7 +166,7 @@ async fn a_caller_who_comes_back_is_one_call() -> Result<()> {
     first.leaves(DisconnectReason::ClientInitiated).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let again = s.web_in(&s.room, "alice").await?;
-    tokio::time::sleep(Duration::from_secs(4)).await; // longer than the batch that tells of it
+    tokio::time::sleep(Duration::from_secs(4)).await; // longer than the batch that announces it
     again.leaves(DisconnectReason::ClientInitiated).await?;
     let r = s.record().await?;
     assert!(r["duration_seconds"].as_f64().unwrap() > 4.0, "{r}");
@@ -174,7 +174,7 @@ async fn a_caller_who_comes_back_is_one_call() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_calls_is_slower_but_none_is_lost() -> Result<()> {
+async fn a_burst_of_calls_is_slower_but_loses_no_call() -> Result<()> {
     const CALLS: usize = 60;
     let mut s = Scene::breakable().await?;
     let rooms: Vec<String> = (0..CALLS).map(|_| unique("burst")).collect();
@@ -195,13 +195,13 @@ async fn a_burst_of_calls_is_slower_but_none_is_lost() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_at_its_maximum_refuses_and_takes_again() -> Result<()> {
+async fn a_worker_at_its_maximum_refuses_calls_until_one_ends() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let only_jobs = ("CALL_HISTORY_DISCOVERY", "dispatch");
     let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_CALLS", "1"), only_jobs]).await?;
     let first = s.web("alice").await?;
     worker_is(&s, true).await?;
-    // Nobody takes this one: the server offers a job once.
+    // No worker takes this call: the server offers a job once.
     let _second = s.web_in(&unique("room"), "bob").await?;
     first.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
@@ -216,7 +216,7 @@ async fn a_worker_at_its_maximum_refuses_and_takes_again() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the server has the worker's word that it is full, or not.
+/// Waits until the worker has reported to the server that it is full, or that it is not.
 async fn worker_is(s: &Scene, full: bool) -> Result<()> {
     let deadline = tokio::time::Instant::now() + POSTED;
     loop {

@@ -1,4 +1,4 @@
-//! Everything broken on purpose: kills at random moments, an endpoint that misbehaves in every way.
+//! Deliberate faults: kills at random moments, and an endpoint that misbehaves in every way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ const ROUNDS: usize = 200;
 /// Calls at the same time.
 const AT_ONCE: usize = 4;
 
-/// What all workers logged, one after the other.
+/// The log lines of all workers in turn, each with the number of its round.
 #[derive(Default)]
 struct Logs(Vec<(usize, Value)>);
 
@@ -62,12 +62,12 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
             s.worker.logs("registered").await?;
         }
         while calls.len() < AT_ONCE {
-            // A room of its own; its token dispatches whoever is registered.
+            // A room of its own; the token dispatches the worker that is registered.
             let room = unique("room");
             let caller = s.web_in(&room, "alice").await?;
             calls.push((caller, VoiceAgent::join(&s.venue, &room, true).await?));
         }
-        // An endpoint that is down now and then.
+        // The endpoint is down now and then.
         if dice.random_ratio(1, 4) {
             s.endpoint.answers(std::iter::repeat_n(Answer::Status(500), dice.random_range(1..4)));
         }
@@ -88,7 +88,7 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
     for (caller, _agent) in calls {
         caller.leaves(DisconnectReason::ClientInitiated).await?;
     }
-    // What was refused often waits for minutes.
+    // A record that was refused several times waits for minutes.
     outbox::outbox(&s, &["retry", "--all"]).await?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
     let (seen, missing) = loop {
@@ -111,7 +111,7 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
         seen.len(),
         logs.about(&missing)
     );
-    // One id for each call, and what was accepted twice is the same.
+    // Each call has one id, and a record that was accepted twice has the same bytes.
     let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut rooms: BTreeMap<String, String> = BTreeMap::new();
     for p in s.endpoint.posts().iter().filter(|p| p.status == 200) {
@@ -125,23 +125,23 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
     Ok(())
 }
 
-/// What a connection to the endpoint comes to.
+/// What happens to a connection to the endpoint.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    /// Nobody listens.
+    /// The port is closed.
     Refused,
     /// Accepted and dropped at once.
     Dropped,
-    /// The request is read, and no word is said.
+    /// The request is read and not answered.
     Hangs,
     /// The answer breaks off within its first line.
     Cut,
-    /// Not HTTP at all.
+    /// The answer is not HTTP.
     Nonsense,
     Answers(&'static str),
 }
 
-/// Serves one connection.
+/// Serves one connection; returns the request, if it was read.
 async fn serve(listener: &TcpListener, fate: Fate) -> Result<Option<Vec<u8>>> {
     let (mut socket, _) = listener.accept().await?;
     if matches!(fate, Fate::Dropped) {
@@ -176,7 +176,7 @@ fn whole(request: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_endpoint_does_the_record_arrives_in_the_end_unchanged() -> Result<()> {
+async fn the_record_arrives_unchanged_whatever_the_endpoint_does() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
@@ -204,7 +204,7 @@ async fn whatever_the_endpoint_does_the_record_arrives_in_the_end_unchanged() ->
             continue;
         }
         let listener = listen(addr).await?;
-        // The worker's own patience is 10 s, its longest wait within so many attempts 64 s.
+        // The worker's timeout is 10 s, and its longest wait in so many attempts is 64 s.
         let served = tokio::time::timeout(Duration::from_secs(100), serve(&listener, fate)).await;
         if let Some(request) =
             served.map_err(|_| anyhow::anyhow!("no attempt meets {fate:?}"))??
@@ -218,7 +218,7 @@ async fn whatever_the_endpoint_does_the_record_arrives_in_the_end_unchanged() ->
     Ok(())
 }
 
-/// The port was just left; it may take a moment until it can be had again.
+/// Retries, because a port that was just closed may be free only after a moment.
 async fn listen(addr: SocketAddr) -> Result<TcpListener> {
     for _ in 0..200 {
         if let Ok(listener) = TcpListener::bind(addr).await {
@@ -230,7 +230,7 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_whose_tls_is_wrong_is_never_told_anything() -> Result<()> {
+async fn an_endpoint_with_wrong_tls_never_receives_a_record() -> Result<()> {
     let venue = Venue::from_env().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("https://{}/calls", listener.local_addr()?);

@@ -1,9 +1,13 @@
-//! Whose clock is right: the worker's machine may be wrong, and a join may take long.
+//! Clocks: the clock of the worker's machine may be wrong, and a join may take long.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{faults::Faults, worker::JWT_SECRET};
+use lab::{
+    endpoint::{Answer, Post},
+    faults::Faults,
+    worker::JWT_SECRET,
+};
 use livekit::DisconnectReason;
 use livekit_devserver::Config;
 
@@ -25,7 +29,7 @@ fn time(record: &Value, which: &str) -> Result<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
+async fn a_slow_join_is_not_taken_for_a_difference_of_clocks() -> Result<()> {
     // Without UDP a join takes 2 s longer.
     let batch_interval = Duration::from_millis(200);
     let config = Config { udp: false, batch_interval, ..lab::server::quick() };
@@ -40,17 +44,17 @@ async fn a_slow_join_of_ours_is_no_difference_of_clocks() -> Result<()> {
     let r = s.record().await?;
     let off = time(&r, "start_time")? - joined_at;
     assert!(off.abs() < 0.3, "the record begins {off} s after its caller joined");
-    // The server tells the first, our own clock the second.
+    // The start comes from the server, the end from our own clock.
     let off = time(&r, "end_time")? - left_at;
     assert!(off.abs() < 1.0, "the record ends {off} s after its caller left");
     assert!(!s.worker.log().iter().any(|l| l["message"] == DIFFERS));
     Ok(())
 }
 
-/// A worker whose clock is ahead by this: it says so, and its record is right all the same.
-async fn a_wrong_clock_is_said_and_put_right(ahead_ms: i64) -> Result<()> {
+/// A worker whose clock is ahead by `ahead_ms` logs it, and its record is right all the same.
+async fn a_wrong_clock_is_logged_and_corrected(ahead_ms: i64) -> Result<()> {
     let faults = Faults::new()?.with_clock_ahead(ahead_ms);
-    // The leave of one who publishes no track is told at the end of a batch.
+    // The server announces the leave of a caller without a track at the end of a batch.
     let config = Config { batch_interval: Duration::from_millis(200), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &faults.env()).await?;
     let caller = s.web_in(&s.room, "alice").await?;
@@ -80,17 +84,17 @@ async fn a_wrong_clock_is_said_and_put_right(ahead_ms: i64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_ahead_is_said_and_bends_no_record() -> Result<()> {
-    a_wrong_clock_is_said_and_put_right(55_000).await
+async fn a_clock_that_is_ahead_is_logged_and_changes_no_record() -> Result<()> {
+    a_wrong_clock_is_logged_and_corrected(55_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_behind_is_said_and_bends_no_record() -> Result<()> {
-    a_wrong_clock_is_said_and_put_right(-600_000).await
+async fn a_clock_that_is_behind_is_logged_and_changes_no_record() -> Result<()> {
+    a_wrong_clock_is_logged_and_corrected(-600_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_right_is_not_spoken_of() -> Result<()> {
+async fn a_right_clock_is_not_mentioned() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     caller.leaves(LEFT).await?;
@@ -100,9 +104,9 @@ async fn a_clock_that_is_right_is_not_spoken_of() -> Result<()> {
     Ok(())
 }
 
-/// LiveKit believes no token that begins more than a minute from now, and says only that it is wrong.
+/// LiveKit refuses a token that starts more than a minute in the future, and does not give that reason.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_refused_for_the_clock_is_said_to_be() -> Result<()> {
+async fn a_token_that_is_refused_because_of_the_clock_is_logged_as_such() -> Result<()> {
     let faults = Faults::new()?.with_clock_ahead(600_000);
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;
@@ -118,4 +122,30 @@ async fn a_key_that_is_refused_for_the_clock_is_said_to_be() -> Result<()> {
     let ahead = line["clock_ahead_s"].as_f64().with_context(|| format!("no clock in {line}"))?;
     assert!((ahead - 600.0).abs() < 2.0, "{line}");
     worker.stops().await
+}
+
+/// When the endpoint refuses a token, the worker takes the time from the `Date` header of the answer and
+/// signs the next token with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_an_endpoint_with_another_clock_uses_the_endpoints_clock() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let theirs = chrono::Utc::now() - chrono::Duration::minutes(10);
+    let date = theirs.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    s.endpoint.answers([Answer::With(401, "date", date)]);
+    let caller = s.web("alice").await?;
+    caller.leaves(LEFT).await?;
+    let posts = s.posts(2).await?;
+    let line = s.worker.logs("not delivered, will be tried again").await?;
+    let ahead = line["clock_ahead_s"].as_f64().with_context(|| format!("no clock in {line}"))?;
+    assert!((ahead - 600.0).abs() < 10.0, "{line}");
+    let issued = |post: &Post| -> Result<i64> {
+        let token = post.header("authorization").trim_start_matches("Bearer ").to_owned();
+        let claims = token.split('.').nth(1).context("no claims")?;
+        let claims =
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims)?;
+        serde_json::from_slice::<Value>(&claims)?["iat"].as_i64().context("no iat")
+    };
+    let moved = issued(&posts[1])? - issued(&posts[0])?;
+    assert!((-660..-540).contains(&moved), "the second token is {moved} s from the first");
+    Ok(())
 }

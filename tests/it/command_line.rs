@@ -84,7 +84,7 @@ async fn the_dot_env_of_a_folder_above_is_not_read() -> Result<()> {
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(78));
     assert!(err.contains("CALL_HISTORY_ENDPOINT is missing"), "{err}");
-    // One that is here is read, or it is said that it cannot be.
+    // A `.env` in the working directory is read, or an error says why it cannot be.
     for (content, wrong) in [("CALL_HISTORY_ENDPOINT=nonsense\n", "must be a URL"), ("=\n", ".env")]
     {
         std::fs::write(here.join(".env"), content)?;
@@ -103,7 +103,7 @@ async fn the_dot_env_of_a_folder_above_is_not_read() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_said_clearly_and_not_retried_in_a_hurry() -> Result<()> {
+async fn a_wrong_secret_is_logged_clearly_and_retried_slowly() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;
     let setup = Setup::new(binary(), &venue, &endpoint, "w").with("LIVEKIT_API_SECRET", "wrong");
@@ -142,7 +142,7 @@ async fn an_unreachable_server_is_retried_and_health_says_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_health_page_tells_of_the_worker() -> Result<()> {
+async fn the_worker_page_describes_the_worker() -> Result<()> {
     let mut s = Scene::new().await?;
     let addr = s.worker.health().await?;
     let _caller = s.web("alice").await?;

@@ -1,4 +1,4 @@
-//! The registration, against a server that does whatever a test wants.
+//! The registration, with a server that does whatever a test needs.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tokio_tungstenite::{
 
 use super::*;
 
-/// Speaks the worker protocol, as told.
+/// A server that speaks the worker protocol; each test scripts it.
 struct Fake {
     listener: TcpListener,
     endpoint: Endpoint,
@@ -41,7 +41,7 @@ impl Fake {
         Ok(Self { listener, endpoint: Endpoint::start().await?, url })
     }
 
-    /// A worker of that server; its questions for rooms are not answered.
+    /// Starts a worker of this server, which does not answer API requests.
     fn worker(&self, env: &[(&str, &str)]) -> Result<Worker> {
         let venue = Venue {
             url: self.url.clone(),
@@ -56,7 +56,7 @@ impl Fake {
         Worker::start(setup)
     }
 
-    /// The next connection, at the agents' path
+    /// The next connection to the workers' path.
     async fn socket(&self) -> Result<Socket> {
         let accept = async {
             loop {
@@ -69,7 +69,7 @@ impl Fake {
         timeout(Duration::from_secs(45), accept).await.context("no connection")?
     }
 
-    /// The next connection, registered.
+    /// The next connection, after its registration.
     async fn registered(&self) -> Result<Socket> {
         let mut socket = self.socket().await?;
         let FromWorker::Register(r) = receive(&mut socket).await? else {
@@ -84,7 +84,7 @@ impl Fake {
     }
 }
 
-/// Observers knock too.
+/// Refuses the connections of observers, which come to the same port.
 #[allow(clippy::result_large_err)]
 fn only_agents(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
     let refusal = || {
@@ -111,7 +111,7 @@ async fn receive(socket: &mut Socket) -> Result<FromWorker> {
     timeout(Duration::from_secs(20), next).await.context("nothing comes")?
 }
 
-/// The next message but for the load that is reported all the time.
+/// The next message, apart from the load, which is reported all the time.
 async fn answer(socket: &mut Socket) -> Result<FromWorker> {
     loop {
         match receive(socket).await? {
@@ -132,7 +132,7 @@ fn job(id: &str) -> Job {
     Job { id: id.into(), room: Some(room), ..Default::default() }
 }
 
-/// Offers a job; whether it was taken.
+/// Offers a job; returns whether the worker accepted it.
 async fn offer(socket: &mut Socket, id: &str) -> Result<bool> {
     let offer = AvailabilityRequest { job: Some(job(id)), resuming: false };
     send(socket, ToWorker::Availability(offer)).await?;
@@ -143,10 +143,10 @@ async fn offer(socket: &mut Socket, id: &str) -> Result<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_dead_without_a_word_is_given_up_within_half_a_minute() -> Result<()> {
+async fn a_socket_that_dies_silently_is_given_up_within_half_a_minute() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[])?;
-    // Open, and never read nor written again: no ping, no pong.
+    // The socket stays open and is never used again: no ping, no pong.
     let _dead = fake.registered().await?;
     let since = Instant::now();
     let _next = fake.registered().await?;
@@ -164,9 +164,9 @@ async fn a_server_that_registers_and_closes_is_not_hammered() -> Result<()> {
     for _ in 0..4 {
         drop(fake.registered().await?);
     }
-    // The first retry is immediate; the next wait 0.25 s at least, then 0.5, 1.
+    // The first retry is immediate; the next ones wait at least 0.25 s, 0.5 s and 1 s.
     assert!(began.elapsed() > Duration::from_millis(1_500), "{:?}", began.elapsed());
-    // And one that closes before it answers.
+    // The same for a server that closes before it answers.
     let lost = "not registered with LiveKit; calls that are on go on";
     for _ in 0..2 {
         drop(fake.socket().await?);
@@ -177,7 +177,7 @@ async fn a_server_that_registers_and_closes_is_not_hammered() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_to_go_elsewhere_the_worker_registers_anew_and_tells_its_jobs() -> Result<()> {
+async fn on_go_away_the_worker_registers_again_and_migrates_its_jobs() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[])?;
     let mut socket = fake.registered().await?;
@@ -199,7 +199,7 @@ async fn asked_to_go_elsewhere_the_worker_registers_anew_and_tells_its_jobs() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_kept_for_a_job_that_never_comes_is_free_again() -> Result<()> {
+async fn a_place_reserved_for_a_job_that_never_comes_is_freed() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[("CALL_HISTORY_MAX_CALLS", "1")])?;
     let mut socket = fake.registered().await?;
@@ -217,7 +217,7 @@ async fn a_place_kept_for_a_job_that_never_comes_is_free_again() -> Result<()> {
     };
     timeout(POSTED, full).await??;
     assert!(offer(&mut socket, "AJ_three").await?);
-    // The one that comes too late is refused.
+    // The assignment that comes too late is refused.
     let late =
         JobAssignment { job: Some(job("AJ_one")), token: "token".into(), ..Default::default() };
     send(&mut socket, ToWorker::Assignment(late)).await?;
@@ -227,11 +227,11 @@ async fn a_place_kept_for_a_job_that_never_comes_is_free_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_sends_that_nobody_understands_is_survived() -> Result<()> {
+async fn unknown_messages_from_the_server_are_survived() -> Result<()> {
     let fake = Fake::new().await?;
     let _worker = fake.worker(&[])?;
     let mut socket = fake.registered().await?;
-    // A kind of message of tomorrow, a text, jobs without anything in them.
+    // An unknown kind of message, a text, and empty jobs.
     socket.send(Message::Binary(vec![0xfa, 0x3f, 0x01, b'x'].into())).await?;
     socket.send(Message::text("hello")).await?;
     send(&mut socket, ToWorker::Availability(AvailabilityRequest::default())).await?;
@@ -239,7 +239,7 @@ async fn what_a_server_sends_that_nobody_understands_is_survived() -> Result<()>
     assert!(matches!(refused, FromWorker::Availability(a) if !a.available));
     send(&mut socket, ToWorker::Assignment(JobAssignment::default())).await?;
     assert!(offer(&mut socket, "AJ_one").await?, "it goes on");
-    // What is no message at all ends the connection, and the next one is as good.
+    // Bytes that are not a message end the connection; the next connection works.
     socket.send(Message::Binary(vec![0xff; 64].into())).await?;
     let mut socket = fake.registered().await?;
     assert!(offer(&mut socket, "AJ_two").await?);

@@ -43,7 +43,7 @@ async fn a_record_is_on_disk_before_it_is_sent_and_filed_after() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_taken_now_is_sent_again_unchanged() -> Result<()> {
+async fn a_record_that_the_endpoint_does_not_take_is_sent_again_unchanged() -> Result<()> {
     let mut s = Scene::new().await?;
     let answers = [500, 302, 401, 404].map(Answer::Status);
     s.endpoint.answers(answers);
@@ -61,7 +61,7 @@ async fn what_cannot_be_taken_now_is_sent_again_unchanged() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_asks_for_patience_gets_it() -> Result<()> {
+async fn a_retry_waits_as_long_as_the_endpoint_asks() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers([Answer::With(429, "retry-after", "4".into())]);
     call(&mut s).await?;
@@ -71,7 +71,7 @@ async fn a_receiver_that_asks_for_patience_gets_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_means_that_it_is_there_already() -> Result<()> {
+async fn a_conflict_means_that_the_endpoint_has_the_record() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers([Answer::Status(409)]);
     call(&mut s).await?;
@@ -82,7 +82,7 @@ async fn a_conflict_means_that_it_is_there_already() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_is_refused_for_good_is_kept_apart() -> Result<()> {
+async fn a_record_that_is_refused_for_good_becomes_a_dead_letter() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers([Answer::Status(422)]);
     call(&mut s).await?;
@@ -94,7 +94,7 @@ async fn a_record_that_is_refused_for_good_is_kept_apart() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_hangs_holds_up_no_call() -> Result<()> {
+async fn an_endpoint_that_hangs_delays_no_other_call() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers([Answer::After(Duration::from_secs(60))]);
     call(&mut s).await?;
@@ -104,7 +104,7 @@ async fn an_endpoint_that_hangs_holds_up_no_call() -> Result<()> {
     s.worker.logs_nth("joined", 2, POSTED).await?;
     caller.hangs_up().await?;
     s.endpoint.wait(&s.room, 1, POSTED).await?;
-    // The first one is tried again after its ten seconds.
+    // The first record is tried again after its timeout of 10 s.
     let posts = s.endpoint.wait(&first, 1, POSTED).await?;
     assert_eq!(posts.len(), 1);
     Ok(())
@@ -140,7 +140,7 @@ async fn without_a_secret_nothing_is_signed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_folder_that_cannot_be_written_is_said_at_the_start() -> Result<()> {
+async fn a_data_folder_that_cannot_be_written_is_reported_at_the_start() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;
     let mut setup = Setup::new(binary(), &venue, &endpoint, "w");

@@ -1,4 +1,4 @@
-//! What an operator can ask for beyond the record itself: details, the transcript, profiles.
+//! What an operator can switch on beyond the plain record: details, the transcript, profiles.
 
 use anyhow::Result;
 use livekit_protocol::agent::{
@@ -123,7 +123,7 @@ async fn a_profile_gives_rate_and_success_where_the_agent_publishes_fields_and_s
 }
 
 #[tokio::test]
-async fn a_profile_that_is_wrong_is_told_with_file_line_and_reason() -> Result<()> {
+async fn a_wrong_profile_is_reported_with_file_line_and_reason() -> Result<()> {
     let dir = tempfile::tempdir()?;
     std::fs::create_dir_all(dir.path().join("config/profiles"))?;
     let path = dir.path().join("config/profiles/bakery.toml");

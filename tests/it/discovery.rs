@@ -1,6 +1,6 @@
-//! How the worker comes to its calls: by dispatch, by looking, by webhooks, by callers' joins.
+//! How the worker discovers calls: by dispatch, reconciler, webhook and participant job.
 //!
-//! But for the first the callers' tokens name nobody.
+//! Except for dispatches, the callers' tokens do not name the worker.
 
 use std::time::Duration;
 
@@ -14,17 +14,18 @@ use reqwest::StatusCode;
 use super::*;
 
 const BY: &str = "CALL_HISTORY_DISCOVERY";
+/// Logged when a call is beyond the worker's limits.
 const FULL: &str = "no place for more calls, some are not observed; raise \
                     CALL_HISTORY_MAX_CALLS or the memory, or start another worker";
 
 const OBSERVED: &str = "job for a room that is observed already";
 const OPTED_OUT: &str = "call ended; opted out of recording, nothing is stored or sent";
-/// What dispatches say.
+/// Metadata of dispatches.
 const OPT_OUT: &str = r#"{"opt_out_sensitive_data": true}"#;
 const CLINIC: &str = r#"{"business_config": {"business_type": "clinic"}}"#;
 
 impl Scene {
-    /// A web caller whose token dispatches nobody.
+    /// A web caller whose token has no dispatch.
     async fn undispatched(&self, room: &str, identity: &str) -> Result<Person> {
         let ticket = Ticket {
             room: room.into(),
@@ -35,7 +36,7 @@ impl Scene {
         Person::join(&self.venue, &ticket).await
     }
 
-    /// A web caller whose token dispatches the worker once with each of these metadata.
+    /// A web caller whose token dispatches the worker once for each string of `metadata`.
     async fn dispatching(&self, room: &str, metadata: &[&str]) -> Result<livekit::Room> {
         let agents = metadata.iter().map(|metadata| RoomAgentDispatch {
             agent_name: self.name.clone(),
@@ -56,15 +57,15 @@ impl Scene {
         Ok(livekit::Room::connect(&self.venue.url, &token, options).await?.0)
     }
 
-    /// Whoever begins a journal from now on is told that it cannot: a file stands in the folder's place.
+    /// Makes every new journal fail from now on: a file stands in the place of their folder.
     fn without_journals(&self) -> Result<()> {
         std::fs::remove_dir(self.worker.data.join("live"))?;
         Ok(std::fs::write(self.worker.data.join("live"), "")?)
     }
 
-    /// So many calls are on, and not one is on the disk.
+    /// That many calls have started, and none of them has a journal.
     async fn no_journal_is_begun(&mut self, calls: usize) -> Result<()> {
-        // Logged when what was journaled until then is written, or could not be.
+        // This line comes after the journal's first lines were written, or failed to be.
         self.worker.logs_nth("call started", calls, POSTED).await?;
         let log = self.worker.log();
         let errors: Vec<&Value> = log.iter().filter(|l| l["level"] == "ERROR").collect();
@@ -72,8 +73,8 @@ impl Scene {
         Ok(())
     }
 
-    /// So many calls end, and nothing is told of them.
-    async fn no_call_is_told(&mut self, calls: usize) -> Result<()> {
+    /// That many calls end, and no record of them exists.
+    async fn no_call_is_reported(&mut self, calls: usize) -> Result<()> {
         self.worker.logs_nth(OPTED_OUT, calls, POSTED).await?;
         self.worker.stops().await?;
         assert_eq!(self.endpoint.posts().len(), 0);
@@ -95,8 +96,8 @@ impl Scene {
         Ok(())
     }
 
-    /// How the worker came to a room.
-    async fn came_by(&mut self, room: &str) -> Result<String> {
+    /// How the worker discovered a room, from its log.
+    async fn discovered_by(&mut self, room: &str) -> Result<String> {
         let deadline = tokio::time::Instant::now() + POSTED;
         loop {
             let log = self.worker.log();
@@ -110,17 +111,17 @@ impl Scene {
     }
 }
 
-/// Rooms stay empty for a moment only.
+/// Empty rooms are closed after 4 s.
 fn short() -> Config {
     Config { empty_timeout: Duration::from_secs(4), ..lab::server::quick() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_nobody_dispatched_us_to_is_found() -> Result<()> {
+async fn a_call_without_a_dispatch_is_found() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "reconciler");
+    assert_eq!(s.discovered_by(&room).await?, "reconciler");
     let mut agent = s.agent().await?;
     agent.says("hello there", WORD).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
@@ -131,14 +132,14 @@ async fn a_call_that_nobody_dispatched_us_to_is_found() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dispatch_is_not_forestalled_and_not_repeated() -> Result<()> {
-    // As slow as on a real server, and slower.
+async fn a_dispatched_room_is_joined_through_the_dispatch_and_only_once() -> Result<()> {
+    // At least as slow as on a real server.
     let config = Config { dispatch_delay: Duration::from_millis(300), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let room = s.room.clone();
     let caller = s.web_in(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "dispatch");
-    // A second dispatch for a room that is observed needs nobody.
+    assert_eq!(s.discovered_by(&room).await?, "dispatch");
+    // A second dispatch for a room that is observed needs no second observer.
     s.dispatch("").await?;
     s.worker.logs(OBSERVED).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
@@ -148,13 +149,13 @@ async fn a_dispatch_is_not_forestalled_and_not_repeated() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result<()> {
+async fn a_room_is_not_joined_before_a_caller_comes_and_never_made_again() -> Result<()> {
     let mut s = Scene::at(Venue::dev(short()).await?, &[]).await?;
     let room = s.room.clone();
     s.venue.rooms().create_room(&room, Default::default()).await?;
-    // An agent is nobody a record could be about.
+    // An agent alone is not a call.
     let agent = s.agent().await?;
-    // Its end is the proof: several looks went by, and nobody joined or kept it.
+    // That the room closes is the proof: the reconciler looked several times and did not join it.
     let gone = async {
         while !s.venue.rooms().list_rooms(vec![room.clone()]).await?.is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -164,8 +165,8 @@ async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result
     tokio::time::timeout(POSTED, gone).await??;
     assert_eq!(s.worker.count("joined", &room), 0);
     drop(agent);
-    // Nor is one that ends while it is looked at: at worst, if it ends in the moment of our join, an
-    // empty one stands for a second.
+    // Nor is a room made again that closes while the worker looks at it. If it closes in the moment of
+    // our join, an empty room of its name exists for a second.
     for n in 0..10 {
         let room = unique(&s.name);
         let caller = s.undispatched(&room, "alice").await?;
@@ -174,7 +175,7 @@ async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result
         drop(caller);
     }
     let last = s.undispatched(&room, "bob").await?;
-    s.came_by(&room).await?;
+    s.discovered_by(&room).await?;
     let there = s.venue.rooms().list_rooms(vec![]).await?;
     let names: Vec<&str> = there.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, [&*room], "a closed room was made again");
@@ -183,7 +184,7 @@ async fn a_room_is_left_alone_until_somebody_comes_and_never_revived() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
+async fn calls_that_began_before_the_worker_started_are_reported_whole() -> Result<()> {
     let mut s = Scene::at(
         Venue::from_env().await?,
         &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_DETAILS", "true")],
@@ -201,7 +202,7 @@ async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
     }
     s.start_again().await?;
     for (room, ..) in &calls {
-        assert_eq!(s.came_by(room).await?, "reconciler");
+        assert_eq!(s.discovered_by(room).await?, "reconciler");
     }
     let mut rooms = vec![];
     for (room, caller, mut agent) in calls {
@@ -225,13 +226,13 @@ async fn calls_that_were_on_before_the_worker_came_are_whole() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dispatch_said_is_known_though_nobody_took_it() -> Result<()> {
+async fn metadata_of_a_dispatch_that_no_worker_took_is_used() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     s.worker.stops().await?;
     let room = s.room.clone();
     let caller = s.dispatching(&room, &[CLINIC]).await?;
     s.start_again().await?;
-    assert_eq!(s.came_by(&room).await?, "reconciler");
+    assert_eq!(s.discovered_by(&room).await?, "reconciler");
     caller.close().await?;
     assert_eq!(s.record().await?["agent_config"]["business_type"], "clinic");
     Ok(())
@@ -255,7 +256,7 @@ async fn a_room_name_that_is_used_again_at_once_is_another_call() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_finds_no_place_is_told_of_and_taken_when_there_is_one() -> Result<()> {
+async fn a_call_beyond_the_maximum_is_logged_and_observed_once_a_place_is_free() -> Result<()> {
     let mut s = Scene::at(
         Venue::from_env().await?,
         &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_MAX_CALLS", "1")],
@@ -269,7 +270,7 @@ async fn a_call_that_finds_no_place_is_told_of_and_taken_when_there_is_one() -> 
     let text = reqwest::get(&page).await?.text().await?;
     assert!(text.contains("no place for more calls"), "{text}");
     first.leaves(DisconnectReason::ClientInitiated).await?;
-    assert_eq!(s.came_by(&second).await?, "reconciler");
+    assert_eq!(s.discovered_by(&second).await?, "reconciler");
     s.record().await?;
     s.room = second;
     waiting.leaves(DisconnectReason::ClientInitiated).await?;
@@ -283,7 +284,7 @@ async fn a_worker_short_of_memory_takes_no_more_calls() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let mut s = Scene::at(venue, &[("CALL_HISTORY_MAX_MEMORY_MB", "1")]).await?;
     let _caller = s.web_in(&s.room, "alice").await?;
-    // The server knows that it is full, and does not even ask; the reconciler says so.
+    // The server knows that the worker is full and offers no job; the reconciler logs it.
     s.worker.logs(FULL).await?;
     let workers = s.venue.breakable()?.workers();
     assert!((0.68..0.7).contains(&workers[0].load), "{workers:?}");
@@ -291,18 +292,17 @@ async fn a_worker_short_of_memory_takes_no_more_calls() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_reported_as_it_stood_is_not_told_again_but_the_next_one_is() -> Result<()>
-{
+async fn a_call_reported_unfinished_is_not_reported_again_but_the_next_call_is() -> Result<()> {
     let config = Config { departure_timeout: Duration::from_secs(10), ..Config::default() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let room = s.room.clone();
     let first = s.web("alice").await?;
     s.worker.stops_now().await?;
     s.posts(1).await?;
-    // The room is there yet, and so is the caller.
+    // The room still exists, and the caller is still in it.
     s.start_again().await?;
-    let told = "the call was reported before, as far as it was seen; it is not told twice";
-    s.worker.logs(told).await?;
+    let reported = "the call was reported before, as far as it was seen; it is not told twice";
+    s.worker.logs(reported).await?;
     first.leaves(DisconnectReason::ClientInitiated).await?;
     let second = s.undispatched(&room, "bob").await?;
     s.worker.logs("call started").await?;
@@ -314,14 +314,14 @@ async fn a_call_that_was_reported_as_it_stood_is_not_told_again_but_the_next_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result<()> {
+async fn an_opt_out_in_a_dispatch_that_no_worker_took_is_respected() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     s.worker.stops().await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
     s.dispatch(OPT_OUT).await?;
     s.start_again().await?;
-    assert_eq!(s.came_by(&room).await?, "reconciler");
+    assert_eq!(s.discovered_by(&room).await?, "reconciler");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.worker.logs(OPTED_OUT).await?;
     assert!(s.endpoint.about(&room).is_empty());
@@ -329,7 +329,7 @@ async fn who_opts_out_in_a_dispatch_that_nobody_took_is_not_recorded() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_in_a_dispatch_that_comes_after_us_is_not_recorded_either() -> Result<()> {
+async fn an_opt_out_in_a_dispatch_after_our_join_is_respected() -> Result<()> {
     let mut s = Scene::at(Venue::from_env().await?, &[(BY, "dispatch, reconcile")]).await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
@@ -342,9 +342,10 @@ async fn who_opts_out_in_a_dispatch_that_comes_after_us_is_not_recorded_either()
     Ok(())
 }
 
-/// The server offers them all before it assigns the first: its place is kept, and nobody is in the room.
+/// The server offers all jobs before it assigns the first: the worker has reserved a place then, and
+/// has not joined the room.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_dispatches_that_come_together_the_one_that_opts_out_is_heard() -> Result<()> {
+async fn an_opt_out_in_one_of_several_dispatches_at_once_is_respected() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.without_journals()?;
     const JOBS: usize = 4;
@@ -354,18 +355,18 @@ async fn of_dispatches_that_come_together_the_one_that_opts_out_is_heard() -> Re
         said[opts_out] = OPT_OUT;
         let room = unique(&s.name);
         callers.push(s.dispatching(&room, &said).await?);
-        s.came_by(&room).await?;
+        s.discovered_by(&room).await?;
         assert_eq!(s.worker.count(OBSERVED, &room), JOBS - 1, "all were heard before the join");
     }
     s.no_journal_is_begun(JOBS).await?;
     for caller in callers {
         caller.close().await?;
     }
-    s.no_call_is_told(JOBS).await
+    s.no_call_is_reported(JOBS).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_in_a_dispatch_that_comes_while_we_join_is_not_recorded() -> Result<()> {
+async fn an_opt_out_in_a_dispatch_during_our_join_is_respected() -> Result<()> {
     // Without UDP a join takes 2 s longer.
     let config = Config { udp: false, ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[(BY, "dispatch")]).await?;
@@ -385,22 +386,22 @@ async fn who_opts_out_in_a_dispatch_that_comes_while_we_join_is_not_recorded() -
     assert_eq!(s.worker.count("joined", &room), 0, "it is still joining");
     s.no_journal_is_begun(1).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    s.no_call_is_told(1).await
+    s.no_call_is_reported(1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_rooms_of_the_names_that_are_wanted_are_looked_for() -> Result<()> {
+async fn only_rooms_with_wanted_names_are_looked_for() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let all = "dispatch, reconcile, participant";
     let mut s = Scene::at(venue, &[(BY, all), ("CALL_HISTORY_ROOMS", "call-*, table-?")]).await?;
     let meeting = s.undispatched("meeting-1", "alice").await?;
     let called = s.undispatched("call-1", "bob").await?;
-    s.came_by("call-1").await?;
+    s.discovered_by("call-1").await?;
     let table = s.undispatched("table-7", "carol").await?;
-    s.came_by("table-7").await?;
-    // Whoever names the worker wants it.
+    s.discovered_by("table-7").await?;
+    // A dispatch by name counts for any room.
     let named = s.web_in("meeting-2", "dave").await?;
-    assert_eq!(s.came_by("meeting-2").await?, "dispatch");
+    assert_eq!(s.discovered_by("meeting-2").await?, "dispatch");
     assert_eq!(s.worker.count("joined", "meeting-1"), 0);
     drop((meeting, called, table, named));
     Ok(())
@@ -419,7 +420,7 @@ async fn layers_that_are_switched_off_do_nothing() -> Result<()> {
     // Longer than the reconciler would take.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(s.worker.count("joined", &room), 0);
-    // And without a registration nobody is dispatched.
+    // Without `dispatch` the worker does not register.
     let mut other =
         Worker::start(Setup::new(binary(), &s.venue, &s.endpoint, "other").with(BY, "reconcile"))?;
     let deadline = tokio::time::Instant::now() + POSTED;
@@ -432,13 +433,13 @@ async fn layers_that_are_switched_off_do_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_callers_join_is_offered_where_that_is_wanted() -> Result<()> {
+async fn participant_jobs_bring_one_observer_to_a_room() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let mut s = Scene::at(venue, &[(BY, "participant")]).await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "participant_job");
-    // Everybody who joins is offered; one observer is enough.
+    assert_eq!(s.discovered_by(&room).await?, "participant_job");
+    // Every join is offered as a job; one observer is enough.
     let second = s.undispatched(&room, "bob").await?;
     s.worker.logs(OBSERVED).await?;
     second.leaves(DisconnectReason::ClientInitiated).await?;
@@ -449,7 +450,7 @@ async fn every_callers_join_is_offered_where_that_is_wanted() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_token_has_expired_is_joined_with_one_of_our_own() -> Result<()> {
+async fn a_job_whose_token_has_expired_is_joined_with_our_own_token() -> Result<()> {
     let config = Config { job_token_age: Duration::from_secs(2 * 3600), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let caller = s.web("alice").await?;
@@ -463,7 +464,7 @@ async fn a_job_whose_token_has_expired_is_joined_with_one_of_our_own() -> Result
 async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() -> Result<()> {
     let config = Config { dispatch_delay: Duration::from_millis(100), ..lab::server::quick() };
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
-    // Before the offer, in the middle of the join, after it.
+    // The deletion comes before the offer, in the middle of the join, or after it.
     for n in 0..20 {
         let room = unique(&s.name);
         let caller = s.web_in(&room, "alice").await?;
@@ -471,10 +472,10 @@ async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() ->
         s.venue.rooms().delete_room(&room).await?;
         drop(caller);
     }
-    // The next call goes as ever, and nothing else is there.
+    // The next call is observed as usual, and no other room exists.
     let room = s.room.clone();
     let caller = s.web_in(&room, "bob").await?;
-    s.came_by(&room).await?;
+    s.discovered_by(&room).await?;
     let gone = async {
         while s.venue.rooms().list_rooms(vec![]).await?.len() > 1 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -489,7 +490,7 @@ async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() ->
 
 // ---- webhooks --------------------------------------------------------------------------------
 
-/// A free port: the server must know where to post before the worker is there.
+/// A free port: the server must know where to post before the worker starts.
 async fn free_port() -> Result<u16> {
     Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
@@ -511,7 +512,7 @@ async fn webhooks_alone_bring_the_worker_to_every_call() -> Result<()> {
     let mut s = with_webhooks("dispatch, webhook").await?;
     let room = s.room.clone();
     let caller = s.undispatched(&room, "alice").await?;
-    assert_eq!(s.came_by(&room).await?, "webhook");
+    assert_eq!(s.discovered_by(&room).await?, "webhook");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     assert_eq!(s.worker.count("joined", &room), 1);
@@ -519,7 +520,7 @@ async fn webhooks_alone_bring_the_worker_to_every_call() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it() -> Result<()> {
+async fn a_webhook_that_livekit_did_not_sign_is_refused_and_has_no_effect() -> Result<()> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     use sha2::{Digest, Sha256};
 
@@ -558,8 +559,8 @@ async fn a_webhook_that_is_not_livekits_is_refused_and_nothing_follows_from_it()
     assert!(answer.is_err() || answer.is_ok_and(|s| s == StatusCode::PAYLOAD_TOO_LARGE));
     assert_eq!(s.worker.count("joined", &room), 0);
     assert_eq!(post(&right, body.clone()).await?, StatusCode::OK);
-    assert_eq!(s.came_by(&room).await?, "webhook");
-    // What it says is only a hint: a room that is not there is not made.
+    assert_eq!(s.discovered_by(&room).await?, "webhook");
+    // A webhook is only a hint: it does not make the worker create a room that does not exist.
     let ghost = body.replace(&room, "ghost").replace(&sid, "RM_ghost");
     assert_eq!(post(&sign(&s.venue.api_secret, &ghost)?, ghost).await?, StatusCode::OK);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,5 @@
-//! Several workers of one name: every call has one observer, and keeps one when its worker goes.
+//! Several workers with one agent name: every call has one observer, and gets a new one when its
+//! worker is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +15,13 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
-/// What a worker says when it withdraws.
-const LEFT: &str = "another worker observes the room, left to it";
+/// Logged when a worker withdraws from a room.
+const WITHDRAWN: &str = "another worker observes the room, left to it";
 
-/// A room, and who talks in it.
+/// A room, and the caller and the agent in it.
 type Call = (String, Person, VoiceAgent);
 
-/// Workers that share a name and nothing else.
+/// Workers that share an agent name and nothing else.
 struct Fleet {
     venue: Venue,
     endpoint: Endpoint,
@@ -46,7 +47,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The worker with the n-th data folder.
+    /// Starts the worker with the n-th data folder.
     fn start(&self, n: usize, env: &[(&str, &str)]) -> Result<Worker> {
         let data = self.folders[n].path().join("data");
         let mut setup = setup(&self.venue, &self.endpoint, &self.name, &self.env, &[], &data);
@@ -62,7 +63,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// A caller whose token dispatches the fleet, or nobody.
+    /// A caller whose token dispatches the fleet if `dispatched`.
     async fn caller(&self, room: &str, dispatched: bool) -> Result<Person> {
         let ticket = Ticket {
             room: room.into(),
@@ -86,20 +87,20 @@ impl Fleet {
         Ok(calls)
     }
 
-    /// One call between two workers; after a turn of talk the one that observes it dies. Which that
-    /// was.
-    async fn bereaved(&mut self) -> Result<(Call, usize)> {
+    /// Starts one call with a fleet of two workers. After one turn, kills the worker that observes the
+    /// call. Returns the call and the number of that worker.
+    async fn call_whose_worker_died(&mut self) -> Result<(Call, usize)> {
         let mut call = self.calls(1).await?.remove(0);
         let (room, caller, agent) = &mut call;
         self.settle(std::slice::from_ref(room)).await?;
         turn(agent, &caller.identity).await?;
-        let dead = self.holder(room);
-        // Its journal is on disk by then.
+        let dead = self.observing_worker(room);
+        // By then the worker's journal is on disk.
         sleep(Duration::from_millis(700)).await;
         self.workers[dead].signal(9).await?;
         let deadline = Instant::now() + POSTED;
         while self.workers[1 - dead].count("call started", room) == 0 {
-            assert!(Instant::now() < deadline, "{}", self.tell(room));
+            assert!(Instant::now() < deadline, "{}", self.log_of(room));
             sleep(Duration::from_millis(50)).await;
         }
         Ok((call, dead))
@@ -112,7 +113,7 @@ impl Fleet {
         Ok(of.map(|p| format!("{} {:?} {}", p.identity, p.state(), p.joined_at_ms)).collect())
     }
 
-    /// Waits until each of these rooms has exactly one observer, and stays so for a while.
+    /// Waits until each of these rooms has exactly one observer, in three looks in a row.
     async fn settle(&self, rooms: &[String]) -> Result<()> {
         let deadline = Instant::now() + POSTED;
         let mut good = 0;
@@ -122,7 +123,7 @@ impl Fleet {
             if Instant::now() > deadline {
                 let bad = rooms.iter().zip(&there).filter(|(_, o)| o.len() != 1);
                 let bad: Vec<String> =
-                    bad.map(|(r, o)| format!("{o:#?}\n{}", self.tell(r))).collect();
+                    bad.map(|(r, o)| format!("{o:#?}\n{}", self.log_of(r))).collect();
                 panic!("{}", bad.join("\n"));
             }
             sleep(Duration::from_millis(200)).await;
@@ -130,10 +131,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Which worker observes a room.
-    fn holder(&self, room: &str) -> usize {
+    /// The number of the worker that observes a room.
+    fn observing_worker(&self, room: &str) -> usize {
         let holds = |w: &Worker| {
-            w.count("joined", room) + w.count("joined again", room) > w.count(LEFT, room)
+            w.count("joined", room) + w.count("joined again", room) > w.count(WITHDRAWN, room)
         };
         self.workers.iter().position(holds).expect("nobody observes it")
     }
@@ -141,8 +142,8 @@ impl Fleet {
     /// The records of a room, one for each id.
     async fn records(&mut self, room: &str) -> Result<Vec<Value>> {
         let posts = self.endpoint.wait(room, 1, 2 * POSTED).await;
-        posts.with_context(|| self.tell(room))?;
-        // A second one would come as soon.
+        posts.with_context(|| self.log_of(room))?;
+        // A second record would have come by then.
         sleep(Duration::from_millis(500)).await;
         let mut of: BTreeMap<String, Value> = BTreeMap::new();
         for post in self.endpoint.about(room) {
@@ -151,16 +152,16 @@ impl Fleet {
         Ok(of.into_values().collect())
     }
 
-    /// The one record of a room, posted once.
+    /// The only record of a room; it must have been posted once.
     async fn record(&mut self, room: &str) -> Result<Value> {
         let mut records = self.records(room).await?;
         let posts = self.endpoint.about(room).len();
-        assert_eq!((records.len(), posts), (1, 1), "{}", self.tell(room));
+        assert_eq!((records.len(), posts), (1, 1), "{}", self.log_of(room));
         Ok(records.remove(0))
     }
 
     /// What the workers logged about a room.
-    fn tell(&self, room: &str) -> String {
+    fn log_of(&self, room: &str) -> String {
         let of = |(n, w): (usize, &Worker)| {
             let lines = w.log().into_iter().filter(|l| l["room"] == room);
             lines.map(|l| format!("worker {n}: {l}\n")).collect::<String>()
@@ -174,19 +175,19 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     let mut fleet = Fleet::new(Venue::from_env().await?, 5, &[LAYERS]).await?;
     let rooms: Vec<String> = (0..200).map(|_| unique(&fleet.name)).collect();
     let callers = rooms.iter().enumerate().map(|(n, r)| fleet.caller(r, n % 2 == 0));
-    // The machine is the limit, not what is tested.
+    // Not all at once: the test machine is the limit here, not the workers.
     let callers: Vec<Person> = stream::iter(callers).buffered(64).try_collect().await?;
     fleet.settle(&rooms).await?;
     for (n, worker) in fleet.workers.iter().enumerate() {
-        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(LEFT, r));
+        let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(WITHDRAWN, r));
         let held = held.count();
         assert!(held >= 10, "worker {n} has {held} of 200");
     }
     try_join_all(callers.into_iter().map(|c| c.leaves(DisconnectReason::ClientInitiated))).await?;
     for room in &rooms {
-        fleet.endpoint.wait(room, 1, POSTED).await.with_context(|| fleet.tell(room))?;
+        fleet.endpoint.wait(room, 1, POSTED).await.with_context(|| fleet.log_of(room))?;
     }
-    // One that came twice would be there by now.
+    // A record that is posted twice would have come by then.
     sleep(Duration::from_secs(1)).await;
     let posts = fleet.endpoint.posts();
     let ids: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
@@ -194,7 +195,7 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     Ok(())
 }
 
-/// What any server does.
+/// The layers of discovery that work with any server.
 const LAYERS: (&str, &str) = ("CALL_HISTORY_DISCOVERY", "dispatch, reconcile");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,14 +237,14 @@ async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
     Ok(())
 }
 
-/// Talks a turn with the agent.
+/// One turn of the agent and one of the caller.
 async fn turn(agent: &mut VoiceAgent, caller: &str) -> Result<()> {
     agent.says("one two three", Duration::from_millis(20)).await?;
     agent.hears(caller, "four five", Duration::from_millis(20)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
+async fn a_rolling_restart_during_calls_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
     let mut calls = fleet.calls(6).await?;
     let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
@@ -252,7 +253,7 @@ async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
         for (_, caller, agent) in &mut calls {
             turn(agent, &caller.identity).await?;
         }
-        // The first signal drains; these calls are longer than anybody waits.
+        // Two signals: after the first the worker would wait for the end of these long calls.
         fleet.workers[n].stops_now().await?;
         fleet.settle(&rooms).await?;
         fleet.restart(n).await?;
@@ -268,7 +269,7 @@ async fn a_rolling_restart_under_calls_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// A dead client is noticed after 21 s; here sooner.
+/// A server that notices a dead client after 4 s instead of 21 s.
 async fn quick_to_notice() -> Result<Venue> {
     Venue::dev(Config { silence_limit: Duration::from_secs(4), ..lab::server::quick() }).await
 }
@@ -276,7 +277,7 @@ async fn quick_to_notice() -> Result<Venue> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
     let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
-    let ((room, caller, mut agent), _) = fleet.bereaved().await?;
+    let ((room, caller, mut agent), _) = fleet.call_whose_worker_died().await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -287,11 +288,11 @@ async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result<()> {
+async fn a_worker_that_restarts_after_a_kill_takes_its_call_back() -> Result<()> {
     let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
-    let ((room, caller, mut agent), dead) = fleet.bereaved().await?;
+    let ((room, caller, mut agent), dead) = fleet.call_whose_worker_died().await?;
     fleet.restart(dead).await?;
-    fleet.workers[1 - dead].logs_nth(LEFT, 1, POSTED).await?;
+    fleet.workers[1 - dead].logs_nth(WITHDRAWN, 1, POSTED).await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -302,20 +303,20 @@ async fn a_worker_that_comes_back_from_the_dead_takes_its_call_again() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
+async fn a_worker_that_is_frozen_for_a_minute_loses_no_call() -> Result<()> {
     let mut fleet = Fleet::new(Venue::from_env().await?, 3, &[LAYERS]).await?;
     let mut calls = fleet.calls(6).await?;
     let rooms: Vec<String> = calls.iter().map(|(r, ..)| r.clone()).collect();
     fleet.settle(&rooms).await?;
-    let frozen = fleet.holder(&rooms[0]);
+    let frozen = fleet.observing_worker(&rooms[0]);
     for (_, caller, agent) in &mut calls {
         turn(agent, &caller.identity).await?;
     }
     fleet.workers[frozen].signal(19).await?;
     let thaw = Instant::now() + Duration::from_secs(60);
-    // New calls meanwhile: what the server offers to the frozen one is found by the others.
+    // New calls meanwhile: the other workers find those that the server offers to the frozen one.
     calls.extend(fleet.calls(6).await?);
-    // One call ends while its worker cannot see it; the server notices that one's death 21 s late.
+    // One call ends while its worker is frozen; the server notices the frozen worker only after 21 s.
     sleep(Duration::from_secs(35)).await;
     let (first, caller, mut agent) = calls.remove(0);
     turn(&mut agent, &caller.identity).await?;
@@ -332,12 +333,12 @@ async fn a_worker_that_is_frozen_for_a_minute_costs_no_call() -> Result<()> {
         turn(&mut agent, &caller.identity).await?;
         caller.leaves(DisconnectReason::ClientInitiated).await?;
         let r = fleet.record(&room).await?;
-        assert_eq!(verdict(&r), ("completed", None), "{}", fleet.tell(&room));
+        assert_eq!(verdict(&r), ("completed", None), "{}", fleet.log_of(&room));
         let turns = if n < late { 2 } else { 1 };
         assert_eq!(r["metrics"]["total_agent_utterances"], turns, "{r:#}");
         assert_eq!(r["metrics"]["total_user_utterances"], turns, "{r:#}");
     }
-    // What it held of the first call it may tell as well: under the same id.
+    // The frozen worker may also report what it had seen of the first call, with the same id.
     let ids: BTreeSet<String> = (fleet.endpoint.about(&first).iter())
         .map(|p| p.header("idempotency-key").to_owned())
         .collect();
@@ -356,15 +357,15 @@ async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result
     first.leaves(DisconnectReason::ClientInitiated).await?;
     fleet.endpoint.wait(&room, 1, POSTED).await?;
     let second = fleet.caller(&room, false).await?;
-    let one = fleet.holder(&room);
+    let one = fleet.observing_worker(&room);
     fleet.workers[one].logs_nth("call started", 2, POSTED).await?;
-    // The other worker looks every two seconds or so.
+    // The other worker looks at the room about every 2 s.
     sleep(Duration::from_secs(4)).await;
     fleet.workers[one].stops_now().await?;
     fleet.workers[1 - one].logs("call started").await?;
     second.leaves(DisconnectReason::ClientInitiated).await?;
     let posts = fleet.endpoint.wait(&room, 2, POSTED).await?;
     let ids: BTreeSet<&str> = posts.iter().map(|p| p.header("idempotency-key")).collect();
-    assert_eq!((posts.len(), ids.len()), (2, 2), "{}", fleet.tell(&room));
+    assert_eq!((posts.len(), ids.len()), (2, 2), "{}", fleet.log_of(&room));
     Ok(())
 }

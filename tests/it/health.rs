@@ -1,4 +1,4 @@
-//! `GET /`: what is wrong, in words, for as long as it is wrong.
+//! `GET /` says in words what is wrong, for as long as it is wrong.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_fails_is_named_with_since_when_how_many_wait_and_why() -> Result<()> {
+async fn a_failing_endpoint_is_shown_with_its_backlog_and_last_error() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers(std::iter::repeat_n(Answer::Status(500), 1_000));
     let caller = s.web("alice").await?;
@@ -33,7 +33,7 @@ async fn an_endpoint_that_fails_is_named_with_since_when_how_many_wait_and_why()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_keys_are_named_also_once_livekit_has_been_away_for_long() -> Result<()> {
+async fn refused_keys_are_still_shown_after_livekit_was_away_for_long() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;
     let setup = Setup::new(binary(), &venue, &endpoint, "w").with("LIVEKIT_API_SECRET", "wrong");

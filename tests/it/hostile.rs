@@ -1,4 +1,4 @@
-//! Rooms that send what nobody should send: the call goes on, and its record is true.
+//! Participants that send garbage and forgeries: the call goes on, and its record is right.
 
 use anyhow::Result;
 use livekit::{DisconnectReason, prelude::Transcription, prelude::TranscriptionSegment};
@@ -48,7 +48,7 @@ async fn garbage_is_ignored_and_the_call_goes_on() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_that_was_deafened_is_joined_again_and_no_other_suffers() -> Result<()> {
+async fn a_room_whose_events_stopped_is_joined_again_and_other_rooms_are_not() -> Result<()> {
     let mut s = Scene::breakable().await?;
     // Another call, which must not notice.
     let other = unique("room");
@@ -58,7 +58,7 @@ async fn a_room_that_was_deafened_is_joined_again_and_no_other_suffers() -> Resu
     s.worker.logs_nth("joined", 2, POSTED).await?;
     let mut agent = s.agent().await?;
     agent.says("before it", WORD).await?;
-    // livekit 0.10 panics on a track id that is none, in the task that reads the room's events.
+    // livekit 0.10 panics on an invalid track id, in the task that reads the room's events.
     let poison = Transcription {
         participant_identity: "alice".into(),
         track_id: String::new(),
@@ -104,9 +104,9 @@ async fn a_caller_cannot_pass_for_an_agent() -> Result<()> {
     Ok(())
 }
 
-/// A caller can send without end; what nobody reads of it must not fill the disk.
+/// A caller can send without limit; messages that are never read must not fill the disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_read_of_a_caller_is_not_journaled() -> Result<()> {
+async fn messages_of_a_caller_that_are_not_read_are_not_journaled() -> Result<()> {
     let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true")];
     let mut s = Scene::at(Venue::from_env().await?, &keep).await?;
     let caller = s.web("mallory").await?;
@@ -133,7 +133,7 @@ async fn what_is_not_read_of_a_caller_is_not_journaled() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opted_out_is_neither_reported_nor_stored() -> Result<()> {
+async fn a_caller_who_opted_out_is_neither_reported_nor_stored() -> Result<()> {
     let keep = [("CALL_HISTORY_KEEP_JOURNALS", "true")];
     let mut s = Scene::at(Venue::from_env().await?, &keep).await?;
     let ticket = Ticket {

@@ -1,5 +1,5 @@
-//! What once lost calls or wore the worker out: an assignment that never came, a flood from a
-//! caller, a full disk, ids that begin anew.
+//! Faults that once lost calls or overloaded the worker: an assignment that never came, a flood from
+//! a caller, a full disk, repeated call ids.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,7 +20,7 @@ const LEFT: DisconnectReason = DisconnectReason::ClientInitiated;
 // ---- jobs ------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_whose_assignment_was_lost_is_found_by_looking() -> Result<()> {
+async fn a_call_whose_assignment_was_lost_is_found_by_the_reconciler() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.venue.breakable()?.lose_assignments(1)?;
     let caller = s.web_in(&s.room, "alice").await?;
@@ -36,13 +36,14 @@ async fn a_call_whose_assignment_was_lost_is_found_by_looking() -> Result<()> {
 
 // ---- floods ----------------------------------------------------------------------------------
 
-/// Messages of a flood, and bytes of each. A control character takes six bytes in JSON.
+/// The number of messages in a flood, and the bytes of each. A control character takes six bytes in
+/// JSON.
 const MESSAGES: usize = 300;
 const MESSAGE: usize = 55_000;
 
-/// A caller sends more than anybody reads; the call goes on as if it had not, with a journal of at
-/// most this many bytes.
-async fn a_flood_is_nothing(topic: &str, as_texts: bool, most: u64) -> Result<()> {
+/// A caller sends a flood of messages that are never read. The call goes on as without the flood, with
+/// a journal of at most `most` bytes.
+async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("mallory").await?;
     let mut agent = s.agent().await?;
@@ -55,7 +56,7 @@ async fn a_flood_is_nothing(topic: &str, as_texts: bool, most: u64) -> Result<()
             caller.packet(topic, junk.clone().into_bytes()).await?;
         }
     }
-    // The agent gets what the worker gets, at about the same time.
+    // The agent receives the same messages as the worker, at about the same time.
     for n in 0..MESSAGES {
         let seen = agent.person.sees(|e| match e {
             RoomEvent::DataReceived { topic: Some(t), .. } if !as_texts => {
@@ -66,7 +67,7 @@ async fn a_flood_is_nothing(topic: &str, as_texts: bool, most: u64) -> Result<()
         });
         seen.await.with_context(|| format!("only {n} of the flood arrived"))?;
     }
-    // Until it has all gone through the worker, and then for good.
+    // Wait until the worker has handled the flood and is idle.
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let before = s.worker.cpu_time()?;
@@ -92,21 +93,21 @@ async fn a_flood_is_nothing(topic: &str, as_texts: bool, most: u64) -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_packets_from_a_caller_is_not_kept() -> Result<()> {
-    a_flood_is_nothing("call-history", false, 200_000).await
+    a_flood_does_no_harm("call-history", false, 200_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_chat_from_a_caller_does_not_end_its_journal() -> Result<()> {
-    a_flood_is_nothing("lk.chat", true, 12_000_000).await
+    a_flood_does_no_harm("lk.chat", true, 12_000_000).await
 }
 
 // ---- a full disk -----------------------------------------------------------------------------
 
-/// Calls on and over while the disk is full.
+/// The number of calls that end while the disk is full.
 const UNSEALED: usize = 5;
 
-/// Calls that a worker before this one left in the middle, in rooms that are gone.
-fn leave_behind(data: &std::path::Path, n: usize) -> Result<()> {
+/// Writes journals of unfinished calls, as an earlier worker leaves them, of rooms that are closed.
+fn leave_journals_behind(data: &std::path::Path, n: usize) -> Result<()> {
     let live = data.join("live");
     std::fs::create_dir_all(&live)?;
     for _ in 0..n {
@@ -123,8 +124,8 @@ fn leave_behind(data: &std::path::Path, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// That many calls begin, the disk fills up, and they end. Their ids.
-async fn end_on_a_full_disk(s: &mut Scene, faults: &Faults) -> Result<BTreeSet<String>> {
+/// Starts [`UNSEALED`] calls, fills the disk, and ends them. Returns the ids of the calls.
+async fn end_calls_on_a_full_disk(s: &mut Scene, faults: &Faults) -> Result<BTreeSet<String>> {
     let mut callers = vec![];
     for n in 0..UNSEALED {
         let room = unique(&s.name);
@@ -148,29 +149,29 @@ async fn end_on_a_full_disk(s: &mut Scene, faults: &Faults) -> Result<BTreeSet<S
     .await
 }
 
-async fn says_that_they_are_in_memory(s: &mut Scene) -> Result<()> {
+async fn page_says_records_are_in_memory(s: &mut Scene) -> Result<()> {
     let said = page_says(&mut s.worker, "only in memory", POSTED).await?;
     let before = said.split("only in memory").next().unwrap_or("");
     assert!(before.contains(&UNSEALED.to_string()), "{said}");
     Ok(())
 }
 
-/// More records wait than the sender holds, the endpoint is down, the disk is full, and calls end.
-async fn what_the_disk_did_not_take_is_sent(while_it_is_full: bool) -> Result<()> {
+/// Calls end while the disk is full, the endpoint is down, and more records wait than the sender holds.
+async fn records_that_a_full_disk_did_not_take_are_sent(while_it_is_full: bool) -> Result<()> {
     let faults = Faults::new()?;
     let mut env = faults.env();
     env.extend([("CALL_HISTORY_END_GRACE", "2.5"), ("CALL_HISTORY_MAX_CALLS", "2000")]);
     let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &env).await?;
     s.kill().await?;
     s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 10_000));
-    // More than the sender holds in memory: of those on disk 1,500, and 500 of this run.
+    // More than the sender holds in memory: 1,500 from the disk, and 500 of this run.
     let data = s.worker.data.clone();
     put_waiting(&data, 2_050, None)?;
-    leave_behind(&data, 550)?;
+    leave_journals_behind(&data, 550)?;
     s.start_again().await?;
     no_journal_is_left(&s).await?;
-    let ids = end_on_a_full_disk(&mut s, &faults).await?;
-    says_that_they_are_in_memory(&mut s).await?;
+    let ids = end_calls_on_a_full_disk(&mut s, &faults).await?;
+    page_says_records_are_in_memory(&mut s).await?;
     if !while_it_is_full {
         faults.full(false)?;
     }
@@ -187,13 +188,13 @@ async fn what_the_disk_did_not_take_is_sent(while_it_is_full: bool) -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_full_disk_did_not_take_is_sent_when_all_is_well_again() -> Result<()> {
-    what_the_disk_did_not_take_is_sent(false).await
+async fn records_that_a_full_disk_did_not_take_are_sent_once_it_has_space() -> Result<()> {
+    records_that_a_full_disk_did_not_take_are_sent(false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_full_disk_did_not_take_is_sent_from_memory_while_it_is_full() -> Result<()> {
-    what_the_disk_did_not_take_is_sent(true).await
+async fn records_that_a_full_disk_did_not_take_are_sent_from_memory() -> Result<()> {
+    records_that_a_full_disk_did_not_take_are_sent(true).await
 }
 
 async fn no_journal_is_left(s: &Scene) -> Result<()> {
@@ -204,14 +205,14 @@ async fn no_journal_is_left(s: &Scene) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lost_with_a_worker_on_a_full_disk_is_said() -> Result<()> {
+async fn records_lost_with_a_worker_on_a_full_disk_are_logged() -> Result<()> {
     let faults = Faults::new()?;
     let mut env = faults.env();
     env.push(("CALL_HISTORY_END_GRACE", "2.5"));
     let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &env).await?;
     s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 10_000));
-    end_on_a_full_disk(&mut s, &faults).await?;
-    says_that_they_are_in_memory(&mut s).await?;
+    end_calls_on_a_full_disk(&mut s, &faults).await?;
+    page_says_records_are_in_memory(&mut s).await?;
     s.worker.signal(15).await?;
     let lost = "records that could not be sealed on disk are lost";
     let line = s.worker.logs_nth(lost, 1, 2 * POSTED).await?;
@@ -223,7 +224,7 @@ async fn what_is_lost_with_a_worker_on_a_full_disk_is_said() -> Result<()> {
 // ---- ids -------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_do_not_begin_anew_in_a_room_that_outlives_its_records_and_its_worker() -> Result<()> {
+async fn call_ids_do_not_repeat_in_a_room_that_outlives_its_records_and_its_worker() -> Result<()> {
     let config = Config { departure_timeout: Duration::from_secs(300), ..Config::default() };
     let env = [("CALL_HISTORY_KEEP_SENT", "0"), ("CALL_HISTORY_END_GRACE", "2.5")];
     let mut s = Scene::at(Venue::dev(config).await?, &env).await?;
@@ -231,7 +232,7 @@ async fn ids_do_not_begin_anew_in_a_room_that_outlives_its_records_and_its_worke
     for calls in 1..=6 {
         if calls == 4 {
             s.worker.signal(15).await?;
-            // It may wait for the room's end for a while.
+            // The worker may wait a while for the room to close.
             assert!(s.worker.ends(2 * POSTED).await?.success());
             let (code, said, _) = outbox(&s, &["purge", "--sent", "--older-than", "0s"]).await?;
             assert_eq!(code, 0, "{said}");

@@ -1,4 +1,4 @@
-//! Black box: the real binary against a LiveKit server, real clients, a real endpoint.
+//! Black-box tests: the real binary, a LiveKit server, real clients and a real endpoint.
 //!
 //! Tests that break the server use the dev server; the others run against any LiveKit server when
 //! `LIVEKIT_URL`, `LIVEKIT_API_KEY` and `LIVEKIT_API_SECRET` are set.
@@ -39,15 +39,16 @@ use lab::{
 };
 use serde_json::Value;
 
-/// For a record to be posted after all that may delay it.
+/// Time limit for a record to be posted, with all that may delay it.
 const POSTED: Duration = Duration::from_secs(30);
+/// How long an agent or a caller of these tests takes for a word.
 const WORD: Duration = Duration::from_millis(60);
 
 fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_call-history"))
 }
 
-/// Server, endpoint and a registered worker of its own name.
+/// A server, an endpoint and a registered worker with an agent name of its own.
 struct Scene {
     venue: Venue,
     endpoint: Endpoint,
@@ -56,7 +57,7 @@ struct Scene {
     room: String,
     env: Vec<(String, String)>,
     files: Vec<(String, String)>,
-    /// Outlives the worker: another may go on with it.
+    /// The data folder. It outlives the worker, so that the next worker can continue with it.
     data: tempfile::TempDir,
 }
 
@@ -65,7 +66,7 @@ impl Scene {
         Self::at(Venue::from_env().await?, &[]).await
     }
 
-    /// On a dev server that may be broken.
+    /// On a dev server, which the test may break.
     async fn breakable() -> Result<Self> {
         Self::at(Venue::dev(lab::server::quick()).await?, &[]).await
     }
@@ -74,7 +75,7 @@ impl Scene {
         Self::with_files(venue, env, &[]).await
     }
 
-    /// `files`: in the worker's working directory.
+    /// `files`: paths and contents, in the worker's working directory.
     async fn with_files(
         venue: Venue,
         env: &[(&str, &str)],
@@ -92,20 +93,20 @@ impl Scene {
         Ok(Self { venue, endpoint, worker, name, room, env, files, data })
     }
 
-    /// Another worker as this one, on the same data, not waited for.
+    /// Starts another worker with the same settings and data; does not wait for its registration.
     fn start_another(&self) -> Result<Worker> {
         let data = self.data.path().join("data");
         Worker::start(setup(&self.venue, &self.endpoint, &self.name, &self.env, &self.files, &data))
     }
 
-    /// The worker is killed without a word; what it held in memory is gone.
+    /// Kills the worker with SIGKILL; what it held in memory is lost.
     async fn kill(&mut self) -> Result<()> {
         self.worker.signal(9).await?;
         self.worker.ends(Duration::from_secs(5)).await?;
         Ok(())
     }
 
-    /// Another worker goes on with what the last one left.
+    /// Starts another worker, which continues with what the last one left.
     async fn start_again(&mut self) -> Result<()> {
         self.worker = self.start_another()?;
         self.worker.logs("registered").await?;
@@ -142,14 +143,14 @@ impl Scene {
         VoiceAgent::join(&self.venue, &self.room, true).await
     }
 
-    /// The one record of this room.
+    /// The only record of this room.
     async fn record(&mut self) -> Result<Value> {
         let posts = self.posts(1).await?;
         assert_eq!(posts.len(), 1, "posted more than once");
         posts[0].record()
     }
 
-    /// Requests about this room; the worker's log if they do not come.
+    /// The first `n` requests about this room; an error holds the worker's log.
     async fn posts(&mut self, n: usize) -> Result<Vec<Post>> {
         let posts = self.endpoint.wait(&self.room, n, 2 * POSTED).await;
         let posts = posts.with_context(|| {
@@ -180,7 +181,7 @@ fn setup(
     setup
 }
 
-/// Letters only: many digits are masked in the log, as they may be a phone number.
+/// Letters only: the log masks long runs of digits, because they may be a phone number.
 fn unique(what: &str) -> String {
     let id = uuid::Uuid::new_v4().into_bytes();
     let letters: String = id.iter().map(|b| char::from(b'a' + b % 26)).collect();

@@ -1,4 +1,4 @@
-//! The agent name is ours alone: a voice agent under the same name takes our jobs.
+//! The agent name must be ours alone: another program that registers under it takes our jobs.
 
 use std::{
     sync::{
@@ -24,14 +24,15 @@ use super::{wait::eventually, *};
 
 const WARNING: &str = "another program is registered under this agent name";
 
-/// A voice agent's program with a name that is not its own. It takes every job that it is offered.
+/// A foreign worker that registers under our agent name. It accepts every job that it is offered.
 struct Rival {
+    /// The number of jobs that were assigned to it.
     taken: Arc<AtomicUsize>,
     task: JoinHandle<Result<()>>,
 }
 
 impl Rival {
-    /// Registered. `joins`: it is seen in the rooms of its jobs, as a voice agent.
+    /// Registers the rival. If `joins`, it joins the rooms of its jobs, as a voice agent does.
     async fn register(venue: &Venue, name: &str, joins: bool) -> Result<Self> {
         let token = AccessToken::with_api_key(&venue.api_key, &venue.api_secret)
             .with_grants(VideoGrants { agent: true, ..Default::default() })
@@ -53,7 +54,7 @@ impl Rival {
         let count = taken.clone();
         let task = tokio::spawn(async move {
             let mut registered = Some(registered);
-            // Left when the task ends.
+            // The rival leaves the rooms when the task ends.
             let mut rooms = vec![];
             while let Some(message) = socket.next().await {
                 let Message::Binary(bytes) = message? else { continue };
@@ -100,12 +101,12 @@ impl Drop for Rival {
     }
 }
 
-/// Calls until the rival has taken two of them.
-async fn is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
+/// Starts calls until the rival has taken two of their jobs.
+async fn rival_is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
     let mut s = Scene::breakable().await?;
     let rival = Rival::register(&s.venue, &s.name, joins).await?;
     let mut calls = vec![];
-    // The server draws who is asked; fifty times the same is not to be expected.
+    // The server picks a worker at random; it will not pick the same one fifty times.
     while calls.len() < 4 || (rival.taken() < 2 && calls.len() < 50) {
         let room = unique(&s.name);
         let caller = s.web_in(&room, "alice").await?;
@@ -130,18 +131,18 @@ async fn is_warned_of_and_costs_no_call(joins: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voice_agent_of_the_same_name_is_warned_of_and_costs_no_call() -> Result<()> {
-    is_warned_of_and_costs_no_call(true).await
+    rival_is_warned_of_and_costs_no_call(true).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_of_the_same_name_that_joins_nothing_is_warned_of_and_costs_no_call() -> Result<()>
 {
-    is_warned_of_and_costs_no_call(false).await
+    rival_is_warned_of_and_costs_no_call(false).await
 }
 
-/// Several workers of one name are what a fleet is.
+/// Several workers with one name are a fleet, and no reason for a warning.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_worker_of_ours_under_the_same_name_is_no_stranger() -> Result<()> {
+async fn a_second_worker_of_the_same_fleet_causes_no_warning() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let mut second =
         Worker::registered(Setup::new(binary(), &s.venue, &s.endpoint, &s.name)).await?;
@@ -157,7 +158,8 @@ async fn another_worker_of_ours_under_the_same_name_is_no_stranger() -> Result<(
         caller.leaves(DisconnectReason::ClientInitiated).await?;
         s.posts(1).await?;
     }
-    // A call that is left to the other, who asks for its dispatches and sees that one of ours took it.
+    // A call is handed over to the other worker. That worker lists the dispatches of the room and sees
+    // that a worker of the fleet took the job.
     s.room = unique(&s.name);
     let room = s.room.clone();
     let caller = s.web_in(&room, "alice").await?;
@@ -172,7 +174,7 @@ async fn another_worker_of_ours_under_the_same_name_is_no_stranger() -> Result<(
     assert_eq!(s.worker.count("joined", &room), 1, "it is taken over");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.posts(1).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await; // some looks more
+    tokio::time::sleep(Duration::from_secs(3)).await; // the reconciler looks again
     for worker in [&s.worker, &second] {
         assert!(!worker.log().iter().any(|l| l["message"] == WARNING));
     }

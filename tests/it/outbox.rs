@@ -1,4 +1,4 @@
-//! The operator's commands on the outbox, while the worker runs and when it does not.
+//! The operator's outbox commands, with and without a running worker.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::*;
 
-/// Exit code, standard output, standard error.
+/// Runs an outbox command; returns exit code, standard output and standard error.
 pub(super) async fn outbox(s: &Scene, args: &[&str]) -> Result<(i32, String, String)> {
     let out = Command::new(binary())
         .arg("outbox")
@@ -23,7 +23,7 @@ pub(super) async fn outbox(s: &Scene, args: &[&str]) -> Result<(i32, String, Str
     Ok((out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr)))
 }
 
-/// One call, to its end.
+/// Holds one call to its end.
 async fn call(s: &mut Scene) -> Result<()> {
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -67,7 +67,7 @@ async fn a_refused_record_is_found_shown_and_sent_again_while_the_worker_runs() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outbox_can_be_worked_with_when_no_worker_runs() -> Result<()> {
+async fn the_outbox_commands_work_when_no_worker_runs() -> Result<()> {
     let mut s = Scene::new().await?;
     s.endpoint.answers(std::iter::repeat_n(Answer::Status(503), 3));
     call(&mut s).await?;
@@ -95,7 +95,7 @@ async fn the_outbox_can_be_worked_with_when_no_worker_runs() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_and_fails() -> Result<()> {
+async fn missing_records_and_arguments_are_named_in_the_error() -> Result<()> {
     let dir = tempfile::tempdir()?;
     for (args, code, what) in [
         (&["show", "no-such-call"][..], 1, "there is no record no-such-call"),
@@ -137,12 +137,12 @@ async fn a_backlog_that_grows_is_warned_of_early_and_nothing_is_deleted() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_fails_is_survived_in_memory_and_told() -> Result<()> {
+async fn a_failing_disk_is_survived_in_memory_and_logged() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
     agent.says("hello", WORD).await?;
-    // The folders are gone and cannot be written to: files stand in their places.
+    // Writing fails, because files stand in the places of the folders.
     for folder in ["pending", "live"] {
         let path = s.worker.data.join(folder);
         std::fs::rename(&path, s.worker.data.join(format!("{folder}.away")))?;
@@ -164,7 +164,7 @@ async fn a_disk_that_fails_is_survived_in_memory_and_told() -> Result<()> {
         std::fs::remove_file(&path)?;
         std::fs::rename(s.worker.data.join(format!("{folder}.away")), &path)?;
     }
-    // The next call finds it well again.
+    // At the next call the disk works again.
     let first = std::mem::replace(&mut s.room, unique("room"));
     let caller = s.web_in(&s.room.clone(), "bob").await?;
     s.worker.logs_nth("joined", 2, POSTED).await?;

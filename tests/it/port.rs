@@ -1,4 +1,4 @@
-//! The port: connections that keep it busy, and a worker that has too few file descriptors.
+//! The HTTP port: connections that keep it busy, and a worker with too few file descriptors.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use tokio::{
 
 use super::*;
 
-/// For what must be closed to be closed.
+/// Time limit for the worker to close a connection.
 const CLOSED: Duration = Duration::from_secs(30);
-/// A connection that is within its bounds is kept for at least this long.
+/// A connection within the limits stays open for at least this long.
 const KEPT: Duration = Duration::from_secs(2);
 
-/// A connection from one of this host's own addresses: bounds are for each address.
+/// A connection from a given loopback address: the limits are per address.
 async fn connected(from: [u8; 4], to: &str) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
     Ok(socket.connect(to.parse()?).await?)
 }
 
-/// Waits until the other side has closed it.
+/// Waits until the worker has closed the connection.
 async fn is_closed(stream: &mut TcpStream) {
     let mut rest = [0; 1024];
     while matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {}
 }
 
-/// Says nothing.
+/// Sends nothing.
 async fn silent(mut stream: TcpStream) {
     is_closed(&mut stream).await;
 }
@@ -45,14 +45,14 @@ async fn dripping(mut stream: TcpStream) {
         tokio::select! {
             read = stream.read(&mut rest) => if !matches!(read, Ok(n) if n > 0) { return },
             _ = drip.tick() => {
-                // That it is closed is read.
+                // The read above notices when the connection is closed.
                 let _ = stream.write_all(&[*head.next().unwrap()]).await;
             }
         }
     }
 }
 
-/// Asks once, and then nothing more.
+/// Sends one request, reads the answer, and then sends nothing more.
 async fn idle(mut stream: TcpStream) {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
@@ -61,19 +61,19 @@ async fn idle(mut stream: TcpStream) {
     is_closed(&mut stream).await;
 }
 
-/// Asks and asks, and reads no answer.
+/// Sends requests without end, and reads no answer.
 async fn greedy(mut stream: TcpStream) {
     while stream.write_all(b"GET /worker HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {}
 }
 
-/// A client that uses no connection twice.
+/// A client that opens a connection for each request.
 fn client(from: [u8; 4]) -> Result<reqwest::Client> {
     let client = reqwest::Client::builder().local_address(std::net::IpAddr::from(from));
     Ok(client.pool_max_idle_per_host(0).build()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_ask_nothing_are_closed_and_the_page_answers_meanwhile() -> Result<()> {
+async fn idle_connections_are_closed_and_the_page_answers_meanwhile() -> Result<()> {
     let mut s = Scene::new().await?;
     let addr = s.worker.health().await?;
     let mut open = JoinSet::new();
@@ -90,7 +90,7 @@ async fn connections_that_ask_nothing_are_closed_and_the_page_answers_meanwhile(
         while !open.is_empty() {
             let answer = client.get(&page).send().await?;
             ensure!(answer.status() == 200 && answer.text().await? == "OK");
-            // At most one for each answer of the page.
+            // At most one closed connection is counted for each answer of the page.
             if let Ok(Some(closed)) = timeout(Duration::from_millis(100), open.join_next()).await {
                 closed?;
             }
@@ -103,7 +103,7 @@ async fn connections_that_ask_nothing_are_closed_and_the_page_answers_meanwhile(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_address_cannot_have_all_connections_and_that_is_said_once() -> Result<()> {
+async fn one_address_cannot_take_all_connections_and_this_is_logged_once() -> Result<()> {
     let mut s = Scene::new().await?;
     let addr = s.worker.health().await?;
     let mut open = vec![];
@@ -131,7 +131,7 @@ async fn one_address_cannot_have_all_connections_and_that_is_said_once() -> Resu
     Ok(())
 }
 
-/// Asks the health page until it says what is waited for.
+/// Requests the health page until `what` accepts its text.
 async fn page_says(page: &str, what: impl Fn(&str) -> bool) -> Result<()> {
     while !what(&reqwest::get(page).await?.text().await?) {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -140,7 +140,7 @@ async fn page_says(page: &str, what: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shortage_of_file_descriptors_is_named_and_overcome() -> Result<()> {
+async fn a_shortage_of_file_descriptors_is_logged_and_survived() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let mut endpoint = Endpoint::start().await?;
     let name = unique("worker");
@@ -204,7 +204,7 @@ async fn allow(pid: u32, descriptors: &str) -> Result<()> {
 fn used(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // Hundredths, in user and in system mode.
+    // Hundredths of a second, in user and in system mode.
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
 }
 
@@ -230,7 +230,7 @@ async fn a_port_that_cannot_take_connections_says_why_and_waits() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_as_large_as_livekit_makes_them_is_taken() -> Result<()> {
+async fn the_largest_webhook_that_livekit_sends_is_accepted() -> Result<()> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     use livekit_api::access_token::AccessToken;
     use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! A worker that dies in the middle of calls, and the one that comes after it.
+//! A worker that dies during calls, and the next worker on its data.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn live(s: &Scene) -> Vec<String> {
     names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Waits until the journal of the call that is on holds this.
+/// Waits until the journal of the current call contains `text`.
 async fn journaled(s: &Scene, text: &str) -> Result<()> {
     let until = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -26,7 +26,7 @@ async fn journaled(s: &Scene, text: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_goes_on_in_its_record_after_the_worker_was_killed() -> Result<()> {
+async fn one_record_covers_a_call_before_and_after_its_worker_was_killed() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.phone("+15550123451").await?;
     let mut agent = s.agent().await?;
@@ -49,7 +49,7 @@ async fn a_call_goes_on_in_its_record_after_the_worker_was_killed() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_ended_while_no_worker_was_there_is_told_as_far_as_it_was_seen() -> Result<()> {
+async fn a_call_that_ended_while_no_worker_ran_is_reported_as_far_as_it_was_seen() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -68,7 +68,7 @@ async fn a_call_that_ended_while_no_worker_was_there_is_told_as_far_as_it_was_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_torn_journal_is_cut_off_and_its_call_is_told() -> Result<()> {
+async fn a_torn_journal_is_truncated_and_its_call_is_reported() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -102,14 +102,14 @@ async fn two_workers_cannot_share_a_data_folder() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opts_out_leaves_no_journal() -> Result<()> {
+async fn a_caller_who_opts_out_leaves_no_journal() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
     agent.says("hello", WORD).await?;
     assert_eq!(live(&s).len(), 1, "a call that is on has one");
     caller.me().set_metadata("{\"opt_out_sensitive_data\":true}".into()).await?;
-    // Nothing is logged of it until the call's end; the file goes at once.
+    // The opt-out is logged only when the call ends; the file is deleted at once.
     let until = tokio::time::Instant::now() + Duration::from_secs(10);
     while !live(&s).is_empty() {
         assert!(tokio::time::Instant::now() < until, "the journal is still there");
@@ -121,9 +121,9 @@ async fn who_opts_out_leaves_no_journal() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_had_opted_out_before_never_has_a_journal() -> Result<()> {
+async fn a_caller_who_opted_out_before_the_join_never_has_a_journal() -> Result<()> {
     let mut s = Scene::new().await?;
-    // A file stands in the folder's place: whoever begins a journal is told that it cannot.
+    // A file stands in the place of the journals' folder: to begin a journal is an error, and is logged.
     std::fs::remove_dir(s.worker.data.join("live"))?;
     std::fs::write(s.worker.data.join("live"), "")?;
     let ticket = Ticket {
@@ -135,8 +135,8 @@ async fn who_had_opted_out_before_never_has_a_journal() -> Result<()> {
         ..Default::default()
     };
     let caller = Person::join(&s.venue, &ticket).await?;
-    // Logged when what was journaled until then is written, or could not be. After the end the next call
-    // of the room has a journal: what a caller says is for his own.
+    // This line comes after the journal's first lines were written, or failed to be. The errors are read
+    // before the call ends: the room's next call gets a journal, because an opt-out is for one call.
     s.worker.logs("call started").await?;
     let errors: Vec<Value> = s.worker.log().into_iter().filter(|l| l["level"] == "ERROR").collect();
     assert_eq!(errors, Vec::<Value>::new(), "a journal was begun");

@@ -1,4 +1,4 @@
-//! Journals told again: each in `tests/journals/` gives the record beside it.
+//! Replay: each journal in `tests/journals/` gives the record beside it.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ fn replay(args: &[&str], path: &Path) -> Result<Output> {
 
 #[test]
 fn every_journal_gives_the_record_beside_it() -> Result<()> {
-    let (mut wrong, mut told) = (vec![], 0);
+    let (mut wrong, mut replayed) = (vec![], 0);
     for path in journals()? {
         let name = path.file_stem().and_then(|n| n.to_str()).context("a name")?;
         let out = replay(&[], &path)?;
@@ -42,24 +42,24 @@ fn every_journal_gives_the_record_beside_it() -> Result<()> {
         }
         let found: Value = serde_json::from_slice(&out.stdout)?;
         schema::check(&found);
-        told += 1;
+        replayed += 1;
         differences("", &found, &due, &mut |what| wrong.push(format!("{name}: {what}")));
     }
-    assert!(told >= 25, "only {told} journals");
+    assert!(replayed >= 25, "only {replayed} journals");
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
 
-fn differences(path: &str, found: &Value, due: &Value, tell: &mut impl FnMut(String)) {
+fn differences(path: &str, found: &Value, due: &Value, note: &mut impl FnMut(String)) {
     match (found, due) {
         (Value::Object(f), Value::Object(d)) => {
             for key in f.keys().chain(d.keys().filter(|k| !f.contains_key(*k))) {
                 let null = Value::Null;
                 let (f, d) = (f.get(key).unwrap_or(&null), d.get(key).unwrap_or(&null));
-                differences(&format!("{path}/{key}"), f, d, tell);
+                differences(&format!("{path}/{key}"), f, d, note);
             }
         }
-        _ if found != due => tell(format!("{path}: found {found}, due {due}")),
+        _ if found != due => note(format!("{path}: found {found}, due {due}")),
         _ => {}
     }
 }
@@ -83,7 +83,7 @@ fn an_explanation_names_the_moments_of_every_number() -> Result<()> {
     Ok(())
 }
 
-/// What an explanation lists adds up to what it explains.
+/// The moments that an explanation lists add up to the number that it explains.
 #[test]
 fn every_explanation_adds_up() -> Result<()> {
     for path in journals()?.iter().filter(|p| !p.to_string_lossy().contains(".none.")) {
@@ -124,7 +124,7 @@ fn every_explanation_adds_up() -> Result<()> {
 }
 
 #[test]
-fn a_journal_that_was_cut_off_is_told_as_far_as_it_goes() -> Result<()> {
+fn a_truncated_journal_is_replayed_as_far_as_it_goes() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("torn.jsonl");
     let journal = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -141,7 +141,7 @@ fn a_journal_that_was_cut_off_is_told_as_far_as_it_goes() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_journal_is_said_and_fails() -> Result<()> {
+fn a_file_that_is_not_a_journal_fails_with_the_reason() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("x.jsonl");
     for (text, why) in [("", "empty"), ("hello\n", "no header"), ("{\"journal\":9}\n", "header")] {

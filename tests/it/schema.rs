@@ -1,4 +1,4 @@
-//! The record's JSON Schema: what is published is what the binary makes, and all that is posted
+//! The record's JSON Schema: the published file is what the binary prints, and every posted record
 //! fits it.
 
 use std::{process::Command, sync::LazyLock};
@@ -18,7 +18,7 @@ static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
         .expect("the schema is one")
 });
 
-/// Panics, with all that is wrong, if a record does not fit the schema.
+/// Panics with all the violations if a record does not fit the schema.
 pub(crate) fn check(record: &Value) {
     let wrong: Vec<String> =
         VALIDATOR.iter_errors(record).map(|e| format!("{}: {e}", e.instance_path())).collect();

@@ -1,4 +1,4 @@
-//! The LiveKit server goes away, comes back, forgets, freezes.
+//! A LiveKit server that stops, restarts without its rooms, or freezes.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn a_room_that_livekit_gave_up_on_is_joined_again() -> Result<()> {
     let mut agent = s.agent().await?;
     agent.says("before it", WORD).await?;
     let us = observer(&s).await;
-    // The SDK gives up after some 11 s of refused connections.
+    // The SDK gives up after about 11 s of refused connections.
     let refuse = Refuse::For(Duration::from_secs(60));
     s.venue.breakable()?.cut_signal(&s.room, &us, refuse).await?;
     let patience = Duration::from_secs(100);
@@ -35,14 +35,14 @@ async fn a_room_that_livekit_gave_up_on_is_joined_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_restart_of_our_connection_is_nobodys_leave() -> Result<()> {
+async fn a_full_restart_of_our_connection_is_not_taken_for_a_leave() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
     let us = observer(&s).await;
     let reason = livekit_devserver::proto::DisconnectReason::UnknownReason;
     s.venue.breakable()?.drop_participant(&s.room, &us, reason).await?;
-    // It is back as soon as it is listed again.
+    // Our observer is back as soon as the server lists it again.
     let back = async {
         loop {
             let all = s.venue.breakable().unwrap().participants(&s.room).await;
@@ -54,7 +54,7 @@ async fn a_full_restart_of_our_connection_is_nobodys_leave() -> Result<()> {
     };
     tokio::time::timeout(POSTED, back).await?;
     agent.says("are you still there", WORD).await?;
-    tokio::time::sleep(Duration::from_secs(6)).await; // longer than leaves are held back
+    tokio::time::sleep(Duration::from_secs(6)).await; // longer than the observer delays a leave
     assert!(s.endpoint.posts().is_empty(), "the call goes on");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = s.record().await?;
@@ -76,7 +76,7 @@ async fn a_server_that_restarts_loses_its_rooms_but_no_record() -> Result<()> {
     let r = posts[0].record()?;
     assert_eq!(r["phone_number"], "+15550123420");
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
-    // The clients are back, too: their room is another one now, and observed as well.
+    // The clients are back, too, in a new room of the same name, which is observed as well.
     s.worker.logs_nth("call started", 2, POSTED).await?;
     // And new calls are taken.
     s.room = unique("room");
@@ -118,13 +118,13 @@ async fn an_observer_removed_by_the_operator_reports_what_it_saw() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_freezes_for_longer_than_livekit_waits_is_come_back_to() -> Result<()> {
+async fn the_room_is_joined_again_after_a_freeze_longer_than_the_sdk_waits() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
     agent.says("before it", WORD).await?;
     s.venue.breakable()?.freeze(Duration::from_secs(40)).await?;
-    // The room is still there, whoever of the clients gave up meanwhile; so did we.
+    // The room still exists, but our SDK has given up meanwhile, as other clients may have.
     s.worker.logs_nth("joined again", 1, Duration::from_secs(60)).await?;
     let mut agent = tokio::time::timeout(Duration::from_secs(60), s.agent()).await??;
     agent.says("after it", WORD).await?;
@@ -137,7 +137,7 @@ async fn a_server_that_freezes_for_longer_than_livekit_waits_is_come_back_to() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
+async fn a_network_cut_of_some_seconds_does_not_end_the_call() -> Result<()> {
     let mut s = Scene::breakable().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -145,7 +145,7 @@ async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
     s.venue.breakable()?.lose_packets(1.0, 1.0)?;
     tokio::time::sleep(Duration::from_secs(6)).await;
     s.venue.breakable()?.lose_packets(0.0, 0.0)?;
-    // What was sent meanwhile is sent again; the agent goes on when it can.
+    // The agent's SDK sends the lost messages again, and the agent continues when it can.
     tokio::time::timeout(POSTED, agent.says("after it", WORD)).await??;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = s.record().await?;
@@ -154,11 +154,11 @@ async fn a_network_that_is_cut_for_a_while_is_no_end() -> Result<()> {
     Ok(())
 }
 
-/// Without the sid a call has no id, and another room of its name cannot be told from it.
+/// Without the sid a call has no id, and a later room of the same name looks like the same room.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_join_that_is_not_told_the_rooms_sid_is_made_again() -> Result<()> {
+async fn a_join_without_the_rooms_sid_is_repeated() -> Result<()> {
     let mut s = Scene::breakable().await?;
-    // The caller is the first that joins.
+    // The first join without a sid is the caller's, the second is ours.
     s.venue.breakable()?.hide_sids(2)?;
     let caller = s.web_in(&s.room, "alice").await?;
     let line = s.worker.logs("could not join the room").await?;

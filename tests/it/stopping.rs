@@ -1,4 +1,4 @@
-//! SIGTERM, once and twice.
+//! What one SIGTERM and two SIGTERMs do.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_to_stop_the_worker_sees_its_calls_to_the_end() -> Result<()> {
+async fn after_one_sigterm_the_worker_observes_its_calls_to_the_end() -> Result<()> {
     let mut s = Scene::new().await?;
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -19,7 +19,7 @@ async fn told_to_stop_the_worker_sees_its_calls_to_the_end() -> Result<()> {
     s.worker
         .logs("draining: no new calls, those that are on go on; signal again to stop now")
         .await?;
-    // A new call is not for this worker any more.
+    // The worker takes no new call any more.
     let _other = s.web_in(&unique("room"), "bob").await?;
     agent.says("still recorded", WORD).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
@@ -32,7 +32,7 @@ async fn told_to_stop_the_worker_sees_its_calls_to_the_end() -> Result<()> {
     Ok(())
 }
 
-/// A call in which the agent has said one thing.
+/// A call in which the agent has spoken once.
 async fn greeted(s: &mut Scene) -> Result<(Person, VoiceAgent)> {
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
@@ -40,8 +40,8 @@ async fn greeted(s: &mut Scene) -> Result<(Person, VoiceAgent)> {
     Ok((caller, agent))
 }
 
-/// The worker is told twice to stop, and reports that call as it stands.
-async fn stops_in_the_middle(s: &mut Scene) -> Result<()> {
+/// Stops the worker with two signals; it reports the call of [`greeted`] unfinished.
+async fn stops_and_reports_the_call_unfinished(s: &mut Scene) -> Result<()> {
     s.worker.stops_now().await?;
     let r = s.record().await?;
     assert_eq!(verdict(&r), ("dropped", Some("observer_disconnected")));
@@ -50,27 +50,27 @@ async fn stops_in_the_middle(s: &mut Scene) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_twice_it_reports_what_it_has_and_goes() -> Result<()> {
+async fn after_two_sigterms_the_worker_reports_unfinished_calls_and_exits() -> Result<()> {
     let mut s = Scene::new().await?;
     let _call = greeted(&mut s).await?;
-    stops_in_the_middle(&mut s).await
+    stops_and_reports_the_call_unfinished(&mut s).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_of_the_worker_itself_is_nobody_to_leave_a_call_to() -> Result<()> {
+async fn a_call_is_not_left_to_the_workers_own_dead_observer() -> Result<()> {
     let mut s = Scene::new().await?;
     let _call = greeted(&mut s).await?;
-    // What was said is on disk by then.
+    // By then the agent's words are on disk.
     tokio::time::sleep(Duration::from_millis(700)).await;
     s.kill().await?;
     s.start_again().await?;
     s.worker.logs("joined again").await?;
-    // The server lists the dead one for another 20 s.
-    stops_in_the_middle(&mut s).await
+    // The server lists the dead observer for another 20 s.
+    stops_and_reports_the_call_unfinished(&mut s).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drain_has_an_end() -> Result<()> {
+async fn the_drain_ends_at_its_timeout() -> Result<()> {
     let venue = Venue::from_env().await?;
     let mut s = Scene::at(venue, &[("CALL_HISTORY_DRAIN_TIMEOUT", "1")]).await?;
     let _caller = s.web("alice").await?;
@@ -104,27 +104,27 @@ async fn many_calls_are_left_in_an_orderly_way() -> Result<()> {
     Ok(())
 }
 
-/// Longer than a room outlives its last caller by LiveKit's defaults: this one stands.
+/// Longer than a room outlives its last caller with LiveKit's defaults.
 const LONG_EMPTY: Duration = Duration::from_secs(27);
 
-/// Rooms that stay open for their agents.
+/// A server whose rooms stay open for 300 s after the last caller has left.
 async fn with_standing_rooms() -> Result<Scene> {
     let config = Config { departure_timeout: Duration::from_secs(300), ..lab::server::quick() };
     Scene::at(Venue::dev(config).await?, &[]).await
 }
 
-/// SIGTERM, and the end soon after it.
+/// Sends SIGTERM; the worker must exit within 5 s.
 async fn stops_soon(s: &mut Scene) -> Result<()> {
-    let told = Instant::now();
+    let asked = Instant::now();
     s.worker.signal(15).await?;
     let status = s.worker.ends(Duration::from_secs(40)).await.context("a room holds it up")?;
-    let took = told.elapsed();
+    let took = asked.elapsed();
     assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standing_room_whose_call_is_long_over_does_not_hold_up_the_end() -> Result<()> {
+async fn a_standing_room_whose_call_is_long_over_does_not_delay_the_exit() -> Result<()> {
     let mut s = with_standing_rooms().await?;
     let caller = s.web("alice").await?;
     let _agent = s.agent().await?;
@@ -136,7 +136,7 @@ async fn a_standing_room_whose_call_is_long_over_does_not_hold_up_the_end() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standing_room_without_a_call_does_not_hold_up_the_end() -> Result<()> {
+async fn a_standing_room_without_a_call_does_not_delay_the_exit() -> Result<()> {
     let mut s = with_standing_rooms().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
     let _agent = s.agent().await?;
@@ -147,7 +147,7 @@ async fn a_standing_room_without_a_call_does_not_hold_up_the_end() -> Result<()>
     };
     s.venue.dispatches().create_dispatch(request).await?;
     s.worker.logs("joined").await?;
-    // A caller who is being dialled would have come by then.
+    // A callee that is being dialled would have joined by then.
     tokio::time::sleep(LONG_EMPTY).await;
     stops_soon(&mut s).await
 }

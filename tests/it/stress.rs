@@ -1,5 +1,5 @@
-//! A disk that hangs, an endpoint that is down for days or asks for patience: many calls at once,
-//! none of them lost, none of them noisy.
+//! Many calls while the disk hangs, or while the endpoint is down for days or sends `Retry-After`: no
+//! call is lost, and the log stays short.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,10 +19,10 @@ const NOT_DELIVERED: &str = "not delivered, will be tried again";
 
 // ---- the disk --------------------------------------------------------------------------------
 
-/// Calls that begin and end while the disk hangs, and how many of them at a time.
+/// The number of calls that begin and end while the disk hangs, and how many of them at a time.
 const CALLS: usize = 60;
 const AT_ONCE: usize = 10;
-/// From the end of a call to its first attempt, whatever the disk does.
+/// Time limit from the end of a call to its first attempt, whatever the disk does.
 const POSTED_FROM_MEMORY: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +48,7 @@ async fn calls_are_found_and_posted_while_the_disk_hangs() -> Result<()> {
         }
         most = most.max(s.worker.threads()?);
     }
-    // The end is told 2.5 s after the leave.
+    // A call ends when its grace time after the leave is over.
     let grace = Duration::from_millis(2_500);
     let until = Instant::now() + POSTED_FROM_MEMORY + POSTED;
     loop {
@@ -67,7 +67,7 @@ async fn calls_are_found_and_posted_while_the_disk_hangs() -> Result<()> {
     page_says(&mut s.worker, "disk", POSTED).await?;
     faults.hang(false)?;
     s.worker.logs_nth("the disk works again", 1, 2 * POSTED).await?;
-    // And the next call is as any other.
+    // The next call is reported as usual.
     let room = unique(&s.name);
     let caller = s.web_in(&room, "bob").await?;
     s.worker.logs_nth("call started", CALLS + 1, POSTED).await?;
@@ -84,12 +84,12 @@ async fn calls_are_found_and_posted_while_the_disk_hangs() -> Result<()> {
     let again: Vec<&Value> =
         log.iter().filter(|l| l["message"] == "the disk works again").collect();
     assert!(again.len() == 1 && again[0]["level"] == "INFO", "{again:#?}");
-    // Each question that hangs may hold a thread, but not one for each call: there are 512.
+    // Each disk operation that hangs may hold a thread; if each call held one, the 512 would run out.
     assert!(most < threads + 64, "{most} threads, {threads} at first");
     Ok(())
 }
 
-/// When the first request about each room came.
+/// When the first request about each room arrived.
 fn posted(s: &Scene) -> BTreeMap<String, Instant> {
     let mut first = BTreeMap::new();
     for post in s.endpoint.posts() {
@@ -103,7 +103,7 @@ fn posted(s: &Scene) -> BTreeMap<String, Instant> {
 // ---- the endpoint ----------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_are_given_up_are_no_reason_to_hammer_the_endpoint() -> Result<()> {
+async fn expired_records_do_not_hammer_the_endpoint() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.kill().await?;
     let first_at = chrono::Utc::now().timestamp() - 73 * 3600;
@@ -121,7 +121,7 @@ async fn records_that_are_given_up_are_no_reason_to_hammer_the_endpoint() -> Res
     tokio::time::sleep_until(first + Duration::from_secs(5)).await;
     let (tried, dead) = (s.endpoint.posts().len(), names(&s.worker, "dead")?);
     let dead = dead.iter().filter(|n| n.ends_with(".json")).count();
-    // One record goes first, and its failure counts for all.
+    // One record is tried first, and its failure counts for all of them.
     assert!(tried <= 2 && dead <= tried, "{tried} attempts in 5 s, {dead} records given up");
     Ok(())
 }
@@ -132,7 +132,7 @@ async fn a_new_record_is_tried_at_once_though_the_endpoint_asked_for_patience_lo
     let mut s = Scene::breakable().await?;
     s.endpoint.answers([Answer::With(429, "retry-after", "1".into())]);
     let first = s.web("alice").await?;
-    // In the call that is over when the endpoint is back.
+    // The second call ends when the endpoint is back.
     let room = unique(&s.name);
     let second = s.web_in(&room, "bob").await?;
     s.worker.logs_nth("call started", 2, POSTED).await?;
@@ -140,7 +140,7 @@ async fn a_new_record_is_tried_at_once_though_the_endpoint_asked_for_patience_lo
     s.endpoint.wait(&s.room, 1, POSTED).await?;
     let addr = s.endpoint.url.trim_start_matches("http://").trim_end_matches("/calls").to_owned();
     drop(std::mem::replace(&mut s.endpoint, Endpoint::start().await?));
-    // Until the next attempt is far away: the waits double, by chance they are shorter.
+    // Wait until the next attempt is far away. The waits double and are shortened at random.
     let far = |l: &Value| l["message"] == NOT_DELIVERED && l["retry_in_ms"].as_u64() > Some(25_000);
     let patience = Duration::from_secs(75);
     let down = Instant::now();
@@ -163,10 +163,10 @@ async fn a_new_record_is_tried_at_once_though_the_endpoint_asked_for_patience_lo
     Ok(())
 }
 
-/// A conflict that follows an attempt without a true answer may mean that the receiver is still at
-/// work on it.
+/// A conflict after an attempt without a definite answer may mean that the endpoint still works on
+/// that attempt.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_after_a_failure_is_asked_again_before_it_is_believed() -> Result<()> {
+async fn a_conflict_after_a_failure_is_retried_before_it_is_believed() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.endpoint.answers([503, 409, 409].map(Answer::Status));
     let caller = s.web("alice").await?;
@@ -181,5 +181,28 @@ async fn a_conflict_after_a_failure_is_asked_again_before_it_is_believed() -> Re
     assert_eq!(s.endpoint.posts().len(), 3);
     let delivered = s.worker.log().iter().filter(|l| l["message"] == "delivered").count();
     assert_eq!(delivered, 1);
+    Ok(())
+}
+
+/// A folder stands in the place of a record: it is listed, and cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_is_logged_once_and_delays_no_other() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.kill().await?;
+    std::fs::create_dir(s.worker.data.join("pending/not-a-record.json"))?;
+    s.start_again().await?;
+    s.worker.logs("record cannot be read, tried again later").await?;
+    page_says(&mut s.worker, "unreadable: 1 records cannot be read", POSTED).await?;
+    let before = s.worker.cpu_time()?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let used = s.worker.cpu_time()?.saturating_sub(before);
+    assert!(used < Duration::from_secs(1), "{used:?} of 4 s for nothing");
+    // Other records are sent meanwhile.
+    let caller = s.web("alice").await?;
+    caller.leaves(LEFT).await?;
+    s.record().await?;
+    let said = "record cannot be read, tried again later";
+    let lines = s.worker.log().iter().filter(|l| l["message"] == said).count();
+    assert_eq!(lines, 1);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Waiting for what is seen from outside only: files, the health page, what the kernel counts.
+//! Waiting for what can only be seen from outside: files and the health page.
 
 use std::{path::Path, time::Duration};
 
@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
-/// Between looks.
+/// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Looks until there is something; fails with what was waited for.
+/// Calls `look` until it returns a value; panics with `what` when the time is over.
 pub(super) async fn eventually<T>(
     what: &str,
     within: Duration,
@@ -29,7 +29,7 @@ pub(super) async fn eventually<T>(
 /// The names in a folder of the worker's data.
 pub(super) fn names(worker: &Worker, folder: &str) -> Result<Vec<String>> {
     let dir = std::fs::read_dir(worker.data.join(folder))?;
-    // What is moved away meanwhile is not there.
+    // `flatten` skips files that are moved away meanwhile.
     Ok(dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn page(worker: &mut Worker) -> Result<String> {
     Ok(reqwest::get(format!("http://{addr}/")).await?.text().await?)
 }
 
-/// Waits until the health page says something.
+/// Waits until the health page contains `text`; returns the page.
 pub(super) async fn page_says(worker: &mut Worker, text: &str, within: Duration) -> Result<String> {
     let mut last = String::new();
     let until = Instant::now() + within;
@@ -59,7 +59,7 @@ pub(super) async fn page_says(worker: &mut Worker, text: &str, within: Duration)
     panic!("the health page does not say {text:?} within {within:?}, but {last:?}")
 }
 
-/// When a line was logged, in seconds since the epoch, by the worker's clock.
+/// When a line was logged, by the worker's clock, in seconds since the epoch.
 pub(super) fn logged_at(line: &Value) -> Result<f64> {
     seconds(line["timestamp"].as_str().context("no timestamp")?)
 }
@@ -70,8 +70,8 @@ pub(super) fn seconds(rfc3339: &str) -> Result<f64> {
     Ok(at.timestamp_micros() as f64 / 1e6)
 }
 
-/// Puts records into `pending/` that nobody made: valid JSON of some call, no record of ours.
-/// `attempts`: what is told of each.
+/// Puts `n` made-up records into `pending/`: valid JSON, but not of real calls. `attempts` is written
+/// as the attempts note of each record.
 pub(super) fn put_waiting(data: &Path, n: usize, attempts: Option<&Value>) -> Result<()> {
     let pending = data.join("pending");
     std::fs::create_dir_all(&pending)?;

@@ -1,4 +1,4 @@
-//! From all that was seen to the record.
+//! Makes the record from the state of a call.
 
 use record::{
     AgentConfig, CallHistory, CallType, EndBasis, EndedBy,
@@ -7,28 +7,29 @@ use record::{
 
 use super::{
     details,
-    ending::{self, Cause, End},
+    ending::{self, CallEnd, Cause},
     event::{LeaveReason, Moment},
     evidence,
     feed::AgentView,
     metrics::{self, Measured},
-    parties::{Part, Party, Side},
+    parties::{Party, Role, Side},
     profile::Profile,
     state::Call,
     status, subject, turns,
     window::Window,
 };
 
-/// An observer that came this long after the caller says so in the notes.
+/// The notes mention an observer that joined this long after the caller.
 const LATE_MS: i64 = 5_000;
 
 impl Call {
-    /// The reason of the end, if it is one of ours: an agent's own words are for the record only.
+    /// The termination reason, for the log. A reason that the agent published is not shown: its
+    /// text belongs in the record only.
     pub fn known_reason(&self) -> Option<&'static str> {
-        let parts = self.parts()?;
+        let input = self.record_input()?;
         match self.outcome.published_end() {
             Some(_) => Some("published by the agent"),
-            None => status::judge(&self.seen(&parts)).1.map(status::Reason::as_str),
+            None => status::judge(&self.verdict_input(&input)).1.map(status::Reason::as_str),
         }
     }
 
@@ -43,8 +44,8 @@ impl Call {
     }
 
     fn build(&self, with_metrics: bool) -> Option<CallHistory> {
-        let parts = self.parts()?;
-        let Parts { caller, end, view, call_type, start, ended } = &parts;
+        let input = self.record_input()?;
+        let RecordInput { caller, end, view, call_type, start, ended } = &input;
         let metadata =
             [self.room_metadata.clone(), self.job_metadata.clone(), caller.metadata.clone()];
         let agent_config = self.outcome.agent_config(&metadata, view);
@@ -53,16 +54,16 @@ impl Call {
         let profile = self.profile(&agent_config);
         let mut notes = self.notes(caller, end);
         let measured = if with_metrics {
-            self.measured(&parts)
+            self.measured(&input)
         } else {
             notes.push("The metrics could not be computed.".into());
             Measured::default()
         };
-        let seen = self.seen(&parts);
+        let verdict_input = self.verdict_input(&input);
         let (status, termination_reason) = match self.outcome.published_end() {
             Some(published) => published,
             None => {
-                let (status, reason) = status::judge(&seen);
+                let (status, reason) = status::judge(&verdict_input);
                 (status, reason.map(|r| r.as_str().to_owned()))
             }
         };
@@ -70,7 +71,7 @@ impl Call {
         let outcomes =
             self.outcome.build(&metadata, &entered, profile.map(|(_, profile)| profile), &notes);
         let details = (self.settings.details || self.settings.transcript)
-            .then(|| self.details(&parts, &seen, &measured, profile_name));
+            .then(|| self.details(&input, &verdict_input, &measured, profile_name));
         Some(CallHistory {
             call_id: self.id(),
             phone_number: subject::phone_number(caller, &caller.metadata, &self.room.name),
@@ -96,14 +97,14 @@ impl Call {
 
     /// The record, and the moments that made its numbers.
     pub fn explained(&self) -> Option<(CallHistory, Measured)> {
-        Some((self.record()?, self.measured(&self.parts()?)))
+        Some((self.record()?, self.measured(&self.record_input()?)))
     }
 
-    fn parts(&self) -> Option<Parts<'_>> {
+    fn record_input(&self) -> Option<RecordInput<'_>> {
         let caller = self.parties.caller()?;
         let end = ending::end(&self.parties, self.room_ended)?;
         let start = start(caller);
-        Some(Parts {
+        Some(RecordInput {
             call_type: subject::call_type(caller, &caller.metadata),
             view: self.feeds.merged(&self.parties),
             ended: end.at.max(start),
@@ -113,14 +114,14 @@ impl Call {
         })
     }
 
-    fn seen<'a>(&'a self, parts: &'a Parts<'a>) -> status::Seen<'a> {
-        status::Seen {
+    fn verdict_input<'a>(&'a self, input: &'a RecordInput<'a>) -> status::VerdictInput<'a> {
+        status::VerdictInput {
             parties: &self.parties,
-            caller: parts.caller,
-            call_type: parts.call_type,
-            end: &parts.end,
-            agent_heard: !self.speech.of(Side::Agent, &self.parties).is_empty(),
-            answered_by: parts.view.answered_by,
+            caller: input.caller,
+            call_type: input.call_type,
+            end: &input.end,
+            agent_heard: !self.speech.segments(Side::Agent, &self.parties).is_empty(),
+            answered_by: input.view.answered_by,
             end_unseen: self.recovered && self.blind_since.is_some(),
         }
     }
@@ -130,21 +131,22 @@ impl Call {
         self.settings.profiles.get_key_value(&name).map(|(name, p)| (name.as_str(), p))
     }
 
-    fn measured(&self, parts: &Parts) -> Measured {
-        // What is heard of a leg that rings is no conversation.
+    fn measured(&self, input: &RecordInput) -> Measured {
+        // The sound of a leg that still rings is not a conversation.
         if !self.parties.callers().any(Party::connected) {
             return Measured::default();
         }
-        let window = Window { start: parts.start, end: parts.ended };
-        let end = parts.ended;
-        let view = &window.view(&parts.view);
-        let user_segments = window.segments(Side::User, self.speech.of(Side::User, &self.parties));
+        let window = Window { start: input.start, end: input.ended };
+        let end = input.ended;
+        let view = &window.view(&input.view);
+        let user_segments =
+            window.segments(Side::User, self.speech.segments(Side::User, &self.parties));
         let agent_segments =
-            window.segments(Side::Agent, self.speech.of(Side::Agent, &self.parties));
-        let unseen = self.unseen(parts.start, end);
+            window.segments(Side::Agent, self.speech.segments(Side::Agent, &self.parties));
+        let unseen = self.unseen(input.start, end);
         let user = evidence::user(&self.parties, view, &user_segments, &unseen, end);
         let agent = evidence::agent(&self.parties, view, &agent_segments, &unseen, end);
-        let (user, agent) = (window.heard(user), window.heard(agent));
+        let (user, agent) = (window.activity(user), window.activity(agent));
         let transcribed = self.speech.any() || !view.items.is_empty();
         let (user_utterances, user_words) =
             turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
@@ -162,9 +164,9 @@ impl Call {
             user_utterances: &user_utterances,
             agent_utterances: &agent_utterances,
             other_signs: &signs,
-            also_heard: &evidence::after_the_feed(&self.parties, view, end),
+            other_speech: &evidence::speech_after_feed(&self.parties, view, end),
             unseen: &unseen,
-            start: parts.start,
+            start: input.start,
             end,
             silence_threshold_ms: self.settings.silence_threshold_ms,
         });
@@ -181,36 +183,36 @@ impl Call {
 
     fn details(
         &self,
-        parts: &Parts,
-        seen: &status::Seen,
+        input: &RecordInput,
+        verdict_input: &status::VerdictInput,
         measured: &Measured,
         profile: Option<String>,
     ) -> Details {
-        let sip = parts.caller.attributes.iter().filter(|(k, _)| k.starts_with("sip."));
-        let told = self.outcome.published_end().is_some();
+        let sip = input.caller.attributes.iter().filter(|(k, _)| k.starts_with("sip."));
+        let published_end = self.outcome.published_end().is_some();
         let gap =
             |(from, to): (Moment, Moment)| Gap { from: from.to_rfc3339(), to: to.to_rfc3339() };
         let since = self.watching_since;
-        details::build(&details::Sources {
-            ended_by: match status::ended_by(seen) {
-                // Whoever says that it ends the call, and the room is closed: it was that.
-                EndedBy::Room if told => EndedBy::Agent,
+        details::build(&details::DetailsInput {
+            ended_by: match status::ended_by(verdict_input) {
+                // The agent published an end, and the room was closed: the agent ended the call.
+                EndedBy::Room if published_end => EndedBy::Agent,
                 by => by,
             },
-            disconnect_reason: parts.end.reason(),
-            sip: parts.caller.is_sip().then(|| sip.map(|(k, v)| (k.clone(), v.clone())).collect()),
+            disconnect_reason: input.end.reason(),
+            sip: input.caller.is_sip().then(|| sip.map(|(k, v)| (k.clone(), v.clone())).collect()),
             observation: Observation {
                 discovered_by: self.discovered_by,
                 from: since.map(Moment::to_rfc3339),
-                to: self.last_at.map(|at| at.min(parts.ended).to_rfc3339()),
-                gaps: self.unseen(parts.start, parts.ended).into_iter().map(gap).collect(),
-                late_seconds: since.map(|t| t.since(parts.caller.joined_at) as f64 / 1000.0),
-                turns_from_history: turns_from_history(parts),
-                end_time_basis: parts.end.basis,
+                to: self.last_at.map(|at| at.min(input.ended).to_rfc3339()),
+                gaps: self.unseen(input.start, input.ended).into_iter().map(gap).collect(),
+                late_seconds: since.map(|t| t.since(input.caller.joined_at) as f64 / 1000.0),
+                turns_from_history: turns_from_history(input),
+                end_time_basis: input.end.basis,
                 recovered: self.recovered,
             },
             agents: self.agents_seen(),
-            view: &parts.view,
+            view: &input.view,
             measured,
             profile,
             transcript: self.settings.transcript,
@@ -219,12 +221,12 @@ impl Call {
 
     fn agents_seen(&self) -> Vec<Agent> {
         let voices: Vec<&str> = self.parties.voice_agents().map(|p| p.identity.as_str()).collect();
-        let role = |p: &Party| match self.parties.part(p) {
-            Part::Avatar => AgentRole::Avatar,
+        let role = |p: &Party| match self.parties.role(p) {
+            Role::Avatar => AgentRole::Avatar,
             _ if voices.contains(&p.identity.as_str()) => AgentRole::Voice,
             _ => AgentRole::Other,
         };
-        let of = |p: &&Party| matches!(self.parties.part(p), Part::Agent | Part::Avatar);
+        let of = |p: &&Party| matches!(self.parties.role(p), Role::Agent | Role::Avatar);
         (self.parties.iter().filter(of))
             .map(|p| Agent {
                 identity: p.identity.clone(),
@@ -236,7 +238,7 @@ impl Call {
             .collect()
     }
 
-    /// Stretches of the call in which the observer saw nothing.
+    /// Intervals of the call in which the observer did not see the room.
     fn unseen(&self, start: Moment, end: Moment) -> Vec<(Moment, Moment)> {
         let open = self.blind_since.map(|since| (since, end.max(since)));
         let all = self.blind.iter().copied().chain(open);
@@ -246,7 +248,7 @@ impl Call {
     }
 
     /// What is missing from the record, in sentences (docs/contract.md §8.2).
-    fn notes(&self, caller: &Party, end: &End) -> Vec<String> {
+    fn notes(&self, caller: &Party, end: &CallEnd) -> Vec<String> {
         let mut notes = vec![];
         if let Some(since) = self.watching_since {
             let late = since.since(caller.joined_at);
@@ -279,23 +281,23 @@ impl Call {
 }
 
 /// What a record is made of besides the metrics.
-struct Parts<'a> {
+struct RecordInput<'a> {
     caller: &'a Party,
-    end: End,
+    end: CallEnd,
     view: AgentView,
     call_type: CallType,
     start: Moment,
-    /// Never before the start.
+    /// The end of the call, but never before the start.
     ended: Moment,
 }
 
-fn turns_from_history(parts: &Parts) -> u32 {
-    let view = Window { start: parts.start, end: parts.ended }.view(&parts.view);
+fn turns_from_history(input: &RecordInput) -> u32 {
+    let view = Window { start: input.start, end: input.ended }.view(&input.view);
     u32::try_from(view.items.iter().filter(|i| i.from_history).count()).unwrap_or(u32::MAX)
 }
 
-/// When the caller was connected: an answered leg from its answer on, everybody else from the
-/// join (docs/contract.md §3.2).
+/// When the caller was connected: a SIP leg when it was answered, other callers when they joined
+/// (docs/contract.md §3.2).
 fn start(caller: &Party) -> Moment {
     match caller.active {
         Some((at, false)) if caller.is_sip() => at,

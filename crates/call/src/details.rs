@@ -12,14 +12,14 @@ use record::{
 
 use super::{
     event::{Handoff, Used},
-    evidence::{Heard, Interval},
+    evidence::{Interval, VoiceActivity},
     feed::{AgentView, ToolUse},
-    metrics::{Answer, Measured},
+    metrics::{Measured, Response},
     turns::Utterance,
 };
 
 /// What the details are made of.
-pub(crate) struct Sources<'a> {
+pub(crate) struct DetailsInput<'a> {
     pub ended_by: EndedBy,
     pub disconnect_reason: LeaveReason,
     pub sip: Option<BTreeMap<String, String>>,
@@ -31,14 +31,14 @@ pub(crate) struct Sources<'a> {
     pub transcript: bool,
 }
 
-pub(crate) fn build(s: &Sources) -> Details {
+pub(crate) fn build(s: &DetailsInput) -> Details {
     let (m, v) = (s.measured, s.view);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let timed = |h: &Heard| !matches!(h.tier, Tier::Transcripts | Tier::None);
-    // A feed that tells only who passed to whom is none to count tools by.
-    let fed = v.sessions.iter().any(|s| !s.agent_states.is_empty()) || !v.items.is_empty();
-    let talked = |h: &Heard| (h.tier != Tier::None).then(|| seconds(h.total_ms()));
+    let timed = |h: &VoiceActivity| !matches!(h.tier, Tier::Transcripts | Tier::None);
+    // A feed with hand-offs only does not show tool calls.
+    let has_feed = v.sessions.iter().any(|s| !s.agent_states.is_empty()) || !v.items.is_empty();
+    let talked = |h: &VoiceActivity| (h.tier != Tier::None).then(|| seconds(h.total_ms()));
     let both = m.user.tier != Tier::None && m.agent.tier != Tier::None;
     Details {
         ended_by: s.ended_by,
@@ -50,13 +50,13 @@ pub(crate) fn build(s: &Sources) -> Details {
             agent: SideEvidence { speech: m.agent.tier, words: m.agent_words },
         },
         latency: Latency {
-            agent_response: distribution(&m.agent_answers),
-            user_response: distribution(&m.user_answers),
+            agent_response: distribution(&m.agent_responses),
+            user_response: distribution(&m.user_responses),
         },
         interruptions: Interruptions {
             by_caller: count(m.interruptions.len()),
             by_agent: (timed(&m.user) && timed(&m.agent)).then(|| count(m.talked_into.len())),
-            false_alarms: fed
+            false_alarms: has_feed
                 .then(|| count(v.false_interruptions.iter().filter(|(_, r)| *r).count())),
         },
         talk: Talk {
@@ -66,7 +66,7 @@ pub(crate) fn build(s: &Sources) -> Details {
             longest_silence_seconds: m.silences.iter().map(Interval::ms).max().map(seconds),
         },
         usage: (!v.used.is_empty()).then(|| v.used.iter().map(usage).collect()),
-        tools: fed.then(|| {
+        tools: has_feed.then(|| {
             let tool = |(name, t): (&String, &ToolUse)| Tool {
                 name: name.clone(),
                 calls: t.calls,
@@ -75,7 +75,7 @@ pub(crate) fn build(s: &Sources) -> Details {
             v.tools.iter().map(tool).collect()
         }),
         agents: s.agents.clone(),
-        handoffs: (fed || !v.handoffs.is_empty()).then(|| {
+        handoffs: (has_feed || !v.handoffs.is_empty()).then(|| {
             let passed = |h: &Handoff| Passed {
                 from: h.from.clone(),
                 to: h.to.clone(),
@@ -84,7 +84,7 @@ pub(crate) fn build(s: &Sources) -> Details {
             v.handoffs.iter().map(passed).collect()
         }),
         answered_by: v.answered_by,
-        errors: fed.then_some(v.errors),
+        errors: has_feed.then_some(v.errors),
         profile: s.profile.clone(),
         transcript: s.transcript.then(|| transcript(m)),
     }
@@ -121,12 +121,12 @@ fn transcript(m: &Measured) -> Vec<Line> {
     all.into_iter().map(|(_, line)| line).filter(|l| !l.text.is_empty()).collect()
 }
 
-/// Of the answers of one side; `None` without one.
-fn distribution(answers: &[Answer]) -> Option<Distribution> {
-    let values: Vec<f64> = answers.iter().map(|a| a.seconds).collect();
+/// The distribution of one side's response times; `None` if there are none.
+fn distribution(responses: &[Response]) -> Option<Distribution> {
+    let values: Vec<f64> = responses.iter().map(|a| a.seconds).collect();
     let mut sorted = values.clone();
     sorted.sort_by(f64::total_cmp);
-    // Nearest rank: the smallest value that at least so many percent are not above.
+    // Nearest rank: the smallest value with at least this percentage of the values at or below it.
     let rank = |percent: usize| {
         let n = (sorted.len() * percent).div_ceil(100).max(1);
         sorted.get(n - 1).copied()
@@ -147,26 +147,26 @@ fn distribution(answers: &[Answer]) -> Option<Distribution> {
 mod tests {
     use super::*;
 
-    fn answers(seconds: &[f64]) -> Vec<Answer> {
-        let one = |s: &f64| Answer { between: None, seconds: *s, reported: true };
+    fn responses(seconds: &[f64]) -> Vec<Response> {
+        let one = |s: &f64| Response { between: None, seconds: *s, reported: true };
         seconds.iter().map(one).collect()
     }
 
     #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let d = distribution(&answers(&[0.4, 0.1, 0.3, 0.2])).unwrap();
+    fn percentiles_are_measured_values() {
+        let d = distribution(&responses(&[0.4, 0.1, 0.3, 0.2])).unwrap();
         assert_eq!((d.count, d.min, d.max), (4, 0.1, 0.4));
         assert_eq!((d.p50, d.p90, d.p99), (0.2, 0.4, 0.4));
         assert_eq!(d.values, [0.4, 0.1, 0.3, 0.2]);
-        let one = distribution(&answers(&[0.7])).unwrap();
+        let one = distribution(&responses(&[0.7])).unwrap();
         assert_eq!((one.min, one.p50, one.p95, one.max), (0.7, 0.7, 0.7, 0.7));
         let many: Vec<f64> = (1..=200).map(f64::from).collect();
-        let d = distribution(&answers(&many)).unwrap();
+        let d = distribution(&responses(&many)).unwrap();
         assert_eq!((d.p50, d.p90, d.p95, d.p99), (100.0, 180.0, 190.0, 198.0));
     }
 
     #[test]
-    fn nothing_measured_is_null() {
+    fn without_responses_there_is_no_distribution() {
         assert_eq!(distribution(&[]), None);
     }
 }

@@ -1,7 +1,7 @@
 //! When a call is over, and when it ended (docs/contract.md §1.2).
 //!
-//! Over and ended are different moments: the call *ended* when the last caller left, it is *over*
-//! when nobody can come back any more and the last words have arrived.
+//! Two different moments: the call *ended* when the last caller left. It is *over* later, when no
+//! caller can come back any more and the last words have arrived.
 
 use record::EndBasis;
 
@@ -13,15 +13,15 @@ use super::{
 /// The caller's last words and the agent's last items arrive up to 2 s after the leave
 /// (docs/signals.md §3.6).
 const LAST_WORDS_MS: i64 = 2_500;
-/// After a time-out the same identity was seen back 12 s later (docs/signals.md §3.3).
+/// After a time-out the same identity was seen to come back 12 s later (docs/signals.md §3.3).
 const TIMEOUT_GRACE_MS: i64 = 20_000;
-/// A participant that is LOST is reported as gone at most this much later.
+/// The leave of a participant with quality LOST is reported at most this much later.
 const LOST_TO_TIMEOUT_MS: i64 = 15_000;
 
 /// How the call ended for its last caller.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct End {
-    /// Our clock.
+pub(crate) struct CallEnd {
+    /// By our clock.
     pub at: Moment,
     pub basis: EndBasis,
     pub cause: Cause,
@@ -33,12 +33,12 @@ pub(crate) enum Cause {
         identity: String,
         reason: LeaveReason,
     },
-    /// The room ended, or we lost it, with a caller in it.
+    /// The room ended, or we lost it, while a caller was in it.
     RoomEnded(LeaveReason),
 }
 
-impl End {
-    /// LiveKit's reason of the leave, or of the room's end.
+impl CallEnd {
+    /// LiveKit's reason for the leave, or for the end of the room.
     pub(crate) fn reason(&self) -> LeaveReason {
         match &self.cause {
             Cause::CallerLeft { reason, .. } | Cause::RoomEnded(reason) => *reason,
@@ -46,13 +46,14 @@ impl End {
     }
 }
 
-/// When the call ended, as far as it has.
-pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<End> {
+/// How and when the call ended; `None` if it has not ended.
+pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<CallEnd> {
     if parties.caller_present() {
         let (at, reason) = room_ended?;
-        return Some(End { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
+        return Some(CallEnd { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
     }
-    // One who was never connected (a leg that rang in vain) does not end a call of others.
+    // A caller that was never connected (a leg that was not answered) does not end the call of
+    // other callers.
     let connected = parties.callers().any(Party::connected);
     let of = parties.callers().filter(|p| !connected || p.connected());
     let (at, basis, last) = of
@@ -63,10 +64,10 @@ pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) 
         .max_by_key(|(at, _, _)| *at)?;
     let reason = last.left.as_ref()?.reason;
     let cause = Cause::CallerLeft { identity: last.identity.clone(), reason };
-    Some(End { at, basis, cause })
+    Some(CallEnd { at, basis, cause })
 }
 
-/// When one caller was gone: hung up, backdated or as told.
+/// When one caller was gone: at its hang-up, at its loss of connection, or at its reported leave.
 fn own_end(p: &Party) -> Option<(Moment, EndBasis)> {
     let left = p.left.as_ref()?;
     Some(match (left.reason, p.lost_at) {
@@ -78,8 +79,8 @@ fn own_end(p: &Party) -> Option<(Moment, EndBasis)> {
     })
 }
 
-/// When the call will be over if nobody comes back; `None` while a caller is there, or before
-/// there was one.
+/// When the call will be over if no caller comes back; `None` while a caller is present, or before
+/// the first one came.
 pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
     if parties.caller_present() {
         return None;
@@ -93,14 +94,14 @@ pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
     } else {
         end_grace_ms.max(LAST_WORDS_MS)
     };
-    // An agent that fell silent before: wait for the server's word on it.
+    // An agent's connection was lost before: wait until the server reports whether the agent left.
     let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
-    let due = left.told_at.plus(grace);
+    let due = left.reported_at.plus(grace);
     Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
 }
 
 fn last_to_leave(parties: &Parties) -> Option<&Party> {
-    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.told_at))
+    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.reported_at))
 }
 
 /// A SIP leg that hung up, or was never answered, does not come back under the same identity.

@@ -1,7 +1,7 @@
-//! What can be observed of a call, as plain data with a time on each.
+//! What can be observed of a call, as plain data with a time for each fact.
 //!
-//! These are the only inputs of the core. They carry untrusted text: whoever makes them caps its
-//! size, whoever reads them never panics on it.
+//! These are the only inputs of the core. They carry untrusted text: code that makes an event
+//! limits the size of the text, and code that reads an event must not panic on the text.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use super::kinds::{AgentState, Kind, UserState};
 use super::snapshot::Snapshot;
 
-/// One fact and when it reached us, by the observer's clock.
+/// One fact, and when it reached the observer, by our clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     pub at: Moment,
@@ -22,21 +22,21 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Fact {
-    /// We are in the room, for the first time or again; those present follow as `Joined`.
-    /// `server_behind_ms`: what to add to the server's times to have ours.
+    /// We joined the room, for the first time or again. The participants present follow as
+    /// `Joined`. `server_behind_ms`: milliseconds to add to the server's times to get ours.
     Watching {
         server_behind_ms: i64,
-        /// How we learned of the room; older journals do not say.
+        /// How we found the room; older journals do not have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Discovery>,
     },
-    /// An earlier call in this room left this to ours.
+    /// What the earlier call in this room left for this call.
     Carried(Box<Snapshot>),
-    /// The worker that saw what comes before died; another goes on from its journal.
+    /// The worker that observed the call so far died; another worker continues from the journal.
     Recovered,
-    /// We lost the room and try to come back.
+    /// We lost the connection to the room, and try to reconnect.
     Blind,
-    /// The room is over for us. Nothing follows.
+    /// The room ended, or we stopped observing it. No event follows.
     RoomEnded {
         reason: LeaveReason,
     },
@@ -48,7 +48,8 @@ pub enum Fact {
         metadata: String,
     },
     Joined(Joined),
-    /// `since`: when it was last seen, where that is earlier than the word of its leave.
+    /// `since`: when the participant was last seen, if that is earlier than the report that it
+    /// left.
     Left {
         identity: String,
         reason: LeaveReason,
@@ -79,7 +80,8 @@ pub enum Fact {
     },
     /// A text stream on `lk.transcription` began.
     StreamOpened(StreamOpened),
-    /// Who really sends a stream: an agent speaks for its caller too.
+    /// The participant that sends a stream. The stream may name another one: an agent also sends
+    /// the transcript of its caller.
     StreamSender {
         stream: String,
         identity: String,
@@ -99,8 +101,8 @@ pub enum Fact {
         text: String,
         is_final: bool,
     },
-    /// Typed text of a participant (`lk.chat`). In a journal its words are counted, and the text,
-    /// of which nothing else is used, is empty.
+    /// Typed text of a participant (`lk.chat`). Only the number of words is used, so a journal
+    /// holds that number and an empty text.
     Chat {
         identity: String,
         text: String,
@@ -115,13 +117,13 @@ pub enum Fact {
         identity: String,
         message: FeedMessage,
     },
-    /// A message of the session feed that is none.
+    /// A session-feed message that could not be decoded.
     Undecodable {
         identity: String,
     },
     /// A stream that was not read, because too many are open.
     Dropped,
-    /// A message on `call-history`; without an identity it cannot be trusted.
+    /// A message on `call-history`; without an identity it is refused.
     Published {
         identity: Option<String>,
         text: String,
@@ -143,13 +145,13 @@ pub struct Joined {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamOpened {
     pub stream: String,
-    /// The transcribed participant, as the stream says it.
+    /// The transcribed participant, as the stream names it.
     pub identity: String,
     /// `lk.segment_id`; several streams of the caller share one.
     pub segment: Option<String>,
-    /// `lk.transcribed_track_id`: whose track it is decides who speaks.
+    /// `lk.transcribed_track_id`: the owner of this track is the speaker.
     pub track: Option<String>,
-    /// The server vouches that an agent sent it for somebody else.
+    /// The server marks the stream as sent by an agent for another participant.
     pub generated: bool,
 }
 
@@ -177,7 +179,7 @@ pub enum FeedMessage {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tools: Vec<ToolCall>,
     },
-    /// All that was used so far in the session.
+    /// What the models used in the session so far.
     Usage {
         models: Vec<Model>,
     },
@@ -187,24 +189,24 @@ pub enum FeedMessage {
     },
     /// Another agent of the same session took over.
     Handoff(Handoff),
-    /// Speech that was paused for noise; `resumed`: it went on.
+    /// The agent paused its speech because of noise. `resumed`: the speech went on.
     FalseInterruption {
         at: Option<Moment>,
         resumed: bool,
     },
-    /// Who answered, in the opinion of the agent's answering machine detection.
+    /// Who answered, by the agent's answering machine detection.
     Answered {
         by: Answerer,
     },
-    /// Something failed in the agent. What it says of it may hold anything, so it is not kept.
+    /// Something failed in the agent. The error's text may contain anything, so it is not kept.
     Error,
-    /// Only the time of an event that is nothing to us.
+    /// An event of which only the time is used: it helps to estimate the agent's clock.
     Clock {
         at: Moment,
     },
 }
 
-/// A message of the conversation as the agent keeps it. Absent means unknown, never zero.
+/// A message of the conversation as the agent records it. Absent means unknown, never zero.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     pub id: String,
@@ -218,13 +220,14 @@ pub struct Item {
     pub e2e_latency: Option<f64>,
 }
 
-/// One call of a tool. The id tells a report of it from the next.
+/// One call of a tool. The same call may be reported several times: the id identifies it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
     pub id: String,
     pub name: String,
     pub failed: bool,
-    /// When it was called. Says which call of a room it belongs to; older journals lack it.
+    /// When the tool was called. It decides to which call in a room the tool call belongs; older
+    /// journals lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
 }
@@ -243,12 +246,12 @@ pub struct Model {
     pub task: ModelTask,
     pub provider: String,
     pub model: String,
-    /// Nothing of it is used by the metrics; `details` tells it.
+    /// Shown in `details`; the metrics do not use it.
     #[serde(default, skip_serializing_if = "Used::is_nothing")]
     pub used: Used,
 }
 
-/// What of a model was used in a session, so far. 0 where it does not apply.
+/// How much of a model was used in a session so far. 0 if a unit does not apply to the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Used {
@@ -261,7 +264,7 @@ pub struct Used {
     pub audio_seconds: f64,
 }
 
-/// JSON has no number that is none; it is written as null.
+/// Reads null as 0: serde_json writes NaN as null.
 fn or_zero<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or(0.0))
 }

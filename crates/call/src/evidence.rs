@@ -1,21 +1,21 @@
-//! Who spoke when. There are several signals for each side; the best one that a call has is used
-//! for that side, alone (docs/contract.md §4.1). All times here are on our line of time.
+//! Who spoke when. There are several signals for each side; only the best signal that a call has is
+//! used for that side (docs/contract.md §4.1). All times here are by our clock.
 //!
-//! Every signal comes late, by what lies between the sound and it: the way to the agent and its
-//! jitter buffer, the voice detector, the speech recognition, the server's level meter. What is
-//! known of that is taken off here ([`Late`]), in one place, so that everything later reckons with
-//! when it was spoken. `docs/accuracy.md` says what remains.
+//! Every signal is late. The delay comes from the network and the jitter buffer on the way to the
+//! agent, the voice detector, the speech recognition, or the server's level meter. The known delays
+//! ([`SignalDelay`]) are subtracted here, in one place, so that later code works with the times of
+//! the speech itself. `docs/accuracy.md` shows the remaining error.
 
 use record::Tier;
 
 use super::{
     event::{AgentState, By, Moment, UserState},
-    feed::{AgentView, Said},
-    parties::{Part, Parties, Party, Side},
+    feed::{AgentView, FeedItem},
+    parties::{Parties, Party, Role, Side},
     speech::Segment,
 };
 
-/// A stretch of speech.
+/// An interval of speech.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     pub start: Moment,
@@ -28,45 +28,45 @@ impl Interval {
     }
 }
 
-/// Speech that was seen at all lasted so long.
+/// The shortest interval of speech that a signal shows.
 const SHORTEST_MS: i64 = 200;
 
-/// How late a signal tells of the beginning and the end of speech, in milliseconds: medians over
+/// How late a signal reports the beginning and the end of speech, in milliseconds: medians over
 /// recorded calls of Python and Node agents with phone and browser callers (docs/contract.md §4.2,
 /// docs/signals.md §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Late {
+pub(crate) struct SignalDelay {
     pub start: i64,
     pub end: i64,
 }
 
-impl Late {
+impl SignalDelay {
     const fn new(start: i64, end: i64) -> Self {
         Self { start, end }
     }
 
-    /// Of the caller's speech.
+    /// For the caller's speech.
     pub(crate) const fn user(tier: Tier) -> Self {
         match tier {
-            // The agent hears its caller through network and jitter buffer; its voice detector
-            // backdates to what it heard.
+            // The agent hears its caller through network and jitter buffer. Its voice detector
+            // backdates to the sound as the agent heard it.
             Tier::Feed | Tier::Items => Self::new(75, 110),
             // The server's meter: windows of 400 ms, smoothed.
             Tier::Speakers => Self::new(440, 890),
-            // First interim and final text of the recognition.
+            // The first interim and the final text of the speech recognition.
             Tier::Transcripts => Self::new(520, 475),
             Tier::State | Tier::None => Self::new(0, 0),
         }
     }
 
-    /// Of the agent's speech: what it hands to its track, when it does.
+    /// For the agent's speech, compared with the time at which the agent hands sound to its track.
     pub(crate) const fn agent(tier: Tier) -> Self {
         match tier {
             Tier::Feed | Tier::Items | Tier::None => Self::new(0, 0),
             // The attribute's way through the server.
             Tier::State => Self::new(10, 10),
             Tier::Speakers => Self::new(250, 600),
-            // Text is released with the sound, its first word after it was begun.
+            // Text is released with the sound, the first word shortly after the sound began.
             Tier::Transcripts => Self::new(270, 0),
         }
     }
@@ -74,18 +74,18 @@ impl Late {
 
 /// One side's speech.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
+pub struct VoiceActivity {
     pub tier: Tier,
     /// In order, not overlapping.
     pub intervals: Vec<Interval>,
 }
 
-impl Heard {
-    fn new(tier: Tier, late: Late, mut intervals: Vec<Interval>) -> Self {
+impl VoiceActivity {
+    fn new(tier: Tier, late: SignalDelay, mut intervals: Vec<Interval>) -> Self {
         for i in &mut intervals {
             let (start, end) = (i.start, i.end);
             i.start = start.plus(-late.start);
-            // What ends later than it begins to be seen was not over before it began.
+            // Keep at least SHORTEST_MS, and never move an end past the observed end.
             i.end = end.plus(-late.end).max(i.start.plus(SHORTEST_MS)).min(end).max(i.start);
         }
         intervals.sort_by_key(|i| (i.start, i.end));
@@ -110,9 +110,10 @@ impl Heard {
         &self.intervals[..self.intervals.partition_point(|i| i.start < until)]
     }
 
-    /// Something of it lies between the two.
+    /// Whether there is speech between the two.
     pub fn any_between(&self, from: Moment, to: Moment) -> bool {
-        // In order and apart from each other, so the last that began before is the one.
+        // The intervals do not overlap, so only the last one that begins before `to` can reach past
+        // `from`.
         self.before(to).last().is_some_and(|i| i.end > from)
     }
 
@@ -127,14 +128,15 @@ pub(crate) fn agent(
     segments: &[Segment],
     unseen: &[(Moment, Moment)],
     until: Moment,
-) -> Heard {
-    let heard = |tier, all| Heard::new(tier, Late::agent(tier), all);
+) -> VoiceActivity {
+    let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::agent(tier), all);
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
-    let agents = || parties.iter().filter(|p| parties.part(p) == Part::Agent);
+    let agents = || parties.iter().filter(|p| parties.role(p) == Role::Agent);
     // A feed may be a fragment: Node agents broadcast it only while no caller is linked.
-    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
-    let told = beginnings(agents().flat_map(|p| &p.states).filter(|(t, _)| *t <= until), speaking);
-    if fed > 0 && COVERS * fed >= told {
+    let in_feed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
+    let in_attributes =
+        beginnings(agents().flat_map(|p| &p.states).filter(|(t, _)| *t <= until), speaking);
+    if in_feed > 0 && COVERS * in_feed >= in_attributes {
         let mut all = vec![];
         for s in &view.sessions {
             let gone = s.gone_at.map_or(until, |t| t.min(until));
@@ -143,7 +145,7 @@ pub(crate) fn agent(
         let since = view.sessions.iter().filter_map(|s| s.agent_states.first()).map(|(t, _)| *t);
         all.extend(unwatched(view, By::Agent, since.min(), unseen));
         all.extend(pauses(view, &all, segments));
-        return heard(Tier::Feed, all);
+        return activity(Tier::Feed, all);
     }
     let mut states: Vec<Interval> = vec![];
     for agent in agents() {
@@ -152,25 +154,27 @@ pub(crate) fn agent(
     }
     if !states.is_empty() {
         let since = agents().filter_map(|p| p.states.first()).map(|(t, _)| *t).min();
-        // Not through the server, so not late by that.
-        let late = Late::agent(Tier::State);
+        // The times of items do not have the delay of states: add it, because it is subtracted from
+        // all.
+        let late = SignalDelay::agent(Tier::State);
         states.extend(
             unwatched(view, By::Agent, since, unseen)
                 .into_iter()
                 .map(|i| Interval { start: i.start.plus(late.start), end: i.end.plus(late.end) }),
         );
         states.extend(pauses(view, &states, segments));
-        return heard(Tier::State, states);
+        return activity(Tier::State, states);
     }
     if !segments.is_empty() {
         let all = segments.iter().map(|s| Interval { start: s.first_at, end: s.sound_end() });
-        return heard(Tier::Transcripts, all.collect());
+        return activity(Tier::Transcripts, all.collect());
     }
     let of = |p: &&Party| parties.side(&p.identity) == Some(Side::Agent);
-    heard(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
+    activity(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
 }
 
-/// A source of states is taken if it tells at least one of so many that another tells.
+/// A source of states is used if it reports at least one in this many of the states or items that
+/// another source reports.
 const COVERS: usize = 2;
 
 /// How often a state was entered.
@@ -187,12 +191,12 @@ pub(crate) fn user(
     segments: &[Segment],
     unseen: &[(Moment, Moment)],
     until: Moment,
-) -> Heard {
-    let heard = |tier, all| Heard::new(tier, Late::user(tier), all);
+) -> VoiceActivity {
+    let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::user(tier), all);
     let speaking = |s: &UserState| *s == UserState::Speaking;
     let of_user = || view.items.iter().filter(|i| i.by == By::User);
-    let fed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
-    if fed > 0 && COVERS * fed >= of_user().filter(|i| i.started_at.is_some()).count() {
+    let in_feed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
+    if in_feed > 0 && COVERS * in_feed >= of_user().filter(|i| i.started_at.is_some()).count() {
         let mut all = vec![];
         for s in &view.sessions {
             let gone = s.gone_at.map_or(until, |t| t.min(until));
@@ -200,23 +204,24 @@ pub(crate) fn user(
         }
         let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
         all.extend(unwatched(view, By::User, since.min(), unseen));
-        return heard(Tier::Feed, all);
+        return activity(Tier::Feed, all);
     }
     let timed = of_user().filter(|i| i.started_at.is_some() && i.stopped_at.is_some()).count();
-    // The last turn often has no times; one missing does not spoil the tier.
+    // The last turn often has no times, so one item without times is allowed.
     if timed > 0 && timed + 1 >= of_user().count() {
         let mut items = vec![];
         let mut since = Moment::from_millis(i64::MIN);
         for i in of_user() {
             let transcribed = || item_transcribed(i, since, segments, until);
             items.extend(item_spoken(i, segments).or_else(transcribed));
-            // A short text comes after its end, and before the turn is accepted.
+            // The transcript of a short turn comes after the turn's end, but before the agent
+            // accepts the turn.
             since = i.created_at.unwrap_or(i.arrived);
         }
-        return heard(Tier::Items, items);
+        return activity(Tier::Items, items);
     }
-    // Those who are transcribed speak with the agent; others (a colleague it was passed on to) may
-    // be there too.
+    // Callers with a transcript speak with the agent. Other callers may be in the room too, such as
+    // a colleague to whom the call was transferred.
     let transcribed: Vec<&Party> =
         (parties.callers()).filter(|p| segments.iter().any(|s| s.identity == p.identity)).collect();
     let speakers = if transcribed.is_empty() {
@@ -226,11 +231,12 @@ pub(crate) fn user(
     };
     let transcripts = segments.iter().map(|s| transcribed_speech(s, until));
     if speakers.is_empty() {
-        return heard(Tier::Transcripts, transcripts.collect());
+        return activity(Tier::Transcripts, transcripts.collect());
     }
-    // Words too short for the meter are told by their text.
-    let (of_text, of_meter) = (Late::user(Tier::Transcripts), Late::user(Tier::Speakers));
-    let metered = Heard::new(Tier::Speakers, of_meter, speakers.clone());
+    // Words too short for the meter are added from the transcript.
+    let (of_text, of_meter) =
+        (SignalDelay::user(Tier::Transcripts), SignalDelay::user(Tier::Speakers));
+    let metered = VoiceActivity::new(Tier::Speakers, of_meter, speakers.clone());
     let unmetered = transcripts.filter(|i| {
         let (start, end) = (i.start.plus(-of_text.start), i.end.plus(-of_text.end));
         !metered.any_between(start.plus(-SHORTEST_MS), end.max(start).plus(SHORTEST_MS))
@@ -239,43 +245,48 @@ pub(crate) fn user(
         start: i.start.plus(of_meter.start - of_text.start),
         end: i.end.plus(of_meter.end - of_text.end),
     }));
-    heard(Tier::Speakers, all.collect())
+    activity(Tier::Speakers, all.collect())
 }
 
-/// Callers' speech that the server's meter shows after the last word of any session: when an agent
-/// has closed its session, nothing else tells that somebody still speaks.
-pub(crate) fn after_the_feed(parties: &Parties, view: &AgentView, until: Moment) -> Vec<Interval> {
+/// Callers' speech that the server's meter shows after the last report of any session. When an
+/// agent has closed its session, only the meter shows that a caller still speaks.
+pub(crate) fn speech_after_feed(
+    parties: &Parties,
+    view: &AgentView,
+    until: Moment,
+) -> Vec<Interval> {
     let states = |s: &super::feed::Session| {
         let last = (s.agent_states.last().map(|(t, _)| *t), s.user_states.last().map(|(t, _)| *t));
         last.0.max(last.1)
     };
     let Some(last) = view.sessions.iter().filter_map(states).max() else { return vec![] };
     let after = by_speakers(parties.callers(), until).into_iter().filter(|i| i.start > last);
-    Heard::new(Tier::Speakers, Late::user(Tier::Speakers), after.collect()).intervals
+    VoiceActivity::new(Tier::Speakers, SignalDelay::user(Tier::Speakers), after.collect()).intervals
 }
 
-/// An item's own times. Its beginning can be that of a noise long before (docs/signals.md §7.3): then it
-/// is the first interim's that counts.
-fn item_spoken(item: &Said, segments: &[Segment]) -> Option<Interval> {
-    /// A beginning this long before the first text is that of something else.
+/// When an item was spoken, by its own times. Its start may be that of an earlier noise
+/// (docs/signals.md §7.3): then the first interim text counts.
+fn item_spoken(item: &FeedItem, segments: &[Segment]) -> Option<Interval> {
+    /// A start this long before the first text belongs to something else.
     const STALE_MS: i64 = 1_500;
     let (start, end) = (item.started_at?, item.stopped_at?);
     let first_text = (segments.iter())
         .find(|s| s.end() >= start && s.first_at <= end.plus(STALE_MS))
         .map(|s| s.first_at);
     let start = match first_text {
-        Some(text) if text.since(start) > STALE_MS => {
-            text.plus(Late::user(Tier::Items).start - Late::user(Tier::Transcripts).start)
-        }
+        Some(text) if text.since(start) > STALE_MS => text.plus(
+            SignalDelay::user(Tier::Items).start - SignalDelay::user(Tier::Transcripts).start,
+        ),
         _ => start,
     };
     Some(Interval { start, end: end.max(start) })
 }
 
-/// An item without times of its own: as its words were transcribed, since the one before it. Taken
-/// as if it were from an item, that is by as much earlier as transcripts are later than items.
+/// When an item without times was spoken, by the transcripts since the item before. The result has
+/// the delay of items, which is shorter than that of transcripts, because [`VoiceActivity::new`]
+/// subtracts it.
 fn item_transcribed(
-    item: &Said,
+    item: &FeedItem,
     since: Moment,
     segments: &[Segment],
     until: Moment,
@@ -285,17 +296,19 @@ fn item_transcribed(
     let of = segments.get(from..to).unwrap_or_default();
     let (first, last) =
         (transcribed_speech(of.first()?, until), transcribed_speech(of.last()?, until));
-    let (items, transcripts) = (Late::user(Tier::Items), Late::user(Tier::Transcripts));
+    let (items, transcripts) =
+        (SignalDelay::user(Tier::Items), SignalDelay::user(Tier::Transcripts));
     let start = first.start.plus(items.start - transcripts.start);
     Some(Interval { start, end: last.end.plus(items.end - transcripts.end).max(start) })
 }
 
-/// A caller's segment: from its first interim to its final text. One whose text came all at once
-/// tells only its end; how long it took is guessed from its words. The caller's leave makes an agent
-/// close what it was hearing: that text is not late, and its end is the leave.
+/// When a caller's segment was spoken: from its first interim to its final text. If the text came
+/// all at once, only the end is known, and the length is estimated from the number of words. When
+/// the caller leaves, the agent closes the segment at once: that text is not late, and the speech
+/// ended with the leave.
 fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     const MS_PER_WORD: i64 = 380;
-    let late = Late::user(Tier::Transcripts);
+    let late = SignalDelay::user(Tier::Transcripts);
     let end = if s.last_at >= until { until.plus(late.end) } else { s.last_at };
     if s.had_interim {
         return Interval { start: s.first_at.min(end), end };
@@ -304,8 +317,8 @@ fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
     Interval { start: end.plus(late.start - late.end - spoke_for), end }
 }
 
-/// What was said before the states began for us (a late join), or while we did not see the room: told
-/// by the items of the history, on the same clock.
+/// Speech before our first state (after a late join) or while we did not see the room, from the
+/// items of the history, which have the same clock.
 fn unwatched(
     view: &AgentView,
     by: By,
@@ -322,8 +335,9 @@ fn unwatched(
         .collect()
 }
 
-/// Pauses in one delivery of the agent: it fell silent for a noise, and went on in the same
-/// segment (docs/signals.md §8). Where the agent says that a pause was one, it is.
+/// Pauses within one utterance of the agent: it fell silent because of a noise, and went on in the
+/// same segment (docs/signals.md §8). If the agent reports a pause as a false interruption, it
+/// counts too.
 fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<Interval> {
     /// Text closes up to this long after the sound it belongs to.
     const TEXT_LATE_MS: i64 = 300;
@@ -333,7 +347,7 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
         view.false_interruptions.iter().filter(|(_, r)| *r).map(|(t, _)| *t).collect();
     resumed.sort();
     let mut out = vec![];
-    // Of the delivery that is being paused, maybe not for the first time.
+    // The beginning of the utterance that is paused, perhaps more than once.
     let Some(mut began) = sorted.first().map(|i| i.start) else { return out };
     for pair in sorted.windows(2) {
         let pause = Interval { start: pair[0].end, end: pair[1].start };
@@ -342,8 +356,8 @@ fn pauses(view: &AgentView, spoken: &[Interval], segments: &[Segment]) -> Vec<In
             .take_while(|s| s.first_at < pause.start)
             .any(|s| s.end() > pause.end.plus(TEXT_LATE_MS));
         let n = resumed.partition_point(|t| *t <= pause.end.plus(-250));
-        let said = resumed.get(n).is_some_and(|t| *t < pause.end.plus(250));
-        if pause.start < pause.end && (went_on || said) {
+        let reported = resumed.get(n).is_some_and(|t| *t < pause.end.plus(250));
+        if pause.start < pause.end && (went_on || reported) {
             out.push(pause);
         } else {
             began = pair[1].start;
@@ -356,7 +370,7 @@ fn by_speakers<'a>(of: impl Iterator<Item = &'a Party>, until: Moment) -> Vec<In
     of.flat_map(|p| spans(p.speaking.iter().copied(), until)).collect()
 }
 
-/// Stretches between "on" and "off" marks; one still on lasts until `until`.
+/// The intervals between "on" and "off" marks. An interval without "off" lasts until `until`.
 fn spans(marks: impl Iterator<Item = (Moment, bool)>, until: Moment) -> Vec<Interval> {
     let mut out = vec![];
     let mut since: Option<Moment> = None;

@@ -1,5 +1,5 @@
-//! What made each number of a record, in lines for people: which turns, which gaps, which cut-offs.
-//! Times are seconds from the call's start.
+//! Explains each number of a record in lines for people: the turns, gaps and interruptions that it
+//! was made from. Times are seconds from the call's start.
 
 use std::fmt::{self, Display, Write};
 
@@ -7,7 +7,7 @@ use record::CallHistory;
 
 use super::{
     event::Moment,
-    metrics::{Answer, Measured},
+    metrics::{Measured, Response},
     turns::Utterance,
 };
 
@@ -44,13 +44,13 @@ fn explain(out: &mut String, r: &CallHistory, m: &Measured) -> fmt::Result {
             utterance(out, u, m, &at)?;
         }
     }
-    for (side, mean, answers) in [
-        ("user", n.average_user_response_time, &m.user_answers),
-        ("agent", n.average_agent_response_time, &m.agent_answers),
+    for (side, mean, responses) in [
+        ("user", n.average_user_response_time, &m.user_responses),
+        ("agent", n.average_agent_response_time, &m.agent_responses),
     ] {
-        writeln!(out, "average_{side}_response_time = {mean:.3}, of {}", answers.len())?;
-        for a in answers {
-            answer(out, a, &at)?;
+        writeln!(out, "average_{side}_response_time = {mean:.3}, of {}", responses.len())?;
+        for r in responses {
+            response(out, r, &at)?;
         }
     }
     writeln!(out, "silence_count = {}", n.silence_count)?;
@@ -77,7 +77,7 @@ fn utterance(
     m: &Measured,
     at: &impl Fn(Moment) -> Seconds,
 ) -> fmt::Result {
-    /// The signals of one end lie no further apart.
+    /// Signals of the same end are at most this far apart.
     const SAME_MS: u64 = 700;
     match u.spoken {
         Some(i) => write!(out, "  {} to {}", at(i.start), at(i.end))?,
@@ -95,20 +95,20 @@ fn utterance(
     writeln!(out)
 }
 
-fn answer(out: &mut String, a: &Answer, at: &impl Fn(Moment) -> Seconds) -> fmt::Result {
-    match a.between {
+fn response(out: &mut String, r: &Response, at: &impl Fn(Moment) -> Seconds) -> fmt::Result {
+    match r.between {
         Some((from, to)) => write!(out, "  {} to {}", at(from), at(to))?,
         None => write!(out, "  (not seen)")?,
     }
-    match a.between {
-        Some((from, to)) if a.reported => writeln!(
+    match r.between {
+        Some((from, to)) if r.reported => writeln!(
             out,
             "  {:.3} s, as the agent reports it (seen: {} s)",
-            a.seconds,
+            r.seconds,
             Seconds(to.since(from))
         ),
-        _ if a.reported => writeln!(out, "  {:.3} s, as the agent reports it", a.seconds),
-        _ => writeln!(out, "  {:.3} s", a.seconds),
+        _ if r.reported => writeln!(out, "  {:.3} s, as the agent reports it", r.seconds),
+        _ => writeln!(out, "  {:.3} s", r.seconds),
     }
 }
 

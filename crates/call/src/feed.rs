@@ -1,9 +1,10 @@
-//! What the agent itself reports of its session (`lk.agent.session`): the richest evidence there
-//! is, on the agent's own clock. It may be missing, begin late or stop; nothing depends on it.
+//! What the agent itself reports of its session (`lk.agent.session`), by the agent's own clock. A
+//! feed is the richest evidence, but it may be missing, begin late or stop, so nothing depends on
+//! it.
 //!
-//! Kept by sender, because whether a sender is an agent may be known only later, and because two
-//! sessions in one room (a voice agent and a transcriber, or one agent after the other) tell the
-//! same words of the caller twice.
+//! Feeds are kept by sender. Whether a sender is an agent may be known only later, and two sessions
+//! in one room (a voice agent and a transcriber, or one agent after the other) report the same
+//! words of the caller twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,20 +26,20 @@ const MAX_TOOL_CALLS: usize = 10_000;
 const MAX_TOOLS: usize = 256;
 const MAX_MODELS: usize = 64;
 const MAX_HANDOFFS: usize = 256;
-/// Ids that the next call in the room is told not to count again. A room and its agent can live for
-/// months; what was told before these is known by its time.
-const MAX_TOLD: usize = 1_000;
+/// Ids that are remembered, so that the next call in the room does not count their entries again. A
+/// room and its agent can live for months: older entries are recognized by their time.
+const MAX_REMEMBERED_IDS: usize = 1_000;
 /// Two sessions report the same turn of a caller at most this far apart: each has its own
 /// endpointing.
 const SAME_TURN_MS: i64 = 3_000;
-/// The longest answer that an agent may report to have taken; more was measured from something
-/// else than its caller's words.
-const LONGEST_ANSWER_SECONDS: f64 = 120.0;
+/// The longest response time that an agent may report. A longer time was not measured from the
+/// caller's words.
+const LONGEST_RESPONSE_SECONDS: f64 = 120.0;
 
-/// A message of the conversation.
+/// A message of the conversation, as one session reported it.
 #[derive(Clone, Debug)]
-pub struct Said {
-    /// Who told it, by its place in [`AgentView::sessions`].
+pub struct FeedItem {
+    /// The session that reported it: an index into [`AgentView::sessions`].
     pub session: usize,
     pub by: By,
     pub words: u32,
@@ -46,11 +47,12 @@ pub struct Said {
     /// Only where a transcript is asked for.
     pub text: Option<Box<str>>,
     pub interrupted: bool,
-    /// We did not hear of it when it was said, the agent told it when it was asked.
+    /// The agent did not report the message when it was said, but only in a requested history.
     pub from_history: bool,
-    /// Our clock: when we first heard of it.
+    /// By our clock: when it was first reported.
     pub arrived: Moment,
-    /// Agent's clock, as the next three.
+    /// By the agent's clock, like `started_at` and `stopped_at`, until [`Feeds::merged`] converts
+    /// them to ours.
     pub created_at: Option<Moment>,
     pub started_at: Option<Moment>,
     pub stopped_at: Option<Moment>,
@@ -58,7 +60,7 @@ pub struct Said {
     pub e2e_latency: Option<f64>,
 }
 
-/// What a tool did.
+/// How often a tool was called, and how many of these calls failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ToolUse {
     pub calls: u32,
@@ -67,32 +69,32 @@ pub struct ToolUse {
 
 #[derive(Clone, Debug, Default)]
 pub struct Feed {
-    items: Vec<Said>,
+    items: Vec<FeedItem>,
     by_id: BTreeMap<String, usize>,
     /// Ids of items, tool calls and hand-offs that belong to an earlier call in the same room, and
-    /// in which order they were learnt.
-    told_before: BTreeMap<String, usize>,
-    /// Agent's clock: until when all of a history belongs to earlier calls, some of whose ids are
-    /// forgotten.
-    before_until: Option<Moment>,
-    /// The last ids that were learnt in this call, in order.
-    learnt: VecDeque<String>,
-    /// Agent's clock: the time of the latest of what they name.
+    /// the order of their first report.
+    earlier_ids: BTreeMap<String, usize>,
+    /// By the agent's clock: entries of a history up to this time belong to earlier calls. Set if
+    /// some ids of earlier calls are forgotten.
+    earlier_until: Option<Moment>,
+    /// The latest ids that were first reported in this call, in order.
+    new_ids: VecDeque<String>,
+    /// By the agent's clock: the latest time of the entries first reported in this call.
     latest: Option<Moment>,
-    /// Something was told in this call.
-    heard: bool,
-    /// Agent's clock.
+    /// The agent reported something in this call. A feed without reports may make room for another.
+    reported: bool,
+    /// By the agent's clock.
     agent_states: Vec<(Moment, AgentState)>,
-    /// Agent's clock; speech is backdated to where it really began and ended.
+    /// By the agent's clock. Speech is backdated to its real beginning and end.
     user_states: Vec<(Moment, UserState)>,
     models: BTreeMap<ModelTask, String>,
     used: BTreeMap<(ModelTask, String, String), Used>,
-    /// When it last told of its models.
+    /// When the agent last reported its models.
     models_at: Option<Moment>,
-    /// By id: the tool's name, and whether it failed.
+    /// By id: the name of the tool, and whether the call failed.
     tool_calls: BTreeMap<String, (String, bool)>,
     handoffs: Vec<Handoff>,
-    /// Agent's clock: pauses for noise, and whether the speech went on.
+    /// By the agent's clock: pauses because of noise, and whether the speech went on.
     false_interruptions: Vec<(Moment, bool)>,
     answered_by: Option<Answerer>,
     errors: u32,
@@ -102,19 +104,19 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// False if nothing is new by it.
+    /// False if the message changes nothing.
     fn take(&mut self, message: &FeedMessage, at: Moment, keep_text: bool) -> bool {
         match message {
             FeedMessage::AgentState { at: created, state } => {
                 let created = created.unwrap_or(at);
-                let learnt = self.learn_offset(created, at);
+                let offset_changed = self.update_offset(created, at);
                 let kept = self.agent_states.len() < MAX_STATES;
                 if kept {
                     self.agent_states.push((created, *state));
                 }
-                learnt || kept
+                offset_changed || kept
             }
-            // Backdated, so it says nothing about the clocks.
+            // User states are backdated, so they do not show how far the clocks are apart.
             FeedMessage::UserState { at: created, state } => {
                 let kept = self.user_states.len() < MAX_STATES;
                 if kept {
@@ -123,8 +125,8 @@ impl Feed {
                 kept
             }
             FeedMessage::Item { at: created, item } => {
-                let learnt = created.is_some_and(|created| self.learn_offset(created, at));
-                self.item(item, at, keep_text, false) || learnt
+                let offset_changed = created.is_some_and(|created| self.update_offset(created, at));
+                self.item(item, at, keep_text, false) || offset_changed
             }
             FeedMessage::History { items, handoffs, tools } => {
                 let mut new = false;
@@ -139,7 +141,7 @@ impl Feed {
                 }
                 new
             }
-            FeedMessage::Clock { at: created } => self.learn_offset(*created, at),
+            FeedMessage::Clock { at: created } => self.update_offset(*created, at),
             FeedMessage::Usage { models } => {
                 self.models_at = Some(at);
                 models.iter().for_each(|m| self.model(m));
@@ -166,7 +168,7 @@ impl Feed {
         }
     }
 
-    fn learn_offset(&mut self, created: Moment, arrived: Moment) -> bool {
+    fn update_offset(&mut self, created: Moment, arrived: Moment) -> bool {
         let d = arrived.since(created);
         let least = self.offset.map_or(d, |o| o.min(d));
         replace(&mut self.offset, Some(least))
@@ -186,18 +188,19 @@ impl Feed {
         }
     }
 
-    /// The entries of a list in a history that may belong to this call. Where ids of earlier calls
-    /// are forgotten their time tells, and for an entry without one its place: a history is in
-    /// order, so it is from this call only behind the last that is not. (Where there is none the
-    /// list is all from before: those just told are remembered longest.)
+    /// The entries of a list in a history that may belong to this call. While all ids of earlier
+    /// calls are remembered, these are all entries. After that an entry's time decides. An entry
+    /// without a time belongs to this call if it comes after the last entry of an earlier call,
+    /// because a history is in order. (If the list has no entry that is known to be earlier,
+    /// entries without a time count as earlier: the latest ids are remembered longest.)
     fn of_this_call<'a, T>(
         &self,
         list: &'a [T],
         named: impl Fn(&'a T) -> (&'a String, Option<Moment>),
     ) -> Vec<&'a T> {
-        let Some(until) = self.before_until else { return list.iter().collect() };
+        let Some(until) = self.earlier_until else { return list.iter().collect() };
         let before = |(id, at): (&String, Option<Moment>)| {
-            self.told_before.contains_key(id) || at.is_some_and(|at| at <= until)
+            self.earlier_ids.contains_key(id) || at.is_some_and(|at| at <= until)
         };
         let last_before = list.iter().rposition(|entry| before(named(entry)));
         let mut of_this = vec![];
@@ -207,65 +210,65 @@ impl Feed {
                 Some(at) => at > until,
                 None => last_before.is_some_and(|last| n > last),
             };
-            if later || self.knows(id) {
+            if later || self.has_reported(id) {
                 of_this.push(entry);
             }
         }
         of_this
     }
 
-    /// It was told of in this call.
-    fn knows(&self, id: &str) -> bool {
+    /// The entry with this id was reported in this call before.
+    fn has_reported(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
             || self.tool_calls.contains_key(id)
             || self.handoffs.iter().any(|h| h.id == id)
     }
 
-    /// An id that the next call must not count again. `at`: when it was told; `time`: by the
-    /// agent's clock, when it came to be.
-    fn learn(&mut self, id: &str, time: Option<Moment>, at: Moment) {
-        if self.learnt.len() >= MAX_TOLD {
-            self.learnt.pop_front();
+    /// Remembers an id, so that the next call does not count its entry again. `time`: when the
+    /// entry was created, by the agent's clock; `at`: when it was reported.
+    fn remember(&mut self, id: &str, time: Option<Moment>, at: Moment) {
+        if self.new_ids.len() >= MAX_REMEMBERED_IDS {
+            self.new_ids.pop_front();
         }
-        self.learnt.push_back(id.to_owned());
-        let told = self.offset.map(|o| at.plus(o.saturating_neg()));
-        // Nothing comes to be later than it is told.
-        let time = match (time, told) {
-            (Some(time), Some(told)) => time.min(told),
-            (time, told) => time.or(told).unwrap_or(at),
+        self.new_ids.push_back(id.to_owned());
+        let reported = self.offset.map(|o| at.plus(o.saturating_neg()));
+        // An entry is not created after its report.
+        let time = match (time, reported) {
+            (Some(time), Some(reported)) => time.min(reported),
+            (time, reported) => time.or(reported).unwrap_or(at),
         };
         self.latest = self.latest.max(Some(time));
     }
 
-    /// A call of a tool is told when it has run, and again in a history.
+    /// A tool call is reported when it has run, and again in a history.
     fn tool(&mut self, t: &ToolCall, at: Moment) -> bool {
         if let Some((_, failed)) = self.tool_calls.get_mut(&t.id) {
-            // Told while it ran, it has not failed yet.
+            // A report from before the end of a tool call does not show its failure.
             let failed_now = *failed || t.failed;
             return replace(failed, failed_now);
         }
-        if self.told_before.contains_key(&t.id) || self.tool_calls.len() >= MAX_TOOL_CALLS {
+        if self.earlier_ids.contains_key(&t.id) || self.tool_calls.len() >= MAX_TOOL_CALLS {
             return false;
         }
         self.tool_calls.insert(t.id.clone(), (t.name.clone(), t.failed));
-        self.learn(&t.id, t.at, at);
+        self.remember(&t.id, t.at, at);
         true
     }
 
     fn handoff(&mut self, h: &Handoff, at: Moment) -> bool {
         let known =
-            self.told_before.contains_key(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
+            self.earlier_ids.contains_key(&h.id) || self.handoffs.iter().any(|k| k.id == h.id);
         if known || self.handoffs.len() >= MAX_HANDOFFS {
             return false;
         }
         self.handoffs.push(h.clone());
-        self.learn(&h.id, h.at, at);
+        self.remember(&h.id, h.at, at);
         true
     }
 
-    /// A later report of the same item fills what an earlier one left open.
+    /// A later report of the same item fills what an earlier report left open.
     fn item(&mut self, item: &Item, at: Moment, keep_text: bool, from_history: bool) -> bool {
-        let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_ANSWER_SECONDS).contains(l);
+        let plausible = |l: &f64| l.is_finite() && (0.0..=LONGEST_RESPONSE_SECONDS).contains(l);
         let e2e_latency = item.e2e_latency.filter(plausible);
         if let Some(i) = self.by_id.get(&item.id) {
             let known = &mut self.items[*i];
@@ -276,11 +279,11 @@ impl Feed {
                 | fill(&mut known.stopped_at, item.stopped_at)
                 | fill(&mut known.e2e_latency, e2e_latency);
         }
-        if self.items.len() >= MAX_ITEMS || self.told_before.contains_key(&item.id) {
+        if self.items.len() >= MAX_ITEMS || self.earlier_ids.contains_key(&item.id) {
             return false;
         }
         self.by_id.insert(item.id.clone(), self.items.len());
-        self.items.push(Said {
+        self.items.push(FeedItem {
             session: 0,
             by: item.by,
             words: words::count(&item.text),
@@ -294,11 +297,11 @@ impl Feed {
             stopped_at: item.stopped_at,
             e2e_latency,
         });
-        self.learn(&item.id, item.time(), at);
+        self.remember(&item.id, item.time(), at);
         true
     }
 
-    /// It reports an agent that speaks, not one that only listens and writes down.
+    /// Whether the agent of this feed speaks; a transcriber only listens.
     fn speaks(&self) -> bool {
         self.items.iter().any(|i| i.by == By::Agent && !i.blank)
             || self.agent_states.iter().any(|(_, s)| *s == AgentState::Speaking)
@@ -307,23 +310,23 @@ impl Feed {
 
 impl From<&Feed> for FeedSnapshot {
     fn from(f: &Feed) -> Self {
-        let mut before: Vec<(&String, &usize)> = f.told_before.iter().collect();
+        let mut before: Vec<(&String, &usize)> = f.earlier_ids.iter().collect();
         before.sort_by_key(|(_, n)| **n);
-        let mut told: Vec<String> =
-            before.into_iter().map(|(id, _)| id).chain(&f.learnt).cloned().collect();
-        let forgotten = f.by_id.len() + f.tool_calls.len() + f.handoffs.len() > f.learnt.len()
-            || told.len() > MAX_TOLD;
-        told.drain(..told.len().saturating_sub(MAX_TOLD));
-        let until = if forgotten { f.before_until.max(f.latest) } else { f.before_until };
-        Self { told, models: f.models.clone(), offset: f.offset, until }
+        let mut ids: Vec<String> =
+            before.into_iter().map(|(id, _)| id).chain(&f.new_ids).cloned().collect();
+        let forgotten = f.by_id.len() + f.tool_calls.len() + f.handoffs.len() > f.new_ids.len()
+            || ids.len() > MAX_REMEMBERED_IDS;
+        ids.drain(..ids.len().saturating_sub(MAX_REMEMBERED_IDS));
+        let until = if forgotten { f.earlier_until.max(f.latest) } else { f.earlier_until };
+        Self { told: ids, models: f.models.clone(), offset: f.offset, until }
     }
 }
 
 impl From<FeedSnapshot> for Feed {
     fn from(b: FeedSnapshot) -> Self {
         Self {
-            told_before: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
-            before_until: b.until,
+            earlier_ids: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
+            earlier_until: b.until,
             models: b.models,
             offset: b.offset,
             ..Self::default()
@@ -336,7 +339,7 @@ impl From<FeedSnapshot> for Feed {
 pub(crate) struct Feeds(BTreeMap<String, Feed>);
 
 impl Feeds {
-    /// False if nothing is new by it.
+    /// False if the message changes nothing.
     pub(crate) fn take(
         &mut self,
         identity: &str,
@@ -346,16 +349,16 @@ impl Feeds {
     ) -> bool {
         if let Some(feed) = self.0.get_mut(identity) {
             let new = feed.take(message, at, keep_text);
-            feed.heard |= new;
+            feed.reported |= new;
             return new;
         }
-        let mut feed = Feed { heard: true, ..Feed::default() };
+        let mut feed = Feed { reported: true, ..Feed::default() };
         if !feed.take(message, at, keep_text) {
             return false;
         }
         if self.0.len() >= MAX_SENDERS {
-            // Agents come and go in a room that stays; those of earlier calls make room.
-            let silent = self.0.iter().find(|(_, f)| !f.heard).map(|(i, _)| i.clone());
+            // Agents come and go in a room that stays: a feed of an earlier call makes room.
+            let silent = self.0.iter().find(|(_, f)| !f.reported).map(|(i, _)| i.clone());
             let Some(silent) = silent else { return false };
             self.0.remove(&silent);
         }
@@ -363,7 +366,7 @@ impl Feeds {
         true
     }
 
-    /// What the next call in the room must know, and must not count again.
+    /// What the next call in the room needs, and the ids that it must not count again.
     pub(crate) fn for_next_call(&self) -> BTreeMap<String, FeedSnapshot> {
         self.0.iter().map(|(identity, f)| (identity.clone(), f.into())).collect()
     }
@@ -372,22 +375,22 @@ impl Feeds {
         Self(before.into_iter().map(|(identity, b)| (identity, b.into())).collect())
     }
 
-    /// One view of what agents reported, on *our* line of time.
+    /// Merges the reports of all agents into one view, by *our* clock.
     ///
-    /// Where an agent speaks, those that only listen are not asked about the caller.
+    /// If an agent speaks, the items and states from agents that only listen are left out.
     pub(crate) fn merged(&self, parties: &Parties) -> AgentView {
         let of_agents = || self.0.iter().filter(|(i, _)| parties.is_agent(i) == Some(true));
         let some_speak = of_agents().any(|(_, f)| f.speaks());
         let mut view = AgentView::default();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
-        let mut items: Vec<Said> = vec![];
+        let mut items: Vec<FeedItem> = vec![];
         let mut by_usage: Vec<&Feed> = of_agents().map(|(_, f)| f).collect();
         by_usage.sort_by_key(|f| f.models_at);
         by_usage.into_iter().for_each(|f| view.models.extend(f.models.clone()));
-        let mut told: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
+        let mut tool_calls: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
         for (identity, feed) in of_agents() {
             for (id, (name, failed)) in &feed.tool_calls {
-                told.entry(id).or_insert((name, false)).1 |= failed;
+                tool_calls.entry(id).or_insert((name, false)).1 |= failed;
             }
             view.add_figures(feed);
             if some_speak && !feed.speaks() {
@@ -406,23 +409,24 @@ impl Feeds {
             view.false_interruptions
                 .extend(feed.false_interruptions.iter().map(|(t, resumed)| (ours(*t), *resumed)));
             for (id, i) in &feed.by_id {
-                let said = &feed.items[*i];
-                // A session that goes on from another's conversation has its items, ids and all.
-                if said.blank || !ids.insert(id) {
+                let item = &feed.items[*i];
+                // A session that continues another's conversation repeats its items under the same
+                // ids.
+                if item.blank || !ids.insert(id) {
                     continue;
                 }
-                items.push(Said {
+                items.push(FeedItem {
                     session: view.sessions.len(),
-                    created_at: said.created_at.map(ours),
-                    started_at: said.started_at.map(ours),
-                    stopped_at: said.stopped_at.map(ours),
-                    ..said.clone()
+                    created_at: item.created_at.map(ours),
+                    started_at: item.started_at.map(ours),
+                    stopped_at: item.stopped_at.map(ours),
+                    ..item.clone()
                 });
             }
             view.sessions.push(session);
         }
-        view.items = one_telling_each(items);
-        for (name, failed) in told.into_values() {
+        view.items = drop_repeated_turns(items);
+        for (name, failed) in tool_calls.into_values() {
             if view.tools.len() < MAX_TOOLS || view.tools.contains_key(name) {
                 let tool = view.tools.entry(name.to_owned()).or_default();
                 tool.calls = tool.calls.saturating_add(1);
@@ -433,13 +437,13 @@ impl Feeds {
     }
 }
 
-/// Sorts, and drops what another session has told of the same turn of the caller.
-fn one_telling_each(mut items: Vec<Said>) -> Vec<Said> {
+/// Sorts the items, and drops those that another session reported for the same turn of the caller.
+fn drop_repeated_turns(mut items: Vec<FeedItem>) -> Vec<FeedItem> {
     items.sort_by_key(|i| (i.order(), i.session));
     let several = items.windows(2).any(|w| w[0].session != w[1].session);
-    let mut taken: Vec<Said> = Vec::with_capacity(items.len());
+    let mut taken: Vec<FeedItem> = Vec::with_capacity(items.len());
     for item in items {
-        let same = |t: &Said| {
+        let same = |t: &FeedItem| {
             t.session != item.session
                 && t.by == By::User
                 && t.arrived.since(item.arrived).unsigned_abs() <= SAME_TURN_MS.unsigned_abs()
@@ -457,14 +461,14 @@ fn one_telling_each(mut items: Vec<Said>) -> Vec<Said> {
 }
 
 impl Item {
-    /// Agent's clock: when it came to be.
+    /// By the agent's clock: when the item was created.
     fn time(&self) -> Option<Moment> {
         self.created_at.or(self.stopped_at).or(self.started_at)
     }
 }
 
-impl Said {
-    /// Where it stands in the conversation, by our clock.
+impl FeedItem {
+    /// The item's position in the conversation, by our clock.
     pub fn order(&self) -> Moment {
         self.started_at.or(self.created_at).unwrap_or(self.arrived)
     }
@@ -474,19 +478,19 @@ impl Said {
 #[derive(Clone, Debug, Default)]
 pub struct Session {
     pub identity: String,
-    /// When the sender was gone: its last states held until then.
+    /// When the sender was gone. Its last states hold until then.
     pub gone_at: Option<Moment>,
     pub agent_states: Vec<(Moment, AgentState)>,
     pub user_states: Vec<(Moment, UserState)>,
 }
 
-/// All agents' reports together; times by our clock.
+/// The reports of all agents together; times by our clock.
 #[derive(Clone, Debug, Default)]
 pub struct AgentView {
-    pub items: Vec<Said>,
+    pub items: Vec<FeedItem>,
     pub sessions: Vec<Session>,
     pub false_interruptions: Vec<(Moment, bool)>,
-    /// The last in use: `provider/model`.
+    /// The models last in use, as `provider/model`.
     pub models: BTreeMap<ModelTask, String>,
     pub used: BTreeMap<(ModelTask, String, String), Used>,
     pub tools: BTreeMap<String, ToolUse>,
@@ -496,7 +500,7 @@ pub struct AgentView {
 }
 
 impl AgentView {
-    /// What is told but not reckoned with.
+    /// Adds what is reported for the details only, not for the metrics.
     fn add_figures(&mut self, feed: &Feed) {
         for (key, used) in &feed.used {
             let sum = self.used.entry(key.clone()).or_default();
@@ -511,7 +515,7 @@ impl AgentView {
             at: h.at.map(|t| t.plus(feed.offset.unwrap_or(0))),
             ..h.clone()
         };
-        // A session that goes on from another's conversation has its hand-offs.
+        // A session that continues another's conversation repeats its hand-offs.
         let new = feed.handoffs.iter().filter(|h| !self.handoffs.iter().any(|k| k.id == h.id));
         let new: Vec<Handoff> = new.map(ours).collect();
         self.handoffs.extend(new);

@@ -1,4 +1,4 @@
-//! The closed words of what is observed: kinds of participants, states of agents and users.
+//! The closed sets of values in events: kinds of participants, states of agents and users.
 
 use serde::{Deserialize, Serialize};
 

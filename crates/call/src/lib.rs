@@ -1,4 +1,4 @@
-//! The call core: events in, one [`CallHistory`] out.
+//! The call core: events in, one [`record::CallHistory`] out.
 //!
 //! Sans-IO: no socket, no task, no clock and no LiveKit type lives here; time is a parameter.
 //! The same events give the same record, on any machine, at any time, so a journal can be
@@ -7,28 +7,28 @@
 //! | file | its one idea |
 //! |---|---|
 //! | [`event`] | what can be observed, and when |
-//! | [`kinds`] | the closed words of it |
-//! | [`state`] | a call as it goes: takes events, knows when it is over |
-//! | [`taken`] | whether a call took notice of an event |
-//! | [`reduced`] | what of an event a journal has to hold |
-//! | [`build`] | from all that was seen to the record |
-//! | [`parties`] | who is caller, agent, avatar; who is there |
+//! | [`kinds`] | its closed sets of values |
+//! | [`state`] | one running call: applies events, knows when it is over |
+//! | [`taken`] | how much of an event a call used |
+//! | [`reduced`] | the part of an event that a journal has to hold |
+//! | [`build`] | makes the record from the state of a call |
+//! | [`parties`] | the participants and their roles: caller, agent, avatar |
 //! | [`speech`] | what was said, on the two transcript channels |
 //! | [`feed`] | what the agent itself reports of its session |
-//! | [`published`] | what the agent tells us on purpose |
-//! | [`evidence`] | who spoke when, from the best signals there are |
-//! | [`window`] | only what lies between start and end belongs to the call |
-//! | [`turns`] | utterances and their answers |
+//! | [`published`] | what the agent publishes for the record |
+//! | [`evidence`] | who spoke when, from the best signal available |
+//! | [`window`] | cuts the observations to the time of the call |
+//! | [`turns`] | utterances: what each side said in one go |
 //! | [`metrics`] | the numbers |
 //! | [`stages`] | the stage timeline |
 //! | [`outcome`] | agent configuration and outcomes, merged by authority |
 //! | [`ending`] | when a call is over |
 //! | [`status`] | status and reason (docs/contract.md §5) |
 //! | [`subject`] | phone number and direction |
-//! | [`profile`] | what a business's calls are about |
+//! | [`profile`] | what a kind of business expects of its calls |
 //! | [`snapshot`] | what a call leaves to the next in its room |
-//! | [`details`] | what can be asked for beyond the record |
-//! | [`explain`] | which moments made which number |
+//! | [`details`] | the optional details of a record |
+//! | [`explain`] | which moments each number was made from |
 //! | [`words`] | how words are counted |
 
 mod build;

@@ -1,50 +1,50 @@
-//! The numbers of the record, from utterances and speech (definitions: docs/contract.md §4), and the moments
-//! that made them.
+//! The numbers of the record, computed from utterances and speech (definitions: docs/contract.md
+//! §4), and the moments that they are computed from.
 
 use record::{Metrics, Tier, WordSource};
 
 use super::{
     event::{AgentState, Moment},
-    evidence::{Heard, Interval, Late},
+    evidence::{Interval, SignalDelay, VoiceActivity},
     feed::AgentView,
-    parties::{Part, Parties, Party},
+    parties::{Parties, Party, Role},
     speech::{CUT_AFTER_MS, Segment},
     turns::Utterance,
 };
 
-/// The caller's speech may be seen to begin this long after the agent fell silent for it: signals
-/// differ.
+/// The caller's speech may seem to begin this long after the agent stopped because of it: signals
+/// have different delays.
 const SEEN_WITHIN_MS: i64 = 500;
-/// The end of text and sound of an undisturbed utterance are at most this far apart; where the
-/// caller cut in, the text stays open until his words are final (docs/signals.md §8).
+/// The text and the sound of an undisturbed utterance end at most this far apart. After an
+/// interruption the text stays open until the caller's words are final (docs/signals.md §8).
 const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
-/// How much later than its sound the agent may report the end of what it said.
+/// The agent may report the end of its speech this long after the end of the sound.
 const REPORTED_WITHIN_MS: i64 = 1_000;
-/// What was being said when the caller left is closed within this time.
+/// Text that is open when the caller leaves is closed within this time.
 const TEXT_CLOSES_WITHIN_MS: i64 = 2_500;
-/// What stopped this close to the caller's leave was stopped by it.
+/// Speech that stopped this close to the caller's leave was stopped by the leave.
 const FORCED_WITHIN_MS: i64 = 250;
-/// What the agent reports of an answer's delay is from something else than the caller's words if
-/// it is this far from what was seen.
+/// A response time that the agent reports was not measured from the caller's words if it differs
+/// this much from the observed time.
 const CONTRADICTS_MS: i64 = 1_500;
-/// The agent speaks into its caller's words if both go on for this long.
+/// The agent talks over its caller if both go on for this long.
 const TALKS_INTO_MS: i64 = 300;
 
-/// All that the numbers are made of; times on our line.
+/// The input of all metrics; times by our clock.
 pub(crate) struct Conversation<'a> {
     pub parties: &'a Parties,
     pub view: &'a AgentView,
     pub user_segments: &'a [Segment],
     pub agent_segments: &'a [Segment],
-    pub user: &'a Heard,
-    pub agent: &'a Heard,
+    pub user: &'a VoiceActivity,
+    pub agent: &'a VoiceActivity,
     pub user_utterances: &'a [Utterance],
     pub agent_utterances: &'a [Utterance],
     /// Signs of life that are not speech: DTMF, typed text.
     pub other_signs: &'a [Moment],
-    /// Speech of callers that only breaks a silence.
-    pub also_heard: &'a [Interval],
-    /// Stretches that the observer did not see.
+    /// Speech of callers that is used only to end a silence.
+    pub other_speech: &'a [Interval],
+    /// Intervals in which the observer did not see the room.
     pub unseen: &'a [(Moment, Moment)],
     pub start: Moment,
     pub end: Moment,
@@ -52,48 +52,48 @@ pub(crate) struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// The observer was there all the time between.
+    /// Whether the observer saw the room all the time from `from` to `to`.
     fn saw(&self, from: Moment, to: Moment) -> bool {
         !self.unseen.iter().any(|(start, end)| *start < to && *end > from)
     }
 }
 
-/// One answer, and how long it took.
+/// One response, and how long it took.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
-    /// End of the one side's speech, beginning of the other's; `None` where only the delay itself
-    /// was reported.
+pub struct Response {
+    /// The end of one side's speech and the beginning of the other's; `None` if only the delay was
+    /// reported.
     pub between: Option<(Moment, Moment)>,
     pub seconds: f64,
-    /// From the agent's own report of it.
+    /// The agent measured and reported `seconds`.
     pub reported: bool,
 }
 
-/// The moments that the numbers are counts and means of.
+/// What the numbers are counts and means of.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    pub agent_answers: Vec<Answer>,
-    pub user_answers: Vec<Answer>,
+    pub agent_responses: Vec<Response>,
+    pub user_responses: Vec<Response>,
     pub silences: Vec<Interval>,
     /// When an agent's utterance was cut off by the caller.
     pub interruptions: Vec<Moment>,
-    /// When the agent began to speak into its caller's words.
+    /// When the agent began to talk over its caller.
     pub talked_into: Vec<Moment>,
     pub user_utterances: Vec<Utterance>,
     pub agent_utterances: Vec<Utterance>,
     pub user_words: WordSource,
     pub agent_words: WordSource,
-    pub user: Heard,
-    pub agent: Heard,
-    /// Milliseconds in which both spoke.
+    pub user: VoiceActivity,
+    pub agent: VoiceActivity,
+    /// Milliseconds in which both sides spoke.
     pub overlap_ms: i64,
 }
 
 pub(crate) fn measure(c: &Conversation) -> Measured {
     let interruptions = interruptions(c);
     Measured {
-        agent_answers: agent_answers(c),
-        user_answers: user_answers(c, &interruptions),
+        agent_responses: agent_responses(c),
+        user_responses: user_responses(c, &interruptions),
         silences: silences(c),
         interruptions,
         talked_into: talked_into(c),
@@ -111,69 +111,71 @@ impl Measured {
             total_agent_utterances: count(self.agent_utterances.len()),
             longest_user_utterance: longest(&self.user_utterances),
             longest_agent_utterance: longest(&self.agent_utterances),
-            average_user_response_time: mean(&self.user_answers),
-            average_agent_response_time: mean(&self.agent_answers),
+            average_user_response_time: mean(&self.user_responses),
+            average_agent_response_time: mean(&self.agent_responses),
             silence_count: count(self.silences.len()),
             interruption_count: count(self.interruptions.len()),
         }
     }
 }
 
-/// Seconds; 0 when there is nothing to average.
-fn mean(answers: &[Answer]) -> f64 {
-    if answers.is_empty() {
+/// Seconds; 0 if there are no responses.
+fn mean(responses: &[Response]) -> f64 {
+    if responses.is_empty() {
         return 0.0;
     }
-    answers.iter().map(|a| a.seconds).sum::<f64>() / answers.len() as f64
+    responses.iter().map(|r| r.seconds).sum::<f64>() / responses.len() as f64
 }
 
-fn seen(from: Moment, to: Moment) -> Answer {
-    Answer { between: Some((from, to)), seconds: to.since(from) as f64 / 1000.0, reported: false }
+fn observed(from: Moment, to: Moment) -> Response {
+    Response { between: Some((from, to)), seconds: to.since(from) as f64 / 1000.0, reported: false }
 }
 
-/// From the end of a caller's utterance to the first sound of the agent's answer. The agent's own
-/// measure is better than ours where there is one: both its ends are on one clock. It begins when
-/// the agent *heard* the caller end, which is taken off as in every other signal of the agent's.
-fn agent_answers(c: &Conversation) -> Vec<Answer> {
-    let late_ms = Late::user(Tier::Feed).end;
+/// From the end of a caller's utterance to the first sound of the agent's response. A time that the
+/// agent measured is better than ours, because both its ends are on one clock. It begins when the
+/// agent *heard* the caller end, so the delay of this signal is added.
+fn agent_responses(c: &Conversation) -> Vec<Response> {
+    let late_ms = SignalDelay::user(Tier::Feed).end;
     let users = spoken(c.user_utterances);
-    let seen: Vec<Answer> = (users.iter().enumerate())
+    let observed: Vec<Response> = (users.iter().enumerate())
         .filter_map(|(n, u)| {
             let until = users.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
-            // Already talking when the caller ended: no answer to it.
+            // The agent was still talking when the caller ended: its speech is not a response.
             if c.agent.before(u.end).last().is_some_and(|a| a.end > u.end) {
                 return None;
             }
-            let answer = c.agent.from(u.end).first().filter(|a| a.start < until)?;
-            c.saw(u.end, answer.start).then(|| seen(u.end, answer.start))
+            let response = c.agent.from(u.end).first().filter(|a| a.start < until)?;
+            c.saw(u.end, response.start).then(|| observed(u.end, response.start))
         })
         .collect();
-    let by_us = |u: &Utterance| {
+    let observed_for = |u: &Utterance| {
         let start = u.spoken?.start;
-        let n = seen.partition_point(|a| a.between.is_some_and(|(_, to)| to < start));
-        seen.get(n).copied().filter(|a| a.between.is_some_and(|(_, to)| to == start))
+        let n = observed.partition_point(|a| a.between.is_some_and(|(_, to)| to < start));
+        observed.get(n).copied().filter(|a| a.between.is_some_and(|(_, to)| to == start))
     };
-    let reported: Vec<Answer> = (c.agent_utterances.iter())
+    let reported: Vec<Response> = (c.agent_utterances.iter())
         .filter_map(|u| {
             let seconds = u.e2e_latency? + late_ms as f64 / 1000.0;
-            let ours = by_us(u);
+            let ours = observed_for(u);
             let contradicted = ours.is_some_and(|o| {
                 c.user.tier == Tier::Feed
                     && (o.seconds - seconds).abs() * 1000.0 > CONTRADICTS_MS as f64
             });
             match ours {
                 Some(o) if contradicted => Some(o),
-                _ => {
-                    Some(Answer { between: ours.and_then(|o| o.between), seconds, reported: true })
-                }
+                _ => Some(Response {
+                    between: ours.and_then(|o| o.between),
+                    seconds,
+                    reported: true,
+                }),
             }
         })
         .collect();
-    if reported.is_empty() { seen } else { reported }
+    if reported.is_empty() { observed } else { reported }
 }
 
-/// From the end of the agent's utterance to the beginning of the caller's answer.
-fn user_answers(c: &Conversation, interruptions: &[Moment]) -> Vec<Answer> {
+/// From the end of the agent's utterance to the beginning of the caller's response.
+fn user_responses(c: &Conversation, interruptions: &[Moment]) -> Vec<Response> {
     let users = spoken(c.user_utterances);
     let mut cuts: Vec<Moment> = (c.agent_utterances.iter())
         .filter(|u| u.interrupted)
@@ -190,17 +192,17 @@ fn user_answers(c: &Conversation, interruptions: &[Moment]) -> Vec<Answer> {
         let until =
             c.agent.intervals.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
         let next = users.partition_point(|u| u.start < a.end);
-        // The caller spoke into it.
+        // The caller spoke before the agent ended, or cut the agent off: that is not a response.
         if users[..next].last().is_some_and(|u| u.end > a.end) || cut(a) {
             continue;
         }
-        let answer = users[next..].first().filter(|u| u.start < until && c.saw(a.end, u.start));
-        out.extend(answer.map(|u| seen(a.end, u.start)));
+        let response = users[next..].first().filter(|u| u.start < until && c.saw(a.end, u.start));
+        out.extend(response.map(|u| observed(a.end, u.start)));
     }
     out
 }
 
-/// By their beginning.
+/// When the utterances were spoken, in the order of their beginning.
 fn spoken(utterances: &[Utterance]) -> Vec<Interval> {
     let mut all: Vec<Interval> = utterances.iter().filter_map(|u| u.spoken).collect();
     all.sort_by_key(|i| (i.start, i.end));
@@ -211,12 +213,12 @@ fn spoken(utterances: &[Utterance]) -> Vec<Interval> {
 /// The gaps in which neither side speaks, from the first speech to the end of the call.
 fn silences(c: &Conversation) -> Vec<Interval> {
     let mut all: Vec<Interval> = (c.user.intervals.iter().chain(&c.agent.intervals))
-        .chain(c.also_heard)
+        .chain(c.other_speech)
         .copied()
         .chain(c.other_signs.iter().map(|t| Interval { start: *t, end: *t }))
         .filter(|i| i.start < c.end && i.end >= c.start)
         .collect();
-    // What was not seen is no silence.
+    // Time in which we did not see the room does not count as silence.
     let mut out = vec![];
     let Some(first) = all.iter().min_by_key(|i| i.start).copied() else { return out };
     let unseen = c.unseen.iter().filter(|(_, end)| *end > first.start);
@@ -233,31 +235,33 @@ fn silences(c: &Conversation) -> Vec<Interval> {
     out
 }
 
-/// Agent utterances that the caller cut off. Pauses that turned out to be noise and words of
-/// assent do not count, nor what was cut because the caller left.
+/// When the caller cut off an utterance of the agent. Pauses because of noise or words of assent do
+/// not count, and neither does speech that the caller's leave cut off.
 fn interruptions(c: &Conversation) -> Vec<Moment> {
     // Agents older than 1.7 send no times, and those before 1.5.13 never set the flag.
-    let told = c.view.items.iter().any(|i| i.started_at.is_some());
-    if told {
+    let items_have_times = c.view.items.iter().any(|i| i.started_at.is_some());
+    if items_have_times {
         let cut = c.agent_utterances.iter().filter(|u| u.interrupted && by_caller(c, u));
         return cut.map(|u| u.spoken.map_or(u.known_at, |s| s.end)).collect();
     }
-    let mut agents = c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent);
+    let mut agents = c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent);
     if agents.any(Party::spoke) { by_states(c) } else { by_streams(c) }
 }
 
 fn by_caller(c: &Conversation, u: &Utterance) -> bool {
     let Some(spoken) = u.spoken else { return u.known_at <= c.end };
-    // The session closing on the caller's leave forces the flag on whatever is being said.
+    // When the caller leaves, the session closes and sets the flag on any utterance that is not
+    // over.
     let forced = u.known_at > c.end && spoken.end.plus(FORCED_WITHIN_MS) > c.end;
     !forced && c.user.any_between(spoken.start, spoken.end.plus(REPORTED_WITHIN_MS))
 }
 
-/// Without the agent's own word: it stopped while the caller spoke, and the segment it was in was
-/// closed, later than undisturbed text would, before it spoke again. (It may think by then.)
+/// Interruptions without the agent's own flag: the agent stopped while the caller spoke, and the
+/// agent's segment was closed later than undisturbed text is, but before the agent spoke again.
+/// (The agent may be thinking by then.)
 fn by_states(c: &Conversation) -> Vec<Moment> {
     let mut out = vec![];
-    for agent in c.parties.iter().filter(|p| c.parties.part(p) == Part::Agent) {
+    for agent in c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent) {
         let mut segment = 0;
         for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
             let (began, before) = agent.states[k - 1];
@@ -288,8 +292,8 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
     out
 }
 
-/// From transcripts alone: the caller's words began to come while the agent's text was open, and
-/// it got no more until it was closed.
+/// Interruptions from transcripts alone: the caller's words began while the agent's text was open,
+/// and no more of that text came until it was closed.
 fn by_streams(c: &Conversation) -> Vec<Moment> {
     let cut = |s: &Segment| -> Option<Moment> {
         let closed = s.closed_at.filter(|t| *t < c.end.plus(TEXT_CLOSES_WITHIN_MS))?;
@@ -303,7 +307,7 @@ fn by_streams(c: &Conversation) -> Vec<Moment> {
     c.agent_segments.iter().filter_map(cut).collect()
 }
 
-/// The agent began while its caller spoke, and both went on.
+/// When the agent began while its caller spoke, and both went on.
 fn talked_into(c: &Conversation) -> Vec<Moment> {
     let into = |a: &&Interval| {
         c.user.before(a.start).last().is_some_and(|u| {

@@ -1,5 +1,6 @@
-//! Agent configuration and outcomes, merged by authority (docs/contract.md §6.1): what an agent says in a
-//! message outranks its attributes, those outrank metadata, and the usage it reports comes last.
+//! Agent configuration and outcomes, merged by authority (docs/contract.md §6.1): an agent's
+//! messages outrank its attributes, attributes outrank metadata, and the usage that the agent
+//! reports comes last.
 
 use record::{AgentConfig, Outcomes, Status};
 
@@ -19,6 +20,7 @@ pub enum Source {
     Attribute,
 }
 
+/// What the agent published through one source.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct FromSource {
     config: Option<ConfigPatch>,
@@ -40,38 +42,39 @@ impl Outcome {
         }
     }
 
-    /// Within one source a later word replaces an earlier one, key by key. False if it changes
+    /// Within one source a later value replaces an earlier one, key by key. False if that changes
     /// nothing.
     pub fn config(&mut self, source: Source, mut new: ConfigPatch) -> bool {
-        let told = self.of(source);
-        if let Some(old) = &told.config {
+        let published = self.of(source);
+        if let Some(old) = &published.config {
             new.fill_from(old);
         }
-        replace(&mut told.config, Some(new))
+        replace(&mut published.config, Some(new))
     }
 
     /// As `config`.
     pub fn outcomes(&mut self, source: Source, mut new: OutcomesPatch) -> bool {
-        let told = self.of(source);
-        new.fill_from(&told.outcomes);
-        replace(&mut told.outcomes, new)
+        let published = self.of(source);
+        new.fill_from(&published.outcomes);
+        replace(&mut published.outcomes, new)
     }
 
     /// As `config`.
     pub fn end(&mut self, source: Source, status: Option<Status>, reason: Option<String>) -> bool {
-        let told = &mut self.of(source).end;
-        let (s, r) = told.clone().unwrap_or_default();
-        replace(told, Some((status.or(s), reason.or(r))))
+        let end = &mut self.of(source).end;
+        let (s, r) = end.clone().unwrap_or_default();
+        replace(end, Some((status.or(s), reason.or(r))))
     }
 
-    /// What holds for the next call in the same room: who the agent is, not what came of the last.
+    /// What holds for the next call in the same room: the agent's configuration, but not the
+    /// outcomes of this call.
     pub fn for_next_call(&self) -> Self {
         let kept =
             |t: &FromSource| FromSource { config: t.config.clone(), ..FromSource::default() };
         Self { message: kept(&self.message), attribute: kept(&self.attribute) }
     }
 
-    /// What the agent says of how the call ended, if it says anything.
+    /// How the call ended, as the agent published it; `None` if the agent published no end.
     pub fn published_end(&self) -> Option<(Status, Option<String>)> {
         let first = self.message.end.clone();
         let second = self.attribute.end.clone();
@@ -85,14 +88,14 @@ impl Outcome {
 
     pub fn agent_config(&self, metadata: &[FromMetadata], view: &AgentView) -> AgentConfig {
         let mut given: Option<ConfigPatch> = None;
-        let told = [&self.message.config, &self.attribute.config];
+        let published = [&self.message.config, &self.attribute.config];
         let meta = metadata.iter().map(|m| &m.config);
-        for c in told.into_iter().chain(meta).filter_map(Option::as_ref) {
+        for c in published.into_iter().chain(meta).filter_map(Option::as_ref) {
             given.get_or_insert_default().fill_from(c);
         }
         let model = |task: ModelTask| view.models.get(&task).cloned();
         let Some(c) = given else {
-            // Never given: nulls, except what the usage names.
+            // No configuration was given: null, except for the models that the usage names.
             return AgentConfig {
                 stt_config_key: model(ModelTask::Stt),
                 llm_config_key: model(ModelTask::Llm),
@@ -111,8 +114,8 @@ impl Outcome {
     }
 
     /// `entered`: the stages, in time order. `notes`: what the worker has to add because the record
-    /// is incomplete. What the agent leaves open of rate and success follows from the profile, once
-    /// it published anything that they can follow from.
+    /// is incomplete. If the agent published no rate or no success, the profile gives them,
+    /// provided that the agent published fields or stages.
     pub fn build(
         &self,
         metadata: &[FromMetadata],
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_source_only_fills_what_an_earlier_one_left_open() {
+    fn a_lower_source_only_fills_keys_that_a_higher_source_left_open() {
         let mut o = Outcome::default();
         o.config(Source::Attribute, ConfigPatch { llm: Some("l2".into()), ..config("s2") });
         o.config(Source::Message, config("s1"));
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_never_given_is_null_but_for_the_models_in_use() {
+    fn without_a_configuration_all_is_null_except_the_models_in_use() {
         let mut view = AgentView::default();
         view.models.insert(ModelTask::Llm, "openai/gpt".into());
         let c = Outcome::default().agent_config(&[], &view);
@@ -219,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn rate_and_success_follow_from_the_profile_unless_the_agent_says_them() {
+    fn rate_and_success_follow_from_the_profile_unless_the_agent_publishes_them() {
         let profile = Profile {
             required_fields: vec!["name".into(), "time".into()],
             success: Success { stages: vec!["done".into()], completion_rate: Some(0.5) },
             ..Profile::default()
         };
-        let told = |fields: Option<&[&str]>, rate, successful| {
+        let outcome = |fields: Option<&[&str]>, rate, successful| {
             let mut o = Outcome::default();
             let fields_collected =
                 fields.map(|f| f.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
@@ -240,16 +243,16 @@ mod tests {
         };
         let one: Option<&[&str]> = Some(&["name"]);
         for (o, entered, rate, successful) in [
-            (told(one, None, None), vec!["done"], 0.5, Some(true)),
-            (told(one, None, None), vec![], 0.5, Some(false)),
-            (told(None, None, None), vec!["done"], 0.0, Some(false)),
-            (told(one, Some(0.9), Some(false)), vec!["done"], 0.9, Some(false)),
-            (told(None, None, None), vec![], 0.0, None),
+            (outcome(one, None, None), vec!["done"], 0.5, Some(true)),
+            (outcome(one, None, None), vec![], 0.5, Some(false)),
+            (outcome(None, None, None), vec!["done"], 0.0, Some(false)),
+            (outcome(one, Some(0.9), Some(false)), vec!["done"], 0.9, Some(false)),
+            (outcome(None, None, None), vec![], 0.0, None),
         ] {
             let b = o.build(&[], &entered, Some(&profile), &[]);
             assert_eq!((b.completion_rate, b.successful), (rate, successful), "{entered:?} {o:?}");
         }
-        let b = told(one, None, None).build(&[], &["done"], None, &[]);
+        let b = outcome(one, None, None).build(&[], &["done"], None, &[]);
         assert_eq!((b.completion_rate, b.successful), (0.0, None), "no profile, no rule");
     }
 }

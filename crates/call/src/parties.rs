@@ -1,7 +1,8 @@
-//! Who is in the room, and in what part: caller, voice agent, avatar, other (docs/contract.md §2.1).
+//! The participants of a room and their roles: caller, voice agent, avatar, other (docs/contract.md
+//! §2.1).
 //!
-//! Parts are decided when they are asked for, never on arrival: words and feed messages can come
-//! before the participant they belong to is announced.
+//! A role is decided when it is asked for, not when the participant joins: words and feed messages
+//! can come before the join of their participant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,16 +20,18 @@ const MAX_PARTIES: usize = 128;
 /// Attributes kept per participant: the server allows 64 KiB in all.
 const MAX_ATTRIBUTES: usize = 128;
 const MAX_TRACKS: usize = 64;
-/// Changes of state, of speaking, kept per participant.
+/// Changes of the agent's state kept per participant, and as many changes of speaking.
 const MAX_MARKS: usize = 100_000;
-/// Changes of a participant's metadata that are read per call. An opt-out is read always.
+/// Changes of a participant's metadata that are read per call. An opt-out is always read.
 const MAX_METADATA_CHANGES: u32 = 64;
-/// What says nothing but that a participant lives is taken this long after the last sign of it.
+/// An event that only shows that a participant is connected is used if the last sign of life is at
+/// least this old.
 const SIGN_EVERY_MS: i64 = 100;
 
-/// From a participant's death to its connection quality LOST: 7.2 to 13.8 s, mostly the least.
+/// From a participant's loss of connection to its quality LOST: 7.2 to 13.8 s, mostly close to the
+/// least.
 pub(crate) const LOST_AFTER_MS: i64 = 7_500;
-/// From a participant's death to CONNECTION_TIMEOUT (docs/signals.md §3.3).
+/// From a participant's loss of connection to CONNECTION_TIMEOUT (docs/signals.md §3.3).
 const TIMEOUT_AFTER_MS: i64 = 21_000;
 
 const STATE: &str = "lk.agent.state";
@@ -38,10 +41,10 @@ pub(super) const CALL_STATUS: &str = "sip.callStatus";
 const OLD_AGENT: &str = "agent-";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Role {
     Caller,
     Agent,
-    /// Shows a face and gives a voice to the agent with this part's `lk.publish_on_behalf`.
+    /// Shows a face and speaks for the agent that its `lk.publish_on_behalf` names.
     Avatar,
     Other,
 }
@@ -55,10 +58,10 @@ pub(crate) enum Side {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Left {
-    /// Our clock.
+    /// By our clock.
     pub at: Moment,
-    /// Our clock: when we learned of it, from which on it is waited for.
-    pub told_at: Moment,
+    /// By our clock: when the leave was reported. The grace period begins here.
+    pub reported_at: Moment,
     pub reason: LeaveReason,
 }
 
@@ -69,39 +72,40 @@ pub struct Party {
     pub metadata: FromMetadata,
     sid: String,
     pub attributes: BTreeMap<String, String>,
-    /// By our clock, from the server's; the first join, if it came back.
+    /// The first join, even if the participant came back. By our clock, converted from the
+    /// server's.
     pub joined_at: Moment,
-    /// `None` while it is there.
+    /// `None` while it is present.
     pub left: Option<Left>,
     /// SIP: when the leg was first seen `active`, by our clock, and whether it already was when
     /// we first saw it.
     pub active: Option<(Moment, bool)>,
-    /// SIP: when `hangup` was seen, by our clock. The leave of a leg without a track is told up to
-    /// 3 s late, this is not.
+    /// SIP: when `hangup` was seen, by our clock. The leave of a leg without a track is reported up
+    /// to 3 s late, the hang-up is not.
     pub hung_up_at: Option<Moment>,
-    /// Our clock: the last thing heard of it that only a living client does.
+    /// By our clock: the last event that only a connected client can cause.
     pub last_sign: Moment,
-    /// Our clock: since when its connection quality is LOST.
+    /// By our clock: since when its connection quality is LOST.
     pub lost_at: Option<Moment>,
     pub tracks: BTreeSet<String>,
-    /// It has done what only a voice agent does: told words or its session.
+    /// It has done what only a voice agent does: sent a transcript or a session feed.
     pub performed: bool,
     /// Changes of `lk.agent.state`, by our clock.
     pub states: Vec<(Moment, AgentState)>,
     /// Changes of `is_speaking`, by our clock.
     pub speaking: Vec<(Moment, bool)>,
-    /// How often its metadata said something new, in this call.
+    /// How often its metadata changed in this call; bounded by `MAX_METADATA_CHANGES`.
     metadata_changes: u32,
 }
 
-/// Whether a participant of that kind can be a caller: the only one whose metadata is read.
+/// Whether a participant of that kind can be a caller. Only the metadata of callers is read.
 pub(super) fn may_be_caller(kind: Kind) -> bool {
     matches!(kind, Kind::Standard | Kind::Sip | Kind::Connector)
 }
 
-/// Whether anything is made of that attribute of such a participant. Of a phone leg all that the
-/// bridge says is shown in the details; others may set any attribute of their own.
-pub(super) fn reads(kind: Kind, identity: &str, key: &str) -> bool {
+/// Whether the call uses that attribute of such a participant. The details show all attributes that
+/// the SIP bridge sets on a phone leg. Other participants may set any attribute of their own.
+pub(super) fn uses_attribute(kind: Kind, identity: &str, key: &str) -> bool {
     let published = [ATTRIBUTE_STAGE, ATTRIBUTE_CONFIG, ATTRIBUTE_OUTCOMES, ATTRIBUTE_REASON];
     match kind {
         Kind::Agent => key == STATE || key == ON_BEHALF || published.contains(&key),
@@ -113,7 +117,7 @@ pub(super) fn reads(kind: Kind, identity: &str, key: &str) -> bool {
     }
 }
 
-pub(super) fn only(
+pub(super) fn filtered(
     attributes: &BTreeMap<String, String>,
     wanted: impl Fn(&String) -> bool,
 ) -> BTreeMap<String, String> {
@@ -159,18 +163,20 @@ impl Party {
         self.kind == Kind::Sip
     }
 
-    /// It told, as an agent, that it was speaking.
+    /// It published, as an agent, that it was speaking.
     pub fn spoke(&self) -> bool {
         self.states.iter().any(|(_, s)| *s == AgentState::Speaking)
     }
 
-    /// Whether the caller could speak with an agent: a SIP leg was answered, others just joined.
+    /// Whether the caller could speak with an agent: a SIP leg has to be answered, other callers
+    /// only have to join.
     pub fn connected(&self) -> bool {
         !self.is_sip() || self.active.is_some() || self.call_status().is_none()
     }
 
-    /// When it was really gone: a server notices a dead connection some 21 s late, and tells sooner,
-    /// where we subscribe, that nothing is heard of it (docs/signals.md §3.4). `None`: it is there.
+    /// When it was really gone; `None` while it is present. The server reports the leave of a dead
+    /// connection some 21 s late. If we subscribe to the participant, the server reports the lost
+    /// quality earlier (docs/signals.md §3.4).
     pub fn gone_at(&self) -> Option<Moment> {
         let by_quality = self.lost_at.map(|t| t.plus(-LOST_AFTER_MS));
         match &self.left {
@@ -179,7 +185,7 @@ impl Party {
                 Some(died.max(self.joined_at).min(l.at))
             }
             Some(l) => Some(l.at),
-            // Not given up by the server yet.
+            // The server has not reported the leave yet.
             None => by_quality,
         }
     }
@@ -190,8 +196,9 @@ impl Party {
         }
     }
 
-    /// Takes note that it lives, by what may have `changed` something else. What has not counts
-    /// only where the last sign is older: a client may repeat itself without end.
+    /// Records a sign of life; false if it was not used. `changed`: the event changed something
+    /// else too. Other signs are used only if the last sign is old enough, because a client may
+    /// repeat itself without end.
     fn sign(&mut self, at: Moment, changed: bool) -> bool {
         let taken = changed || at.since(self.last_sign) >= SIGN_EVERY_MS;
         if taken {
@@ -200,7 +207,7 @@ impl Party {
         taken
     }
 
-    /// False if nothing came of it.
+    /// False if nothing changed.
     fn take_attributes(
         &mut self,
         changed: &BTreeMap<String, String>,
@@ -208,7 +215,9 @@ impl Party {
         first: bool,
     ) -> bool {
         let mut taken = false;
-        for (key, value) in changed.iter().filter(|(k, _)| reads(self.kind, &self.identity, k)) {
+        for (key, value) in
+            changed.iter().filter(|(k, _)| uses_attribute(self.kind, &self.identity, k))
+        {
             if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
                 continue;
             }
@@ -238,13 +247,13 @@ pub(crate) struct Parties {
     by_identity: BTreeMap<String, Party>,
     /// Order of first appearance.
     order: Vec<String>,
-    /// How many of them are of kind agent.
+    /// The number of participants of kind agent.
     agents: usize,
 }
 
 impl Parties {
-    /// The attributes that are new by it; `None` if nothing is. `server_behind_ms` is added to the
-    /// server's times.
+    /// Returns the attributes that are new, or `None` if nothing is new. `server_behind_ms` is
+    /// added to the server's times.
     pub(crate) fn joined(
         &mut self,
         j: &Joined,
@@ -252,8 +261,8 @@ impl Parties {
         at: Moment,
     ) -> Option<BTreeMap<String, String>> {
         if let Some(p) = self.by_identity.get_mut(&j.identity) {
-            // The same identity again is the same participant, come back; the same sid as well is
-            // one that never left, told again because our own connection was new.
+            // The same identity again is the same participant, come back. With the same sid it
+            // never left, and is reported again because our own connection is new.
             let back = p.sid != j.sid || p.left.is_some();
             if back {
                 p.sid = j.sid.clone();
@@ -262,17 +271,17 @@ impl Parties {
                 p.hung_up_at = None;
                 p.last_sign = at;
             }
-            let told = replace(&mut p.metadata, FromMetadata::read(&j.metadata));
-            let changed = only(&j.attributes, |k| p.attributes.get(k) != j.attributes.get(k));
+            let metadata_changed = replace(&mut p.metadata, FromMetadata::read(&j.metadata));
+            let changed = filtered(&j.attributes, |k| p.attributes.get(k) != j.attributes.get(k));
             let set = p.take_attributes(&changed, at, false);
-            return (back || told || set).then_some(changed);
+            return (back || metadata_changed || set).then_some(changed);
         }
         if self.order.len() >= MAX_PARTIES {
             return None;
         }
-        // Some servers do not tell.
-        let told = j.joined_at != Moment::default();
-        let joined_at = if told { j.joined_at.plus(server_behind_ms) } else { at };
+        // Some servers do not send the time of the join.
+        let known = j.joined_at != Moment::default();
+        let joined_at = if known { j.joined_at.plus(server_behind_ms) } else { at };
         let mut p = Party::new(j, joined_at, at);
         p.take_attributes(&j.attributes, at, true);
         self.agents += usize::from(j.kind == Kind::Agent);
@@ -281,7 +290,7 @@ impl Parties {
         Some(j.attributes.clone())
     }
 
-    /// False if that was known.
+    /// False if nothing changed.
     pub(crate) fn left(
         &mut self,
         identity: &str,
@@ -300,19 +309,20 @@ impl Parties {
         }
         if p.left.is_none() {
             let left_at = since.unwrap_or(at).min(at);
-            p.left = Some(Left { at: left_at, told_at: at, reason });
+            p.left = Some(Left { at: left_at, reported_at: at, reason });
             p.silent(left_at);
             taken = true;
         }
         taken
     }
 
-    /// Nothing is heard of anybody from here on.
+    /// Ends the speech of all participants, because we do not see the room from here on.
     pub(crate) fn all_silent(&mut self, at: Moment) {
         self.by_identity.values_mut().for_each(|p| p.silent(at));
     }
 
-    /// False if it changes nothing, as with the next four.
+    /// False if it changes nothing. The same holds for `metadata`, `track`, `speaking` and
+    /// `quality`.
     pub(crate) fn attributes(
         &mut self,
         identity: &str,
@@ -361,14 +371,15 @@ impl Parties {
         p.sign(at, found)
     }
 
-    /// Something was said or sent by it.
+    /// Records that the participant said or sent something.
     pub(crate) fn sign_of_life(&mut self, identity: &str, at: Moment) {
         if let Some(p) = self.by_identity.get_mut(identity) {
             p.sign(at, true);
         }
     }
 
-    /// False if that was known, or it is not.
+    /// Records that the participant did what only a voice agent does. False if that was known, or
+    /// the participant is unknown.
     pub(crate) fn performed(&mut self, identity: &str) -> bool {
         let p = self.by_identity.get_mut(identity);
         p.is_some_and(|p| replace(&mut p.performed, true))
@@ -383,21 +394,21 @@ impl Parties {
         self.order.iter().filter_map(|i| self.by_identity.get(i))
     }
 
-    pub(crate) fn part(&self, p: &Party) -> Part {
+    pub(crate) fn role(&self, p: &Party) -> Role {
         if p.kind == Kind::Agent && p.attributes.contains_key(ON_BEHALF) {
-            return Part::Avatar;
+            return Role::Avatar;
         }
         match p.kind {
-            Kind::Agent => Part::Agent,
-            // Attributes are no proof: a caller may set any of his own.
-            Kind::Standard if self.agents == 0 && p.identity.starts_with(OLD_AGENT) => Part::Agent,
-            Kind::Standard | Kind::Sip | Kind::Connector => Part::Caller,
-            Kind::Ingress | Kind::Egress | Kind::Bridge => Part::Other,
+            Kind::Agent => Role::Agent,
+            // Attributes prove nothing: a caller may set any attribute of its own.
+            Kind::Standard if self.agents == 0 && p.identity.starts_with(OLD_AGENT) => Role::Agent,
+            Kind::Standard | Kind::Sip | Kind::Connector => Role::Caller,
+            Kind::Ingress | Kind::Egress | Kind::Bridge => Role::Other,
         }
     }
 
     pub(crate) fn callers(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| self.part(p) == Part::Caller)
+        self.iter().filter(|p| self.role(p) == Role::Caller)
     }
 
     pub(crate) fn caller_present(&self) -> bool {
@@ -409,26 +420,26 @@ impl Parties {
         self.callers().min_by_key(|p| (!p.is_sip(), p.joined_at))
     }
 
-    /// Participants that were a voice agent: those that told a state, or else, for agents that
-    /// tell none, those that spoke; never a recorder or a silent helper.
+    /// The voice agents: the agents that published a state; if there is no such agent, those that
+    /// sent a transcript or a session feed. A recorder or a silent helper is never a voice agent.
     pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
-        let agents = || self.iter().filter(|p| self.part(p) == Part::Agent);
-        let told = agents().any(|p| !p.states.is_empty());
-        agents().filter(move |p| if told { !p.states.is_empty() } else { p.performed })
+        let agents = || self.iter().filter(|p| self.role(p) == Role::Agent);
+        let have_states = agents().any(|p| !p.states.is_empty());
+        agents().filter(move |p| if have_states { !p.states.is_empty() } else { p.performed })
     }
 
-    /// Whether that participant is known and of kind agent: the only one that is believed when
-    /// it speaks about the call. `None` while it is unknown.
+    /// Whether that participant is of kind agent; `None` while it is unknown. Only an agent is
+    /// trusted when it publishes something about the call.
     pub(crate) fn is_agent(&self, identity: &str) -> Option<bool> {
         self.get(identity).map(|p| p.kind == Kind::Agent)
     }
 
     /// The side that a participant speaks for.
     pub(crate) fn side(&self, identity: &str) -> Option<Side> {
-        match self.part(self.get(identity)?) {
-            Part::Caller => Some(Side::User),
-            Part::Agent | Part::Avatar => Some(Side::Agent),
-            Part::Other => None,
+        match self.role(self.get(identity)?) {
+            Role::Caller => Some(Side::User),
+            Role::Agent | Role::Avatar => Some(Side::Agent),
+            Role::Other => None,
         }
     }
 
@@ -436,7 +447,7 @@ impl Parties {
         self.by_identity.values().find(|p| p.tracks.contains(sid))
     }
 
-    /// Those who are still there, with the last of what they did: for the next call in the room.
+    /// The participants still present, each with its last state, for the next call in the room.
     pub(crate) fn for_next_call(&self) -> Vec<PartySnapshot> {
         let last = |p: &Party| {
             let mut p = p.clone();
@@ -459,7 +470,7 @@ impl Parties {
 
 impl From<Party> for PartySnapshot {
     fn from(p: Party) -> Self {
-        let left = |l: Left| LeftSnapshot { at: l.at, told_at: l.told_at, reason: l.reason };
+        let left = |l: Left| LeftSnapshot { at: l.at, told_at: l.reported_at, reason: l.reason };
         Self {
             identity: p.identity,
             kind: p.kind,
@@ -482,7 +493,7 @@ impl From<Party> for PartySnapshot {
 
 impl From<PartySnapshot> for Party {
     fn from(p: PartySnapshot) -> Self {
-        let left = |l: LeftSnapshot| Left { at: l.at, told_at: l.told_at, reason: l.reason };
+        let left = |l: LeftSnapshot| Left { at: l.at, reported_at: l.told_at, reason: l.reason };
         Self {
             identity: p.identity,
             kind: p.kind,

@@ -1,7 +1,8 @@
-//! Business profiles: what a call of some kind of business is about. From one, `completion_rate`
-//! and `successful` follow where the agent publishes only fields and stages.
+//! Business profiles: the stages, the required fields and the conditions of success for a kind of
+//! business. They give `completion_rate` and `successful` if the agent publishes only fields and
+//! stages.
 //!
-//! Where profiles are read from and what is wrong with one is `config`'s business.
+//! Reading profiles from files and checking them is the task of `config`.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +21,18 @@ pub struct Profile {
     pub success: Success,
 }
 
-/// When a call was successful. All that are given must hold.
+/// When a call counts as successful. Every condition that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Success {
-    /// One of them was entered.
+    /// At least one of these stages was entered.
     pub stages: Vec<String>,
-    /// At least this much, 0 to 1.
+    /// The least completion rate, 0 to 1.
     pub completion_rate: Option<f64>,
 }
 
 impl Profile {
-    /// Collected ÷ required; `None` where nothing is required.
+    /// Collected ÷ required; `None` if no field is required.
     pub fn completion_rate(&self, collected: &[String]) -> Option<f64> {
         if self.required_fields.is_empty() {
             return None;
@@ -40,7 +41,7 @@ impl Profile {
         Some(have as f64 / self.required_fields.len() as f64)
     }
 
-    /// `None` where the profile does not say what success is.
+    /// `None` if the profile does not define success.
     pub fn successful(&self, entered: &[&str], completion_rate: f64) -> Option<bool> {
         let s = &self.success;
         if s.stages.is_empty() && s.completion_rate.is_none() {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_profile_names_must_hold_for_success() {
+    fn every_condition_of_a_profile_must_hold_for_success() {
         let p = restaurant();
         let fields = |f: &[&str]| f.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>();
         for (collected, entered, rate, successful) in [
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_defined_is_not_decided() {
+    fn a_profile_without_rules_decides_nothing() {
         let p = Profile::default();
         assert_eq!((p.completion_rate(&[]), p.successful(&["a"], 1.0)), (None, None));
     }

@@ -1,9 +1,9 @@
-//! What a voice agent tells us on purpose (docs/contract.md §6): messages on `call-history`, `call.*`
-//! attributes, metadata. Reading only; what it means for the record is in [`super::outcome`] and
-//! [`super::stages`].
+//! What a voice agent publishes for the record (docs/contract.md §6): messages on `call-history`,
+//! `call.*` attributes, metadata. This module only reads them; [`super::outcome`] and
+//! [`super::stages`] decide what they mean for the record.
 //!
-//! All of it is untrusted JSON. Whatever does not fit is left out and named, never an error that
-//! reaches further than the message it came in.
+//! All of it is untrusted JSON. A value that does not fit is left out and counted as a [`Problem`];
+//! it never affects more than the message that it came in.
 
 use record::{Moment, Status};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,8 @@ const MAX_NOTES: usize = 4096;
 const MAX_FIELDS: usize = 64;
 /// Bytes of one message or attribute value that are read at all.
 pub(super) const MAX_MESSAGE: usize = 64 * 1024;
-/// The server lets metadata be half of that; prompts in it are common.
+/// Bytes of metadata that are read. The server allows half of that, and prompts in metadata are
+/// common.
 const MAX_METADATA: usize = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +55,7 @@ pub struct OutcomesPatch {
     pub notes: Option<String>,
 }
 
-/// Why something published was not taken as it came.
+/// Why something published was refused or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
     TooLarge,
@@ -65,11 +66,11 @@ pub enum Problem {
     WrongValue,
     /// A text or list was longer than allowed, and cut.
     Truncated,
-    /// A message of the session feed that is none.
+    /// A session-feed message that could not be decoded.
     Undecodable,
     /// The sender is not of kind agent.
     NotAnAgent,
-    /// A packet without a sender, or a stream whose sender did not appear in time.
+    /// A packet without a sender, or a message whose sender did not join in time.
     UnknownSender,
     TooMany,
 }
@@ -91,7 +92,7 @@ impl Problem {
     }
 }
 
-/// Reads values out of JSON and notes what did not fit.
+/// Reads values out of JSON and collects the problems.
 pub struct Reader<'a> {
     pub problems: &'a mut Vec<Problem>,
 }
@@ -174,8 +175,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The object under `key`, which is named as the payload names it. Its keys go before those
-    /// beside it, as in metadata.
+    /// The object under `key`, a key with the name of the payload's field. The values in the object
+    /// take precedence over those beside it, as in metadata.
     fn nested<'o>(
         &mut self,
         o: &'o Map<String, Value>,
@@ -311,8 +312,8 @@ impl Reader<'_> {
     }
 }
 
-/// What metadata (of the room, of our job, of the caller) may tell. Metadata belongs to the
-/// operator's application: what is not JSON or not for us is not a problem.
+/// What metadata (of the room, of our job, of the caller) may contain for us. Metadata belongs to
+/// the operator's application, so other content, or text that is not JSON, is not a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FromMetadata {
@@ -329,7 +330,7 @@ impl FromMetadata {
         let mut problems = vec![];
         let mut r = Reader { problems: &mut problems };
         if text.len() > MAX_METADATA {
-            // It may say no to being recorded.
+            // Metadata that is not read may contain an opt-out.
             return Self { opt_out: true, ..Self::default() };
         }
         let Ok(Value::Object(o)) = serde_json::from_str(text) else { return Self::default() };
@@ -362,8 +363,8 @@ impl FromMetadata {
         }
     }
 
-    /// Metadata that says this and nothing else, for the journal: [`FromMetadata::read`] gives the
-    /// same of it. Metadata may hold prompts, and anything a caller likes.
+    /// Metadata with these values and nothing else, for the journal; [`FromMetadata::read`] reads
+    /// the same values from it. The original may contain prompts, and anything that a caller likes.
     pub fn as_metadata(&self) -> String {
         let Self { config, outcomes, outbound, phone_number, opt_out } = self;
         if *self == Self::default() {
@@ -382,7 +383,7 @@ impl FromMetadata {
 }
 
 impl ConfigPatch {
-    /// Takes from `other` what is still open here.
+    /// Takes from `other` the values that are missing here.
     pub fn fill_from(&mut self, other: &Self) {
         fill(&mut self.stt, &other.stt);
         fill(&mut self.llm, &other.llm);
@@ -405,7 +406,7 @@ impl ConfigPatch {
 }
 
 impl OutcomesPatch {
-    /// Takes from `other` what is still open here.
+    /// Takes from `other` the values that are missing here.
     pub fn fill_from(&mut self, other: &Self) {
         fill(&mut self.completion_rate, &other.completion_rate);
         fill(&mut self.fields_collected, &other.fields_collected);
@@ -449,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_read_and_what_does_not_fit_is_named() {
+    fn messages_are_read_and_their_problems_are_reported() {
         let stage = |s: &str, at| Published::Stage { stage: s.into(), at };
         for (text, expected, problem) in [
             (r#"{"type":"stage","stage":"greeting"}"#, Some(stage("greeting", None)), None),
@@ -492,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_object_is_read_too_and_goes_before_what_is_beside_it() {
+    fn a_nested_object_takes_precedence_over_the_keys_beside_it() {
         let config = |stt: &str, language: &str| {
             Some(Published::Config(ConfigPatch {
                 stt: Some(stt.into()),
@@ -562,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attributes_value_may_be_nested_too() {
+    fn the_value_of_an_attribute_may_be_nested_too() {
         let read = |key: &str, value: &str| {
             let mut problems = vec![];
             let p = Reader { problems: &mut problems }.attribute(key, value);
@@ -578,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_was_read_says_the_same_when_it_is_read_again() {
+    fn metadata_written_for_the_journal_reads_back_to_the_same_values() {
         let all = r#"{"agent_config":{"stt_config_key":"a","llm_config_key":"b",
             "tts_config_key":"c","business_type":"d","language":"e"},"outcomes":{
             "completion_rate":0.1,"fields_collected":["f","g"],"final_stage":"h",
@@ -605,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_does_not_spoil_the_others() {
+    fn a_wrong_value_does_not_affect_the_other_keys() {
         let (p, problems) = message(
             r#"{"type":"outcomes","completion_rate":1.5,"successful":"yes","final_stage":"done",
                "fields_collected":["name",3,"name","phone"],"notes":null}"#,

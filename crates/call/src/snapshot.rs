@@ -1,9 +1,10 @@
-//! What one call leaves to the next in the same room: who is there and what they said of themselves, not
-//! what was said in the call.
+//! What one call leaves to the next in the same room: the participants present and what they
+//! published about themselves, but nothing that was said in the call.
 //!
-//! It is an input like any other, so that the next call's journal has all that its record is made of.
-//! Plain data, made from the core's state and read back into it: its field names are the format of
-//! journals, and stay when the state changes its own. A new field has a default.
+//! The snapshot is an event of the next call, so that the journal of that call has everything that
+//! the record is made of. It is plain data, made from the core's state and read back into it. Its
+//! field names are the format of journals: they stay when the names in the state change. A new
+//! field needs a default.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,15 +21,15 @@ pub struct Snapshot {
     pub server_behind_ms: i64,
     pub room_metadata: FromMetadata,
     pub job_metadata: FromMetadata,
-    /// Those who are there, in the order of their first appearance.
+    /// The participants present, in the order of their first appearance.
     pub parties: Vec<PartySnapshot>,
     /// By sender.
     pub feeds: BTreeMap<String, FeedSnapshot>,
-    /// Who the agent is.
+    /// The agents' configuration.
     pub outcome: OutcomeSnapshot,
 }
 
-/// A participant who is there. Times are by our clock.
+/// A participant that is present. Times are by our clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartySnapshot {
     pub identity: String,
@@ -54,20 +55,21 @@ pub struct PartySnapshot {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftSnapshot {
     pub at: Moment,
+    /// When the leave was reported to us.
     pub told_at: Moment,
     pub reason: LeaveReason,
 }
 
-/// What a sender's feed leaves: a session and its history live longer than a call.
+/// What remains of a sender's feed: a session and its history live longer than a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeedSnapshot {
-    /// Ids of items, tool calls and hand-offs, in the order in which they were learnt; older journals have
-    /// all there ever were, sorted.
+    /// Ids of items, tool calls and hand-offs of earlier calls, in the order of their first report.
+    /// Older journals hold all ids of the room, sorted.
     pub told: Vec<String>,
     pub models: BTreeMap<ModelTask, String>,
     pub offset: Option<i64>,
-    /// Agent's clock. What a history tells up to then is from earlier calls too; `None` while `told` names
-    /// all of it.
+    /// By the agent's clock: entries of a history up to this time belong to earlier calls, even if
+    /// `told` lacks their ids. `None` while `told` has all ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Moment>,
 }
@@ -78,7 +80,7 @@ pub struct OutcomeSnapshot {
     pub attribute: SourceSnapshot,
 }
 
-/// What came from one source.
+/// What agents published through one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceSnapshot {
     pub config: Option<ConfigPatch>,

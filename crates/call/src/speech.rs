@@ -1,8 +1,9 @@
 //! What was said: the text streams on `lk.transcription` and the legacy packets.
 //!
-//! Both carry the same words under different segment ids (docs/signals.md §5.1), so they are kept apart and one
-//! of them is chosen for each speaker when the call is computed. A caller's segment comes as many
-//! streams, each with the whole text so far; an agent's as one stream of deltas.
+//! Both carry the same words under different segment ids (docs/signals.md §5.1). They are kept
+//! apart, and one of them is chosen for each side when the record is made. A caller's segment comes
+//! as many streams, each with the whole text so far; an agent's segment comes as one stream of
+//! deltas.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +16,19 @@ use super::{
 
 /// Streams open at the same time; a hostile sender could open any number.
 const MAX_OPEN: usize = 64;
-/// Bytes of one segment's text; what is longer still counts, but not its further words.
+/// Bytes of one segment's text. The words of a longer text are counted up to here.
 const MAX_TEXT: usize = 64 * 1024;
-/// Streams whose sender is told before they are opened.
+/// Senders kept for streams that are not opened yet.
 const MAX_SENDERS: usize = 64;
-/// A chunk this much later than the one before it is the next thing said, not the same.
+/// A chunk that comes later than this after the one before begins a new burst of text.
 const ONE_BURST_MS: i64 = 100;
-/// What is longer than this is not compared with what another agent tells.
+/// A segment that is longer than this is not compared with those of another agent.
 const LONGEST_SEGMENT_MS: i64 = 120_000;
 /// Text that stopped this long before its stream was closed was cut off.
 pub(crate) const CUT_AFTER_MS: i64 = 700;
-/// A chunk this close to the end of its stream came with it.
+/// A chunk this close to the close of its stream was sent with the close.
 const WITH_CLOSE_MS: i64 = 250;
-/// A word takes about so long to be spoken.
+/// About the time that it takes to speak a word.
 const A_WORD_MS: i64 = 380;
 /// Segments of one call: a ten-hour call has some 20,000.
 const MAX_SEGMENTS: usize = 40_000;
@@ -35,31 +36,31 @@ const MAX_SEGMENTS: usize = 40_000;
 /// One piece of speech under one segment id. Times by our clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
-    /// As said by the stream: the transcribed participant.
+    /// The transcribed participant, as the stream names it.
     pub identity: String,
     track: Option<String>,
     /// First text, or the opening of its first stream.
     pub first_at: Moment,
     /// Last text that changed it.
     pub last_at: Moment,
-    /// The last text before the burst that `last_at` belongs to: an interrupted stream gets a last
-    /// word with its close.
+    /// The last text before the burst that `last_at` belongs to. An interrupted stream gets one
+    /// more word with its close.
     pub burst_before: Option<Moment>,
     /// When its last stream closed.
     pub closed_at: Option<Moment>,
     pub words: u32,
     /// Only where a transcript is asked for.
     pub text: Option<Box<str>>,
-    /// The recognition has said its last word on it.
+    /// The speech recognition has sent the final text.
     pub is_final: bool,
-    /// Its text came before it was final: its beginning is known.
+    /// Text came before it was final, so `first_at` is close to the real beginning.
     pub had_interim: bool,
-    /// The server vouches that an agent sent it for somebody else, or nobody is named.
+    /// The server marks it as sent by an agent for another participant, or it names no participant.
     vouched: bool,
-    /// Came in more than one piece: the shape of an agent's speech.
+    /// The text came in more than one chunk, as an agent's speech does.
     deltas: bool,
     blank: bool,
-    /// Who sent it, if that is not the one who is named.
+    /// The sender, if it is not the named participant.
     sender: Option<String>,
 }
 
@@ -83,26 +84,27 @@ impl Segment {
         }
     }
 
-    /// Something was said: white space alone is not.
+    /// Whether there is any text but white space.
     pub(crate) fn has_text(&self) -> bool {
         !self.blank
     }
 
-    /// When it was over, as far as is known.
+    /// When the segment ended, as far as is known.
     pub(crate) fn end(&self) -> Moment {
         self.closed_at.unwrap_or(self.last_at).max(self.first_at)
     }
 
-    /// When an agent's sound was over: text that stopped long before its stream was closed was cut
-    /// off by its caller.
+    /// When the sound of an agent's segment ended. If the text stopped long before the stream was
+    /// closed, the caller cut the agent off.
     pub(crate) fn sound_end(&self) -> Moment {
         let last = self.last_word();
-        // A legacy packet with the whole text may come with the end alone.
+        // A legacy packet with the whole text may come at the end only, so it does not show a
+        // cut-off.
         let cut = self.deltas && self.end().since(last) > CUT_AFTER_MS;
         if cut { last.plus(A_WORD_MS).min(self.end()) } else { self.end() }
     }
 
-    /// The last text before its stream was closed; a last word may come with the close.
+    /// The time of the last text before the stream was closed; a last word may come with the close.
     pub(crate) fn last_word(&self) -> Moment {
         let with_close = self.end().since(self.last_at) <= WITH_CLOSE_MS;
         if with_close { self.burst_before.unwrap_or(self.first_at) } else { self.last_at }
@@ -161,9 +163,9 @@ pub(crate) struct Speech {
     streams: Table,
     legacy: Table,
     open: BTreeMap<String, Open>,
-    /// Senders told before their streams.
+    /// Senders that were reported before their streams were opened.
     senders: BTreeMap<String, String>,
-    /// A transcript is asked for.
+    /// Whether to keep the text: only if a transcript is asked for.
     keep_text: bool,
 }
 
@@ -172,7 +174,7 @@ impl Speech {
         Self { keep_text, ..Self::default() }
     }
 
-    /// False when it was refused because too much is open, or was said.
+    /// False if it was refused: too many streams are open, or the call has too many segments.
     pub(crate) fn opened(&mut self, o: &StreamOpened, at: Moment) -> bool {
         if self.open.len() >= MAX_OPEN {
             return false;
@@ -190,7 +192,7 @@ impl Speech {
         true
     }
 
-    /// False if that was known.
+    /// False if the sender was known.
     pub(crate) fn sent_by(&mut self, stream: &str, sender: &str) -> bool {
         match self.open.get(stream) {
             Some(open) => {
@@ -207,15 +209,15 @@ impl Speech {
         }
     }
 
-    /// What of a chunk's text is kept, where that is not all of it.
-    pub(super) fn beyond_bounds(&self, stream: &str, chunk: &str) -> Option<String> {
+    /// The part of a chunk's text that fits; `None` if all of it fits or the stream is unknown.
+    pub(super) fn shortened_chunk(&self, stream: &str, chunk: &str) -> Option<String> {
         let open = self.open.get(stream)?;
         let text = plain(chunk);
         let kept = fitting(&open.text, &text);
         (kept.len() < text.len()).then(|| kept.to_owned())
     }
 
-    /// The transcribed participant, if the stream is known.
+    /// Adds a chunk. Returns the transcribed participant, or `None` if the stream is unknown.
     pub(crate) fn chunk(&mut self, stream: &str, text: &str, at: Moment) -> Option<&str> {
         let open = self.open.get_mut(stream)?;
         open.chunks += 1;
@@ -223,7 +225,8 @@ impl Speech {
         let kept = fitting(&open.text, &text);
         open.text.push_str(kept);
         let s = &mut self.streams.segments[open.segment];
-        // Streams of a caller's segment repeat the text; only the first sets its beginning.
+        // Later streams of a caller's segment repeat its text; only the first one sets its
+        // beginning.
         if s.blank && open.text.trim().is_empty() {
             return Some(&s.identity);
         }
@@ -239,14 +242,14 @@ impl Speech {
         if !open.text.trim().is_empty() {
             s.set(&open.text, self.keep_text);
         }
-        // The final text comes twice, first as one that is not.
+        // The final text comes twice, the first time marked as not final.
         s.had_interim |= !is_final && !s.is_final && at.since(s.first_at) > ONE_BURST_MS;
         s.is_final |= is_final;
         s.closed_at = Some(at);
         true
     }
 
-    /// False if it says nothing, or too much was said.
+    /// False if it changes nothing, or the call has too many segments.
     pub(crate) fn legacy(
         &mut self,
         identity: &str,
@@ -271,25 +274,25 @@ impl Speech {
         spoken || is_final || i == known
     }
 
-    /// The non-empty segments of one side in order of their beginning; legacy packets only where
-    /// no stream told anything of that side (docs/signals.md §5.1). Where several agents write down what the
-    /// same caller says, one telling of it.
-    pub(crate) fn of(&self, side: Side, parties: &Parties) -> Vec<Segment> {
-        // A transcript counts if an agent sent it: for itself, or for somebody else, which the
-        // server marks. Whose it is may only be known long after it came. (Legacy packets of others
-        // are not let through by the server.)
-        let pick = |table: &Table, spoken_by_anybody: bool| -> Vec<Segment> {
+    /// The non-empty segments of one side in the order of their beginning. Legacy packets are used
+    /// only if no stream has text of that side (docs/signals.md §5.1). If several agents transcribe
+    /// the same caller, repeated segments are dropped.
+    pub(crate) fn segments(&self, side: Side, parties: &Parties) -> Vec<Segment> {
+        // A transcript counts if an agent sent it, for itself or for another participant; the
+        // server marks the second case. The side of a participant may be known only long after its
+        // words came. (The server does not forward legacy packets of other senders.)
+        let pick = |table: &Table, anyone_can_send: bool| -> Vec<Segment> {
             let mut found: Vec<Segment> = (table.segments.iter())
                 .filter(|s| s.has_text() && speaker(s, parties) == Some(side))
                 .filter(|s| {
-                    !spoken_by_anybody || s.vouched || parties.side(&s.identity) != Some(Side::User)
+                    !anyone_can_send || s.vouched || parties.side(&s.identity) != Some(Side::User)
                 })
                 .cloned()
                 .collect();
             found.sort_by_key(|s| s.first_at);
             found
         };
-        // What is still open counts with the words so far.
+        // A stream that is still open counts with the words so far.
         let mut streams = self.streams.clone();
         for open in self.open.values().filter(|o| !o.text.trim().is_empty()) {
             let s = &mut streams.segments[open.segment];
@@ -301,7 +304,7 @@ impl Speech {
         if found.is_empty() {
             found = pick(&self.legacy, false);
         }
-        if side == Side::User { one_telling(found, parties) } else { found }
+        if side == Side::User { drop_repeated_segments(found, parties) } else { found }
     }
 
     /// Whether anything at all was transcribed.
@@ -311,9 +314,10 @@ impl Speech {
     }
 }
 
-/// Two agents that transcribe one caller (a voice agent and a transcriber) tell the same words:
-/// those of the agent that speaks count, of others only what it did not tell.
-fn one_telling(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
+/// Two agents that transcribe one caller (a voice agent and a transcriber) send the same words. The
+/// segments from the agent that speaks count; those from other agents count only where they do not
+/// overlap with them.
+fn drop_repeated_segments(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
     let first = found.first().and_then(|s| s.sender.clone());
     if found.iter().all(|s| s.sender == first) {
         return found;
@@ -324,22 +328,22 @@ fn one_telling(found: Vec<Segment>, parties: &Parties) -> Vec<Segment> {
     };
     let mut best_first: Vec<(u8, Segment)> = found.into_iter().map(|s| (rank(&s), s)).collect();
     best_first.sort_by_key(|(rank, s)| (*rank, s.first_at));
-    // By their beginning.
+    // Keyed by their beginning.
     let mut taken: BTreeMap<(Moment, usize), Segment> = BTreeMap::new();
     for (n, (_, s)) in best_first.into_iter().enumerate() {
         let around = (s.first_at.plus(-LONGEST_SEGMENT_MS), 0)..=(s.end(), usize::MAX);
-        let told = taken.range(around).any(|(_, t)| {
+        let repeated = taken.range(around).any(|(_, t)| {
             t.sender != s.sender && t.identity == s.identity && t.end() >= s.first_at
         });
-        if !told {
+        if !repeated {
             taken.insert((s.first_at, n), s);
         }
     }
     taken.into_values().collect()
 }
 
-/// Who spoke: the owner of the transcribed track; else the named participant; else, for a nameless
-/// stream, its shape (docs/signals.md §5.4).
+/// Who spoke: the owner of the transcribed track; else the named participant; else, if the stream
+/// names no participant, the side that its shape suggests (docs/signals.md §5.4).
 fn speaker(s: &Segment, parties: &Parties) -> Option<Side> {
     let by_track = s.track.as_deref().and_then(|t| parties.owner_of_track(t));
     if let Some(p) = by_track {
@@ -367,7 +371,7 @@ fn plain(chunk: &str) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
-/// As much of `text` as may follow what is there.
+/// The beginning of `text` that still fits in a segment after `there`.
 fn fitting<'a>(there: &str, text: &'a str) -> &'a str {
     let room = MAX_TEXT.saturating_sub(there.len());
     let mut end = room.min(text.len());

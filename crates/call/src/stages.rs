@@ -1,4 +1,4 @@
-//! The stage timeline: in time order, a repeat of the current stage adds nothing.
+//! The stage timeline, in time order. A repeat of the current stage adds nothing.
 
 use record::{Moment, Stage};
 
@@ -8,27 +8,27 @@ pub(crate) const MAX_STAGES: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stages(Vec<(Moment, String)>);
 
-/// What came of a stage that was published.
+/// The result of entering a published stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
-    Now,
-    /// It is the current one.
-    Before,
-    /// There are too many already.
+    New,
+    /// The stage is the current stage already.
+    Unchanged,
+    /// The call has too many stages already.
     Refused,
 }
 
 impl Stages {
     pub(crate) fn enter(&mut self, stage: String, at: Moment) -> Entered {
-        // Published on two channels, or told again: the same stage is not entered twice.
+        // An agent may publish a stage on two channels, or twice: it is entered once.
         if self.0.last().is_some_and(|(_, s)| *s == stage) {
-            return Entered::Before;
+            return Entered::Unchanged;
         }
         if self.0.len() >= MAX_STAGES {
             return Entered::Refused;
         }
         self.0.push((at, stage));
-        Entered::Now
+        Entered::New
     }
 
     pub(crate) fn timeline(&self) -> Vec<Stage> {
@@ -59,7 +59,7 @@ mod tests {
         }
         assert_eq!(names(&s), ["greeting", "menu", "order"]);
         let again = s.enter("greeting".into(), t(50));
-        assert_eq!(again, Entered::Now, "a stage may come again later");
+        assert_eq!(again, Entered::New, "a stage may come again later");
         assert_eq!(names(&s), ["greeting", "menu", "order", "greeting"]);
         assert_eq!(s.timeline()[0].timestamp, "1970-01-01T00:00:00.010Z");
     }
@@ -68,7 +68,7 @@ mod tests {
     fn stages_are_bounded() {
         let mut s = Stages::default();
         for i in 0..MAX_STAGES {
-            assert_eq!(s.enter(i.to_string(), Moment::from_millis(0)), Entered::Now);
+            assert_eq!(s.enter(i.to_string(), Moment::from_millis(0)), Entered::New);
         }
         assert_eq!(s.enter("one more".into(), Moment::from_millis(0)), Entered::Refused);
         assert_eq!(s.timeline().len(), MAX_STAGES);

@@ -1,5 +1,5 @@
-//! One call as it goes: takes events, and knows when it is over. The record is made in
-//! [`super::record`].
+//! One running call: applies events, and knows when the call is over. [`super::build`] makes the
+//! record.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,14 +20,15 @@ use super::{
     taken::{Taken, replace},
 };
 
-/// A message whose sender is not announced yet is kept this long.
+/// A message from an unknown sender is held this long for the sender to join.
 const HOLD_MS: i64 = 5_000;
 const MAX_HELD: usize = 64;
+/// Typed texts kept per call, and as many DTMF tones.
 const MAX_SIGNS: usize = 10_000;
-/// Times the room was lost and found again; more are told as one.
+/// Gaps in our view of the room that are kept apart; later gaps are merged into the last one.
 const MAX_BLIND: usize = 1_000;
 
-/// What the operator has set; part of a journal, for it decides the record.
+/// The operator's settings. They are part of the journal, because they decide the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -60,13 +61,13 @@ pub struct RoomFacts {
     pub name: String,
 }
 
-/// Where a call stands.
+/// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// No caller yet.
     Waiting,
     Live,
-    /// The last caller has left; over at that moment unless one comes back.
+    /// The last caller has left. The call is over at this moment unless a caller comes back.
     Ending(Moment),
     Over,
 }
@@ -92,14 +93,16 @@ pub struct Call {
     pub(super) dtmf: Vec<Moment>,
     pub(super) room_ended: Option<(Moment, LeaveReason)>,
     pub(super) server_behind_ms: i64,
-    /// First and last time the room was watched, and what was missed between.
+    /// Since when we observe the room; used for the notes and the details.
     pub(super) watching_since: Option<Moment>,
     pub(super) discovered_by: Option<Discovery>,
+    /// Since when the room is lost; `None` while we are in it.
     pub(super) blind_since: Option<Moment>,
+    /// Earlier gaps in our view of the room, from and to.
     pub(super) blind: Vec<(Moment, Moment)>,
-    /// The worker that saw the beginning died.
+    /// The worker that observed the beginning died, and another one continued from the journal.
     pub(super) recovered: bool,
-    /// The latest time that anything happened.
+    /// When the latest event that was used happened.
     pub(super) last_at: Option<Moment>,
     pub(super) problems: BTreeMap<Problem, u32>,
 }
@@ -162,7 +165,8 @@ impl Call {
         self.server_behind_ms = c.server_behind_ms;
         self.room_metadata = c.room_metadata.clone();
         self.job_metadata = c.job_metadata.clone();
-        // Said for the whole room; what a caller said was for his own call.
+        // An opt-out of the room or the job holds for all calls of the room; that of a caller holds
+        // for its own call only.
         self.opted_out |= c.room_metadata.opt_out || c.job_metadata.opt_out;
         self.parties = Parties::from_earlier_call(c.parties.clone());
         self.feeds = Feeds::from_earlier_call(c.feeds.clone());
@@ -170,8 +174,8 @@ impl Call {
         self.watching_since.get_or_insert(at);
     }
 
-    /// The position of this call in its room, where that is known better than by counting: an
-    /// earlier observer may have told calls of the same room.
+    /// Sets the position of this call in its room. Counting may be wrong: an earlier observer may
+    /// have reported calls of the same room.
     pub fn set_ordinal(&mut self, ordinal: u32) {
         self.ordinal = ordinal;
     }
@@ -190,12 +194,12 @@ impl Call {
         &self.settings
     }
 
-    /// Identities of those who are there.
+    /// Identities of the participants present.
     pub fn present(&self) -> Vec<String> {
         self.parties.iter().filter(|p| p.present()).map(|p| p.identity.clone()).collect()
     }
 
-    /// Somebody is or was there whom the record is about.
+    /// A caller is or was in the room. Without a caller there is no record.
     pub fn has_caller(&self) -> bool {
         self.parties.caller().is_some()
     }
@@ -204,10 +208,11 @@ impl Call {
         self.ordinal
     }
 
-    /// Says what of the event a journal has to hold. One that is not taken has changed nothing.
+    /// Applies an event, and returns how much of it a journal has to hold. An event that is not
+    /// taken has changed nothing but the counts of problems.
     pub fn apply(&mut self, event: &Event) -> Taken {
         let reduced = self.reduced(&event.fact);
-        // As a journal will have it.
+        // Apply what the journal will hold, so that a replay gives the same record.
         if !self.takes(reduced.as_ref().unwrap_or(&event.fact), event.at) {
             return Taken::No;
         }
@@ -215,13 +220,13 @@ impl Call {
         reduced.map_or(Taken::Whole, |fact| Taken::Part(Box::new(fact)))
     }
 
-    /// False if nothing but the problems has changed.
+    /// False if the fact changed nothing but the counts of problems.
     fn takes(&mut self, fact: &Fact, at: Moment) -> bool {
         match fact {
             Fact::Carried(c) => self.carry(c, at),
             Fact::Recovered => {
                 let seen_until = self.last_at.unwrap_or(at);
-                // A call that begins later is none the worse for it.
+                // Without a caller the call has not begun, and has missed nothing.
                 self.recovered = self.parties.caller().is_some();
                 self.blind_since.get_or_insert(seen_until);
                 self.parties.all_silent(seen_until);
@@ -249,7 +254,8 @@ impl Call {
             }
             Fact::JobMetadata { metadata } => {
                 let mut new = FromMetadata::read(metadata);
-                // Of several dispatches one that opts out is enough, for all calls of the room.
+                // There may be several dispatches. An opt-out in one of them holds for all calls of
+                // the room.
                 new.opt_out |= self.job_metadata.opt_out;
                 let changed = replace(&mut self.job_metadata, new);
                 return self.opt_out(self.job_metadata.opt_out) || changed;
@@ -279,7 +285,8 @@ impl Call {
             }
             Fact::Quality { identity, lost } => return self.parties.quality(identity, *lost, at),
             Fact::StreamOpened(o) => {
-                // A caller's own would never count, and takes the room of those that do.
+                // A stream that a caller opens itself never counts, but would take the place of one
+                // that does.
                 if !o.generated && self.parties.side(&o.identity) == Some(Side::User) {
                     return self.refuse(Problem::NotAnAgent);
                 }
@@ -293,7 +300,7 @@ impl Call {
                 self.parties.sign_of_life(speaker, at);
             }
             Fact::StreamSender { stream, identity } => {
-                // Whoever can be a caller speaks for nobody.
+                // A caller must not send transcripts in the name of another participant.
                 if self.parties.side(identity) == Some(Side::User) {
                     return self.refuse(Problem::NotAnAgent);
                 }
@@ -311,7 +318,7 @@ impl Call {
                 self.parties.sign_of_life(identity, at);
             }
             Fact::Chat { identity, words, .. } => {
-                // Not counted: it is blank.
+                // Blank text is not counted.
                 let Some(words) = words else { return false };
                 let by_caller = self.parties.side(identity) == Some(Side::User);
                 if !by_caller || self.typed.len() >= MAX_SIGNS {
@@ -358,7 +365,7 @@ impl Call {
         }
     }
 
-    /// Somebody does not want this call to be recorded.
+    /// The room, the job or a caller opted out: the call must not be recorded.
     pub fn opted_out(&self) -> bool {
         self.opted_out
     }
@@ -368,18 +375,18 @@ impl Call {
         self.parties.caller_present()
     }
 
-    /// We came more than `late_ms` after the caller.
+    /// We began to observe the room more than `late_ms` after the caller joined.
     pub fn watched_late(&self, late_ms: i64) -> bool {
         let since = self.watching_since.zip(self.parties.caller());
         since.is_some_and(|(since, c)| since.since(c.joined_at) > late_ms)
     }
 
-    /// By the server's clock: since when the call is watched.
+    /// Since when the call is observed, by the server's clock.
     pub fn watched_since(&self) -> Option<Moment> {
         Some(self.watching_since?.plus(self.server_behind_ms.saturating_neg()))
     }
 
-    /// The room was lost for a while.
+    /// We lost the room for a while, and came back.
     pub fn was_blind(&self) -> bool {
         !self.blind.is_empty()
     }
@@ -390,12 +397,13 @@ impl Call {
         self.parties.voice_agents().filter(there).map(|p| p.identity.clone()).collect()
     }
 
-    /// What was published but not taken as it came, since the last call of this.
+    /// Takes the counts of what was published but refused or changed, since the last call of this
+    /// function.
     pub fn take_problems(&mut self) -> BTreeMap<Problem, u32> {
         std::mem::take(&mut self.problems)
     }
 
-    /// False if that was known.
+    /// False if that changes nothing.
     fn opt_out(&mut self, opt_out: bool) -> bool {
         opt_out && replace(&mut self.opted_out, true)
     }
@@ -406,7 +414,7 @@ impl Call {
         self.opt_out(p.is_some_and(|p| p.metadata.opt_out))
     }
 
-    /// False if nothing came of it, as with `published`, `read_message` and `take`.
+    /// False if nothing changed. The same holds for `published`, `read_message` and `take`.
     fn published_attributes(
         &mut self,
         identity: &str,
@@ -433,7 +441,7 @@ impl Call {
         match self.parties.is_agent(identity) {
             Some(true) => self.read_message(text, at),
             Some(false) => self.refuse(Problem::NotAnAgent),
-            // Whoever sent it: it will not be read.
+            // Too large to be read, whoever the sender is.
             None if text.len() > MAX_MESSAGE => self.refuse(Problem::TooLarge),
             None if self.held.len() < MAX_HELD => {
                 self.held.push((at, identity.to_owned(), text.to_owned()));
@@ -464,10 +472,10 @@ impl Call {
 
     fn take(&mut self, source: Source, published: Published, at: Moment) -> bool {
         match published {
-            Published::Stage { stage, at: told } => {
-                match self.stages.enter(stage, told.unwrap_or(at)) {
-                    Entered::Now => true,
-                    Entered::Before => false,
+            Published::Stage { stage, at: published_at } => {
+                match self.stages.enter(stage, published_at.unwrap_or(at)) {
+                    Entered::New => true,
+                    Entered::Unchanged => false,
                     Entered::Refused => self.refuse(Problem::TooMany),
                 }
             }
@@ -477,7 +485,7 @@ impl Call {
         }
     }
 
-    /// Always false: nothing is taken of what has this problem.
+    /// Counts the problem. Always false: nothing that has this problem is used.
     fn refuse(&mut self, p: Problem) -> bool {
         self.problem(p);
         false

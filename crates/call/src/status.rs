@@ -3,12 +3,12 @@
 use record::{CallType, EndedBy, Status};
 
 use super::{
-    ending::{Cause, End},
+    ending::{CallEnd, Cause},
     event::{Answerer, LeaveReason, Moment},
     parties::{Parties, Party},
 };
 
-/// An agent counts as vanished if it went at least this long before the caller.
+/// An agent counts as vanished if it was gone at least this long before the caller left.
 const VANISHED_BEFORE_MS: i64 = 2_000;
 
 /// Every `termination_reason` that the worker itself gives. An agent may publish others.
@@ -16,7 +16,7 @@ const VANISHED_BEFORE_MS: i64 = 2_000;
 pub(crate) enum Reason {
     /// Outbound: busy, declined.
     Rejected,
-    /// Outbound: rang, nobody answered.
+    /// Outbound: it rang, but was not answered.
     NoAnswer,
     /// Outbound: the trunk or the network failed before an answer.
     NotConnected,
@@ -26,7 +26,7 @@ pub(crate) enum Reason {
     NoAgent,
     /// The agent reported an error and left before the caller.
     AgentError,
-    /// The agent vanished before the caller left and none took over.
+    /// The agent vanished before the caller left, and no other agent took over.
     AgentLost,
     /// The caller's connection broke.
     ConnectionLost,
@@ -38,13 +38,13 @@ pub(crate) enum Reason {
     SipTrunkFailure,
     /// The caller's media connection failed.
     MediaFailure,
-    /// A machine took the call, in the opinion of the agent's detection.
+    /// A machine took the call, by the agent's answering machine detection.
     Voicemail,
     /// The worker lost the room while a caller was in it.
     ObserverDisconnected,
     /// The worker was restarted during the call, and the call was over when it came back.
     ObserverRestarted,
-    /// The caller was gone and nothing said why.
+    /// The caller left, and the reason is not known.
     Unknown,
 }
 
@@ -73,21 +73,21 @@ impl Reason {
 
 pub(crate) type Verdict = (Status, Option<Reason>);
 
-/// What a verdict is made of.
-pub(crate) struct Seen<'a> {
+/// The observations that a verdict is made from.
+pub(crate) struct VerdictInput<'a> {
     pub parties: &'a Parties,
     pub caller: &'a Party,
     pub call_type: CallType,
-    pub end: &'a End,
-    /// An agent spoke, whether or not one was seen: hidden ones are not listed.
+    pub end: &'a CallEnd,
+    /// An agent spoke. It may not be among the participants: hidden agents are not listed.
     pub agent_heard: bool,
     pub answered_by: Option<Answerer>,
-    /// The worker was restarted, and the call was over when it was back.
+    /// The worker was restarted, and the call ended before it was back.
     pub end_unseen: bool,
 }
 
-/// Rules 2 to 7; rule 1 (the agent published an end) is the caller's to check first.
-pub(crate) fn judge(s: &Seen) -> Verdict {
+/// Rules 2 to 7. Rule 1 (the agent published an end) is checked in [`super::build`].
+pub(crate) fn judge(s: &VerdictInput) -> Verdict {
     if !s.parties.callers().any(Party::connected) {
         return never_connected(s.parties, s.caller, s.call_type, s.end);
     }
@@ -102,7 +102,7 @@ pub(crate) fn judge(s: &Seen) -> Verdict {
             let left = s.parties.get(identity).unwrap_or(s.caller);
             caller_left(left, *reason)
         }
-        // The room was closed around the caller: that is how many agents hang up.
+        // The room was closed while the caller was in it: many agents hang up this way.
         Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
             (Status::Completed, None)
         }
@@ -119,8 +119,8 @@ pub(crate) fn judge(s: &Seen) -> Verdict {
     }
 }
 
-/// Who ended the call; where the agent says that it did, it did.
-pub(crate) fn ended_by(s: &Seen) -> EndedBy {
+/// Who ended the call by the observations; [`super::build`] adds what the agent published.
+pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
     use LeaveReason as L;
     match &s.end.cause {
         Cause::RoomEnded(L::RoomDeleted | L::RoomClosed) => EndedBy::Room,
@@ -146,8 +146,13 @@ pub(crate) fn ended_by(s: &Seen) -> EndedBy {
     }
 }
 
-/// Nobody was connected (docs/contract.md §5.2).
-fn never_connected(parties: &Parties, caller: &Party, call_type: CallType, end: &End) -> Verdict {
+/// No caller was ever connected (docs/contract.md §5.2).
+fn never_connected(
+    parties: &Parties,
+    caller: &Party,
+    call_type: CallType,
+    end: &CallEnd,
+) -> Verdict {
     let why = match (call_type, end.reason()) {
         (_, LeaveReason::UserRejected) => Reason::Rejected,
         (_, LeaveReason::UserUnavailable) => Reason::NoAnswer,
@@ -168,7 +173,7 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
                 | LeaveReason::SignalClose
                 | LeaveReason::StateMismatch,
             ) => Reason::AgentLost,
-            // Not yet given up by the server, but nothing has been heard of it since.
+            // The server has not reported the leave yet, but the agent's connection is lost.
             None => Reason::AgentLost,
             Some(_) => return None,
         };
@@ -179,7 +184,7 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
     for agent in parties.voice_agents() {
         match gone(agent) {
             Some((at, reason)) if before(at) => found = Some(reason),
-            // Another one was there to the end, or said goodbye after it.
+            // Another agent stayed to the end, or left in good order after it.
             None if agent.left.as_ref().is_none_or(|l| !before(l.at)) => return None,
             _ => {}
         }

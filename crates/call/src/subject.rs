@@ -1,4 +1,4 @@
-//! Whom the call was with, and which way it went (docs/contract.md §3.2).
+//! The caller's phone number and the direction of the call (docs/contract.md §3.2).
 
 use record::CallType;
 
@@ -6,7 +6,7 @@ use super::{event::Kind, parties::Party, published::FromMetadata};
 
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// `caller_metadata` is the caller's own; room and job metadata never decide the direction.
+/// `caller_metadata` is the caller's own: room and job metadata never decide the direction.
 pub(crate) fn call_type(caller: &Party, caller_metadata: &FromMetadata) -> CallType {
     if let Some(outbound) = caller_metadata.outbound {
         return if outbound { CallType::Outbound } else { CallType::Inbound };
@@ -23,9 +23,11 @@ pub(crate) fn phone_number(
     caller_metadata: &FromMetadata,
     room_name: &str,
 ) -> String {
-    // Others may set any attribute of their own.
-    let told = caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
-    told.or_else(|| caller_metadata.phone_number.clone())
+    // Only the SIP bridge is trusted: other participants may set any attribute of their own.
+    let from_bridge =
+        caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
+    from_bridge
+        .or_else(|| caller_metadata.phone_number.clone())
         .or_else(|| caller.identity.strip_prefix("sip_").and_then(number_in))
         .or_else(|| number_in(room_name))
         .or_else(|| (caller.kind != Kind::Sip).then(|| caller.identity.clone()))

@@ -1,20 +1,20 @@
-//! Whether a call took notice of an event, and of what in it.
+//! How much of an event a call used: nothing, a part, or all of it.
 
 use super::event::{Event, Fact};
 
-/// Whether a call took an event.
+/// How much of an event a call used; the journal needs no more of it.
 #[must_use]
 #[derive(Debug)]
 pub enum Taken {
-    /// It changed nothing but the counts of problems.
+    /// The event changed nothing but the counts of problems.
     No,
     Whole,
-    /// All that the call read of it.
+    /// The part of the event that the call read.
     Part(Box<Fact>),
 }
 
 impl Taken {
-    /// What is to be journaled of the event that was applied.
+    /// What the journal has to hold of the `event` that was applied.
     pub fn of(self, event: Event) -> Option<Event> {
         match self {
             Self::No => None,
@@ -24,14 +24,14 @@ impl Taken {
     }
 }
 
-/// False if it was so before.
+/// Sets a value. False if the value was the same before.
 pub(super) fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
     let changed = *old != new;
     *old = new;
     changed
 }
 
-/// Takes `new` where nothing is known yet. False if that changes nothing.
+/// Sets a value that is not known yet. False if that changes nothing.
 pub(super) fn fill<T>(known: &mut Option<T>, new: Option<T>) -> bool {
     let changed = known.is_none() && new.is_some();
     if changed {

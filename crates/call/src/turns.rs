@@ -1,7 +1,7 @@
 //! Utterances: what each side said in one go, with its times and words (docs/contract.md §4.4).
 //!
-//! The agent's own account of the conversation (its items) comes first; what it does not cover,
-//! because we or it came late or the room went before its last word, is made of the transcripts.
+//! The agent's own items of the conversation come first. Transcripts fill what the items do not
+//! cover: we or the agent joined late, or the room ended before the last item.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use record::{Tier, WordSource};
 
 use super::{
     event::{By, Moment},
-    evidence::{Heard, Interval},
-    feed::{AgentView, Said},
+    evidence::{Interval, VoiceActivity},
+    feed::{AgentView, FeedItem},
     speech::Segment,
 };
 
-/// Pieces of one side closer than this, with nothing of the other side between, are one
-/// utterance: LiveKit's longest endpointing delay.
+/// Segments of one side closer than this, with no speech of the other side between them, are one
+/// utterance. This is LiveKit's longest endpointing delay.
 const JOIN_WITHIN_MS: i64 = 3_000;
 /// Speech without any words counts from this length on, and only if nothing was transcribed.
 const MIN_WORDLESS_MS: i64 = 500;
-/// What was transcribed this long before the first item is not in any item. (An agent's first item
-/// may carry no time but that of its report, some of which come late.)
+/// A segment that ends this long before the first item belongs to no item. (An agent's first item
+/// may have only the time of its report, and some reports are late.)
 const BEFORE_ITEMS_MS: i64 = 3_000;
 
 #[derive(Clone, Debug)]
 pub struct Utterance {
-    /// When it was spoken; `None` when no signal tells.
+    /// When it was spoken; `None` if no signal shows it.
     pub spoken: Option<Interval>,
     pub words: u32,
     /// Only where a transcript is asked for.
     pub text: Option<Box<str>>,
-    /// The agent's own word that it was cut off.
+    /// The agent reported that it was cut off.
     pub interrupted: bool,
-    /// The agent's own measure of its answer's delay, in seconds.
+    /// The response time that the agent measured, in seconds.
     pub e2e_latency: Option<f64>,
-    /// By our clock, when we heard of it.
+    /// By our clock: when it was reported.
     pub known_at: Moment,
 }
 
@@ -43,15 +43,15 @@ pub(crate) fn user(
     view: &AgentView,
     segments: &[Segment],
     typed: &[(Moment, u32)],
-    user: &Heard,
-    agent: &Heard,
+    user: &VoiceActivity,
+    agent: &VoiceActivity,
     transcribed: bool,
 ) -> (Vec<Utterance>, WordSource) {
-    let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::User).collect();
+    let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::User).collect();
     let mut out: Vec<Utterance> = vec![];
     let mut before = Moment::from_millis(i64::MIN);
     let covered = Covered::of_user(view, &items, segments, agent);
-    out.extend(join(segments.iter().filter(|s| covered.not_yet(s)), user, agent));
+    out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_before(s)), user, agent));
     for item in &items {
         let spoken = match user.tier {
             Tier::Items if item.stopped_at.is_some() => of_item(user, item),
@@ -60,9 +60,10 @@ pub(crate) fn user(
         before = spoken.map_or(before, |s| s.end);
         out.push(Utterance { spoken, ..Utterance::from_item(item) });
     }
-    // What was transcribed after the last item has none of its own (yet): the room went first.
-    out.extend(join(segments.iter().filter(|s| covered.no_more(s)), user, agent));
-    // Typed words come as items too where there is a feed.
+    // Segments after the last item have no item of their own: the room ended before it was
+    // reported.
+    out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_after(s)), user, agent));
+    // If there is a feed, typed words come as items too.
     if items.is_empty() && !typed.is_empty() {
         let words = if out.is_empty() { WordSource::Typed } else { WordSource::Transcripts };
         out.extend(typed.iter().map(|(at, words)| Utterance {
@@ -86,19 +87,19 @@ pub(crate) fn user(
 pub(crate) fn agent(
     view: &AgentView,
     segments: &[Segment],
-    agent: &Heard,
+    agent: &VoiceActivity,
     transcribed: bool,
 ) -> (Vec<Utterance>, WordSource) {
-    let items: Vec<&Said> = view.items.iter().filter(|i| i.by == By::Agent).collect();
+    let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::Agent).collect();
     let covered = Covered::of_agent(view, &items);
-    let mut out = deliveries(segments.iter().filter(|s| covered.not_yet(s)), agent);
+    let mut out = utterances_of_agent(segments.iter().filter(|s| covered.is_before(s)), agent);
     for item in &items {
         let start = item.started_at.or(item.created_at).unwrap_or(item.arrived);
         let u = Utterance {
             spoken: at_or_before(agent, start, item.arrived),
             ..Utterance::from_item(item)
         };
-        // An interrupted item may hold the whole text where only its beginning was spoken.
+        // An interrupted item may hold the whole text although only the beginning was spoken.
         let streamed = matching(segments, item).filter(|s| item.interrupted && s.words > 0);
         out.push(match streamed {
             Some(s) if s.words < u.words => {
@@ -107,7 +108,7 @@ pub(crate) fn agent(
             _ => u,
         });
     }
-    out.extend(deliveries(segments.iter().filter(|s| covered.no_more(s)), agent));
+    out.extend(utterances_of_agent(segments.iter().filter(|s| covered.is_after(s)), agent));
     if out.is_empty() && !transcribed {
         return by_sound(agent);
     }
@@ -115,10 +116,10 @@ pub(crate) fn agent(
     (out, words)
 }
 
-/// Where nothing at all was put into words, the sound counts.
-fn by_sound(heard: &Heard) -> (Vec<Utterance>, WordSource) {
+/// Utterances from sound alone, for calls without any words.
+fn by_sound(activity: &VoiceActivity) -> (Vec<Utterance>, WordSource) {
     let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
-    let out: Vec<Utterance> = (heard.intervals.iter().filter(long))
+    let out: Vec<Utterance> = (activity.intervals.iter().filter(long))
         .map(|i| Utterance {
             spoken: Some(*i),
             words: 0,
@@ -132,7 +133,7 @@ fn by_sound(heard: &Heard) -> (Vec<Utterance>, WordSource) {
     (out, words)
 }
 
-fn words_from(items: &[&Said], out: &[Utterance]) -> WordSource {
+fn words_from(items: &[&FeedItem], out: &[Utterance]) -> WordSource {
     match (items.is_empty(), out.is_empty()) {
         (false, _) => WordSource::Items,
         (true, false) => WordSource::Transcripts,
@@ -140,18 +141,18 @@ fn words_from(items: &[&Said], out: &[Utterance]) -> WordSource {
     }
 }
 
-/// Which stretch of the call the agents' items account for.
+/// The part of the call that the agents' items cover.
 struct Covered<'a> {
-    /// Of the whole conversation: it is reported from its beginning or from when we came.
+    /// The beginning of this part, some time before the first item; `None` without items.
     since: Option<Moment>,
-    /// Of the words of each session's own agent, until its last item.
+    /// The words of each session's own agent are covered until its last item.
     agents: BTreeMap<&'a str, Option<Moment>>,
-    /// Of all others' words, until the last item of this side.
+    /// The words of all other participants are covered until the last item of this side.
     until: Option<Moment>,
 }
 
 impl<'a> Covered<'a> {
-    fn by(view: &'a AgentView, items: &[&Said], since: Option<Moment>) -> Self {
+    fn by(view: &'a AgentView, items: &[&FeedItem], since: Option<Moment>) -> Self {
         let mut agents: BTreeMap<&str, Option<Moment>> =
             view.sessions.iter().map(|s| (s.identity.as_str(), None)).collect();
         for i in items {
@@ -163,34 +164,41 @@ impl<'a> Covered<'a> {
         Self { since, agents, until: items.iter().map(|i| i.arrived).max() }
     }
 
-    fn of_agent(view: &'a AgentView, items: &[&Said]) -> Self {
+    fn of_agent(view: &'a AgentView, items: &[&FeedItem]) -> Self {
         let since = view.items.iter().map(|i| i.order().min(i.arrived)).min();
         Self::by(view, items, since.map(|t| t.plus(-BEFORE_ITEMS_MS)))
     }
 
-    fn of_user(view: &'a AgentView, items: &[&Said], segments: &[Segment], agent: &Heard) -> Self {
+    fn of_user(
+        view: &'a AgentView,
+        items: &[&FeedItem],
+        segments: &[Segment],
+        agent: &VoiceActivity,
+    ) -> Self {
         let first = view.items.iter().min_by_key(|i| i.order().min(i.arrived));
         let since = first.map(|i| match i.started_at {
-            // A turn without a time of its own is the last that was transcribed before it.
+            // A caller's item without a time is the last turn that was transcribed before its
+            // report.
             None if i.by == By::User => chain_before(segments, agent, i.arrived),
             _ => i.order().min(i.arrived).plus(-BEFORE_ITEMS_MS),
         });
         Self::by(view, items, since)
     }
 
-    fn not_yet(&self, s: &Segment) -> bool {
+    fn is_before(&self, s: &Segment) -> bool {
         self.since.is_some_and(|since| s.end() < since)
     }
 
-    /// Without any item of this side all that `not_yet` does not take is left over.
-    fn no_more(&self, s: &Segment) -> bool {
+    /// After the covered part. If this side has no items, all segments that are not before the
+    /// covered part count as after it.
+    fn is_after(&self, s: &Segment) -> bool {
         let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
-        !self.not_yet(s) && until.is_none_or(|until| s.first_at > until)
+        !self.is_before(s) && until.is_none_or(|until| s.first_at > until)
     }
 }
 
-/// Where the chain of the caller's segments that was known at `by` began.
-fn chain_before(segments: &[Segment], agent: &Heard, by: Moment) -> Moment {
+/// When the caller's last chain of segments began, as far as it was known at `by`.
+fn chain_before(segments: &[Segment], agent: &VoiceActivity, by: Moment) -> Moment {
     let known = segments.partition_point(|s| s.first_at <= by);
     let mut began = by;
     for s in segments[..known].iter().rev() {
@@ -203,7 +211,7 @@ fn chain_before(segments: &[Segment], agent: &Heard, by: Moment) -> Moment {
 }
 
 impl Utterance {
-    fn from_item(item: &Said) -> Self {
+    fn from_item(item: &FeedItem) -> Self {
         Self {
             spoken: None,
             words: item.words,
@@ -214,9 +222,9 @@ impl Utterance {
         }
     }
 
-    fn from_segment(s: &Segment, heard: &Heard) -> Self {
+    fn from_segment(s: &Segment, activity: &VoiceActivity) -> Self {
         Self {
-            spoken: at_or_before(heard, s.first_at, s.end()),
+            spoken: at_or_before(activity, s.first_at, s.end()),
             words: s.words,
             text: s.text.clone(),
             interrupted: false,
@@ -233,9 +241,12 @@ impl Utterance {
     }
 }
 
-/// The agent's segments as deliveries: those of one stretch of speech are one; a paused one goes
-/// on in its segment.
-fn deliveries<'a>(segments: impl Iterator<Item = &'a Segment>, agent: &Heard) -> Vec<Utterance> {
+/// The agent's segments as utterances. Segments in one interval of speech are one utterance; a
+/// paused utterance goes on in its segment.
+fn utterances_of_agent<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    agent: &VoiceActivity,
+) -> Vec<Utterance> {
     let mut out: Vec<Utterance> = vec![];
     let each = matches!(agent.tier, Tier::Transcripts | Tier::None);
     for s in segments {
@@ -251,23 +262,24 @@ fn deliveries<'a>(segments: impl Iterator<Item = &'a Segment>, agent: &Heard) ->
     out
 }
 
-/// The stretch of speech that `[from, to]` falls into, or the one that ended last before it.
-fn at_or_before(heard: &Heard, from: Moment, to: Moment) -> Option<Interval> {
-    let begun = heard.before(from.plus(1));
+/// The interval of speech at `from`, or else the next one up to `to`, or else the last one before.
+fn at_or_before(activity: &VoiceActivity, from: Moment, to: Moment) -> Option<Interval> {
+    let begun = activity.before(from.plus(1));
     let running = begun.last().filter(|i| i.end > from);
-    let next = heard.from(from.plus(1)).first().filter(|i| i.start <= to);
+    let next = activity.from(from.plus(1)).first().filter(|i| i.start <= to);
     running.or(next).or(begun.last()).copied()
 }
 
-/// The stretch that is the item's own.
-fn of_item(user: &Heard, item: &Said) -> Option<Interval> {
+/// The interval of speech that belongs to the item.
+fn of_item(user: &VoiceActivity, item: &FeedItem) -> Option<Interval> {
     let end = item.stopped_at?;
-    // Its end is never wrong; taken off is what it came late.
+    // The item's end is reliable. The interval ends before it, because the signal's delay was
+    // subtracted.
     user.before(end).last().copied()
 }
 
-/// The streamed text of an item: the segment that was open while it was spoken.
-fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
+/// The streamed text of an item: the segment whose beginning is closest to that of the item.
+fn matching<'a>(segments: &'a [Segment], item: &FeedItem) -> Option<&'a Segment> {
     const NEAR_MS: i64 = 1_500;
     let start = item.started_at.or(item.created_at)?;
     let from = segments.partition_point(|s| s.first_at < start.plus(-NEAR_MS));
@@ -276,9 +288,14 @@ fn matching<'a>(segments: &'a [Segment], item: &Said) -> Option<&'a Segment> {
         .min_by_key(|s| s.first_at.since(start).unsigned_abs())
 }
 
-/// The caller's last chain of speech that began before `until`: bursts with short pauses and no
-/// agent speech between them. Noise before it is another chain.
-fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Option<Interval> {
+/// The caller's last chain of speech that began before `until`: intervals with short pauses and no
+/// agent speech between them. Noise before them belongs to another chain.
+fn last_chain(
+    user: &VoiceActivity,
+    agent: &VoiceActivity,
+    after: Moment,
+    until: Moment,
+) -> Option<Interval> {
     let mut chain: Option<Interval> = None;
     for i in user.before(until).iter().rev().take_while(|i| i.start >= after) {
         match &mut chain {
@@ -290,15 +307,16 @@ fn last_chain(user: &Heard, agent: &Heard, after: Moment, until: Moment) -> Opti
     chain
 }
 
-fn joins(agent: &Heard, end: Moment, start: Moment) -> bool {
+fn joins(agent: &VoiceActivity, end: Moment, start: Moment) -> bool {
     start.since(end) <= JOIN_WITHIN_MS && !agent.any_between(end, start)
 }
 
-/// Consecutive segments of the caller that are one utterance.
-fn join<'a>(
+/// The caller's segments as utterances: consecutive segments that [`joins`] connects are one
+/// utterance.
+fn utterances_of_caller<'a>(
     segments: impl Iterator<Item = &'a Segment>,
-    user: &Heard,
-    agent: &Heard,
+    user: &VoiceActivity,
+    agent: &VoiceActivity,
 ) -> Vec<Utterance> {
     let mut out: Vec<Utterance> = vec![];
     let mut last_end: Option<Moment> = None;

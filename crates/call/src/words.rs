@@ -1,7 +1,7 @@
 //! How words are counted: as LiveKit's agents count them (docs/contract.md §4.5).
 //!
-//! Words stand between white space; each Chinese, Japanese or Thai character is a word of its
-//! own; what consists of punctuation only is none.
+//! White space separates words. Each Chinese, Japanese or Thai character is a word of its own. A
+//! word of punctuation only does not count.
 
 /// The number of words in `text`.
 pub(crate) fn count(text: &str) -> u32 {

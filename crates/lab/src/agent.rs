@@ -1,6 +1,6 @@
-//! A voice agent that behaves as a Python `AgentSession` looks from inside the room: its state as
-//! an attribute, both sides' words as text streams, its session feed, and what it publishes for
-//! the record. It hears nothing; the script tells it what was said.
+//! A voice agent that looks like a Python `AgentSession` to the others in the room: its state is an
+//! attribute, both sides' words are text streams, and it sends a session feed and messages for the
+//! record. It hears no sound; the script passes it the words.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,9 +41,9 @@ pub struct VoiceAgent {
     /// Sends the session feed, as Python agents since 1.5 do.
     pub feed: bool,
     state: AgentState,
-    /// Unix seconds: when the caller last stopped speaking.
+    /// When the caller last stopped speaking, in Unix seconds. The agent's latency counts from here.
     caller_stopped: Option<f64>,
-    /// The conversation so far, told to whoever asks for it.
+    /// The conversation so far, which the session feed sends on request.
     history: Arc<Mutex<Vec<ChatItem>>>,
 }
 
@@ -62,17 +62,21 @@ impl VoiceAgent {
         let state = AgentState::AsInitializing;
         let history = Arc::default();
         if feed {
-            tokio::spawn(answer(person.room.subscribe(), person.me(), Arc::clone(&history)));
+            tokio::spawn(answer_history(
+                person.room.subscribe(),
+                person.me(),
+                Arc::clone(&history),
+            ));
         }
         let mut agent = Self { person, feed, state, caller_stopped: None, history };
         agent.enter(AgentState::AsListening).await?;
         Ok(agent)
     }
 
-    /// Changes the state: told by attribute and feed.
+    /// Changes the state, and publishes it by attribute and feed.
     ///
     /// # Errors
-    /// If it cannot be told.
+    /// If it cannot be published.
     pub async fn enter(&mut self, state: AgentState) -> Result<()> {
         let old = std::mem::replace(&mut self.state, state);
         let name = match state {
@@ -87,7 +91,7 @@ impl VoiceAgent {
         self.event(Event::AgentStateChanged(change), now()).await
     }
 
-    /// Says a text at the given pace; the text runs with the sound.
+    /// Says a text at the given pace, `word` for each word.
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -114,7 +118,8 @@ impl VoiceAgent {
         self.item(ChatRole::Assistant, text, metrics).await
     }
 
-    /// Hears the caller say a text: interims while it is spoken, then the final and the turn.
+    /// Acts as if the caller had said a text: sends interims at the given pace, then the final
+    /// transcript and the turn.
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -152,7 +157,7 @@ impl VoiceAgent {
         self.person.tells("call-history", &message.to_string()).await
     }
 
-    /// Tells which models are in use.
+    /// Sends the models in use on the session feed.
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -179,7 +184,7 @@ impl VoiceAgent {
         self.event(Event::SessionUsageUpdated(SessionUsageUpdated { usage }), now()).await
     }
 
-    /// Tells anything else on its session feed.
+    /// Sends any other event on the session feed.
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -235,8 +240,8 @@ impl VoiceAgent {
     }
 }
 
-/// Tells the history to those who ask, as a Python session does: to everybody in the room.
-async fn answer(
+/// Answers requests for the history as a Python session does: it sends the history to the whole room.
+async fn answer_history(
     mut events: UnboundedReceiver<RoomEvent>,
     us: LocalParticipant,
     history: Arc<Mutex<Vec<ChatItem>>>,
@@ -261,7 +266,7 @@ async fn answer(
         };
         let message = AgentSessionMessage { message: Some(Message::Response(response)) };
         let options = SendByteOptions::new_with_topic(SESSION);
-        // Who has left the room cannot be told.
+        // Fails when the agent's own connection has ended; then the answer is of no use.
         let _ = us.send_bytes(message.encode_to_vec(), options).await;
     }
 }

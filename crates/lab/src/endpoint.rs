@@ -1,4 +1,4 @@
-//! The operator's endpoint: keeps what arrives, checks the signature, and can misbehave.
+//! The operator's endpoint: keeps the posts, checks their signature, and can misbehave.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// One request as it came.
+/// One request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Post {
     pub at: Instant,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// What it was answered.
+    /// The status of the answer.
     pub status: u16,
 }
 
@@ -44,10 +44,10 @@ impl Post {
         self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
     }
 
-    /// Verifies the bearer token over this very body.
+    /// Verifies the bearer token and that it belongs to this body.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Says what is wrong with the token.
     pub fn check_signature(&self, secret: &str) -> Result<Claims> {
         let token = self.header("authorization").strip_prefix("Bearer ").context("no token")?;
         let mut validation = Validation::new(Algorithm::HS256);
@@ -78,13 +78,13 @@ pub struct Claims {
     pub sha256: String,
 }
 
-/// What the next request meets.
+/// The answer to the next request.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Status(u16),
     /// A status with a header.
     With(u16, &'static str, String),
-    /// No answer for that long, then 200.
+    /// 200, after this delay.
     After(Duration),
 }
 
@@ -101,13 +101,14 @@ pub struct Endpoint {
     task: JoinHandle<()>,
 }
 
+/// The state of the handler; the counter wakes [`Endpoint::wait`].
 type Ctx = (Arc<Mutex<Shared>>, watch::Sender<usize>);
 
 impl Endpoint {
-    /// On a free port of the loopback.
+    /// Starts on a free port of the loopback.
     ///
     /// # Errors
-    /// If there is none.
+    /// If no port is free.
     pub async fn start() -> Result<Self> {
         Self::at("127.0.0.1:0").await
     }
@@ -118,8 +119,9 @@ impl Endpoint {
         let listener = TcpListener::bind(addr).await?;
         let url = format!("http://{}/calls", listener.local_addr()?);
         let shared = Arc::<Mutex<Shared>>::default();
-        let (told, count) = watch::channel(0);
-        let app = Router::new().route("/calls", post(take)).with_state((shared.clone(), told));
+        let (counter, count) = watch::channel(0);
+        let app =
+            Router::new().route("/calls", post(receive)).with_state((shared.clone(), counter));
         let task = tokio::spawn(async move {
             // Ends with the test.
             let _ = axum::serve(listener, app).await;
@@ -127,12 +129,12 @@ impl Endpoint {
         Ok(Self { url, shared, count, task })
     }
 
-    /// What the next requests meet; after that, 200.
+    /// Sets the answers to the next requests; after them the answer is 200.
     pub fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
         lock(&self.shared).answers.extend(answers);
     }
 
-    /// From now on 200.
+    /// Answers 200 from now on.
     pub fn is_well(&self) {
         lock(&self.shared).answers.clear();
     }
@@ -150,7 +152,7 @@ impl Endpoint {
     /// Waits until there are `n` requests about a room.
     ///
     /// # Errors
-    /// If they do not come in time.
+    /// If they do not arrive in time.
     pub async fn wait(&mut self, room: &str, n: usize, within: Duration) -> Result<Vec<Post>> {
         let deadline = Instant::now() + within;
         loop {
@@ -177,8 +179,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock()
 }
 
-async fn take(
-    State((shared, told)): State<Ctx>,
+async fn receive(
+    State((shared, counter)): State<Ctx>,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, HeaderMap) {
@@ -198,6 +200,6 @@ async fn take(
         }
     };
     lock(&shared).posts.push(Post { at: Instant::now(), headers, body, status });
-    told.send_modify(|n| *n += 1);
+    counter.send_modify(|n| *n += 1);
     (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), out)
 }

@@ -1,10 +1,10 @@
 /* Faults of the machine under one program, loaded before its C library (LD_PRELOAD).
  *
- * In: two marks in the folder $FAULTS_DIR, looked at on every call, and $FAULTS_CLOCK_MS, read once.
- *   hang   calls on files of the data folder do not return while it is there
- *   full   what would write to such a file fails with ENOSPC while it is there
- * The data folder is $CALL_HISTORY_DATA_DIR, an absolute path without links in it. Everything else is left
- * alone: the program's sockets, its log, files elsewhere.
+ * In: two mark files in the folder $FAULTS_DIR, checked on every call, and $FAULTS_CLOCK_MS, read once.
+ *   hang   while this mark exists, calls on files of the data folder do not return
+ *   full   while this mark exists, writes to such files fail with ENOSPC
+ * The data folder is $CALL_HISTORY_DATA_DIR, an absolute path without symbolic links. Other files, the
+ * program's sockets and its log are not affected.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The C library's own, looked up once. */
+/* The C library's own function, looked up once. */
 #define REAL(name)                                               \
     ({                                                           \
         static __typeof__(&name) own;                            \
@@ -36,7 +36,7 @@ static int is_set(const char *mark) {
     if (!dir || snprintf(path, sizeof path, "%s/%s", dir, mark) >= (int)sizeof path)
         return 0;
     int before = errno;
-    /* Not through the C library: its own calls may be ours. */
+    /* A direct system call: the C library's function may be one that we replace. */
     int there = syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0;
     errno = before;
     return there;
@@ -49,7 +49,7 @@ static int is_below_data(const char *path) {
            (path[length] == '/' || path[length] == '\0');
 }
 
-/* A file or a folder below the data folder. */
+/* Whether this is a file or a folder below the data folder. */
 static int is_data(int fd) {
     char link[64], path[PATH_MAX];
     int before = errno;
@@ -68,7 +68,7 @@ static void hang(void) {
         syscall(SYS_nanosleep, &moment, NULL);
 }
 
-/* Whether a call that writes to this file is to fail; while the disk hangs it does not return. */
+/* Whether a write to this file must fail. Does not return while the disk hangs. */
 static int fails(int fd) {
     if (!is_data(fd))
         return 0;
@@ -79,7 +79,7 @@ static int fails(int fd) {
     return 1;
 }
 
-static void look(const char *path) {
+static void hang_if_data(const char *path) {
     if (is_below_data(path))
         hang();
 }
@@ -94,7 +94,7 @@ int fdatasync(int fd) {
 
 ssize_t write(int fd, const void *bytes, size_t count) {
     struct stat about;
-    /* Sockets and pipes are most of it. */
+    /* Most writes go to sockets and pipes, so this check comes first. */
     int is_file = !syscall(SYS_fstat, fd, &about) && S_ISREG(about.st_mode);
     return is_file && fails(fd) ? -1 : REAL(write)(fd, bytes, count);
 }
@@ -105,25 +105,25 @@ ssize_t write(int fd, const void *bytes, size_t count) {
         va_start(rest, flags);                        \
         mode_t mode = va_arg(rest, mode_t);           \
         va_end(rest);                                 \
-        look(path);                                   \
+        hang_if_data(path);                           \
         return REAL(name)(path, flags, mode);         \
     }
 OPEN(open)
 OPEN(open64)
 
 int rename(const char *from, const char *to) {
-    look(from);
+    hang_if_data(from);
     return REAL(rename)(from, to);
 }
 
 int unlink(const char *path) {
-    look(path);
+    hang_if_data(path);
     return REAL(unlink)(path);
 }
 
 int statx(int dir, const char *restrict path, int flags, unsigned mask,
           struct statx *restrict about) {
-    look(path);
+    hang_if_data(path);
     return REAL(statx)(dir, path, flags, mask, about);
 }
 

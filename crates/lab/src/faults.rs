@@ -1,8 +1,8 @@
 //! Faults of the machine under a worker: a disk that hangs or is full, a clock that is wrong.
 //!
 //! In: what fails, and when. Out: environment variables for a worker's start. They load a small C
-//! library (`faults.c`) before the program's own, which looks for two marks in a folder of ours.
-//! Only files of the worker's data folder are hit. Linux only, and `cc` must be there.
+//! library (`faults.c`) before the C library. It checks for two mark files in a folder of ours. Only
+//! files of the worker's data folder are affected. Linux only; `cc` must be installed.
 
 use std::{fs, io, path::PathBuf, process::Command};
 
@@ -11,18 +11,18 @@ use tempfile::TempDir;
 
 const SOURCE: &str = include_str!("faults.c");
 
-/// The faults of one worker, or of several that share them. They end with the folder, when this is
-/// dropped.
+/// The faults of one worker, or of several that share them. They end when this is dropped, since the
+/// folder with the marks goes with it.
 pub struct Faults {
     dir: TempDir,
     env: Vec<(String, String)>,
 }
 
 impl Faults {
-    /// None at first. Compiles the library, which takes a fraction of a second.
+    /// Starts without any fault. Compiles the library, which takes a fraction of a second.
     ///
     /// # Errors
-    /// If it cannot be compiled.
+    /// If the library cannot be compiled.
     pub fn new() -> Result<Self> {
         let dir = TempDir::new()?;
         let (source, library) = (dir.path().join("faults.c"), dir.path().join("faults.so"));
@@ -41,30 +41,30 @@ impl Faults {
         Ok(Self { dir, env })
     }
 
-    /// The wall clock of the worker is ahead of the machine's by this, behind it where negative.
+    /// Sets the worker's wall clock ahead of the machine's by this much, or behind it if negative.
     #[must_use]
     pub fn with_clock_ahead(mut self, ms: i64) -> Self {
         self.env.push(("FAULTS_CLOCK_MS".to_owned(), ms.to_string()));
         self
     }
 
-    /// What the worker is to be started with.
+    /// The environment variables for the worker's start.
     pub fn env(&self) -> Vec<(&str, &str)> {
         self.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
     }
 
-    /// From now on nothing that touches the data folder returns; what hangs goes on when that is over.
+    /// While on, calls that touch the data folder do not return. They go on when this is switched off.
     ///
     /// # Errors
-    /// If the mark cannot be set or taken away.
+    /// If the mark cannot be set or removed.
     pub fn hang(&self, on: bool) -> Result<()> {
         self.mark("hang", on)
     }
 
-    /// From now on nothing can be written to the data folder.
+    /// While on, writes to the data folder fail.
     ///
     /// # Errors
-    /// If the mark cannot be set or taken away.
+    /// If the mark cannot be set or removed.
     pub fn full(&self, on: bool) -> Result<()> {
         self.mark("full", on)
     }
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// This test binary again, under the faults, for the one test that does nothing by itself.
+    /// Runs this test binary again, under the faults, for the one test that does nothing by itself.
     fn under(faults: &Faults, data: &Path, what: &str) -> Command {
         let mut c = Command::new(std::env::current_exe().unwrap());
         c.args(["--exact", "faults::tests::what_a_program_does", "--nocapture"])
@@ -109,7 +109,8 @@ mod tests {
         text.lines().find_map(|l| l.split_once("said: ")).unwrap().1.to_owned()
     }
 
-    /// What the standard library does goes through the C library's symbols, or nothing here works.
+    /// Run by the other tests as the program under faults. The faults work only if the standard
+    /// library calls the C library's symbols.
     #[test]
     #[allow(clippy::print_stdout)]
     fn what_a_program_does() {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_nothing_below_the_data_folder_and_all_elsewhere() {
+    fn a_full_disk_refuses_writes_in_the_data_folder_only() {
         let ((_dir, data), faults) = (folder(), Faults::new().unwrap());
         let done = |what| said(&under(&faults, &data, what).output().unwrap().stdout);
         assert_eq!(done("data"), "written");
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_hangs_goes_on_when_that_is_over() {
+    fn a_hanging_write_goes_on_when_the_fault_ends() {
         let ((_dir, data), faults) = (folder(), Faults::new().unwrap());
         faults.hang(true).unwrap();
         let elsewhere = under(&faults, &data, "elsewhere").output().unwrap();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_as_wrong_as_it_is_told_to_be() {
+    fn a_clock_is_wrong_by_the_given_difference() {
         let (_dir, data) = folder();
         for ahead in [55_000, -600_000] {
             let faults = Faults::new().unwrap().with_clock_ahead(ahead);

@@ -1,10 +1,10 @@
-//! The people, the endpoint and the worker of a scripted call, for the demo, the tests and the
-//! benchmarks. Nothing of it is in the product.
+//! The participants, the endpoint and the worker of a scripted call, for the demo, the tests and the
+//! benchmarks. The product contains none of this code.
 //!
-//! | module | what it plays |
+//! | module | what it stands for |
 //! |---|---|
-//! | [`server`] | where the call is held: the dev server, or the LiveKit server of `LIVEKIT_URL` |
-//! | [`person`] | anybody in a room, on LiveKit's Rust SDK |
+//! | [`server`] | the server of the call: the dev server, or the LiveKit server of `LIVEKIT_URL` |
+//! | [`person`] | any participant of a room, on LiveKit's Rust SDK |
 //! | [`agent`] | a voice agent: states, transcripts, session feed, stages, outcomes |
 //! | [`endpoint`] | the operator's endpoint, which can misbehave |
 //! | [`worker`] | the `call-history` binary as a child process, and its log |

@@ -1,5 +1,5 @@
-//! Anybody in a room, on LiveKit's Rust SDK. This build's SDK carries no sound, so nobody is
-//! heard; what agents tell about speech is told all the same.
+//! Any participant of a room, on LiveKit's Rust SDK. This build's SDK carries no sound. Agents send
+//! their transcripts and states all the same.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -25,7 +25,7 @@ pub struct Person {
 
 impl Person {
     /// # Errors
-    /// If the server does not let it in.
+    /// If the server refuses the join.
     pub async fn join(venue: &Venue, ticket: &Ticket) -> Result<Self> {
         let token = venue.token(ticket)?;
         let mut options = RoomOptions::default();
@@ -36,7 +36,7 @@ impl Person {
         Ok(Self { room, identity: ticket.identity.clone(), events })
     }
 
-    /// A phone caller as the SIP bridge brings one in.
+    /// Joins as a phone caller, as the SIP bridge does.
     ///
     /// # Errors
     /// As [`Person::join`].
@@ -72,22 +72,22 @@ impl Person {
         self.room.local_participant()
     }
 
-    /// Sets an attribute of its own. Done when the server confirms it or tells it to all: `livekit`
-    /// 0.10 misses a confirmation that comes before it has begun to wait for it.
+    /// Sets an attribute of its own. Returns when the server confirms or announces the change:
+    /// `livekit` 0.10 misses a confirmation that arrives before it waits for one.
     ///
     /// # Errors
     /// If the server refuses.
     pub async fn set(&self, key: &str, value: &str) -> Result<()> {
         let me = self.me();
         let attributes = HashMap::from([(key.to_owned(), value.to_owned())]);
-        let told = async {
+        let announced = async {
             while me.attributes().get(key).map(String::as_str) != Some(value) {
                 sleep(Duration::from_millis(2)).await;
             }
         };
         tokio::select! {
             answer = me.set_attributes(attributes) => Ok(answer?),
-            () = told => Ok(()),
+            () = announced => Ok(()),
         }
     }
 
@@ -127,10 +127,10 @@ impl Person {
         Ok(())
     }
 
-    /// Waits for an event.
+    /// Waits for the first event for which `what` returns `Some`.
     ///
     /// # Errors
-    /// If it does not come.
+    /// If it does not arrive in time.
     pub async fn sees<T>(&mut self, mut what: impl FnMut(&RoomEvent) -> Option<T>) -> Result<T> {
         let look = async {
             while let Some(event) = self.events.recv().await {

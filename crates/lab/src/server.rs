@@ -1,4 +1,4 @@
-//! Where calls are held: the dev server, or the LiveKit server that `LIVEKIT_URL` names.
+//! The server of the calls: the dev server, or the LiveKit server that `LIVEKIT_URL` names.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use livekit_api::{
 use livekit_devserver::{Config, Server};
 use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
 
-/// A server and how to get into it.
+/// A server and its API key.
 pub struct Venue {
     pub url: String,
     pub api_key: String,
     pub api_secret: String,
-    /// The dev server, when it is one: tests can break it.
+    /// The dev server; `None` for a foreign server. Tests cause faults through it.
     pub dev: Option<Server>,
 }
 
 impl Venue {
     /// The server of `LIVEKIT_URL`, `LIVEKIT_API_KEY` and `LIVEKIT_API_SECRET` if they are set,
-    /// else a dev server of its own.
+    /// else a new dev server.
     ///
     /// # Errors
     /// If the dev server does not start.
@@ -49,10 +49,10 @@ impl Venue {
         })
     }
 
-    /// The dev server.
+    /// The dev server, to cause faults.
     ///
     /// # Errors
-    /// If the venue is somebody else's server, which is not to be broken.
+    /// If the venue is a foreign server, which tests must not break.
     pub fn breakable(&self) -> Result<&Server> {
         self.dev.as_ref().context("this needs the dev server")
     }
@@ -69,8 +69,8 @@ impl Venue {
         self.url.replacen("ws", "http", 1)
     }
 
-    /// A token to join with. `agents` are dispatched if the join creates the room; naming one
-    /// removes the unnamed agent, so it is named too.
+    /// A token to join with. The ticket's agents are dispatched if the join creates the room. Naming
+    /// an agent removes the implicit unnamed one, so the token names that one, too.
     ///
     /// # Errors
     /// If it cannot be signed.
@@ -101,23 +101,23 @@ impl Venue {
     }
 }
 
-/// Chooses the cryptography of the process.
+/// Installs the process's cryptography provider.
 fn init() {
-    // An error means that it is chosen already.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// Timers short enough for tests; everything else as the real server has it.
+/// Timers short enough for tests; all other settings are the real server's.
 pub fn quick() -> Config {
     Config { departure_timeout: Duration::from_secs(3), ..Config::default() }
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Clone, Debug, Default)]
 pub struct Ticket {
     pub room: String,
     pub identity: String,
-    /// `standard`, `sip`, `agent`.
+    /// `standard`, `sip` or `agent`.
     pub kind: &'static str,
     pub metadata: String,
     pub attributes: Vec<(String, String)>,

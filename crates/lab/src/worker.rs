@@ -1,5 +1,5 @@
-//! The `call-history` binary as a child process, with nothing in its environment but what it is
-//! given, and its log read line by line.
+//! The `call-history` binary as a child process. Its environment holds only the variables of its
+//! [`Setup`]; its log is read line by line.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{endpoint::Endpoint, server::Venue};
 
-/// Names the layers by which a worker finds its calls.
+/// The setting with the layers by which a worker finds its calls.
 pub const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
 pub const JWT_SECRET: &str = "lab-secret-lab-secret-lab-secret";
 /// Clock ticks a second in `/proc/PID/stat` (`USER_HZ`): 100 on every Linux that is in use.
@@ -35,21 +35,21 @@ pub struct Worker {
     _dir: Option<TempDir>,
 }
 
-/// How to start one.
+/// How to start a worker.
 pub struct Setup<'a> {
     pub binary: &'a Path,
     pub args: &'a [&'a str],
     pub env: Vec<(String, String)>,
-    /// A folder to use again; a new one if `None`.
+    /// A data folder to use again; a new one if `None`.
     pub data: Option<PathBuf>,
     /// Files in its working directory: path and content.
     pub files: Vec<(String, String)>,
-    /// The most file descriptors that it may have; as many as this process if `None`.
+    /// The limit on its file descriptors; that of this process if `None`.
     pub descriptors: Option<u64>,
 }
 
 impl<'a> Setup<'a> {
-    /// For a venue and an endpoint, under a dispatch name of its own.
+    /// A setup for a venue and an endpoint, under the agent name `name`.
     pub fn new(binary: &'a Path, venue: &Venue, endpoint: &Endpoint, name: &str) -> Self {
         let env = [
             ("LIVEKIT_URL", venue.url.as_str()),
@@ -63,7 +63,7 @@ impl<'a> Setup<'a> {
         ];
         let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let setup = Self { binary, args: &[], env, data: None, files: vec![], descriptors: None };
-        // On somebody else's server there are rooms of other tests.
+        // A foreign server may hold rooms of other tests.
         if venue.dev.is_some() {
             setup
         } else {
@@ -114,23 +114,23 @@ impl Worker {
             .with_context(|| format!("starting {}", setup.binary.display()))?;
         let out = child.stdout.take().context("no output")?;
         let lines = Arc::<Mutex<Vec<Value>>>::default();
-        let (told, count) = watch::channel(0);
+        let (counter, count) = watch::channel(0);
         let log = lines.clone();
         tokio::spawn(async move {
             let mut out = BufReader::new(out).lines();
             while let Ok(Some(line)) = out.next_line().await {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 log.lock().push(line);
-                told.send_modify(|n| *n += 1);
+                counter.send_modify(|n| *n += 1);
             }
         });
         Ok(Self { child, lines, count, data, _dir: Some(dir) })
     }
 
-    /// Starts one and waits until it is registered.
+    /// Starts a worker and waits until it is registered.
     ///
     /// # Errors
-    /// If it is not, in time.
+    /// If it does not register in time.
     pub async fn registered(setup: Setup<'_>) -> Result<Self> {
         let mut worker = Self::start(setup)?;
         worker.logs("registered").await?;
@@ -144,7 +144,7 @@ impl Worker {
     /// Waits for a log line with this message.
     ///
     /// # Errors
-    /// If it does not come in 20 s.
+    /// If the line does not appear within 20 s.
     pub async fn logs(&mut self, message: &str) -> Result<Value> {
         self.logs_nth(message, 1, Duration::from_secs(20)).await
     }
@@ -152,7 +152,7 @@ impl Worker {
     /// Waits for the `n`-th log line with this message.
     ///
     /// # Errors
-    /// If it does not come in time.
+    /// If the line does not appear in time.
     pub async fn logs_nth(&mut self, message: &str, n: usize, within: Duration) -> Result<Value> {
         let deadline = Instant::now() + within;
         loop {
@@ -170,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// How often this was logged about a room.
+    /// How often this message was logged about a room.
     pub fn count(&self, message: &str, room: &str) -> usize {
         self.log().iter().filter(|l| l["message"] == message && l["room"] == room).count()
     }
@@ -178,7 +178,7 @@ impl Worker {
     /// The address of its health page.
     ///
     /// # Errors
-    /// If it logs none.
+    /// If it logs no address.
     pub async fn health(&mut self) -> Result<String> {
         let line = self.logs("health page").await?;
         Ok(line["addr"].as_str().context("no address")?.to_owned())
@@ -188,13 +188,13 @@ impl Worker {
         self.child.id()
     }
 
-    /// CPU time that it has used so far, in the kernel and outside.
+    /// CPU time that it has used so far, user and kernel.
     ///
     /// # Errors
     /// If the process is gone.
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid().unwrap_or(0)))?;
-        // The name before it may hold anything, spaces and brackets too.
+        // The process name before the bracket may hold any characters, spaces and brackets included.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks = |n: usize| fields.get(n).and_then(|f| f.parse::<u32>().ok());
         let ticks = ticks(11).zip(ticks(12)).map(|(user, kernel)| user + kernel);
@@ -231,13 +231,13 @@ impl Worker {
         Ok(status.await.with_context(|| format!("still there: {:#?}", self.log()))??)
     }
 
-    /// SIGTERM twice, and its end: calls that are on are not waited for.
+    /// Sends SIGTERM twice and waits for its end: the worker does not wait for running calls.
     ///
     /// # Errors
     /// If it does not end with status 0 in 30 s.
     pub async fn stops_now(&mut self) -> Result<()> {
         self.signal(15).await?;
-        // Two signals at once may be one.
+        // Two signals at once may arrive as one, so wait for the effect of the first.
         self.logs("draining: no new calls, those that are on go on; signal again to stop now")
             .await?;
         self.signal(15).await?;
@@ -248,7 +248,7 @@ impl Worker {
         Ok(())
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for its end.
     ///
     /// # Errors
     /// If it does not end with status 0 in 30 s.

@@ -1,8 +1,8 @@
-//! The listeners of a connection, and the queue of what they are told.
+//! The listeners of a connection, and the events for them.
 //!
-//! In: closures from `livekit`. Out: calls to them, made by the driver task only, from the
-//! queue, with no lock held; a listener may therefore use the connection that calls it, replace
-//! itself, or close everything. Never: a call while the connection is locked.
+//! In: closures from `livekit`. Out: calls to these closures. Only the driver task makes them, from the
+//! queue and without a lock, so a listener may use the connection that calls it, replace itself, or
+//! close the connection. Must never call a listener while the connection is locked.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub(crate) struct Callbacks {
     pub(crate) connection: Cb<PeerConnectionState>,
     pub(crate) data_channel: Cb<DataChannel>,
     pub(crate) candidate: Cb<IceCandidate>,
-    /// Kept for its owner; nothing here asks a STUN or TURN server, so it is never called.
+    /// Never called, since we ask no STUN or TURN server; part of the interface.
     pub(crate) candidate_error: Cb<IceCandidateError>,
     pub(crate) ice: Cb<IceConnectionState>,
     pub(crate) gathering: Cb<IceGatheringState>,
@@ -83,7 +83,8 @@ const _: fn(&Callbacks) = |c| {
 };
 
 impl Callbacks {
-    /// Listeners often own the connection they listen to; a closed one must let go of them.
+    /// Drops all listeners when the connection has closed. Listeners often own the connection they listen
+    /// to, which would otherwise never be freed.
     pub(crate) fn forget(&self) {
         self.connection.set(None);
         self.data_channel.set(None);
@@ -97,7 +98,7 @@ impl Callbacks {
     }
 }
 
-/// What listeners are to be told, in the order it happened.
+/// An event for a listener. The queue keeps events in their order.
 pub(crate) enum Ev {
     Signaling(SignalingState),
     Ice(IceConnectionState),
@@ -108,9 +109,9 @@ pub(crate) enum Ev {
     Negotiation,
     Opened(Arc<Dc>),
     DcState(Arc<Dc>, DataChannelState),
-    /// So many bytes left the send queue.
+    /// This many bytes left the send queue.
     DcSent(Arc<Dc>, u64),
-    /// There is something in the channel's inbox, or somebody new to read it.
+    /// The channel's inbox has a message, or the channel has a new listener.
     DcInbox(Arc<Dc>),
 }
 

@@ -1,11 +1,10 @@
 //! The task that drives a connection, and the lock around it.
 //!
 //! In: packets from the sockets, timers, and a nudge (`wake`) after every call of the API.
-//! Out: calls to listeners. One task for each connection, on two threads of the crate's own,
-//! because connections are made outside any runtime and live on when the caller's runtime is a
-//! blocked single thread. Never: a listener called under the lock, or a connection left deaf.
-//! Should anything in here panic (str0m, or a listener), the connection ends as `Failed`, which
-//! `livekit` answers by connecting anew.
+//! Out: calls to listeners. Each connection has one task, on two threads of this crate: connections
+//! are made outside any runtime, and must live on when the caller's runtime is a blocked single
+//! thread. Must never call a listener under the lock. If str0m or a listener panics, the connection
+//! ends as `Failed`, and `livekit` connects again; it must never stay open without receiving.
 
 use std::{
     future::{Future, poll_fn},
@@ -43,7 +42,7 @@ fn runtime() -> Result<&'static Runtime, RtcError> {
     RUNTIME.as_ref().or_else(|e| err(Internal, format!("no threads for WebRTC: {e}")))
 }
 
-/// For what needs tokio's reactor without being in one of its tasks.
+/// For code outside of tokio's tasks that needs its reactor.
 pub(crate) fn in_runtime() -> Result<EnterGuard<'static>, RtcError> {
     Ok(runtime()?.enter())
 }
@@ -54,16 +53,17 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-/// Tasks of all connections of the process: a driver each, and one for each ICE-TCP link.
+/// Number of tasks of all connections of the process: one driver for each connection, and one task for
+/// each ICE-TCP link.
 pub(crate) fn alive_tasks() -> usize {
     runtime().map_or(0, |rt| rt.metrics().num_alive_tasks())
 }
 
-/// A connection as its handles and its driver share it.
+/// The part of a connection that its handles and its driver share.
 pub(crate) struct Shared {
-    /// Guards everything about the connection. Held for microseconds, never across an await.
+    /// The state of the connection. Locked for microseconds, never across an await.
     pub(crate) core: Mutex<Core>,
-    /// Makes the driver look again.
+    /// Makes the driver check the connection again.
     pub(crate) wake: Notify,
     pub(crate) cb: Callbacks,
 }
@@ -80,8 +80,8 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Locks the connection with str0m's clock brought up to date; the driver looks at what
-    /// happened after the guard is gone.
+    /// Locks the connection and brings str0m's clock up to date. When the guard is dropped, the driver
+    /// wakes and handles the changes.
     pub(crate) fn enter(self: &Arc<Self>) -> Entered<'_> {
         let mut core = self.core.lock();
         core.advance();
@@ -105,7 +105,7 @@ impl Shared {
             Ev::DcState(dc, DataChannelState::Closed) => {
                 while dc.deliver() {}
                 dc.on_state.call(|f| f(DataChannelState::Closed));
-                // Listeners often own the channel they listen to.
+                // Listeners often own the channel they listen to, which would otherwise never be freed.
                 dc.forget_callbacks();
             }
             Ev::DcState(dc, s) => drop(dc.on_state.call(|f| f(s))),
@@ -123,7 +123,7 @@ impl Shared {
 /// The connection, locked for a call of the API.
 pub(crate) struct Entered<'a> {
     core: MutexGuard<'a, Core>,
-    /// Dropped after the guard, so that the driver does not wake to a locked connection.
+    /// Dropped after the guard, so that the driver finds the connection unlocked when it wakes.
     _wake: Wake<'a>,
 }
 
@@ -158,7 +158,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Goes on in a new task when the driver panicked: the listeners still have to hear of the end.
+/// Starts a new driver task when the driver panics: the listeners must still be notified of the end.
 struct Watch<'a>(&'a Arc<Shared>);
 
 impl Drop for Watch<'_> {

@@ -1,6 +1,6 @@
-//! Doors for the tests and the fuzz target of this crate; no part of the interface.
+//! Access for the tests and the fuzz target of this crate; not part of the interface.
 //!
-//! In: bytes. Out: nothing, or a panic that says which promise was broken.
+//! In: bytes. Out: nothing, or a panic that names the broken promise.
 
 use str0m::{Rtc, change::SdpOffer};
 
@@ -9,13 +9,12 @@ use crate::{
     sdp::{Local, Out, Projection, Sdp, Section},
 };
 
-/// Tasks of all connections of this process.
+/// Number of tasks of all connections of this process.
 pub fn alive_tasks() -> usize {
     crate::driver::alive_tasks()
 }
 
-/// Everything the reader offers, on any text: reads it, shows it to str0m, answers it, and reads
-/// the answer.
+/// Runs the whole reader on any text: reads it, passes it to str0m, answers it, and reads the answer.
 ///
 /// # Panics
 /// When an answer of ours cannot be read.
@@ -82,7 +81,7 @@ fn check_answer(text: &str, offer: &Sdp) {
     assert!(read.media.iter().zip(&offer.media).all(same), "{text}");
 }
 
-/// What str0m is shown must not make it panic either.
+/// The session that str0m sees must not make str0m panic.
 fn accept(shown: &str) {
     if let Ok(offer) = SdpOffer::from_sdp_string(shown) {
         let mut rtc = Rtc::builder()

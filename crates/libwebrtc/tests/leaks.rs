@@ -1,5 +1,5 @@
-//! Nothing of a closed connection stays: no file, no task, no listener. A process of its own,
-//! because it counts the files of the process.
+//! A closed connection leaves nothing behind: no file, no task, no listener. This test has its own
+//! process, since it counts the files of the process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,7 +20,7 @@ fn files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Counts itself for as long as a listener owns it.
+/// Counts the listeners that are alive: each owns a marker.
 struct Marker(Arc<AtomicUsize>);
 
 impl Marker {
@@ -52,7 +52,7 @@ fn listen(p: &Peer, dc: &DataChannel, listeners: &Arc<AtomicUsize>) {
     })));
 }
 
-/// One life, of one of several lengths.
+/// The life of one connection, which ends at one of several stages.
 async fn live(round: usize, server: &Server, listeners: &Arc<AtomicUsize>) {
     let (mut a, mut b) = (peer(), peer());
     let dc = a.pc.create_data_channel("x", reliable()).unwrap();
@@ -63,7 +63,7 @@ async fn live(round: usize, server: &Server, listeners: &Arc<AtomicUsize>) {
             let offer = a.pc.create_offer(OfferOptions::default()).await.unwrap();
             a.pc.set_local_description(offer).await.unwrap();
         }
-        // In the middle of connecting; over TCP to nobody.
+        // In the middle of connecting.
         2 => {
             negotiate(&a, &b, OfferOptions::default()).await;
         }
@@ -85,7 +85,7 @@ async fn live(round: usize, server: &Server, listeners: &Arc<AtomicUsize>) {
             negotiate(&b, &a, OfferOptions { ice_restart: true, ..Default::default() }).await;
         }
     }
-    // Either side first, both, or by dropping the handles where no listener has one.
+    // Either side closes first.
     if round.is_multiple_of(2) {
         a.pc.close();
     }
@@ -99,7 +99,7 @@ async fn hundreds_of_connections_leave_nothing_behind() {
     let listeners = Arc::new(AtomicUsize::new(0));
     let server = Server::start().await;
     for round in 0..6 {
-        live(round, &server, &listeners).await; // what is needed once
+        live(round, &server, &listeners).await; // allocates what the process needs once
     }
     until("end of all tasks", || alive_tasks() == 0).await;
     let before = files();
@@ -114,7 +114,7 @@ async fn hundreds_of_connections_leave_nothing_behind() {
     assert!(most < 20, "{most} tasks at once");
     assert!(files() <= before, "{} files open, {before} before", files());
 
-    // And by nothing but dropping the handles.
+    // The same when the handles are only dropped.
     for _ in 0..20 {
         drop(pair().await);
     }

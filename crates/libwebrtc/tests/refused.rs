@@ -1,4 +1,4 @@
-//! What is not supported, and what is nonsense, gives an error: no hang, no panic.
+//! Unsupported calls and invalid input return an error, without a hang or a panic.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -38,7 +38,7 @@ async fn publishing_media_is_refused() {
     refused(t.sender().set_track(Some(track())), why);
     refused(t.sender().set_parameters(RtpParameters::default()), why);
     refused(t.set_codec_preferences(vec![]), why);
-    // The connection itself is none the worse.
+    // The connection still works.
     let offer = p.pc.create_offer(OfferOptions::default()).await.unwrap().to_string();
     assert!(!offer.contains("a=sendonly") && !offer.contains("a=sendrecv"));
 }
@@ -75,12 +75,12 @@ async fn end_to_end_encryption_is_refused() {
     frames.on_state_change(Some(Box::new(move |who, state| {
         let _ = tx.send((who, state));
     })));
-    let told = soon("state", states.recv()).await.unwrap();
-    assert_eq!(told, ("caller".into(), EncryptionState::InternalError));
+    let reported = soon("state", states.recv()).await.unwrap();
+    assert_eq!(reported, ("caller".into(), EncryptionState::InternalError));
 }
 
 #[tokio::test]
-async fn relayed_connections_only_is_refused() {
+async fn a_policy_of_relayed_connections_only_is_refused() {
     let factory = PeerConnectionFactory::default();
     for policy in [IceTransportsType::Relay, IceTransportsType::NoHost] {
         let mut config = RtcConfiguration::default();
@@ -97,7 +97,7 @@ const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     0F:74:31:25:CB:A2:13:EC:28:6F:6D:2C:61:FF:5D:C2:BC:B9:DB:3D:98:14:8D:1A:BB:EA:33:0C:A4:60:A8:8E\r\n";
 
 #[tokio::test]
-async fn descriptions_that_make_no_sense_are_refused_and_change_nothing() {
+async fn invalid_descriptions_are_refused_and_change_nothing() {
     let p = peer();
     let set = |ty, text: &str| {
         // Parsing must not fail: livekit unwraps it.
@@ -128,7 +128,7 @@ async fn descriptions_that_make_no_sense_are_refused_and_change_nothing() {
     refused(set(SdpType::Answer, OFFER).await, "remote answer in Stable");
     refused(set(SdpType::PrAnswer, OFFER).await, "remote pranswer in Stable");
     refused(p.pc.create_answer(AnswerOptions::default()).await, "no offer to answer");
-    // After all that a right one is taken.
+    // A valid description is still accepted.
     set(SdpType::Offer, OFFER).await.unwrap();
     refused(set(SdpType::Offer, &OFFER[..OFFER.find("m=").unwrap()]).await, "lacks sections");
     p.pc.create_answer(AnswerOptions::default()).await.unwrap();
@@ -147,7 +147,7 @@ async fn answers_that_do_not_fit_the_offer_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_candidate_is_refused_and_what_cannot_be_used_is_left_out() {
+async fn invalid_candidates_are_refused_and_unusable_ones_are_ignored() {
     let p = peer();
     let add = |text: &str| p.pc.add_ice_candidate(IceCandidate::parse("0", 0, text).unwrap());
     refused(add("hello").await, "not an ICE candidate");

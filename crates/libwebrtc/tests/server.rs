@@ -20,7 +20,7 @@ use str0m::{
     rtp::{RtpWrite, SeqNo},
 };
 
-/// The server offers (as LiveKit does for what one receives); the connection answers.
+/// The server offers, as LiveKit does on the subscriber connection; the connection answers.
 async fn offered(server: &Server, p: &Peer, proto: Protocol, snap: bool) -> (usize, Mid, String) {
     let (number, mid, pending, offer, candidate) = server
         .run(move |s| {
@@ -82,7 +82,7 @@ async fn incoming_rtp_and_garbage_are_harmless() {
                     let payload = vec![round as u8; 100];
                     stream.write_rtp(RtpWrite::new(pt, seq, i as u32, Instant::now(), payload));
                 }
-                // And what looks like STUN, DTLS, RTP and RTCP, but is not.
+                // And packets that look like STUN, DTLS, RTP or RTCP, but are garbage.
                 let to = s.peers[&number];
                 for first in 0..=255u8 {
                     let mut data = vec![first; 1 + (round as usize * 37) % 400];
@@ -120,7 +120,7 @@ async fn one_server_port_serves_many_observers() {
     let mut ports: Vec<_> = peers.iter().map(|a| a.port()).collect();
     ports.sort_unstable();
     ports.dedup();
-    assert_eq!(ports.len(), MANY, "each has a socket of its own");
+    assert_eq!(ports.len(), MANY, "each observer has a socket of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn a_peer_reachable_by_tcp_only_is_reached() {
     p.pc.close();
 }
 
-/// A server that offers SNAP (the SCTP handshake inside the SDP) gets it.
+/// SNAP is the SCTP handshake inside the SDP.
 #[tokio::test(flavor = "multi_thread")]
 async fn snap_is_answered() {
     let server = Server::start().await;
@@ -149,9 +149,9 @@ async fn snap_is_answered() {
     echoes(&dc, b"hello").await;
 }
 
-/// str0m alone would take 22 s; a LiveKit server gives a participant up after 16.
+/// str0m alone would take 22 s; a LiveKit server removes a participant after 16 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_peer_is_noticed_in_time_and_a_restart_goes_on_where_it_stopped() {
+async fn a_silent_peer_is_noticed_in_time_and_a_restart_loses_no_message() {
     let server = Server::start().await;
     let mut p = peer();
     let dc = p.pc.create_data_channel("x", reliable()).unwrap();
@@ -173,7 +173,7 @@ async fn a_silent_peer_is_noticed_in_time_and_a_restart_goes_on_where_it_stopped
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_does_not_use_a_tcp_connection_that_fell_silent() {
+async fn a_restart_does_not_use_a_silent_tcp_connection() {
     let server = Server::start().await;
     let mut p = peer();
     let dc = p.pc.create_data_channel("x", reliable()).unwrap();
@@ -193,7 +193,7 @@ async fn a_restart_does_not_use_a_tcp_connection_that_fell_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_cannot_open_channels_without_end() {
+async fn a_peer_cannot_open_channels_without_limit() {
     let server = Server::start().await;
     let mut p = peer();
     let dc = p.pc.create_data_channel("x", reliable()).unwrap();
@@ -216,11 +216,11 @@ async fn a_peer_cannot_open_channels_without_end() {
     while p.channels.try_recv().is_ok() {
         got += 1;
     }
-    assert_eq!(got, 255, "256 with our own");
+    assert_eq!(got, 255, "256 channels with our own");
     assert_eq!(p.pc.connection_state(), PeerConnectionState::Connected);
 }
 
-/// The subscriber side of a server that sends media: the shape pion writes.
+/// The subscriber side of a server that sends media, in the form that pion writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn media_sections_in_any_order_and_unknown_codecs_are_answered() {
     let mut p = peer();
@@ -252,7 +252,7 @@ async fn media_sections_in_any_order_and_unknown_codecs_are_answered() {
         format!("m=text 9 TCP/MSRP *\r\n{ice}a=mid:chat\r\n{}", app.replace("mid:0", "mid:x"));
     let group = |mids: &str| format!("{head}a=group:BUNDLE {mids}\r\n");
 
-    // Media first, without a data section; then with; then one section stops; then nonsense.
+    // Media without a data section; then with it; then one section stops; then unknown sections.
     let offers = [
         group("1") + &audio("1", "sendonly"),
         group("1 0") + &audio("1", "sendonly") + &app,
@@ -273,7 +273,7 @@ async fn media_sections_in_any_order_and_unknown_codecs_are_answered() {
     assert!(answers[1].contains("m=application 9 "));
     assert!(answers[1].contains("a=group:BUNDLE 1 0\r\n"));
     assert!(answers[2].contains("a=inactive\r\n") && answers[2].contains("a=setup:active\r\n"));
-    assert!(answers[3].contains("m=text 0 TCP/MSRP *\r\n"), "what nobody knows is refused");
+    assert!(answers[3].contains("m=text 0 TCP/MSRP *\r\n"), "an unknown section is refused");
     assert!(answers[3].contains("m=application 0 "), "and so is a second data section");
     for mid in ["1", "2"] {
         let t = soon("track", p.tracks.recv()).await.unwrap();

@@ -1,8 +1,8 @@
 //! Time and identifiers.
 //!
 //! In: nothing. Out: the monotonic clock (tokio's, so that a test can pause it), the wall clock, and
-//! ids in the form LiveKit gives them. Must never be bypassed by `Instant::now()` in a room: a paused
-//! test would then wait for real seconds.
+//! ids in the form LiveKit gives them. A room must never call `Instant::now()` itself: a test on
+//! paused time would then wait for real seconds.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,8 +21,8 @@ pub(crate) fn wall_ns() -> i64 {
     wall_ms() * 1_000_000
 }
 
-/// `RM_…`, `PA_…`, `TR_…`, `AW_…`, `AJ_…`, `AD_…`: the prefix and twelve characters that are not mistaken
-/// for each other.
+/// `RM_…`, `PA_…`, `TR_…`, `AW_…`, `AJ_…`, `AD_…`: the prefix and twelve characters. The alphabet leaves out
+/// characters that look alike.
 pub(crate) fn id(prefix: &str) -> String {
     const ALPHABET: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let pick = |_| ALPHABET[rand::random_range(0..ALPHABET.len())] as char;

@@ -1,7 +1,7 @@
-//! What a server can be told.
+//! The settings of a server.
 //!
-//! In: a struct from the embedder, or from `main.rs`'s flags. Out: the same, checked. No file and no
-//! environment variable is read here.
+//! In: a struct from the embedder, or from `main.rs`'s flags. Out: the same struct, checked. This module
+//! reads no file and no environment variable.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Settings of one server. [`Config::default`] is a server on loopback with free ports, the key
-/// `devkey`, and the real server's timings; tests shorten what they would have to wait for.
+/// `devkey`, and the real server's timings; tests shorten the timings that they would have to wait for.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address of all listeners.
@@ -21,7 +21,7 @@ pub struct Config {
     pub udp_port: u16,
     /// Media and data over TCP; 0 takes a free port.
     pub tcp_port: u16,
-    /// The address told to clients as ICE candidate. `None`: `bind`, or 127.0.0.1 where that is no address.
+    /// The address that clients get as ICE candidate. `None`: `bind`, or 127.0.0.1 if `bind` is unspecified.
     pub node_ip: Option<IpAddr>,
     /// Offer UDP candidates. `false` leaves clients only TCP.
     pub udp: bool,
@@ -29,36 +29,37 @@ pub struct Config {
     pub single_peer_connection: bool,
     /// API keys and their secrets. [`Server::api_key`](crate::Server::api_key) gives the first.
     pub keys: BTreeMap<String, String>,
-    /// Joining or dispatching to a room that does not exist creates it.
+    /// A join or a dispatch creates its room if the room does not exist.
     pub auto_create: bool,
-    /// How long a room waits for its first visitor who is not an agent.
+    /// How long a room waits for its first participant that is not an agent.
     pub empty_timeout: Duration,
     /// How long a room outlives the last departure once only agents are left.
     pub departure_timeout: Duration,
-    /// A participant without a packet for this long is given up (`CONNECTION_TIMEOUT`).
+    /// A participant that sends no packet for this long is removed (`CONNECTION_TIMEOUT`).
     pub silence_limit: Duration,
-    /// How long a client may take to bring its media connection up (`JOIN_FAILURE`).
+    /// A client whose media connection is not up after this time is removed (`JOIN_FAILURE`).
     pub join_limit: Duration,
-    /// News of participants who publish nothing are told in batches this far apart.
+    /// Interval of the batches that announce participants without tracks.
     pub batch_interval: Duration,
-    /// Connection quality is looked at this often.
+    /// How often connection quality is computed.
     pub quality_interval: Duration,
-    /// A participant without a packet for this long has connection quality LOST at the next look.
+    /// A participant that sends no packet for this long has quality LOST at the next `quality_interval`.
     pub quality_lost_after: Duration,
-    /// Changed participant counts are told (`RoomUpdate`) at most this often.
+    /// Changed participant counts are sent (`RoomUpdate`) at most this often.
     pub room_update_interval: Duration,
-    /// Wait between a room's wish for an agent and the offer to a worker. The real server needs 0.1–0.3 s.
+    /// Delay between a room's request for an agent and the offer to a worker. It is 0.1–0.3 s on the real
+    /// server.
     pub dispatch_delay: Duration,
-    /// How old job tokens are when they are given out: what a worker meets that is slow to join.
+    /// How old job tokens are when they are issued. Simulates a worker that is slow to join.
     pub job_token_age: Duration,
-    /// Tell others which `capabilities` a client has, as servers after 1.11 do. Newer SDKs then compress
-    /// text streams.
+    /// Pass a client's `capabilities` on to the others, as servers after 1.11 do. Newer SDKs then
+    /// compress text streams.
     pub capabilities: bool,
-    /// Where to post events of rooms; `None`: nowhere.
+    /// Where to post room events. `None`: they are not posted.
     pub webhook: Option<WebhookConfig>,
 }
 
-/// Who is told of events, and who signs for it.
+/// The receivers of room events, and the key that signs the posts.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
     /// `http://` addresses; each gets every event.
@@ -103,25 +104,25 @@ impl Default for Config {
 /// A setting that cannot work.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
-    /// Nobody could ever be let in.
+    /// No client could ever join.
     #[error("no API key is configured")]
     NoKeys,
-    /// HS256 with a short secret is refused by the SDKs' own token libraries.
+    /// The SDKs' token libraries refuse HS256 with a short secret.
     #[error("the secret of API key {0:?} is shorter than 32 characters")]
     ShortSecret(String),
     /// The webhook's key is not among the keys.
     #[error("webhooks are to be signed with the unknown API key {0:?}")]
     UnknownWebhookKey(String),
-    /// Only plain HTTP is spoken.
+    /// Webhooks are posted over plain HTTP only.
     #[error("webhook url {0:?} is not an http:// address")]
     WebhookUrl(String),
 }
 
 impl Config {
-    /// Looks for what cannot work.
+    /// Checks for settings that cannot work.
     ///
     /// # Errors
-    /// The first thing found.
+    /// The first such setting.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.keys.is_empty() {
             return Err(ConfigError::NoKeys);

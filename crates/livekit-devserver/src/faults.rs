@@ -1,7 +1,8 @@
-//! What goes wrong in real networks, by library call.
+//! Faults of real networks, caused by a library call.
 //!
-//! In: whom it hits and for how long. Out: the fault, when the call returns (or, for [`Server::freeze`] and
-//! [`Server::restart`], when it is over). For tests only; nothing here can be reached over the network.
+//! In: the participant that a fault hits, and for how long. The fault is in effect when the call returns;
+//! [`Server::freeze`] and [`Server::restart`] return when it is over. For tests only: no fault can be
+//! caused over the network.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -20,7 +21,7 @@ use crate::{
 pub enum Refuse {
     /// They succeed.
     Nothing,
-    /// The next so many are refused.
+    /// This many are refused.
     Next(u32),
     /// All are refused for this long.
     For(Duration),
@@ -62,8 +63,8 @@ impl Server {
         })
     }
 
-    /// Ends a client's signal connection, without a close frame, and refuses its next ones. Its media
-    /// connections stay.
+    /// Ends a client's signal connection without a close frame, and refuses the client's next signal
+    /// connections. Its media connections stay.
     ///
     /// # Errors
     /// There is no such participant, or the server is down.
@@ -82,7 +83,7 @@ impl Server {
         .await
     }
 
-    /// Refuses the next signal connections of somebody, present or not, with status 503.
+    /// Refuses the next signal connections of a client with status 503, whether or not it is in the room.
     ///
     /// # Errors
     /// The server is down.
@@ -96,8 +97,8 @@ impl Server {
         Ok(())
     }
 
-    /// For the next `n` jobs that a worker accepts its connection is cut, without a close frame, instead of
-    /// the assignment being sent. The job is lost; the worker may register anew.
+    /// For each of the next `n` jobs that a worker accepts, cuts the worker's connection without a close
+    /// frame and sends no assignment. The job is lost; the worker may register again.
     ///
     /// # Errors
     /// The server is down.
@@ -106,7 +107,7 @@ impl Server {
         Ok(())
     }
 
-    /// The next `n` clients that join are not told their room's sid, for as long as they stay.
+    /// Hides the room's sid from the next `n` clients that join, for as long as they stay.
     ///
     /// # Errors
     /// The server is down.
@@ -115,8 +116,8 @@ impl Server {
         Ok(())
     }
 
-    /// Forgets a participant as a failing node would: its connections die without a goodbye, the others are
-    /// told that it left for `reason`.
+    /// Forgets a participant as a failing node would. Its connections die without a goodbye; the others see
+    /// that it left for `reason`.
     ///
     /// # Errors
     /// There is no such participant, or the server is down.
@@ -129,7 +130,7 @@ impl Server {
         self.with(room, identity, move |r, key| r.forget(key, reason)).await
     }
 
-    /// Nothing is read, sent or noticed for this long; then everything goes on. Returns when it does.
+    /// The server neither reads nor sends for this long. Returns when it goes on.
     ///
     /// # Errors
     /// The server is down.
@@ -143,18 +144,18 @@ impl Server {
         thawed.await.map_err(|_| FaultError::Down)
     }
 
-    /// Dies without a goodbye, forgets rooms and workers, and is back on the same ports after `down`. Returns
-    /// when it is back.
+    /// Dies without a goodbye, forgets rooms and workers, and listens on the same ports again after `down`.
+    /// Returns when it listens.
     ///
     /// # Errors
-    /// It did not come back.
+    /// The server did not start again.
     pub async fn restart(&self, down: Duration) -> Result<(), FaultError> {
         let (back, is_back) = oneshot::channel();
         self.orders.send(Order::Restart { down, back }).map_err(|_| FaultError::Down)?;
         is_back.await.map_err(|_| FaultError::Down)
     }
 
-    /// Loses this share of UDP packets, 0 to 1, in each direction, until told otherwise or restarted.
+    /// Loses this share of UDP packets, 0 to 1, in each direction, until the next call or restart.
     ///
     /// # Errors
     /// The server is down.

@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! The HTTP paths and their handlers.
 
 use std::sync::Arc;
 

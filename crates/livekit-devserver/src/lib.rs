@@ -1,8 +1,8 @@
 //! A LiveKit server in one process, for demos and tests. **Never for production.**
 //!
 //! Unmodified clients use it: the Rust and Python SDKs, `livekit-agents` workers, `livekit-client` in a
-//! browser. It behaves as livekit-server 1.11 does wherever somebody in a room could notice; what it leaves
-//! out is in the README.
+//! browser. It behaves as livekit-server 1.11 does wherever a client in a room could notice; the README lists
+//! what it leaves out.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), livekit_devserver::StartError> {
@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! Tokens are made with `livekit_api::access_token`. The way of a packet: `net` → `room` → `pc` and
-//! back; of a request: `signal` or `twirp` → `room`; of a job: `room` → `agents`.
+//! Tokens are made with `livekit_api::access_token`. A packet goes `net` → `room` → `pc` and back, a
+//! request `signal` or `twirp` → `room`, a job `room` → `agents`.
 
 mod agents;
 mod clock;
@@ -39,9 +39,9 @@ pub use faults::{FaultError, Refuse};
 pub use livekit_protocol as proto;
 pub use server::{Server, StartError, start};
 
-/// The version that clients and workers are told; its behaviour is the one imitated.
+/// The version that clients and workers see. The server imitates the behaviour of this version.
 pub const VERSION: &str = "1.11.0";
-/// Below 18 clients do not use negotiated data channels.
+/// Clients use negotiated data channels only from 18 on.
 const PROTOCOL: i32 = 17;
 
 fn server_info() -> proto::ServerInfo {

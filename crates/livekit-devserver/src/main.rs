@@ -110,7 +110,7 @@ async fn main() -> ExitCode {
     let ready = serde_json::json!({
         "url": server.url(), "api_key": server.api_key(), "api_secret": server.api_secret(),
     });
-    // Whoever started us may not be listening; that is no reason to end.
+    // The parent process may have closed our stdout; the server runs on without it.
     let _ = writeln!(std::io::stdout(), "{ready}");
     stopped().await;
     server.shutdown().await;

@@ -1,9 +1,9 @@
 //! Packets: one UDP socket and one TCP listener for all rooms.
 //!
-//! In: datagrams and RFC 4571 frames from clients; packets to send from connections. Out: [`Cmd::Packet`] to
-//! the room they belong to. A STUN request names its addressee (`ourufrag:theirs`) and teaches us the
-//! sender's address; everything else is told apart by that address. Packets of nobody are dropped. Must
-//! never wait: a room that is behind loses packets, as a network would.
+//! In: datagrams and RFC 4571 frames from clients; packets to send from connections. Out: [`Cmd::Packet`]
+//! to the room they belong to. A STUN request names its connection (`ourufrag:theirs`), and we remember the
+//! sender's address; other packets are routed by that address. Packets from unknown addresses are dropped.
+//! Must never wait: a room that is behind loses packets, as on a network.
 
 use std::{
     collections::HashMap,
@@ -24,12 +24,12 @@ use tokio::{
 
 use crate::room::{Cmd, RoomSender};
 
-/// Which connection of which participant of a room.
+/// A connection of a participant of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PcId {
     /// The participant's key in its room.
     pub(crate) key: u64,
-    /// The subscriber connection of dual mode.
+    /// True for the subscriber connection of dual mode.
     pub(crate) subscriber: bool,
 }
 
@@ -41,7 +41,7 @@ struct Routes {
     by_address: HashMap<SocketAddr, Route>,
 }
 
-/// Share of packets to lose, in millionths.
+/// The share of packets to lose, in millionths (a fault that tests ask for).
 #[derive(Default)]
 pub(crate) struct Loss {
     pub(crate) to_clients: AtomicU32,
@@ -53,13 +53,13 @@ fn lost(share: &AtomicU32) -> bool {
     share > 0 && rand::random_range(0..1_000_000) < share
 }
 
-/// The transport side that every connection needs.
+/// The transport that all connections share.
 pub(crate) struct Net {
     udp: UdpSocket,
     udp_local: SocketAddr,
     tcp_local: SocketAddr,
     pub(crate) candidates: Vec<Candidate>,
-    /// One DTLS certificate for all.
+    /// One DTLS certificate for all connections.
     pub(crate) cert: DtlsCert,
     routes: Mutex<Routes>,
     /// Open ICE-TCP connections by the client's address.
@@ -76,7 +76,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Net {
-    /// `udp_local` and `tcp_local` are the addresses told to clients.
+    /// `udp_local` and `tcp_local` are the addresses that clients get.
     pub(crate) fn new(
         udp: UdpSocket,
         udp_local: SocketAddr,
@@ -114,12 +114,12 @@ impl Net {
         }
     }
 
-    /// STUN requests to this ufrag are for that connection from now on. Older ufrags of it stay valid.
+    /// Routes STUN requests with this ufrag to this connection. Its older ufrags stay valid.
     pub(crate) fn listen(&self, ufrag: &str, room: &RoomSender, pc: PcId) {
         locked(&self.routes).by_ufrag.insert(ufrag.into(), (room.clone(), pc));
     }
 
-    /// Nothing is for this participant any more.
+    /// Removes all routes to a participant.
     pub(crate) fn forget(&self, room: &RoomSender, key: u64) {
         let keep = |route: &mut Route| !(route.0.same_channel(room) && route.1.key == key);
         let mut routes = locked(&self.routes);
@@ -167,7 +167,8 @@ impl Net {
         }
     }
 
-    /// The first frame is a STUN request and names the connection.
+    /// Serves one ICE-TCP connection. Its first frame must be a STUN request, which names the peer
+    /// connection.
     async fn serve_tcp(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = stream.into_split();
@@ -203,7 +204,7 @@ impl Net {
     }
 }
 
-/// The part of a binding request's USERNAME before the colon: the one addressed, us.
+/// The part of a binding request's USERNAME before the colon: our ufrag, which names the addressee.
 fn stun_ufrag(data: &[u8]) -> Option<&str> {
     const BINDING_REQUEST: [u8; 2] = [0, 1];
     const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
@@ -226,7 +227,7 @@ fn stun_ufrag(data: &[u8]) -> Option<&str> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 impl Net {
-    /// On a port of its own, with nobody who receives.
+    /// On a port of its own, without a task that receives.
     pub(crate) async fn for_tests() -> Net {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = udp.local_addr().unwrap();

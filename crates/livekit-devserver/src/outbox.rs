@@ -1,8 +1,8 @@
-//! The bounded queue between whoever speaks to a websocket and the task that writes to it.
+//! The bounded queue between the senders of a websocket's messages and the task that writes the websocket.
 //!
-//! In: messages, from any number of clones of [`Outbox`], which never wait. Out: messages in order from
-//! [`Inbox`], or the news that the connection is cut. A reader too slow for its queue is cut, not waited
-//! for: one stuck client must never hold up a room.
+//! In: messages, from any number of clones of [`Outbox`], which never wait. Out: the messages in order from
+//! [`Inbox`], or the signal that the connection is cut. A client that reads too slowly is cut: one stuck
+//! client must never hold up a room.
 
 use tokio::sync::{mpsc, watch};
 
@@ -26,7 +26,7 @@ pub(crate) struct Inbox<T> {
     pub(crate) cut: Cut,
 }
 
-/// Waits for the moment a connection is to die without a word.
+/// The signal to end a connection without a goodbye.
 #[derive(Clone)]
 pub(crate) struct Cut(watch::Receiver<bool>);
 
@@ -37,7 +37,7 @@ pub(crate) fn channel<T>(queue: usize) -> (Outbox<T>, Inbox<T>) {
 }
 
 impl<T> Outbox<T> {
-    /// False when the connection is gone, or was cut just now because it does not read.
+    /// False when the connection is gone, or when this call has cut it because its queue is full.
     pub(crate) fn send(&self, message: T) -> bool {
         match self.tx.try_send(message) {
             Ok(()) => true,
@@ -57,7 +57,7 @@ impl<T> Outbox<T> {
 }
 
 impl Cut {
-    /// Returns once the connection was cut; never, when it merely ended.
+    /// Returns once the connection is cut. Never returns when the connection ends in another way.
     pub(crate) async fn happened(&mut self) {
         if self.0.wait_for(|cut| *cut).await.is_err() {
             std::future::pending::<()>().await;
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(
             inbox.rx.recv().await,
             Some(1),
-            "what was queued is not lost for a reader that goes on"
+            "queued messages are not lost for a reader that goes on"
         );
     }
 

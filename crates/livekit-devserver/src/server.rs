@@ -2,8 +2,8 @@
 //!
 //! In: a [`Config`]. Out: a [`Server`]. Each server has a thread with a runtime of its own: dropping that
 //! runtime is what a crash looks like to clients, and blocking that thread is what a frozen process looks
-//! like, so both can be had on demand, whatever runtime the embedder uses. Ports stay ours from the start to
-//! the end of the handle, across restarts.
+//! like, so tests can have both, whatever runtime they use. The handle keeps its ports until it is dropped,
+//! across restarts.
 
 use std::{
     io,
@@ -35,12 +35,12 @@ pub enum StartError {
     /// The configuration cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A port is taken, or not ours to take.
+    /// A port is in use, or the system does not allow it.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// What was tried.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system gave no thread or runtime.
@@ -53,20 +53,20 @@ pub enum StartError {
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long goodbyes may take to leave at a shutdown.
+/// How long a shutdown waits for goodbyes and webhooks to be sent.
 const GOODBYES: Duration = Duration::from_secs(1);
 
-/// What the thread is told.
+/// An order from the handle to the server's thread.
 pub(crate) enum Order {
     Stop,
-    /// Die without a goodbye, come back later; answered when it is back.
+    /// Die without a goodbye and start again after `down`; `back` is answered once the server listens.
     Restart {
         down: Duration,
         back: oneshot::Sender<()>,
     },
 }
 
-/// The ports, held for the life of the handle.
+/// The ports, which stay bound for the life of the handle.
 struct Ports {
     http: TcpSocket,
     tcp: TcpSocket,
@@ -76,7 +76,7 @@ struct Ports {
 fn bound(address: SocketAddr) -> Result<TcpSocket, StartError> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let bind = |socket: TcpSocket| {
-        // Bound twice, listening once: this is what keeps a port ours while nobody listens on it.
+        // Each life binds a second socket to listen on. The first one keeps the port ours between two lives.
         socket.set_reuseaddr(true)?;
         socket.bind(address).map(|()| socket)
     };
@@ -102,7 +102,7 @@ impl Ports {
     }
 }
 
-/// A running server. Dropping it stops everything, without a goodbye to anybody.
+/// A running server. Dropping it stops everything without goodbyes.
 #[derive(Debug)]
 pub struct Server {
     http: SocketAddr,
@@ -113,7 +113,7 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The hub and the runtime of the present life; none between two lives.
+/// The hub and the runtime of the present life; empty between two lives. Faults reach the server through it.
 #[derive(Clone, Default)]
 pub(crate) struct Slot(Arc<Mutex<Option<Life>>>);
 
@@ -142,7 +142,7 @@ impl Slot {
 /// Starts a server. It accepts clients when this returns.
 ///
 /// # Errors
-/// The configuration cannot work, or a port cannot be had.
+/// The configuration cannot work, or a port cannot be bound.
 pub async fn start(config: Config) -> Result<Server, StartError> {
     config.check()?;
     let ports = Ports::bind(&config)?;
@@ -163,7 +163,7 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
     }
 }
 
-/// The thread: one life after the other, each with its own runtime.
+/// Runs on the server's thread: one life after the other, each with its own runtime.
 fn live(
     config: &Config,
     ports: &Ports,
@@ -204,21 +204,21 @@ fn live(
             orders.recv().await.unwrap_or(Order::Stop)
         });
         slot.set(None);
-        // All tasks and with them all sockets end here, in the middle of whatever they did.
+        // All tasks and their sockets end here, wherever the tasks are.
         runtime.shutdown_background();
         match order {
             Order::Stop => return,
-            Order::Restart { down: time, back: tell } => (down, back) = (time, Some(tell)),
+            Order::Restart { down: time, back: reply } => (down, back) = (time, Some(reply)),
         }
     }
 }
 
-/// Opens the listeners and starts what serves them.
+/// Opens the listeners and starts the tasks that serve them.
 fn open(config: &Config, ports: &Ports) -> Result<Arc<Hub>, StartError> {
     let (http, address) = listening(&ports.http)?;
     let (tcp, tcp_address) = listening(&ports.tcp)?;
     let udp = ports.udp.try_clone()?;
-    // What came while nobody was there is for nobody.
+    // Packets that arrived between two lives are lost, as with a real crash.
     while udp.recv(&mut [0; 2048]).is_ok() {}
     let ip: IpAddr = config.candidate_ip();
     let udp_local = SocketAddr::new(ip, udp.local_addr()?.port());
@@ -248,17 +248,17 @@ fn open(config: &Config, ports: &Ports) -> Result<Arc<Hub>, StartError> {
 }
 
 impl Server {
-    /// For clients: `ws://address:port`.
+    /// The address for clients: `ws://address:port`.
     pub fn url(&self) -> String {
         format!("ws://{}", self.reachable())
     }
 
-    /// For API clients: `http://address:port`.
+    /// The address for API clients: `http://address:port`.
     pub fn http_url(&self) -> String {
         format!("http://{}", self.reachable())
     }
 
-    /// A listener on all addresses is named by loopback.
+    /// The address to connect to: loopback if the server listens on all addresses.
     fn reachable(&self) -> SocketAddr {
         match self.http.ip() {
             ip if !ip.is_unspecified() => self.http,
@@ -276,7 +276,7 @@ impl Server {
         &self.api_key
     }
 
-    /// Its secret.
+    /// The secret of [`Server::api_key`].
     pub fn api_secret(&self) -> &str {
         &self.api_secret
     }
@@ -286,7 +286,7 @@ impl Server {
         self.slot.get().map(|life| life.hub.room_names()).unwrap_or_default()
     }
 
-    /// Everybody in a room, hidden ones too, as the server knows them.
+    /// All participants of a room, hidden ones included, as the server knows them.
     pub async fn participants(&self, room: &str) -> Vec<ParticipantInfo> {
         let Some(life) = self.slot.get() else { return vec![] };
         let all =
@@ -299,8 +299,8 @@ impl Server {
         self.slot.get().map(|life| life.hub.workers.list()).unwrap_or_default()
     }
 
-    /// Closes all rooms (`SERVER_SHUTDOWN`), waits (1 s at most) until clients and webhook receivers were told,
-    /// and stops.
+    /// Closes all rooms (`SERVER_SHUTDOWN`), waits up to 1 s until clients and webhook receivers are
+    /// notified, and stops.
     pub async fn shutdown(mut self) {
         if let Some(life) = self.slot.get() {
             for name in life.hub.room_names() {

@@ -1,8 +1,8 @@
-//! Webhooks: events of rooms, signed and posted.
+//! Webhooks: posts signed events of rooms.
 //!
-//! In: events, from rooms. Out: `POST`s of `WebhookEvent` JSON with `Authorization: <jwt>`, whose `sha256` claim
-//! is the body's. One queue and one sender per address, so that events keep their order. Must never hold up a
-//! room: a full queue drops the event, as the real server does.
+//! In: events, from rooms. Out: `POST`s of `WebhookEvent` JSON with `Authorization: <jwt>`, whose `sha256`
+//! claim is the body's. One queue and one sender per address, so that events keep their order. Must never
+//! hold up a room: a full queue drops the event, as the real server does.
 
 use std::{
     sync::{
@@ -31,26 +31,26 @@ use crate::{
     token::{self, Claims},
 };
 
-/// Events that may wait for one address.
+/// Events that may wait for one receiver.
 const QUEUE: usize = 100;
 /// Pauses before the second, third and fourth attempt.
 const RETRIES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-/// For one attempt.
+/// Time limit of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Validity of the signature, seconds.
 const TOKEN_TTL: u64 = 300;
 
-/// The senders; none where nothing is configured.
+/// The queues of all receivers; empty without a configuration.
 #[derive(Default)]
 pub(crate) struct Webhooks {
     queues: Vec<mpsc::Sender<String>>,
-    /// Events queued and neither delivered nor given up.
+    /// Events that are neither delivered nor given up; a shutdown waits for them.
     pending: Arc<AtomicUsize>,
 }
 
 impl Webhooks {
-    /// One task per address.
+    /// Starts one sender task for each receiver.
     pub(crate) fn start(config: &Config) -> Webhooks {
         let Some(hook) = &config.webhook else { return Webhooks::default() };
         let secret = config.keys.get(&hook.api_key).cloned().unwrap_or_default();
@@ -68,7 +68,7 @@ impl Webhooks {
         Webhooks { queues: hook.urls.iter().map(start).collect(), pending: pending.clone() }
     }
 
-    /// Nothing waits to be delivered.
+    /// Whether no event waits to be delivered.
     pub(crate) fn idle(&self) -> bool {
         self.pending.load(Ordering::Relaxed) == 0
     }
@@ -97,7 +97,7 @@ impl Webhooks {
         track: &lk::TrackInfo,
         event: &str,
     ) {
-        // Of room and participant the real server tells no more than this here.
+        // The real server sends no more of room and participant in this event.
         let room =
             lk::Room { sid: room.sid.clone(), name: room.name.clone(), ..Default::default() };
         let who = lk::ParticipantInfo {
@@ -131,7 +131,7 @@ impl Webhooks {
     }
 }
 
-/// The signature over a body.
+/// The signature of a body.
 fn sign(body: &str, api_key: &str, secret: &str) -> String {
     let now = wall_ms() as u64 / 1000;
     let claims = Claims {
@@ -144,7 +144,7 @@ fn sign(body: &str, api_key: &str, secret: &str) -> String {
     token::sign(&claims, secret)
 }
 
-/// An address, and what signs for it.
+/// An address, and the key that signs its posts.
 struct Receiver {
     url: String,
     api_key: String,
@@ -200,7 +200,7 @@ mod tests {
     use crate::config::{DEV_KEY, DEV_SECRET};
 
     #[test]
-    fn the_sdks_own_receiver_believes_a_webhook_and_notices_a_change() {
+    fn the_sdks_own_receiver_accepts_a_webhook_and_notices_a_change() {
         use livekit_api::{access_token::TokenVerifier, webhooks::WebhookReceiver};
         let receiver = WebhookReceiver::new(TokenVerifier::with_api_key(DEV_KEY, DEV_SECRET));
         let body = r#"{"event":"room_started","room":{"name":"r"},"id":"EV_1","createdAt":"7"}"#;

@@ -1,4 +1,4 @@
-"""Records against the truth: counts, what was found, missed and invented, and answers' times."""
+"""Compares records with the truth: counts, events found, missed or invented, response times."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SIDES = ("agent", "user")
 
 @dataclass
 class Errors:
-    """Of times, in seconds: what was said minus what was."""
+    """Errors of times, in seconds: recorded minus real."""
 
     signed: list[float] = field(default_factory=list)
 
@@ -36,7 +36,7 @@ class Errors:
         return median(self.signed) if self.signed else None
 
     def p95(self) -> float | None:
-        """Nearest rank."""
+        """The 95th percentile by nearest rank."""
         if not self.signed:
             return None
         ranked = sorted(abs(e) for e in self.signed)
@@ -45,18 +45,18 @@ class Errors:
 
 @dataclass
 class Events:
-    """Things that are counted: how many there were, and how many were told."""
+    """Interruptions or silences: how many there were, and how many were reported."""
 
     due: int = 0
     found: int = 0
     missed: int = 0
     false: int = 0
 
-    def add(self, due: int, told: int) -> None:
+    def add(self, due: int, reported: int) -> None:
         self.due += due
-        self.found += min(due, told)
-        self.missed += max(0, due - told)
-        self.false += max(0, told - due)
+        self.found += min(due, reported)
+        self.missed += max(0, due - reported)
+        self.false += max(0, reported - due)
 
 
 @dataclass(frozen=True)
@@ -76,29 +76,29 @@ class Result:
         self.deviations: list[Deviation] = []
         self.interruptions, self.silences = Events(), Events()
         self.answers = {side: Errors() for side in SIDES}
-        """Each answer, where as many were told as there were."""
+        """The error of each answer, in calls whose number of answers is right."""
         self.means = {side: Errors() for side in SIDES}
-        """Each call's mean, as the record has it."""
+        """The error of each call's mean, as the record has it."""
         self.due = dict.fromkeys(SIDES, 0)
         """How many answers there were."""
         self.unpaired = dict.fromkeys(SIDES, 0)
-        """Calls of which other answers were told than there were."""
+        """Calls whose number of answers is wrong."""
 
     def all_exact(self) -> int:
-        """Calls of which every count is exact."""
+        """The number of calls in which every count is exact."""
         return self.calls - len({d.call for d in self.deviations if d.what in COUNTS})
 
     def add(self, story: Story, record: dict, tier: Tier) -> None:
         self.calls += 1
         metrics = record["metrics"]
         for key, (low, high) in _due(story).items():
-            if key.startswith("longest") and not tier.tells_words:
+            if key.startswith("longest") and not tier.has_words:
                 continue
-            told = metrics[key]
-            if low <= told <= high:
+            reported = metrics[key]
+            if low <= reported <= high:
                 self.exact[key] += 1
             else:
-                off = told - high if told > high else told - low
+                off = reported - high if reported > high else reported - low
                 self._deviates(story, key, off, tier)
         for key, due, events in (
             ("interruption_count", story.interruptions(), self.interruptions),
@@ -112,13 +112,13 @@ class Result:
 
     def _answers(self, side: str, record: dict, due: list[float]) -> None:
         self.due[side] += len(due)
-        told = (record["details"]["latency"][f"{side}_response"] or {"values": []})["values"]
-        if len(told) == len(due):
-            self.answers[side].add(zip(told, due, strict=True))
+        reported = (record["details"]["latency"][f"{side}_response"] or {"values": []})["values"]
+        if len(reported) == len(due):
+            self.answers[side].add(zip(reported, due, strict=True))
         else:
             self.unpaired[side] += 1
-        if due and told:
-            self.means[side].add([(mean(told), mean(due))])
+        if due and reported:
+            self.means[side].add([(mean(reported), mean(due))])
 
     def _deviates(self, story: Story, key: str, off: int, tier: Tier) -> None:
         self.deviations.append(Deviation(story.name, key, off, reason(story, key, off, tier)))
@@ -134,24 +134,24 @@ def _due(story: Story) -> dict[str, tuple[int, int]]:
 
 
 def reason(story: Story, key: str, off: int, tier: Tier) -> str:
-    """Why a count may be off, by what happened in the call; nothing where nothing stands out."""
+    """The likely reason why a count is off, from what happened in the call; "" if not known."""
     cut, noises = any(s.cut_off for s in story.agent), bool(story.noises)
     at_once = story.plan["hangs_up_at_once"]
     more, less = off > 0, off < 0
     known: list[tuple[str, bool, str]] = []
-    if not tier.tells_words:
+    if not tier.has_words:
         known += [
             ("total_user_utterances", less, "lines too short for the server's meter"),
             ("total_user_utterances", more and noises, "the noise is taken for a line"),
             ("total_agent_utterances", less, "answers too short for the server's meter"),
-            ("interruption_count", less, "nobody tells that an answer was cut off"),
+            ("interruption_count", less, "no signal shows that an answer was cut off"),
         ]
     last = "the last words, at the hang-up,"
     known += [
-        ("total_user_utterances", less and at_once, f"{last} are not told"),
+        ("total_user_utterances", less and at_once, f"{last} are not reported"),
         ("total_agent_utterances", more and noises, "an answer that paused is taken for two"),
-        ("longest_user_utterance", less and at_once, f"{last} are not told to their end"),
-        ("longest_agent_utterance", cut, "how much was said of an answer that was cut off"),
+        ("longest_user_utterance", less and at_once, f"{last} are not reported to their end"),
+        ("longest_agent_utterance", cut, "how much of a cut-off answer was spoken"),
         ("interruption_count", less and cut, "that an answer was cut off is not seen"),
         ("interruption_count", more and noises, "a pause for a noise is taken for one"),
         ("silence_count", more and at_once, f"{last} are not heard"),

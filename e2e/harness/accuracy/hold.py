@@ -1,8 +1,8 @@
-"""Holds a call as it was planned, and keeps what came of it.
+"""Holds a call as it was planned, and keeps the results.
 
     ROW-NN.truth.json     plan, facts, and the record that was posted
     ROW-NN.journal.jsonl  what the product saw
-    ROW-NN.failed.txt     instead of both: why the call was none
+    ROW-NN.failed.txt     instead of both: why the call failed
 """
 
 import asyncio
@@ -25,17 +25,17 @@ ROWS = {
     "node-web": ("node", "web"),
     "node-browser": ("node", "browser"),
 }
-"""What is measured: which agent, and what its caller is."""
+"""What is measured: the kind of agent and the kind of caller."""
 
 _PATIENCE = 150.0
-"""Seconds after which a caller is given up."""
+"""Seconds after which a conversation is given up."""
 
 _RETURNS = 45.0
-"""Seconds for the record: a caller has some to come back."""
+"""Seconds to wait for the record, which includes the grace time for a caller to come back."""
 
 
 class KeepingLab(Lab):
-    """Its product adds details, and keeps the journals of ended calls."""
+    """A lab whose product adds details and keeps the journals of ended calls."""
 
     async def new_product(self, endpoint, suffix: str = "", **settings: str):
         settings |= {"CALL_HISTORY_DETAILS": "true", "CALL_HISTORY_KEEP_JOURNALS": "true"}
@@ -43,7 +43,7 @@ class KeepingLab(Lab):
 
 
 async def hold_all(rows: list[str], calls: int, seed: int, at_once: int, to: Path) -> None:
-    """Holds `calls` calls of each row, some at once, and tells of each."""
+    """Holds `calls` calls of each row, `at_once` at a time, and prints a line for each."""
     to.mkdir(parents=True, exist_ok=True)
     plans = {(row, n): draw(seed, row, n) for n in range(calls) for row in rows}
     lab = KeepingLab()
@@ -60,7 +60,7 @@ async def hold_all(rows: list[str], calls: int, seed: int, at_once: int, to: Pat
         await lab.open()
         if any(ROWS[row][0] == "node" for row in rows):
             await lab.node_agents()
-        # Row after row in turn: what the machine does meanwhile meets all of them.
+        # The rows take turns, so that other load on the machine affects all of them alike.
         await asyncio.gather(*(one(row, n) for row, n in plans))
     finally:
         await lab.close()
@@ -69,7 +69,7 @@ async def hold_all(rows: list[str], calls: int, seed: int, at_once: int, to: Pat
 async def _held(
     lab: Lab, row: str, number: int, plan: Plan, to: Path, free: asyncio.Semaphore
 ) -> str | None:
-    """Holds one call and keeps it; why it failed, if it did."""
+    """Holds one call and keeps it; returns the error if it failed."""
     name = f"{row}-{number:02}"
     failed = to / f"{name}.failed.txt"
     truth, journal = to / f"{name}.truth.json", to / f"{name}.journal.jsonl"
@@ -96,7 +96,7 @@ async def _hold(
             call = await stack.enter_async_context(lab.call(row, plan.script(), agent=agent))
             async with asyncio.timeout(_PATIENCE):
                 await _converse(call, caller, number, plan)
-        # The caller has time to come back before there is a record; others may speak meanwhile.
+        # The record comes after the grace time; other calls may take place meanwhile.
         posted = json.loads((await call.endpoint.wait(call.room, timeout=_RETURNS))[0].body)
         await _kept(Path(call.product.data) / "journals" / f"{posted['call_id']}.jsonl", journal)
         facts = sorted(call.truth.facts, key=lambda fact: fact.t)
@@ -110,7 +110,7 @@ async def _hold(
 
 
 async def _kept(journal: Path, to: Path) -> None:
-    """Copies a journal; it comes to its place beside the post, not before it."""
+    """Copies a journal; waits for it, because the product may keep it only after the post."""
     until = time.time() + 5.0
     while not journal.exists() and time.time() < until:
         await asyncio.sleep(0.1)
@@ -137,7 +137,7 @@ async def _converse(call: Call, caller: str, number: int, plan: Plan) -> None:
 
 
 async def _talk(caller, plan: Plan) -> None:
-    """A caller who waits for what he hears."""
+    """A caller that waits for what it hears."""
     quiet, spoke = await caller.hears_out(), 0.0
     for number, turn in enumerate(plan.turns):
         if turn.cuts_in:
@@ -159,7 +159,7 @@ async def _talk(caller, plan: Plan) -> None:
 
 
 async def _in_a_browser(call: Call, plan: Plan) -> None:
-    """A caller whose microphone plays a file: it says when, whatever the agent does."""
+    """A caller whose microphone plays a file: its times are fixed, whatever the agent does."""
     page = call.browser("surfer", *plan.microphone())
     await page.join()
     await page.hears_out()

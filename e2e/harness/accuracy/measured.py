@@ -14,22 +14,22 @@ class Measured:
         self.results: dict[tuple[str, str], Result] = {}
         """By row and tier."""
         self.own_report = defaultdict(lambda: {side: Errors() for side in SIDES})
-        """By row: the times that the agent itself reports."""
+        """By row: the errors of the times that the agent itself reports."""
         self.heard = defaultdict(Errors)
-        """By row: how much later than it was played the caller's client heard the agent."""
+        """By row: how long the agent's sound took to the caller's client."""
         self.calls: Counter[str] = Counter()
         self.histories: Counter[str] = Counter()
-        """By row: calls in which an agent told its whole history when it was asked."""
+        """By row: calls in which an agent sent its whole history when it was asked."""
         self.failed: list[tuple[str, str]] = []
         self.happened: Counter[str] = Counter()
         self.differs: list[str] = []
-        """Calls whose journal gives another record than the one that was posted."""
+        """Calls whose journal gives a record that differs from the posted one."""
         self.unseen: list[str] = []
         """Calls and tiers that gave no record."""
         for row in rows:
             for file in sorted(kept.glob(f"{row}-*.failed.txt")):
                 why = (file.read_text().splitlines() or [""])[0]
-                # Files and addresses are nobody's business.
+                # Paths and addresses of this machine do not belong in the report.
                 why = re.sub(r"\S*/\S*", "…", why)
                 self.failed.append((file.name.removesuffix(".failed.txt"), why))
             for file in sorted(kept.glob(f"{row}-*.truth.json")):

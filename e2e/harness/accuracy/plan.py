@@ -1,9 +1,9 @@
-"""What happens in a call: drawn from a seed, so that it can be held again.
+"""What happens in a call: drawn from a seed, so that the call can be held again.
 
-Every call has some turns with pauses in usual lengths. Some calls have besides a caller who cuts
-the agent off, a noise that makes the agent pause, a long silence, or a hang-up at the last word.
-Pauses stay clear of the 5 s from which a gap is a silence: what is nearer to it than a machine is
-exact would measure the machine.
+Every call has some turns with pauses of usual lengths. Some calls also have a caller that cuts the
+agent off, a noise that makes the agent pause, a long silence, or a hang-up at the last word. No
+pause is close to 5 s, from which a gap counts as a silence: so close, the result would depend on how
+exactly the machine keeps time.
 """
 
 import random
@@ -13,16 +13,16 @@ from .. import sound
 from ..call import Script
 
 LONGEST = 31.0
-"""Seconds that the speaking may take."""
+"""The longest a planned call may take, in seconds."""
 
 NOISE = 0.8
 """Seconds: enough for the agent to pause, and to go on when there were no words."""
 
 ANSWERS_AFTER = 1.05
-"""Seconds from the end of a line to the agent's answer, for who cannot wait for it."""
+"""Seconds from the end of a line to the agent's answer, for a caller that cannot wait for it."""
 
 _PAUSED_AFTER, _RESUMED_AFTER = 0.6, 3.3
-"""Seconds from a noise to the agent's pause, and to its going on."""
+"""Seconds from a noise to the agent's pause, and until the agent continues."""
 
 _WORDS = (
     "table window evening morning garden river letter number people answer question dinner "
@@ -39,7 +39,7 @@ class Turn:
     line: str
     reply: str
     cuts_in: bool = False
-    """Spoken while the agent answers the line before."""
+    """Spoken while the agent answers the previous line."""
     noise_after: float | None = None
     """Seconds from the beginning of the answer to a noise."""
 
@@ -49,20 +49,20 @@ class Plan:
     greeting: str
     turns: list[Turn] = field(default_factory=list)
     hangs_up_at_once: bool = False
-    """Right after the last word, so nobody hears the answer to it."""
+    """The caller leaves right after its last word and does not hear the answer."""
     waits: float = 1.0
-    """Else: seconds from the last sound to the leave."""
+    """Seconds from the last sound to the leave, unless the caller hangs up at once."""
 
     def script(self) -> Script:
         lines = [turn.line for turn in self.turns]
         replies = {turn.line: turn.reply for turn in self.turns}
-        # Late enough for the observer to be there: who comes first is not measured here.
+        # Late enough for the observer to be there: who joins first is not measured here.
         return Script(lines, replies, greeting=self.greeting, greet_after=1.0)
 
     def microphone(self, first: float = 1.0) -> list[tuple[float, int | None]]:
-        """The caller's side for who must fix it beforehand: a pause, and a line or a noise."""
+        """The caller's side, fixed beforehand: pairs of a pause and a line, or `None` for a noise."""
         out: list[tuple[float, int | None]] = []
-        # Seconds from the last sound of this list to the last sound of the agent.
+        # Seconds from the caller's last sound in `out` to the end of the agent's answer.
         rest = first
         for number, turn in enumerate(self.turns):
             if turn.cuts_in:
@@ -87,7 +87,7 @@ class Plan:
 
 
 def draw(seed: int, row: str, number: int) -> Plan:
-    """The plan of one call; the same seed, row and number give the same."""
+    """The plan of one call; the same seed, row and number give the same plan."""
     dice = random.Random(f"{seed}/{row}/{number}")
     turns = dice.randint(3, 5)
     while True:
@@ -114,7 +114,7 @@ def _draw(dice: random.Random, number: int, count: int) -> Plan:
         for _ in range(count)
     ]
     plan = Plan(say(3, 9), turns, waits=round(dice.uniform(0.6, 2.0), 2))
-    # Places for what does not happen in every call, each a turn of its own.
+    # Turns for the events that not every call has, a different turn for each.
     places = dice.sample(range(len(turns) - 1), 2)
     if number % 4 == 0:
         cut = places[0]

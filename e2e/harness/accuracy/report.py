@@ -1,4 +1,4 @@
-"""The report: its tables, and between them the texts."""
+"""The report: the tables, with the texts between them."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -15,8 +15,7 @@ _AIMS = {
     TIERS[1]: (0.150, 0.400),
     TIERS[2]: (0.150, 0.400),
 }
-"""The error that an answer's time may have: in the median, and at the 95th percentile, in
-seconds."""
+"""The aims for the error of a response time: the median and the 95th percentile, in seconds."""
 
 _SAID = {"phone": "phone-like", "web": "web", "browser": "browser"}
 _WHAT = COUNTS | {"interruption_count": "interruptions", "silence_count": "silences"}
@@ -74,8 +73,8 @@ class Report:
         same = f"{total - len(self.m.differs)} of {total} calls{_but(self.m.differs)}"
         lines += [
             "",
-            f"Told again from the journals, the record is the posted one to the digit in {same}. "
-            "(Those named differ by what was changed in the program since they were held.)",
+            f"Replayed from the journals, the record is the posted one to the digit in {same}. "
+            "(The calls named here differ because the program was changed since they were held.)",
         ]
         if self.m.unseen:
             lines += ["", f"No record at all: {'; '.join(self.m.unseen)}."]
@@ -122,7 +121,7 @@ class Report:
         for row, tier, result in self._each():
             cells = []
             for key in COUNTS:
-                words = not key.startswith("longest") or tier.tells_words
+                words = not key.startswith("longest") or tier.has_words
                 cells.append(f"{result.exact[key]}/{result.calls}" if words else "–")
             lines.append([*_names(row), _tier(row, tier.name), *cells])
         return "\n".join(_table(["agent", "caller", "seen", *COUNTS.values()], lines))
@@ -169,7 +168,7 @@ class Report:
         head = ["agent", "caller", "seen", "answers", "median", "95 %", "signed", "calls unpaired"]
         title = {
             "agent": "### The agent's: from the caller's last sound to its first\n\n",
-            "user": "### The caller's: from the agent's last sound to his first\n\n",
+            "user": "### The caller's: from the agent's last sound to the caller's first\n\n",
         }[side]
         return title + "\n".join(_table(head, lines))
 
@@ -203,7 +202,7 @@ def _names(row: str) -> list[str]:
 
 
 def _tier(row: str, tier: str) -> str:
-    """Node agents tell the observer nothing until it asks for the history at the end."""
+    """The name of a tier in a row: a Node agent has no feed, but sends its history at the end."""
     return "history at the leave" if row.startswith("node") and tier == _FED else tier
 
 

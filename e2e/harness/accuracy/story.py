@@ -1,12 +1,12 @@
-"""What really happened in a call, from what its actors wrote down, and nothing the product says.
+"""What really happened in a call, from what its actors wrote down, and from nothing the product says.
 
-* The caller speaks by his own clock: when his microphone's queue played a line, or in a browser
-  when a meter behind the microphone heard it.
+* The caller's times are on its own clock: when its microphone's queue played a line, or in a browser
+  when a meter behind the microphone heard the line.
 * The agent speaks from the moment its first frame of sound goes into the room (`playback_started`)
-  for as long as sound was played. Its own items are not used: they are one of the things measured.
-* An answer that was cut off ends where its sound stopped. How many of its words were said nobody
-  knows exactly: a word is cut, and the text that the agent keeps is paced by rules, not by sound.
-  So there is a least and a most.
+  for as long as sound was played. Its own items are not used, because they are measured as well.
+* An answer that was cut off ends where its sound stopped. The number of its spoken words is not known
+  exactly: a word is cut, and the text that the agent keeps is paced by rules, not by sound. So there
+  is a least and a most.
 """
 
 import json
@@ -19,10 +19,10 @@ SILENCE = 5.0
 """Seconds: the product's default."""
 
 _LATE = 0.3
-"""Seconds by which the word of an ending may be late, on a machine that is short of time."""
+"""Seconds by which the event of an end may be late, on a busy machine."""
 
 _FORCED = 0.15
-"""What stopped this close to the leave, in seconds, was stopped by it."""
+"""Seconds: an answer that stopped this close to the leave was stopped by the leave."""
 
 
 @dataclass
@@ -31,12 +31,13 @@ class Said:
     end: float
     text: str
     fewest: int
-    """Words that were said, at least."""
+    """The least number of words that were said."""
     most: int
+    """The largest number of words that may have been said."""
     cut_off: bool = False
-    """By its caller."""
+    """Whether the caller interrupted it."""
     item: dict | None = None
-    """What the agent itself reports of it."""
+    """The conversation item that the agent reported for it."""
 
 
 @dataclass
@@ -104,14 +105,15 @@ class Story:
 
     def _delivery(self, start: float, over: dict | None, text: str, item: dict | None) -> Said:
         words = len(text.split())
-        # What the caller's leave cut short he heard up to it. (What he had cut off before is only
-        # told to be over then: its sound had stopped.)
+        # The leave cut this answer short, and the caller heard it until then. (The end of an answer
+        # that the caller had interrupted may also be reported only at the leave: its sound had stopped
+        # before.)
         if over is None or min(over["t"], start + over["position"] + _FORCED) > self.end:
             said = int((self.end - start) / SECONDS_PER_WORD)
             return Said(start, self.end, text, min(said, words), words, item=item)
         nominal = start + over["position"]
         if not over["interrupted"]:
-            # Nothing but a pause makes it take much longer than its sound.
+            # Only a pause makes an answer take much longer than its sound.
             end = nominal if over["t"] - nominal < _LATE else over["t"]
             return Said(start, end, text, words, words, item=item)
         said = over["position"] / SECONDS_PER_WORD
@@ -123,11 +125,11 @@ class Story:
         return Said(start, nominal, text, fewest, most, cut_off=spoken_into, item=item)
 
     def pauses(self) -> int:
-        """How often the agent fell silent for a noise, and went on."""
+        """How often the agent fell silent for a noise, and continued."""
         return len(self._all("agent", "false_interruption", resumed=True))
 
     def heard(self) -> list[tuple[float, float]]:
-        """When a browser heard the agent begin, and when that was played."""
+        """Pairs: when a browser heard the agent begin, and when that sound was played."""
         heard = [fact["t"] for fact in self._all("caller", "hears_sound")]
         found = ((next((t for t in heard if t >= s.start), None), s.start) for s in self.agent)
         return [(t, start) for t, start in found if t is not None and t - start < 1.0]
@@ -135,7 +137,7 @@ class Story:
     # ---- What a record has to say
 
     def longest(self, said: list[Said]) -> tuple[int, int]:
-        """Words, at least and at most."""
+        """The longest utterance in words: at least and at most."""
         return max((s.fewest for s in said), default=0), max((s.most for s in said), default=0)
 
     def interruptions(self) -> int:
@@ -152,18 +154,18 @@ class Story:
         return count
 
     def agent_answers(self) -> list[Answer]:
-        """Each line of the caller, and the agent's answer before his next one."""
+        """Each line of the caller, with the agent's answer before the caller's next line."""
         return _answers(self.user, self.agent)
 
     def user_answers(self) -> list[Answer]:
-        """Each thing that the agent said to its end, and the caller's answer."""
+        """Each uninterrupted utterance of the agent, with the caller's answer."""
         whole = [s for s in self.agent if not s.cut_off]
         return [a for a in _answers(self.agent, self.user) if a.asked in whole]
 
     # ---- What the agent itself reports of the same answers
 
     def reported_agent_answers(self) -> list[tuple[float, float]]:
-        """What the agent measured, and what it was."""
+        """Pairs of response times: the agent's measurement, and the real time."""
         items = [(a.given.item or {}, a.seconds) for a in self.agent_answers()]
         return [(i["e2e_latency"], due) for i, due in items if i.get("e2e_latency") is not None]
 

@@ -1,10 +1,10 @@
-"""What stands between the tables."""
+"""The texts between the tables."""
 
 INTRODUCTION = """\
 # How accurate the records are
 
-What the records say, held against what really happened in scripted calls. Every number here is
-measured; none is of a real caller.
+The records of scripted calls, compared with what really happened. Every number here is measured; no
+call had a real caller.
 
     cd e2e && python -m accuracy --calls 20 --out ../docs/accuracy.md --keep DIR
     python -m accuracy --again DIR --out ../docs/accuracy.md     # the tables anew
@@ -16,56 +16,57 @@ Agents are real sessions of LiveKit's Python and Node SDK with scripted models, 
 callers are a LiveKit client of kind SIP ("phone-like"), one of kind standard ("web"), and
 livekit-client in Chromium ("browser"). The server is this repository's development server.
 
-The truth is what these wrote down while they acted, on the clock of one machine: when the caller's
-microphone played a line, and when the agent's sound was played into the room. Nothing of it passes
-the room or the program. From each call's journal the record is made again without some of the
-signals, which tells what a call looks like that has fewer of them.
+The truth is what agents and callers wrote down while they acted, on the clock of one machine: when
+the caller's microphone played a line, and when the agent's sound was played into the room. None of
+these facts pass through the room or the program. From each call's journal the record is made again
+without some of the signals, which shows the record of a call that has fewer of them.
 
-**The figures are of a shared machine**, busy with other work besides: servers, agents, callers and
-browsers on the same few cores, with nothing but a loopback network between them.
+**The figures are from a shared machine** with other work: servers, agents, callers and browsers run
+on the same few cores, with only a loopback network between them.
 """
 
 SIGNALS = """\
 | seen | |
 |---|---|
-| session feed | all; the agent tells of itself on `lk.agent.session` |
-| history at the leave | all; a Node agent tells its history only when it is asked at the end |
+| session feed | all; the agent publishes its session on `lk.agent.session` |
+| history at the leave | all; a Node agent sends its history only when it is asked at the end |
 | states, streams, speakers | `lk.agent.state`, `lk.transcription` and speaker events: no feed |
-| states, streams | nor speaker events, as behind a SIP bridge, which sends no levels |
-| streams only | nor states: an agent that is hidden or not of LiveKit's SDK |
-| legacy packets only | the packets of the transcription before streams; where they came |
-| speakers only | nobody transcribes and nobody tells |
+| states, streams | no speaker events either, as behind a SIP bridge, which sends no levels |
+| streams only | no states either: an agent that is hidden or not built with LiveKit's SDK |
+| legacy packets only | the transcription packets from before streams, in calls that had them |
+| speakers only | no transcription and no report of the agent |
 """
 
 TIMES = """\
-Errors in milliseconds, said minus real: of absolute values the median and the 95th percentile, and
-the median with its sign. Each answer of a call is held against the real one, where as many were
-told as there were; "calls unpaired" had another number and are only in the means below. "The
-agent's own report" is what its session says of the same answers (`e2e_latency`; the times of its
-items): what one has who reads the agent's metrics. It hears its caller late; and after a noise the
-item of his next line may begin with the noise, seconds too early.
+Errors in milliseconds, recorded minus real: the median and the 95th percentile of the absolute
+values, and the median with its sign. Each answer of a call is compared with the real one if the
+record has the right number of answers; the "calls unpaired" have another number and are only in the
+means below. "The agent's own report" is what its session reports about the same answers
+(`e2e_latency`; the times of its items), as a reader of the agent's metrics sees it. The agent hears
+its caller late; and after a noise the item of the caller's next line may begin with the noise,
+seconds too early.
 """
 
 UNKNOWABLE = """\
 ## What cannot be known
 
-* **Session feed**: the caller's sound between his mouth and the agent. The agent hears him later
-  than he speaks; the usual of it is taken off (`Late` in `src/call/evidence.rs`), the rest is here.
-  How much was said of an answer that was cut off: its text is paced by rules. What lies between
-  the words there was time for and those that the agent keeps counts as exact.
-* **History at the leave**: as above, if it can be asked. When the caller hangs up at his last word
-  there is hardly time to, and the next tier tells.
+* **Session feed**: the delay of the sound from the caller to the agent. The agent hears the caller
+  later than it speaks; the usual delay is subtracted (`Late` in `crates/call/src/evidence.rs`), and
+  the rest remains in these errors. How much of an interrupted answer was spoken is not known either,
+  because its text is paced by rules: every number between the words that there was time for and the
+  words that the agent keeps counts as exact.
+* **History at the leave**: as above, if the agent can be asked. If the caller hangs up at its last
+  word, there is hardly time to ask, and the signals of the next tier are used.
 * **Speakers**: the server's meter works in windows of 0.4 s. One word may be too short for it.
-* **States, streams**: when the caller spoke is known from his transcripts alone. Their delay is
-  that of the speech recognition: what is taken off is that of this one (first interim text after
-  0.4 s of speech, the final one 0.35 s after its end). Another one shifts both response times
-  by its difference; how these calls would look with it is not measured here. Noises are not seen,
-  so they break no silence.
-* **Streams only**: the agent's beginning is its first text's. An interruption is told by
-  text that stopped, so one shortly before the end of an answer is not.
-* **Legacy packets only**: as streams. Python agents send none where only phones listen.
-* **Speakers only**: no words. What is counted is stretches of sound: a pause within a line
-  makes two, two lines without one make one, and a noise is speech.
-* **Beyond the room**: the phone network, and the sound in the caller's device. Where a bridge
-  stands between, the response times are those that the bridge has.
+* **States, streams**: only the transcripts show when the caller spoke. Their delay is that of the
+  speech recognition, and the delay of this one is subtracted (first interim text after 0.4 s of
+  speech, the final text 0.35 s after its end). Another speech recognition shifts both response times
+  by the difference; that is not measured here. Noises are not seen, so they break no silence.
+* **Streams only**: the agent begins to speak with its first text. Text that stops shows an
+  interruption, so an interruption shortly before the end of an answer is not seen.
+* **Legacy packets only**: as streams. Python agents send no such packets where only phones listen.
+* **Speakers only**: no words. Stretches of sound are counted: a pause within a line makes two
+  stretches, two lines without a pause make one, and a noise counts as speech.
+* **Beyond the room**: the phone network, and the sound in the caller's device. With a bridge in
+  between, the response times are those at the bridge.
 """

@@ -1,4 +1,4 @@
-"""The call as it is seen with fewer signals: its journal without some of the events, replayed."""
+"""The call with fewer signals: its journal, replayed without some of the events."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def _without(*kinds: str) -> Callable[[dict], dict | None]:
 
 
 def _stateless(event: dict) -> dict | None:
-    """The event without the agent's state; none where nothing else is in it."""
+    """The event without the agent's state; `None` if it holds nothing else."""
     for key in ("attributes", "changed"):
         if _STATE in event.get(key, {}):
             event[key] = {k: v for k, v in event[key].items() if k != _STATE}
@@ -41,11 +41,11 @@ class Tier:
     name: str
     keep: Callable[[dict], dict | None]
     needs: str = ""
-    """A kind of event without which the call says nothing of this tier."""
-    tells_words: bool = True
+    """A kind of event that a call must have to be measured in this tier."""
+    has_words: bool = True
 
     def is_of(self, lines: list[dict]) -> bool:
-        """Whether the call had what this tier is about."""
+        """Whether the call has the events of this tier."""
         return not self.needs or any(line.get("what") == self.needs for line in lines)
 
 
@@ -63,10 +63,10 @@ TIERS = [
         "speakers only",
         _all_of(_FEED, _stateless, _TEXTS, _without("legacy")),
         needs="speaking",
-        tells_words=False,
+        has_words=False,
     ),
 ]
-"""What an observer may have, best first."""
+"""The signals that an observer may have, best first."""
 
 
 def journal_of(truth: Path) -> Path:
@@ -80,7 +80,7 @@ def events(journal: Path) -> list[dict]:
 
 
 def replayed(lines: list[dict], tier: Tier) -> dict | None:
-    """The record of the call as this tier sees it; none if it sees no call."""
+    """The record that the events of this tier give; `None` if they show no call."""
     header, *rest = json.loads(json.dumps(lines))
     seen = [event for event in map(tier.keep, rest) if event is not None]
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:

@@ -18,10 +18,10 @@ use super::{
     event::{
         AgentState, By, FeedMessage, Item, Joined, Kind, LeaveReason, StreamOpened, UserState,
     },
-    evidence::Late,
+    evidence::SignalDelay,
 };
 
-const TRANSCRIPT: Late = Late::user(Tier::Transcripts);
+const TRANSCRIPT: SignalDelay = SignalDelay::user(Tier::Transcripts);
 const ZERO: i64 = 1_700_000_000_000;
 
 fn at(ms: i64) -> Moment {
@@ -98,7 +98,7 @@ impl Told {
     }
 
     fn state(&mut self, ms: i64, state: &str) -> &mut Self {
-        self.sets(ms + Late::agent(Tier::State).start, "agent", &[("lk.agent.state", state)])
+        self.sets(ms + SignalDelay::agent(Tier::State).start, "agent", &[("lk.agent.state", state)])
     }
 
     /// The agent speaks: state, text, state.
@@ -170,7 +170,7 @@ impl Told {
     }
 
     fn feed_user(&mut self, ms: i64, state: UserState) -> &mut Self {
-        let late = Late::user(Tier::Feed);
+        let late = SignalDelay::user(Tier::Feed);
         let ms = ms + if state == UserState::Speaking { late.start } else { late.end };
         self.feed(ms, FeedMessage::UserState { at: Some(at(ms)), state })
     }
@@ -209,7 +209,11 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn item(id: &str, by: By, text: &str, spoken: Option<(i64, i64)>) -> Item {
-    let late = if by == By::User { Late::user(Tier::Items) } else { Late::agent(Tier::Items) };
+    let late = if by == By::User {
+        SignalDelay::user(Tier::Items)
+    } else {
+        SignalDelay::agent(Tier::Items)
+    };
     let spoken = spoken.map(|(from, to)| (from + late.start, to + late.end));
     Item {
         id: id.into(),
@@ -229,5 +233,5 @@ fn history(items: Vec<Item>) -> FeedMessage {
 
 /// What an agent reports of an answer that took so many seconds: it heard its caller end late.
 fn heard(seconds: f64) -> Option<f64> {
-    Some(seconds - Late::user(Tier::Feed).end as f64 / 1000.0)
+    Some(seconds - SignalDelay::user(Tier::Feed).end as f64 / 1000.0)
 }

@@ -1,8 +1,8 @@
-//! `backlog`: what an outage costs when it is over, measured from outside.
+//! `backlog`: what the worker needs after an outage, measured from outside.
 //!
-//! Puts a data folder full of records that wait, starts the worker on it, and tells how long it takes
-//! to register, what memory it needs and how fast the records go to an endpoint, one that answers at
-//! once and one that answers in 100 ms. It gives figures and no verdict. Linux only.
+//! Fills a data folder with waiting records and starts the worker on it. Prints how long the worker
+//! takes to register, how much memory it needs, and how fast it delivers the records: to an endpoint
+//! that answers at once, and to one that answers in 100 ms. It prints figures and no verdict. Linux only.
 //!
 //! ```text
 //! cargo build --release -p call-history -p lab --bins
@@ -32,9 +32,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Enough for a slow machine.
+/// Time limit; long enough for a slow machine.
 const WITHIN: Duration = Duration::from_secs(20 * 60);
-/// As large as a record with a few stages is.
+/// Bytes of filler, so that a record is as large as one with a few stages.
 const NOTES: usize = 600;
 
 #[tokio::main]
@@ -53,18 +53,19 @@ async fn drain(records: usize, answer_in: Duration) -> Result<()> {
     let data = dir.path().join("data");
     fill(&data, records)?;
     let venue = Venue::dev(quick()).await?;
-    let taken = Arc::new(AtomicUsize::new(0));
+    let received = Arc::new(AtomicUsize::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/calls", listener.local_addr()?);
-    let app = Router::new().route("/calls", post(take)).with_state((taken.clone(), answer_in));
+    let app =
+        Router::new().route("/calls", post(receive)).with_state((received.clone(), answer_in));
     let serving = tokio::spawn(async move {
         // Ends with the measurement.
         let _ = axum::serve(listener, app).await;
     });
-    // Its url only has the right form; the worker is told another one.
-    let form = Endpoint::start().await?;
+    // `Setup` needs an endpoint, but the worker gets the URL above.
+    let unused = Endpoint::start().await?;
     let binary = std::env::current_exe()?.with_file_name("call-history");
-    let mut setup = Setup::new(&binary, &venue, &form, "backlog")
+    let mut setup = Setup::new(&binary, &venue, &unused, "backlog")
         .with("CALL_HISTORY_ENDPOINT", &url)
         .with("RUST_LOG", "warn,call_history::worker=info");
     setup.data = Some(data);
@@ -72,9 +73,9 @@ async fn drain(records: usize, answer_in: Duration) -> Result<()> {
     let mut worker = Worker::registered(setup).await?;
     let registered = began.elapsed();
     let first = memory(&worker, "VmRSS")?;
-    while taken.load(Ordering::Relaxed) < records {
+    while received.load(Ordering::Relaxed) < records {
         if began.elapsed() > WITHIN {
-            bail!("{} of {records} after {WITHIN:?}", taken.load(Ordering::Relaxed));
+            bail!("{} of {records} after {WITHIN:?}", received.load(Ordering::Relaxed));
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -91,14 +92,14 @@ async fn drain(records: usize, answer_in: Duration) -> Result<()> {
     Ok(())
 }
 
-async fn take(
-    State((taken, answer_in)): State<(Arc<AtomicUsize>, Duration)>,
+async fn receive(
+    State((received, answer_in)): State<(Arc<AtomicUsize>, Duration)>,
     _body: axum::body::Bytes,
 ) -> StatusCode {
     if !answer_in.is_zero() {
         sleep(answer_in).await;
     }
-    taken.fetch_add(1, Ordering::Relaxed);
+    received.fetch_add(1, Ordering::Relaxed);
     StatusCode::OK
 }
 
@@ -116,7 +117,7 @@ fn fill(data: &Path, records: usize) -> Result<()> {
     Ok(())
 }
 
-/// Megabytes.
+/// A figure of `/proc/PID/status`, in megabytes.
 fn memory(worker: &Worker, of: &str) -> Result<f64> {
     let pid = worker.pid().context("the worker is gone")?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

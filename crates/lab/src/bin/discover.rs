@@ -1,13 +1,13 @@
-//! `discover`: how soon a worker is in a call, by each layer of discovery; how a fleet shares calls.
+//! `discover`: how soon a worker joins a call, for each layer of discovery; how a fleet shares calls.
 //!
-//! Times are the server's: from the caller's join to the observer's, as it lists both. The dev
-//! server offers jobs as late as a real one does. It gives figures and no verdict.
+//! Times are the server's: from the caller's join to the observer's, as the server lists them. The dev
+//! server delays job offers as long as a real server does. It prints figures and no verdict.
 //!
 //! ```text
 //! cargo build --release -p call-history -p lab --bins
 //! target/release/discover [CALLS]
 //! ```
-#![allow(clippy::print_stdout)] // it is what this program is for
+#![allow(clippy::print_stdout)] // printing is the purpose of this program
 
 use std::{path::PathBuf, time::Duration};
 
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 const NAME: &str = "call-history";
-/// Measured on a real server: from the caller's join to the offer.
+/// From the caller's join to the offer, measured on a real server.
 const OFFERED_AFTER: Duration = Duration::from_millis(110);
 const SEEN_WITHIN: Duration = Duration::from_secs(15);
 const WORKERS: usize = 5;
@@ -74,7 +74,7 @@ fn binary() -> Result<PathBuf> {
     path.exists().then_some(path).context("build call-history first")
 }
 
-/// Opens calls one after the other, at any moment of the reconciler's second.
+/// Opens calls one after the other, at varying moments of the reconciler's interval.
 async fn latencies(layers: &str, dispatched: bool, calls: usize) -> Result<Vec<i64>> {
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
     let webhook = WebhookConfig {
@@ -140,7 +140,8 @@ async fn seen(venue: &Venue, room: &str) -> Result<i64> {
     }
 }
 
-/// How many rooms each worker has, how many joins were too many, and how long it took.
+/// The number of rooms of each worker, the number of surplus joins, and the time until all rooms
+/// were observed.
 async fn shares(layers: &str, dispatched: bool) -> Result<(Vec<usize>, usize, Duration)> {
     let config = Config { dispatch_delay: OFFERED_AFTER, ..Config::default() };
     let (venue, endpoint) = (Venue::dev(config).await?, Endpoint::start().await?);

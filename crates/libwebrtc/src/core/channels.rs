@@ -1,11 +1,11 @@
 //! The data channels of a connection, between str0m and their handles.
 //!
-//! In: messages from handles (their outbox) and from str0m. Out: the same to the other side, and
-//! events. A channel is handed to str0m only once there is an association to open it on; until
-//! then it exists only here, so that closing one leaves no trace (`livekit` closes its
+//! In: messages from handles (their outbox) and from str0m. Out: the same messages to the other side,
+//! and events. str0m gets a channel only once there is an SCTP association to open it on. Until then
+//! the channel exists only here, so that closing it leaves nothing behind: `livekit` closes its
 //! negotiated channels before connecting when the server is too old for them, and str0m's
-//! `close_data_channel` does nothing to a channel without a stream). Never: more channels, or
-//! more waiting bytes, than `limits` says.
+//! `close_data_channel` does nothing to a channel without a stream. Channels and waiting bytes must
+//! never exceed `limits`.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::{
 
 pub(crate) struct Chan {
     pub(crate) dc: Arc<Dc>,
-    /// str0m's name for it, once it has been handed over.
+    /// str0m's id of the channel, once str0m has it.
     pub(crate) cid: Option<ChannelId>,
-    /// Bytes str0m took and has not yet reported as delivered.
+    /// Bytes that str0m has taken but not yet reported as delivered.
     inflight: usize,
 }
 
@@ -77,7 +77,7 @@ impl Core {
         }
     }
 
-    /// For the owner of a handle.
+    /// Closes a channel at the request of its handle.
     pub(crate) fn close_channel(&mut self, dc: &Arc<Dc>) {
         let Some(i) = self.chans.iter().position(|c| Arc::ptr_eq(&c.dc, dc)) else { return };
         match self.chans[i].cid {
@@ -100,7 +100,7 @@ impl Core {
         }
     }
 
-    /// Hands str0m the channels that are still only here, if there is an association.
+    /// Passes the channels that str0m does not have yet to str0m, if there is an association.
     pub(crate) fn start_channels(&mut self) {
         if !self.sctp_started {
             return;
@@ -114,7 +114,7 @@ impl Core {
         }
     }
 
-    /// Gives str0m one waiting message. False if there is none, or no room.
+    /// Passes one waiting message to str0m. False if no message waits, or str0m has no room.
     pub(super) fn write_one(&mut self) -> bool {
         let Some(rtc) = &mut self.rtc else { return false };
         for c in &mut self.chans {
@@ -137,7 +137,7 @@ impl Core {
         false
     }
 
-    /// Tells handles how much of what they sent has left.
+    /// Reports to handles how many of their bytes were delivered.
     pub(super) fn report_sent(&mut self) {
         let Some(rtc) = &mut self.rtc else { return };
         for c in self.chans.iter_mut().filter(|c| c.inflight > 0) {

@@ -1,10 +1,10 @@
-//! One str0m instance and everything that belongs to it, without a task of its own.
+//! One str0m instance and its state, without a task of its own.
 //!
 //! In: packets, the clock, and calls of the API. Out: packets, and events for listeners in
 //! `queue`. The parts: this file moves data in and out of str0m; `state` turns str0m's events
 //! into states and keeps the timers; `channels` has the data channels; `sockets` the addresses,
 //! sockets and local candidates; `jsep` (its own folder) the offers and answers.
-//! Never: a listener called, or anything waited for, while the connection is locked.
+//! Must never wait or call a listener: the connection is locked here.
 
 mod channels;
 mod sockets;
@@ -39,21 +39,21 @@ use crate::{
     tcp::TcpLinks,
 };
 
-/// One identity for the process: making a key and signing a certificate for each connection is
-/// work, and buys nothing while one process speaks for one tenant. (None: str0m makes one for
-/// each connection.)
+/// One certificate for the process. A certificate for each connection would cost time for keys and
+/// signatures, without a benefit while one process serves one tenant. (`None`: str0m makes one for each
+/// connection.)
 static CERT: LazyLock<Option<DtlsCert>> =
     LazyLock::new(|| str0m::crypto::from_feature_flags().dtls_provider.generate_certificate());
 
-/// "No timer": the driver looks once in an hour.
+/// Stands for "no timer": the driver then wakes once in an hour.
 const IDLE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
     Alive,
-    /// str0m cannot go on: reported as `Failed`; `livekit` connects anew.
+    /// str0m cannot go on. Reported as `Failed`; `livekit` connects again.
     Dead,
-    /// By the owner.
+    /// The owner has closed the connection.
     Closed,
 }
 
@@ -65,32 +65,32 @@ pub(crate) struct Counters {
     pub(crate) bytes_out: u64,
     pub(crate) channels_opened: u32,
     pub(crate) channels_closed: u32,
-    /// Where the last packet left from, and went to.
+    /// Source, destination and protocol of the last packet sent.
     pub(crate) pair: Option<(SocketAddr, SocketAddr, Protocol)>,
 }
 
 pub(crate) struct Core {
-    /// None once closed or given up, so that a handle kept around holds no transport.
+    /// `None` once closed or given up, so that a remaining handle keeps no transport.
     pub(crate) rtc: Option<Box<Rtc>>,
     pub(crate) life: Life,
     /// One socket for each address of this machine. Shared with the driver, which waits on them.
     pub(crate) socks: Arc<Vec<(SocketAddr, UdpSocket)>>,
     pub(crate) tcp: TcpLinks,
-    /// As they stand in a description, without the ufrag.
+    /// In the form of a description's attribute, without the ufrag.
     pub(crate) local_candidates: Vec<String>,
-    /// Where sockets are to be opened; a test's machine can change its addresses.
+    /// Gives the addresses on which to open sockets; tests replace it to simulate a change.
     pub(crate) addresses: fn() -> Vec<IpAddr>,
-    /// What the driver has to tell listeners.
+    /// Events that the driver will dispatch to listeners.
     pub(crate) queue: VecDeque<Ev>,
     pub(crate) chans: Vec<Chan>,
-    /// A data section was negotiated, so channels can be handed to str0m.
+    /// A data section is negotiated, so str0m can take channels.
     pub(crate) sctp_started: bool,
     pub(crate) jsep: Jsep,
     pub(crate) ice: IceConnectionState,
     pub(crate) gathering: IceGatheringState,
     pub(crate) connection: PeerConnectionState,
     pub(crate) counters: Counters,
-    /// When the driver must look again.
+    /// When the driver must run again.
     pub(crate) deadline: Instant,
     pub(crate) timers: Timers,
     dtls_up: bool,
@@ -103,7 +103,7 @@ impl Core {
         if let Some(cert) = CERT.clone() {
             config = config.set_dtls_cert(cert);
         }
-        // str0m wants a codec for the audio section it is shown while there is no data section.
+        // While there is no data section, str0m sees an audio section, which needs a codec.
         let rtc = config
             .clear_codecs()
             .enable_opus(true, false)
@@ -147,7 +147,7 @@ impl Core {
         }
     }
 
-    /// Takes what the sockets have. Driver only.
+    /// Reads packets from the sockets. Only the driver calls this.
     pub(crate) fn receive(&mut self) {
         let socks = self.socks.clone();
         let mut buf = [0u8; 2048];
@@ -159,7 +159,7 @@ impl Core {
         }
     }
 
-    /// One packet from anybody; str0m throws away what does not belong to this connection.
+    /// Handles one packet from any sender. str0m drops packets that do not belong to this connection.
     pub(crate) fn input(&mut self, proto: Protocol, from: SocketAddr, to: SocketAddr, data: &[u8]) {
         let Some(rtc) = &mut self.rtc else { return };
         self.counters.packets_in += 1;
@@ -168,7 +168,7 @@ impl Core {
         let Ok(packet) = Receive::new(proto, from, to, data) else { return };
         let now = Instant::now();
         let input = Input::Receive(now, packet);
-        // Strangers' packets are no sign of life.
+        // Only packets of this connection show that the peer is alive.
         if rtc.accepts(&input) {
             self.timers.heard = now;
         }
@@ -178,7 +178,7 @@ impl Core {
         self.drain();
     }
 
-    /// Moves str0m's clock on and takes all it has to say.
+    /// Moves str0m's clock on and takes all its output.
     pub(crate) fn advance(&mut self) {
         let now = Instant::now();
         if let Some(rtc) = &mut self.rtc
@@ -190,8 +190,8 @@ impl Core {
         self.run_timers(now);
     }
 
-    /// Runs str0m until it only waits, then feeds it one queued message, and so on: str0m wants
-    /// to be drained after every change.
+    /// Takes str0m's output until str0m waits, then passes one queued message to it, and so on: str0m must
+    /// be drained after every change.
     pub(crate) fn drain(&mut self) {
         loop {
             let Some(rtc) = &mut self.rtc else {
@@ -238,8 +238,8 @@ impl Core {
             return self.tcp.send(t.source, t.destination, &t.contents);
         }
         let Some((_, sock)) = self.socks.iter().find(|(a, _)| *a == t.source) else { return };
-        // Not tokio's try_send_to: it refuses until its reactor has seen the new socket. A full
-        // socket buffer is a lost packet, as on any network.
+        // Not tokio's try_send_to, which fails until its reactor has seen the new socket. If the socket
+        // buffer is full, the packet is lost, as on any network.
         if let Err(e) = SockRef::from(sock).send_to(&t.contents, &t.destination.into()) {
             log::debug!("{} -> {}: {e}", t.source, t.destination);
         }
@@ -253,26 +253,26 @@ impl Core {
             if let Err(e) = rtc.close() {
                 log::debug!("closing: {e}");
             }
-            self.drain(); // says goodbye to the peer
+            self.drain(); // sends the DTLS close to the peer
         }
         self.life = Life::Closed;
-        self.let_go();
+        self.release();
         self.end_signaling();
         self.set_ice(IceConnectionState::Closed);
     }
 
-    /// After a panic, when nothing in here can be trusted any more.
+    /// Ends the connection after a panic, when its state cannot be trusted any more.
     pub(crate) fn give_up(&mut self, why: &str) {
         log::error!("connection given up after {why}");
         if self.life == Life::Alive {
             self.life = Life::Dead;
         }
-        self.let_go();
+        self.release();
         self.deadline = Instant::now() + IDLE;
         self.update_connection();
     }
 
-    fn let_go(&mut self) {
+    fn release(&mut self) {
         self.close_channels();
         self.rtc = None;
         self.socks = Arc::default();
@@ -282,7 +282,7 @@ impl Core {
     }
 }
 
-/// For the trace of packets only.
+/// Describes a packet for the trace log.
 fn kind(data: &[u8]) -> String {
     let n = data.len();
     match data {

@@ -1,10 +1,10 @@
 //! The addresses of this machine, a socket on each, and the candidates made of them.
 //!
 //! In: the machine's interfaces. Out: sockets, and local candidates for descriptions and
-//! listeners. One socket for each connection and address: a LiveKit server with a single UDP
-//! port is one remote address for every observer, so connections sharing a socket could not be
-//! told apart. Never: STUN or TURN servers; a public server learns our outer address from our
-//! checks.
+//! listeners. Each connection has a socket of its own on each address: a LiveKit server with a
+//! single UDP port has the same remote address for every observer, so connections that share a socket
+//! could not be told apart. Must never ask STUN or TURN servers; a public server sees our outer address
+//! in our checks.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -38,9 +38,9 @@ impl Core {
         Ok(())
     }
 
-    /// Called before a description is written, so that it carries our candidates, and `again`
-    /// when ICE is restarted: addresses may have come since, and a socket of an address that
-    /// went is of no use.
+    /// Opens the sockets. Called before a description is written, so that it contains our candidates, and
+    /// with `again` when ICE restarts: the machine may have new addresses, and the socket of an address
+    /// that is gone is of no use.
     pub(crate) fn open_sockets(&mut self, again: bool) -> Result<(), RtcError> {
         if !self.socks.is_empty() && !again {
             return Ok(());
@@ -52,7 +52,7 @@ impl Core {
             return Ok(());
         }
         let _reactor = in_runtime()?;
-        // New ones for all, so that no half-dead socket has to be told from a living one.
+        // New sockets for all addresses, so that we need not find out which old sockets still work.
         let found: Vec<_> = addresses.into_iter().filter_map(|ip| bind(ip).ok()).collect();
         if found.is_empty() {
             return err(Internal, "no UDP socket could be opened");
@@ -72,14 +72,16 @@ impl Core {
         Ok(())
     }
 
-    /// A TCP link that fell silent would swallow the checks of a restarted ICE session as well.
+    /// Closes the TCP links of a broken connection: a silent link would swallow the checks of the restarted
+    /// ICE session, too.
     pub(crate) fn forget_failed_links(&mut self) {
         if self.connection != PeerConnectionState::Connected {
             self.tcp.close();
         }
     }
 
-    /// UDP got nowhere. The peer need not know: it learns of us when we connect.
+    /// Adds TCP candidates when UDP does not connect. The peer need not know them: it sees our address when
+    /// we connect.
     pub(super) fn try_tcp(&mut self) {
         log::debug!("no connection over UDP, trying TCP as well");
         for (addr, _) in self.socks.clone().iter() {
@@ -97,7 +99,7 @@ fn bind(ip: IpAddr) -> std::io::Result<(SocketAddr, UdpSocket)> {
     Ok((s.local_addr()?, UdpSocket::from_std(s)?))
 }
 
-/// Addresses to gather on. Loopback only counts when there is nothing else.
+/// The addresses on which to open sockets. Loopback counts only when there is no other address.
 pub(super) fn local_addresses() -> Vec<IpAddr> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
     let mut ips: Vec<_> = all.iter().map(if_addrs::Interface::ip).filter(usable).collect();

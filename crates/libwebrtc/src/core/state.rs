@@ -1,8 +1,8 @@
-//! States and timers: str0m's events become what a `livekit` client knows of a connection.
+//! States and timers: turns str0m's events into the states that a `livekit` client sees.
 //!
-//! In: str0m's events and the clock. Out: state changes in the queue. str0m knows no "failed";
-//! it is made here, from a path that stays down, and from silence. Never: a state reported
-//! twice in a row, or a timer that outlives what it was set for.
+//! In: str0m's events and the clock. Out: state changes in the queue. str0m has no state "failed"; this
+//! module reports it for a path that stays down, and for a silent peer. Must never report a state twice
+//! in a row, and no timer may outlive its purpose.
 
 use std::time::{Duration, Instant};
 
@@ -16,33 +16,34 @@ use crate::{
 
 /// str0m has no "failed" ICE state; a path that stays down this long counts as failed.
 const FAILED_AFTER: Duration = Duration::from_secs(10);
-/// A connected peer is heard at least every 3 s (consent checks of either side). str0m takes 22 s
-/// to notice that it fell silent; a LiveKit server gives a participant up after 16 s, and what
-/// was sent in between is lost then. A restart of ICE before that loses nothing.
+/// A connected peer sends at least every 3 s (consent checks of either side). str0m takes 22 s to
+/// notice a silent peer, but a LiveKit server removes a participant after 16 s, and messages sent
+/// meanwhile are then lost. An ICE restart before that loses nothing.
 const SILENT_AFTER: Duration = Duration::from_secs(8);
-/// After the peer said goodbye. A LiveKit server that ends a participant closes its media and tells
-/// why over the signal connection, in either order; `livekit` takes a failed connection for a
-/// fault, joins the room again by name, and so brings a deleted room back to life. Google's
-/// libwebrtc reports nothing here until the path goes silent.
+/// How long a connection that the peer has closed is not yet reported as failed. A LiveKit server that
+/// removes a participant closes its media and sends the reason over the signal connection, in either
+/// order. `livekit` takes a failed connection for a fault and joins the room again by name, which would
+/// open a deleted room again. Google's libwebrtc reports nothing until the path goes silent.
 const GOODBYE_FOR: Duration = Duration::from_secs(5);
-/// A server that offers ICE-TCP does so to everybody; no need to connect while UDP may work.
+/// When TCP is tried as well. Servers offer ICE-TCP to every client, so an offer is no reason to connect
+/// while UDP may still work.
 const TCP_AFTER: Duration = Duration::from_secs(2);
 const TCP_AFTER_RESTART: Duration = Duration::from_secs(1);
-/// A start for our answer, which goes by way of the signal connection, over our first check. A
-/// server that hears the check first takes us for a peer-reflexive candidate, and pion waits a
-/// whole second before it nominates those.
+/// How long our first check waits after our answer, which goes over the signal connection. A server
+/// that gets the check first takes us for a peer-reflexive candidate, and pion waits a whole second
+/// before it nominates such candidates.
 const ANSWER_AHEAD: Duration = Duration::from_millis(40);
 
 pub(crate) struct Timers {
-    /// When the peer was last heard.
+    /// When the last packet of the peer arrived.
     pub(super) heard: Instant,
     /// When a path that is down counts as failed.
     fail_at: Option<Instant>,
-    /// When a connection that the peer has ended counts as lost.
+    /// When a connection that the peer has closed counts as lost.
     goodbye_at: Option<Instant>,
     /// When TCP is tried as well.
     tcp_at: Option<Instant>,
-    /// When candidates kept back for the peer's sake are used.
+    /// When candidates that are held back are used (see [`ANSWER_AHEAD`]).
     release_at: Option<Instant>,
 }
 
@@ -58,7 +59,7 @@ impl Timers {
             .fold(deadline, Instant::min)
     }
 
-    /// The peer has said goodbye, and it is not yet time to act on it.
+    /// The peer has closed the connection, but this is not yet reported.
     pub(super) fn saying_goodbye(&self) -> bool {
         self.goodbye_at.is_some()
     }
@@ -96,7 +97,7 @@ impl Core {
             Event::ChannelOpen(cid, label) => self.channel_open(cid, label),
             Event::ChannelData(d) => self.channel_data(d),
             Event::ChannelClose(cid) => self.channel_close(cid),
-            _ => {} // media: thrown away
+            _ => {} // media is dropped
         }
     }
 
@@ -116,7 +117,7 @@ impl Core {
         }
     }
 
-    /// Driver only, after everything that came in was read.
+    /// Reports a silent peer as failed. Only the driver calls this, after it has read all packets.
     pub(crate) fn notice_silence(&mut self) {
         if self.connection != PeerConnectionState::Connected {
             return;
@@ -135,7 +136,7 @@ impl Core {
         self.timers.tcp_at = Some(Instant::now() + wait);
     }
 
-    /// Our answer is on its way; the checks follow.
+    /// Our answer is being sent; the checks follow after [`ANSWER_AHEAD`].
     pub(crate) fn release_candidates_soon(&mut self) {
         self.timers.release_at = Some(Instant::now() + ANSWER_AHEAD);
     }

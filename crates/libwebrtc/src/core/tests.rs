@@ -1,4 +1,4 @@
-//! What only the inside shows: timers, silence, addresses that change, listeners that panic.
+//! Tests that need private state: timers, silence, addresses that change, listeners that panic.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn eight_seconds_of_silence_are_a_failure_and_a_restart_repairs_it() {
 }
 
 #[tokio::test]
-async fn packets_of_strangers_are_no_sign_of_life() {
+async fn packets_of_strangers_do_not_count_as_packets_of_the_peer() {
     let a = peer();
     a.create_offer(OfferOptions::default()).await.unwrap(); // opens the sockets
     let (to, heard) = {
@@ -94,7 +94,7 @@ async fn packets_of_strangers_are_no_sign_of_life() {
     assert_eq!(a.shared().core.lock().timers.heard, heard);
 }
 
-/// As when a machine moves to another network. (Linux has all of 127/8.)
+/// The addresses after a move to another network. (Linux has all of 127/8.)
 fn moved() -> Vec<IpAddr> {
     vec![IpAddr::from([127, 0, 0, 77])]
 }
@@ -102,7 +102,7 @@ fn moved() -> Vec<IpAddr> {
 #[tokio::test]
 async fn a_restart_after_a_change_of_addresses_opens_new_sockets_and_drops_the_old() {
     let (a, b, x, y) = pair().await;
-    // The one that moved offers the restart, then it is asked for it.
+    // First the peer that moved offers the restart, then the other peer.
     for mover in [&a, &b] {
         let old = Arc::downgrade(&mover.shared().core.lock().socks);
         mover.shared().core.lock().addresses = moved;
@@ -132,7 +132,7 @@ async fn a_restart_on_the_same_addresses_keeps_the_sockets() {
 }
 
 #[tokio::test]
-async fn a_path_that_comes_back_stops_the_timer_and_one_that_stays_down_fails() {
+async fn a_path_that_recovers_stops_the_timer_and_a_path_that_stays_down_fails() {
     let a = peer();
     let mut core = a.shared().enter();
     core.dtls_up = true;
@@ -164,7 +164,7 @@ async fn no_timer_outlives_its_connection() {
 }
 
 #[tokio::test]
-async fn a_listener_that_panics_ends_the_connection_as_failed_and_not_in_silence() {
+async fn a_listener_that_panics_ends_the_connection_as_failed() {
     let a = peer();
     let (tx, mut states) = tokio::sync::mpsc::unbounded_channel();
     a.on_connection_state_change(Some(Box::new(move |s| {

@@ -1,4 +1,4 @@
-//! One block of samples, as a type only: none is ever made here.
+//! One block of samples; only the type, since no frame is ever made.
 
 use std::borrow::Cow;
 

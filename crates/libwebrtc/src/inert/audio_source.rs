@@ -1,5 +1,5 @@
-//! Where published audio would come from. There is nothing to capture into, so the native source
-//! cannot be made, and publishing is refused by `PeerConnection`.
+//! The source of published audio. The native source cannot be made, and `PeerConnection` refuses to
+//! publish.
 
 #[derive(Default, Debug)]
 pub struct AudioSourceOptions {
@@ -15,7 +15,7 @@ pub enum RtcAudioSource {
 }
 
 pub mod native {
-    /// Cannot be made: there is nothing to capture into.
+    /// Cannot be made, since we publish nothing.
     #[derive(Debug, Clone)]
     pub struct NativeAudioSource(std::convert::Infallible);
 }

@@ -1,4 +1,4 @@
-//! The frames of a remote track: none, the stream ends at once.
+//! The frames of a remote track: a stream that ends at once.
 
 pub mod native {
     use std::{
@@ -8,7 +8,7 @@ pub mod native {
 
     use crate::{audio_frame::AudioFrame, audio_track::RtcAudioTrack};
 
-    /// Ends at once: nothing is decoded.
+    /// Ends at once, since we decode nothing.
     #[derive(Debug)]
     pub struct NativeAudioStream(RtcAudioTrack);
 

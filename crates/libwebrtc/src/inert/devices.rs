@@ -1,5 +1,5 @@
-//! Audio devices: nothing is found, nothing can be started. Tracks can be made, as names; it is
-//! publishing them that is refused.
+//! Audio devices: no device is found, and none can be started. Tracks can be made, as names only;
+//! publishing them is refused.
 
 use crate::{
     audio_source::native::NativeAudioSource, audio_track::RtcAudioTrack,

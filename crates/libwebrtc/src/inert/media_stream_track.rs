@@ -1,4 +1,4 @@
-//! A track: an id, and a switch nobody looks at.
+//! A track: an id, and an `enabled` switch without effect.
 
 use std::sync::{
     Arc,

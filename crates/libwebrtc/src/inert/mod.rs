@@ -1,7 +1,7 @@
 //! Media types that `livekit` names, one file for each module upstream.
 //!
-//! In and out: what `livekit`'s bookkeeping needs (ids, mids, directions, streams). Never: a
-//! frame, a device, a key. What would need one gives an error, or cannot be made at all.
+//! In and out: the data of `livekit`'s bookkeeping (ids, mids, directions, streams). There are no frames,
+//! devices or keys: a call that needs them returns an error, or its type cannot be made.
 
 pub mod audio_frame;
 pub mod audio_source;

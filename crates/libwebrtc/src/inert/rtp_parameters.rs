@@ -1,4 +1,4 @@
-//! Codecs and encodings, as `livekit` writes them down before it publishes. Plain data.
+//! Codecs and encodings, which `livekit` fills in before it publishes. Plain data.
 
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub enum Priority {

@@ -1,5 +1,5 @@
-//! A media section of the descriptions, as `livekit` sees it: id, direction, stream. Always a
-//! receiving one; what arrives on it is thrown away before it gets here.
+//! A media section of the descriptions, as `livekit` sees it: id, direction, stream. It only receives;
+//! its packets are dropped before they get here.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ struct State {
     current: Option<RtpTransceiverDirection>,
 }
 
-/// Always a receiving one.
+/// It only receives.
 #[derive(Debug, Clone)]
 pub struct RtpTransceiver {
     state: Arc<Mutex<State>>,
@@ -87,7 +87,7 @@ impl RtpTransceiver {
         }
     }
 
-    /// An event if the peer now sends under a name it did not use before.
+    /// Returns an event if the peer now sends under a new stream name.
     pub(crate) fn set_remote_stream(&self, stream: Option<&str>) -> Option<TrackEvent> {
         let mut current = self.receiver.stream.lock();
         if current.as_ref().map(|s| s.0.as_str()) == stream {

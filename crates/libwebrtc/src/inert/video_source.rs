@@ -1,4 +1,4 @@
-//! Where published video would come from; see `audio_source`.
+//! The source of published video; see `audio_source`.
 
 #[derive(Debug, Clone, Default)]
 pub struct VideoResolution {
@@ -20,7 +20,7 @@ impl RtcVideoSource {
 pub mod native {
     use crate::native::packet_trailer::PacketTrailerHandler;
 
-    /// Cannot be made: there is nothing to capture into.
+    /// Cannot be made, since we publish nothing.
     #[derive(Debug, Clone)]
     pub struct NativeVideoSource(std::convert::Infallible);
 

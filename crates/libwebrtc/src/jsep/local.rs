@@ -1,4 +1,4 @@
-//! Our own descriptions: written, and set.
+//! Writes and sets our own descriptions.
 
 use str0m::IceCreds;
 
@@ -137,7 +137,7 @@ impl Core {
         Ok(())
     }
 
-    /// Gives the sections of our own offer, as it is now sent, to transceivers and channels.
+    /// Assigns the sections of our own offer, which is now sent, to transceivers and channels.
     fn bind_offer(&mut self, sdp: &Sdp) -> Result<(), RtcError> {
         let jsep = &mut self.jsep;
         if sdp.media.len() < jsep.mlines.len() {
@@ -160,7 +160,7 @@ impl Core {
         Ok(())
     }
 
-    /// Back to the last answer: nothing of the open offer remains.
+    /// Goes back to the last answer; nothing of the open offer remains.
     pub(super) fn rollback(&mut self) {
         let jsep = &mut self.jsep;
         for m in jsep.mlines.drain(jsep.settled..) {
@@ -173,14 +173,14 @@ impl Core {
         self.signal(SignalingState::Stable);
     }
 
-    /// New sockets and links for a restarted ICE session, where the old ones are of no use.
+    /// Opens new sockets for a restarted ICE session if addresses have changed, and closes failed links.
     pub(super) fn reopen(&mut self) -> Result<(), RtcError> {
         self.forget_failed_links();
         self.open_sockets(true)
     }
 }
 
-/// A section that only keeps its place.
+/// A rejected section, which only keeps the place.
 fn placeholder(index: usize) -> Section {
     Section {
         kind: "audio".into(),

@@ -1,15 +1,15 @@
-//! Offer and answer (JSEP, RFC 9429) as far as `livekit` uses it.
+//! Offer and answer (JSEP, RFC 9429), as far as `livekit` uses them.
 //!
 //! In: descriptions and candidates, from us and from the peer. Out: descriptions, and a private
-//! session for str0m. `local` writes and sets our own descriptions, `remote` takes the peer's.
+//! session for str0m. `local` writes and sets our own descriptions, `remote` sets the peer's.
 //!
-//! str0m is always the answerer, even when the peer answered us: the answer is rewritten as an
-//! offer. Its `SdpApi::apply()` offers nothing when nothing changed (`livekit` offers again
-//! anyway), its pending offer cannot be cancelled the way `livekit` does, and its direct API has
-//! no ICE restart. After `accept_offer` the direct API sets our own ICE role and the credentials
-//! our offer had named. When str0m is upgraded, this is the first place to look.
+//! str0m is always the answerer: an answer of the peer is rewritten as an offer. There are three
+//! reasons. str0m's `SdpApi::apply()` makes no offer when nothing has changed, but `livekit` offers again
+//! even then. Its pending offer cannot be cancelled the way `livekit` does. Its direct API has no ICE
+//! restart. After `accept_offer`, the direct API sets our ICE role and the credentials that our offer
+//! has named. When str0m is upgraded, check this module first.
 //!
-//! Never: media that is sent, and a peer's description trusted beyond what `sdp` has checked.
+//! Must never send media, and never trust a peer's description beyond the checks of `sdp`.
 
 mod local;
 mod remote;
@@ -27,12 +27,12 @@ use crate::{
     session_description::SessionDescription,
 };
 
-/// What stands behind one section of the descriptions.
+/// The use of one section of the descriptions.
 enum MLine {
     /// The data section, with its id.
     App(String),
     Media(RtpTransceiver),
-    /// A kind of section we know nothing of, or a second data section.
+    /// An unknown kind of section, or a second data section.
     Refused,
 }
 
@@ -51,30 +51,31 @@ pub(crate) struct Jsep {
     version: u64,
     pub(crate) signaling: SignalingState,
     mlines: Vec<MLine>,
-    /// How many of `mlines` an answer has confirmed; a rollback returns to it.
+    /// How many of `mlines` an answer has confirmed; a rollback returns to this number.
     settled: usize,
     pub(crate) transceivers: Vec<RtpTransceiver>,
-    /// Local and remote.
+    /// The descriptions of the last completed negotiation, local and remote.
     current: [Option<SessionDescription>; 2],
+    /// The open offer, in the place of its side.
     pending: [Option<SessionDescription>; 2],
-    /// Credentials of the last offer that restarts ICE; str0m learns them with the answer.
+    /// Credentials of our last offer that restarts ICE; str0m gets them with the answer.
     restart: Option<IceCreds>,
     pub(crate) restart_wanted: bool,
-    /// The peer's ICE session; another one is a restart.
+    /// The peer's ICE session. Another ufrag means a restart.
     remote_ufrag: Option<String>,
-    /// The ICE session whose local candidates were reported.
+    /// The ICE session for which local candidates were last reported.
     gathered_ufrag: String,
-    /// Our DTLS role, once it is settled.
+    /// Our DTLS role, once it is negotiated: true for the client.
     dtls_active: Option<bool>,
     projection: Projection,
     /// str0m's answer to a peer that offers SNAP (the SCTP handshake inside the SDP).
     snap: Option<String>,
-    /// Candidates that came too early, or are held back (`holding`).
+    /// Candidates that arrived too early, or that are held back (`holding`).
     early: Vec<str0m::Candidate>,
-    /// Remote candidates of this ICE session so far; a description that is repeated names its
-    /// candidates again.
+    /// Remote candidates of this ICE session so far. A repeated description repeats its candidates,
+    /// which must not count twice.
     seen: Vec<String>,
-    /// Until our answer had a start over our first check.
+    /// Candidates are held back, so that our answer arrives before our first check (see ANSWER_AHEAD).
     holding: bool,
 }
 
@@ -107,12 +108,12 @@ impl Jsep {
         *self = Jsep { signaling, ..Jsep::new() };
     }
 
-    /// True if that is news.
+    /// True if the state has changed.
     pub(crate) fn set_signaling(&mut self, s: SignalingState) -> bool {
         std::mem::replace(&mut self.signaling, s) != s
     }
 
-    /// Is this remote candidate news, and is there room for it?
+    /// Remembers a remote candidate, if it is new and the number allows it.
     fn note(&mut self, candidate: &str) -> Noted {
         if self.seen.iter().any(|s| s == candidate) {
             return Noted::Known;
@@ -124,7 +125,7 @@ impl Jsep {
         Noted::New
     }
 
-    /// The data section's id, once there is one.
+    /// The data section's id, once there is a data section.
     pub(crate) fn app_mid(&self) -> Option<&str> {
         self.mlines.iter().find_map(|m| match m {
             MLine::App(mid) => Some(mid.as_str()),

@@ -1,4 +1,4 @@
-//! The peer's descriptions and candidates. All of it is untrusted.
+//! The peer's descriptions and candidates. All of them are untrusted.
 
 use str0m::{Candidate, change::SdpOffer};
 
@@ -24,7 +24,7 @@ impl Core {
         match (desc.sdp_type(), self.jsep.signaling) {
             (SdpType::Rollback, _) => self.rollback(),
             (SdpType::Answer, HaveLocalOffer) => {
-                // livekit gives up on an unanswered offer by repeating the last answer.
+                // livekit cancels an unanswered offer by setting the last answer again.
                 let last = self.jsep.current[REMOTE].as_ref();
                 if last.is_some_and(|d| d.text() == desc.text()) {
                     self.rollback();
@@ -74,9 +74,9 @@ impl Core {
         }
     }
 
-    /// Tells str0m about the peer. It is always shown an *offer*, also when the peer answered
-    /// ours: that is the one door to its ICE restart which lets us choose the local credentials
-    /// beforehand and takes a description without changes.
+    /// Passes the peer's transport to str0m, always as an *offer*, even if the peer has answered our offer.
+    /// Only this way into str0m's ICE restart lets us choose the local credentials beforehand and accepts
+    /// an unchanged description.
     fn apply_transport(&mut self, sdp: &Sdp, answered: bool) -> Result<(), RtcError> {
         let t = sdp.transport().or_else(|why| err(InvalidSdp, why))?;
         let first = self.jsep.remote_ufrag.is_none();
@@ -84,7 +84,7 @@ impl Core {
         if answered && restarted && self.jsep.restart.is_none() {
             return err(InvalidSdp, "the answer restarts ICE, the offer did not");
         }
-        // When free to choose, be the DTLS client: saves half a round trip.
+        // If we may choose, we are the DTLS client, which saves half a round trip.
         let active = self.jsep.dtls_active.unwrap_or(t.setup != "active");
         let setup = if active { "passive" } else { "active" };
         let Some(text) = self.jsep.projection.offer(sdp, &t, setup) else {
@@ -120,7 +120,7 @@ impl Core {
             self.jsep.seen.clear();
         }
         self.note_candidates(sdp);
-        // An ICE-lite peer makes no checks of its own, so it cannot mistake ours.
+        // An ICE-lite peer makes no checks, so our answer need not arrive before ours (see ANSWER_AHEAD).
         self.jsep.holding |= !answered && (first || restarted) && !t.ice_lite;
         self.jsep.remote_ufrag = Some(t.ufrag);
         if !self.jsep.holding {
@@ -133,7 +133,7 @@ impl Core {
         Ok(())
     }
 
-    /// Those in a description are used as they come; what cannot be used is left out.
+    /// Keeps the candidates of a description. Unusable candidates are ignored.
     fn note_candidates(&mut self, sdp: &Sdp) {
         for text in sdp.candidates() {
             match IceCandidate::read(text) {
@@ -154,8 +154,8 @@ impl Core {
     }
 
     /// # Errors
-    /// What is not a candidate, and candidates beyond the number a peer may have. Candidates of
-    /// kinds that cannot be used here (names, TCP ones to connect *from*) are left out quietly.
+    /// The text is not a candidate, or the peer has too many candidates. Candidates of kinds that we cannot
+    /// use (names, active TCP) are ignored without an error.
     pub(crate) fn add_remote(&mut self, candidate: &IceCandidate) -> Result<(), RtcError> {
         self.alive()?;
         let c = match IceCandidate::read(candidate.text()) {
@@ -185,7 +185,7 @@ impl Core {
         }
     }
 
-    /// Tracks follow the peer's directions and stream names.
+    /// Applies the peer's directions and stream names to the tracks.
     fn update_receivers(&mut self, sdp: &Sdp) {
         for (m, line) in sdp.media.iter().zip(&self.jsep.mlines) {
             let MLine::Media(t) = line else { continue };

@@ -1,4 +1,4 @@
-//! What only the inside shows: candidates held back, and how many are kept.
+//! Tests that need private state: candidates that are held back, and their number.
 
 use std::time::{Duration, Instant};
 
@@ -39,13 +39,13 @@ fn waiting(pc: &PeerConnection) -> (bool, usize) {
 }
 
 #[tokio::test]
-async fn checks_wait_for_our_answer_to_have_a_start() {
+async fn our_answer_is_sent_before_the_first_check() {
     let (server, pc) = (server(), peer());
     pc.set_remote_description(offer(&server, false, false).await).await.unwrap();
     let (holding, candidates) = waiting(&pc);
     assert!(holding && candidates > 0);
     pc.add_ice_candidate(candidate(1)).await.unwrap();
-    assert_eq!(waiting(&pc), (true, candidates + 1), "later ones wait, too");
+    assert_eq!(waiting(&pc), (true, candidates + 1), "later candidates wait, too");
     let answer = pc.create_answer(AnswerOptions::default()).await.unwrap();
     let set = Instant::now();
     pc.set_local_description(answer).await.unwrap();
@@ -87,7 +87,7 @@ async fn candidates_of_an_ice_session_are_bounded_and_a_restart_has_room_again()
         }
         let in_sdp = server.shared().core.lock().local_candidates.len();
         assert_eq!(taken, CANDIDATES - in_sdp, "with those in the description");
-        // A description that is repeated names its candidates again, and that is no offence.
+        // A repeated description repeats its candidates, which is no error.
         pc.set_remote_description(offer(&server, false, true).await).await.unwrap();
         assert_eq!(waiting(&pc), (false, 0));
     }

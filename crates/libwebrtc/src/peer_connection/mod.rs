@@ -1,8 +1,8 @@
-//! The handle `livekit` holds: libwebrtc's `PeerConnection`, for data only.
+//! The handle that `livekit` holds: libwebrtc's `PeerConnection`, for data only.
 //!
-//! In: calls, from any thread, with or without a runtime around. Out: results at once; what
-//! happens later comes by listeners. Handles are cheap copies; the last one to go closes the
-//! connection. Never: media. Whatever would send some gives an error that says so.
+//! In: calls, from any thread, inside or outside of a runtime. Out: results at once; listeners report
+//! later events. Handles are cheap copies; the connection closes when the last handle is dropped. Must
+//! never send media: every call that would send returns an error that says so.
 
 mod types;
 
@@ -29,7 +29,7 @@ use crate::{
     stats::{self, RtcStats},
 };
 
-/// The last handle closes the connection.
+/// All handles share it; when the last handle is dropped, it closes the connection.
 struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
@@ -52,7 +52,7 @@ impl PeerConnection {
     }
 
     /// # Errors
-    /// Anything but all transports; a closed connection.
+    /// The configuration limits the transports, or the connection is closed.
     pub fn set_configuration(&self, config: RtcConfiguration) -> Result<(), RtcError> {
         check(&config)?;
         self.shared().enter().alive()
@@ -65,37 +65,38 @@ impl PeerConnection {
     }
 
     /// # Errors
-    /// A closed connection; a machine without a usable socket.
+    /// The connection is closed, or no socket can be opened.
     pub async fn create_offer(&self, o: OfferOptions) -> Result<SessionDescription, RtcError> {
         self.shared().enter().create_offer(&o)
     }
 
     /// # Errors
-    /// As `create_offer`; no offer to answer.
+    /// As `create_offer`, or there is no offer to answer.
     pub async fn create_answer(&self, _: AnswerOptions) -> Result<SessionDescription, RtcError> {
         self.shared().enter().create_answer()
     }
 
     /// # Errors
-    /// As `create_offer`; a description that does not fit the state or the last one.
+    /// As `create_offer`, or the description does not fit the state or the last description.
     pub async fn set_local_description(&self, desc: SessionDescription) -> Result<(), RtcError> {
         self.shared().enter().set_local(desc)
     }
 
     /// # Errors
-    /// As `set_local_description`; a text that cannot be read or names no usable transport.
+    /// As `set_local_description`, or the text cannot be read or names no usable transport.
     pub async fn set_remote_description(&self, desc: SessionDescription) -> Result<(), RtcError> {
         self.shared().enter().set_remote(desc)
     }
 
     /// # Errors
-    /// A closed connection; what is not a candidate; too many of them.
+    /// The connection is closed, the text is not a candidate, or there are too many candidates.
     pub async fn add_ice_candidate(&self, candidate: IceCandidate) -> Result<(), RtcError> {
         self.shared().enter().add_remote(&candidate)
     }
 
     /// # Errors
-    /// A closed connection; a negotiated id that is taken or out of range; too many channels.
+    /// The connection is closed, the negotiated id is in use or out of range, or there are too many
+    /// channels.
     pub fn create_data_channel(
         &self,
         label: &str,
@@ -131,10 +132,10 @@ impl PeerConnection {
         no_media()
     }
 
-    /// No sender ever has a track, so there is nothing to take away.
+    /// Does nothing: no sender ever has a track.
     ///
     /// # Errors
-    /// A closed connection.
+    /// The connection is closed.
     pub fn remove_track(&self, _: RtpSender) -> Result<(), RtcError> {
         self.shared().enter().alive()
     }
@@ -156,7 +157,7 @@ impl PeerConnection {
     }
 
     /// # Errors
-    /// A direction that sends; a kind that is not media; a closed connection.
+    /// The direction sends, the kind is not media, or the connection is closed.
     pub fn add_transceiver_for_media(
         &self,
         media_type: MediaType,
@@ -265,8 +266,8 @@ impl PeerConnection {
     }
 }
 
-/// There is no TURN client here, so "relay only" cannot be honoured; going out directly instead
-/// would break a promise.
+/// Refuses policies other than "all". We have no TURN client, and a direct connection in spite of "relay
+/// only" would reveal addresses that the caller wants to hide.
 fn check(config: &RtcConfiguration) -> Result<(), RtcError> {
     match config.ice_transport_type {
         IceTransportsType::All => Ok(()),

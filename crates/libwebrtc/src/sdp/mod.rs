@@ -1,10 +1,10 @@
-//! Session descriptions: a line-oriented reader, a writer for the few texts an observer sends,
-//! and the private session str0m is shown.
+//! Session descriptions: a line-oriented reader, a writer for the few texts that an observer sends,
+//! and the private session that str0m sees.
 //!
-//! In: a peer's text, which may be anything. Out: sections and their attributes, or an error
-//! that names the line. str0m never sees the peer's whole description: [`Projection`] keeps a
-//! minimal session that carries only the transport, so no audio or video attribute can make a
-//! negotiation fail. Never: a panic, or a line that breaks out of its attribute into another.
+//! In: a peer's untrusted text. Out: sections and their attributes, or an error that names the line.
+//! str0m never sees the peer's whole description: [`Projection`] keeps a minimal session with the
+//! transport only, so no audio or video attribute can make a negotiation fail. Must never panic, and
+//! never let an attribute's text become a line of its own.
 
 mod projection;
 mod reader;

@@ -1,18 +1,18 @@
-//! The session str0m is told about.
+//! The session that str0m sees.
 //!
-//! One application section, or one inactive audio section while there is no data section, with
-//! the peer's transport and ids of our own. The order of sections is fixed once they were shown.
+//! It has one application section, or one inactive audio section while there is no data section, with
+//! the peer's transport and ids of our own. The order of sections is fixed once str0m has seen them.
 
 use super::{Local, Out, Sdp, Transport};
 use crate::limits::MESSAGE_BYTES;
 
-/// What a peer takes that does not say (RFC 8841 §6.1).
+/// The message size of a peer that names none (RFC 8841 §6.1).
 const DEFAULT_MESSAGE_BYTES: u32 = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Data,
-    /// Only there because a session needs a section.
+    /// A placeholder, since a session needs a section.
     Idle,
 }
 
@@ -20,8 +20,8 @@ enum Kind {
 pub(crate) struct Projection(Vec<Kind>);
 
 impl Projection {
-    /// Writes the remote's transport as an offer, whatever it was. `setup` is what the remote is
-    /// to be: "active" or "passive". None if the description has no section in use.
+    /// Writes the remote's transport as an offer, even if the remote has answered. `setup` is the DTLS
+    /// role of the remote: "active" or "passive". `None` if the description has no section in use.
     pub(crate) fn offer(&mut self, remote: &Sdp, t: &Transport, setup: &str) -> Option<String> {
         let app = remote.app();
         if app.is_some() {
@@ -57,7 +57,7 @@ impl Projection {
     }
 }
 
-/// 0 means "any" (RFC 8841 §6); more than we ever send is as good as any.
+/// 0 means "any" (RFC 8841 §6). Then our own largest message size is enough.
 fn message_size(value: &str) -> u32 {
     match value.trim().parse::<u64>() {
         Ok(0) => MESSAGE_BYTES,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_without_a_section_in_use_is_nothing_to_show() {
+    fn a_description_without_a_section_in_use_gives_no_session() {
         assert!(shown(&mut Projection::default(), "").is_none());
         assert!(shown(&mut Projection::default(), "m=audio 0 X 0\r\n").is_none());
     }

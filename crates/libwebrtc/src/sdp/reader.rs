@@ -1,7 +1,7 @@
 //! The reader: text in, sections and attributes out.
 //!
-//! It checks what the rest relies on (sizes, no control characters, ids that are one word and
-//! not used twice) and leaves the meaning of attributes to those who ask for them.
+//! It checks what the other modules rely on: sizes, no control characters, and ids that are one word
+//! and unique. The meaning of attributes is left to the callers.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ pub(crate) struct Sdp {
 /// One m= section.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Section {
-    /// "audio", "video", "application", or what a peer makes of it.
+    /// "audio", "video", "application", or any other word of the peer.
     pub(crate) kind: String,
     pub(crate) port: u16,
     pub(crate) proto: String,
@@ -26,13 +26,13 @@ pub(crate) struct Section {
     pub(crate) attrs: Vec<String>,
 }
 
-/// What a peer's transport needs, taken from the session or the first section that has it.
+/// The parameters of a peer's transport, each from the session or from the first section that has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     pub(crate) ufrag: String,
     pub(crate) pwd: String,
     pub(crate) fingerprint: String,
-    /// "actpass" if the peer does not say.
+    /// "actpass" if the peer names none.
     pub(crate) setup: String,
     /// The peer only answers checks (RFC 8445 §2.5).
     pub(crate) ice_lite: bool,
@@ -62,7 +62,7 @@ impl Section {
         self.kind == "application"
     }
 
-    /// "" if there is none.
+    /// The section's id; "" if it has none.
     pub(crate) fn mid(&self) -> &str {
         self.attr("mid").unwrap_or("")
     }
@@ -166,7 +166,7 @@ impl Sdp {
         })
     }
 
-    /// A peer may name several; the one we compare is sha-256.
+    /// The peer's sha-256 fingerprint, which is the only kind that we compare. A peer may name several kinds.
     fn fingerprint(&self) -> Option<String> {
         let used = self.media.iter().filter(|m| !m.rejected()).flat_map(|m| &m.attrs);
         self.session.iter().chain(used).find_map(|a| {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_refused() {
+    fn descriptions_that_are_too_large_are_refused() {
         let why = |text: &str| Sdp::parse(text).map(|_| ()).unwrap_err().1;
         assert!(why(&format!("v=0\r\na={}", "x".repeat(SDP_BYTES))).contains("bytes"));
         assert!(why(&("v=0\r\n".to_owned() + &"a=\n".repeat(SDP_LINES + 1))).contains("lines"));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_fingerprints_the_one_that_can_be_compared_is_taken() {
+    fn the_sha_256_fingerprint_is_taken_of_several() {
         let read = |line: &str| {
             let text = format!("{HEAD}{}", ice().replace("a=fingerprint", line));
             Sdp::parse(&text).unwrap().transport().map(|t| t.fingerprint)
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_found_wherever_they_stand() {
+    fn candidates_are_found_in_the_session_and_in_all_sections() {
         let text = format!("{HEAD}a=candidate:1\r\nm=audio 0 X 0\r\na=candidate:2\r\n");
         let sdp = Sdp::parse(&text).unwrap();
         assert_eq!(sdp.candidates().collect::<Vec<_>>(), ["candidate:1", "candidate:2"]);

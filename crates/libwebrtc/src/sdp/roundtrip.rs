@@ -1,4 +1,4 @@
-//! What the writer writes, the reader reads: for any sections and any words in them.
+//! The reader can read everything that the writer writes, for any sections and any words in them.
 
 use proptest::prelude::*;
 

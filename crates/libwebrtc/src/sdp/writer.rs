@@ -1,7 +1,7 @@
 //! The writer: our transport in, the text of an offer or an answer out.
 //!
-//! Never: anything that promises media. Sections are receive-only or inactive, and an answer
-//! gives back the peer's own codecs, because nothing is ever decoded.
+//! Must never promise to send media. Sections are receive-only or inactive. An answer repeats the
+//! peer's own codecs, since we decode nothing.
 
 use std::fmt::Write;
 
@@ -20,8 +20,8 @@ pub(crate) struct Local<'a> {
     pub(crate) max_message_size: u32,
 }
 
-/// The codecs named in receive-only sections we offer: payload type, name, parameters. They
-/// only give the peer something it can answer.
+/// The codecs of the receive-only sections that we offer: payload type, name, parameters. We decode
+/// none of them; they only let the peer answer.
 const AUDIO: &[(&str, &str, &str)] = &[("111", "opus/48000/2", "minptime=10;useinbandfec=1")];
 const VIDEO: &[(&str, &str, &str)] = &[
     ("96", "VP8/90000", ""),
@@ -30,13 +30,13 @@ const VIDEO: &[(&str, &str, &str)] = &[
     ("45", "AV1/90000", ""),
 ];
 
-/// A description in the making: sections first, then `finish` puts the session before them.
+/// A description under construction: sections first, then `finish` puts the session before them.
 #[derive(Default)]
 pub(crate) struct Out {
     text: String,
     bundle: Vec<String>,
     transport_written: bool,
-    /// Only for the session str0m is shown; we are no ICE-lite agent ourselves.
+    /// Set only in the session that str0m sees, for an ICE-lite peer; we are no ICE-lite agent.
     lite: bool,
 }
 
@@ -102,8 +102,8 @@ impl Out {
         }
     }
 
-    /// Accepts a section as receive-only by giving back its codecs, without feedback or header
-    /// extensions: what arrives is thrown away.
+    /// Accepts a section as receive-only by repeating its codecs, without feedback or header extensions:
+    /// the media is dropped.
     pub(crate) fn answer_media(&mut self, l: &Local, m: &Section) {
         self.line(format!("m={} 9 {} {}", m.kind, m.proto, m.fmts.join(" ")));
         self.line("c=IN IP4 0.0.0.0");

@@ -27,7 +27,7 @@ fn soon(what: &str, mut f: impl FnMut() -> bool) {
 
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
-/// A port where the kernel drops what asks to connect: its queue is full, nobody accepts.
+/// A port where the kernel drops connection requests: its accept queue is full.
 fn hole() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
     let s = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     s.bind(&SocketAddr::new(HERE.ip(), 0).into()).unwrap();
@@ -62,18 +62,18 @@ fn packets_are_framed_and_the_first_ones_are_not_lost() {
     let mut links = TcpLinks::new(Weak::new());
     links.send(HERE, to, b"one");
     links.send(HERE, to, b"");
-    links.send(HERE, to, &[7; 70_000]); // no frame can hold it: left out
+    links.send(HERE, to, &[7; 70_000]); // too long for a frame: dropped
     links.send(HERE, to, b"two!");
     let mut peer = listener.accept().unwrap().0;
     let mut got = vec![0; 5];
-    peer.read_exact(&mut got).unwrap(); // it is up
+    peer.read_exact(&mut got).unwrap(); // the link is up
     links.close();
     peer.read_to_end(&mut got).unwrap();
     assert_eq!(got, b"\x00\x03one\x00\x00\x00\x04two!");
 }
 
 #[test]
-fn a_peer_cannot_have_us_open_links_without_end() {
+fn a_peer_cannot_make_us_open_links_without_limit() {
     let (_listener, _filled, to) = hole();
     let mut links = TcpLinks::new(Weak::new());
     for port in 0..100 {

@@ -1,5 +1,5 @@
-//! What the tests share: a connection with its events as channels, waiting for events with a
-//! deadline, and (in `server`) the far side of a LiveKit connection, made of str0m alone.
+//! Helpers of the tests: a connection with its events as channels, waiting for events with a deadline,
+//! and (in `server`) the server side of a LiveKit connection, made of str0m alone.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
@@ -44,12 +44,12 @@ pub fn peer() -> Peer {
     Peer { pc, states, channels, tracks, candidates }
 }
 
-/// As signalling carries it: a text and a type.
+/// The description after signalling, which carries only text and type.
 pub fn again(d: &SessionDescription) -> SessionDescription {
     SessionDescription::parse(&d.to_string(), d.sdp_type()).unwrap()
 }
 
-/// Without its candidates, which signalling then carries one by one.
+/// The description without its candidates, which signalling then carries one by one.
 pub fn bare(d: &SessionDescription) -> SessionDescription {
     let text = d.to_string();
     let kept = text.lines().filter(|l| !l.starts_with("a=candidate:"));
@@ -76,7 +76,7 @@ pub async fn soon<T>(what: &str, f: impl Future<Output = T>) -> T {
     tokio::time::timeout(limit, f).await.unwrap_or_else(|_| panic!("no {what}"))
 }
 
-/// For what tells nobody when it happens.
+/// Polls for a change that sends no event.
 pub async fn until(what: &str, mut f: impl FnMut() -> bool) {
     soon(what, async {
         while !f() {
@@ -106,7 +106,7 @@ pub fn inbox(dc: &DataChannel) -> UnboundedReceiver<(Vec<u8>, bool)> {
     rx
 }
 
-/// Sends, and waits for it to come back.
+/// Sends a message and waits for its echo.
 pub async fn echoes(dc: &DataChannel, data: &[u8]) {
     let mut rx = inbox(dc);
     dc.send(data, true).unwrap();

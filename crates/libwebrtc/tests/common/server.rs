@@ -1,5 +1,5 @@
-//! A peer made of str0m alone: many connections on one UDP port, or one over ICE-TCP, as a
-//! LiveKit server has them. Echoes what comes in on any channel.
+//! A peer made of str0m alone, like a LiveKit server: many connections on one UDP port, or a connection
+//! over ICE-TCP. Echoes the messages of all channels.
 
 use std::{
     collections::HashMap,
@@ -22,22 +22,22 @@ use tokio::{
 type Job = Box<dyn FnOnce(&mut State) + Send>;
 type Packet = (Protocol, SocketAddr, Vec<u8>);
 
-/// Lives in its task; `Server::run` reaches it there.
+/// The state of the server's task; `Server::run` runs closures on it.
 pub struct State {
     pub rtcs: Vec<Rtc>,
     pub udp: SocketAddr,
     pub tcp: SocketAddr,
-    /// Where each connection last sent to.
+    /// The address to which each connection last sent.
     pub peers: HashMap<usize, SocketAddr>,
-    /// Channels that opened, on any connection.
+    /// Number of channels that opened, on all connections.
     pub opened: usize,
-    /// Hears and says nothing, as behind a broken network. TCP connections of this time stay
-    /// silent for ever.
+    /// While true, reads and sends nothing, as behind a broken network. TCP connections of this time
+    /// stay silent for ever.
     pub frozen: bool,
-    /// Sent as they are.
+    /// Packets that are sent as they are, to test garbage.
     pub raw: Vec<(SocketAddr, Vec<u8>)>,
     links: HashMap<SocketAddr, mpsc::UnboundedSender<Vec<u8>>>,
-    /// Links of a frozen time: open, but nobody looks at them again.
+    /// Links of a frozen time: kept open, but never used again.
     deaf: Vec<mpsc::UnboundedSender<Vec<u8>>>,
 }
 
@@ -81,8 +81,8 @@ impl Server {
         rx.await.unwrap()
     }
 
-    /// Answers the offer of a connection, also one that restarts ICE; the number is to be used
-    /// for its next offer.
+    /// Answers the offer of a connection. Returns the connection's number, which its next offer (an ICE
+    /// restart) must pass.
     pub async fn answer(
         &self,
         pc: &PeerConnection,
@@ -121,7 +121,7 @@ impl State {
         self.rtcs.len() - 1
     }
 
-    /// Makes the server reachable one way; the line is for the other side.
+    /// Adds a candidate for one protocol. Returns its line for the peer.
     pub fn candidate(&mut self, number: usize, proto: Protocol) -> String {
         let c = match proto {
             Protocol::Udp => Candidate::host(self.udp, Protocol::Udp).unwrap(),
@@ -182,7 +182,7 @@ impl State {
         }
     }
 
-    /// A TCP connection came in; its packets go to `packets`.
+    /// Serves a new TCP connection; its packets go to `packets`.
     fn accept(&mut self, s: TcpStream, from: SocketAddr, packets: &mpsc::UnboundedSender<Packet>) {
         let (mut read, write) = s.into_split();
         let (tx, rx) = mpsc::unbounded_channel();

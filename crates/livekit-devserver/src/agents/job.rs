@@ -1,7 +1,8 @@
-//! Jobs: from a room's wish to the assignment, and to the termination.
+//! Jobs: from a room's request for an agent to the assignment, and to the termination.
 //!
-//! In: dispatches, joins, first tracks. Out: offers to workers, job tokens, terminations. One attempt: a
-//! refusal goes to the next worker of the pool, no answer within the budget loses the job (docs/worker-protocol.md §4.1).
+//! In: dispatches, joins, first tracks. Out: offers to workers, job tokens, terminations. Each job has one
+//! attempt: after a refusal the next worker of the pool gets the offer; without an answer within the budget
+//! the job is lost (docs/worker-protocol.md §4.1).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,14 +17,14 @@ use crate::{
     token::{self, Claims, Video},
 };
 
-/// For all offers of one job together.
+/// Time for all offers of one job together.
 const BUDGET: Duration = Duration::from_secs(3);
-/// After a dispatch was deleted its agents may leave by themselves for this long.
+/// How long the agents of a deleted dispatch may take to leave by themselves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// Validity of a job token, seconds. It limits the join only.
 const TOKEN_TTL: u64 = 3600;
 
-/// A job that a worker has taken, as its room remembers it.
+/// A job that a worker has taken. Its room keeps it, to terminate it.
 pub(crate) struct RunningJob {
     id: String,
     dispatch: String,
@@ -33,7 +34,7 @@ pub(crate) struct RunningJob {
 }
 
 impl RunningJob {
-    /// Tells the worker, unless it has finished the job or is gone.
+    /// Sends the termination to the worker, unless the worker has finished the job or is gone.
     pub(crate) fn terminate(&self) {
         self.hub.workers.with(&self.worker, |w| {
             if w.jobs.remove(&self.id) {
@@ -44,7 +45,7 @@ impl RunningJob {
 }
 
 impl Room {
-    /// Adds a dispatch and asks for its agents: for the room, and for everybody in it.
+    /// Adds a dispatch and asks for its agents: for the room, and for each participant in it.
     pub(crate) fn dispatch(&mut self, agent: lk::RoomAgentDispatch) -> lk::AgentDispatch {
         let dispatch = lk::AgentDispatch {
             id: id("AD"),
@@ -67,7 +68,8 @@ impl Room {
         dispatch
     }
 
-    /// Removes a dispatch: its jobs are terminated at once, agents that are still here 3 s later removed.
+    /// Deletes a dispatch and terminates its jobs at once. Agents that are still in the room 3 s later are
+    /// removed.
     pub(crate) fn delete_dispatch(&mut self, id: &str) -> Option<lk::AgentDispatch> {
         let i = self.dispatches.iter().position(|d| d.id == id)?;
         let dispatch = self.dispatches.remove(i);
@@ -111,11 +113,11 @@ impl Room {
             attributes: dispatch.attributes.clone(),
             ..Default::default()
         };
-        tokio::spawn(find_workers(self.hub.clone(), job));
+        tokio::spawn(start_jobs(self.hub.clone(), job));
     }
 
-    /// The participant is gone, or replaced by another session of the same identity: no matter which, the
-    /// real server terminates its job (docs/worker-protocol.md §4.5).
+    /// Terminates the job of a participant that is gone, or that another session of the same identity
+    /// replaces: the real server makes no difference (docs/worker-protocol.md §4.5).
     pub(crate) fn terminate_jobs_of(&mut self, identity: &str) {
         let (gone, rest) =
             std::mem::take(&mut self.jobs).into_iter().partition(|j| j.identity == identity);
@@ -124,9 +126,9 @@ impl Room {
     }
 }
 
-/// One job for each namespace that has such workers.
+/// Starts one job for each namespace that has workers for it.
 #[allow(deprecated)]
-async fn find_workers(hub: Arc<Hub>, job: lk::Job) {
+async fn start_jobs(hub: Arc<Hub>, job: lk::Job) {
     if !hub.config.dispatch_delay.is_zero() {
         tokio::time::sleep(hub.config.dispatch_delay).await;
     }
@@ -140,12 +142,12 @@ async fn find_workers(hub: Arc<Hub>, job: lk::Job) {
     }
     for pool in pools {
         let job = lk::Job { id: id("AJ"), namespace: pool.namespace.clone(), ..job.clone() };
-        tokio::spawn(give(hub.clone(), pool, job));
+        tokio::spawn(offer_job(hub.clone(), pool, job));
     }
 }
 
 /// Offers a job to the workers of a pool, one after the other.
-async fn give(hub: Arc<Hub>, pool: PoolKey, mut job: lk::Job) {
+async fn offer_job(hub: Arc<Hub>, pool: PoolKey, mut job: lk::Job) {
     let deadline = Instant::now() + BUDGET;
     let mut tried = BTreeSet::new();
     while let Some(worker) = hub.workers.choose(&pool, &tried) {
@@ -159,17 +161,17 @@ async fn give(hub: Arc<Hub>, pool: PoolKey, mut job: lk::Job) {
             ..Default::default()
         });
         let (reply, answer) = oneshot::channel();
-        let asked = hub.workers.with(&worker, |w| {
-            w.asked.insert(job.id.clone(), reply);
-            let offer = lk::AvailabilityRequest { job: Some(job.clone()), resuming: false };
-            w.out.send(Out::Availability(offer))
+        let sent = hub.workers.with(&worker, |w| {
+            w.offered.insert(job.id.clone(), reply);
+            let request = lk::AvailabilityRequest { job: Some(job.clone()), resuming: false };
+            w.out.send(Out::Availability(request))
         });
-        if asked != Some(true) {
+        if sent != Some(true) {
             continue;
         }
         match tokio::time::timeout_at(deadline, answer).await {
             Err(_) => {
-                hub.workers.with(&worker, |w| w.asked.remove(&job.id));
+                hub.workers.with(&worker, |w| w.offered.remove(&job.id));
                 return tracing::warn!(job = job.id, worker, "job lost: no answer");
             }
             // The worker is gone.
@@ -226,7 +228,7 @@ async fn assign(hub: &Arc<Hub>, worker: &str, mut job: lk::Job, answer: &lk::Ava
         if let Some(state) = dispatch.and_then(|d| d.state.as_mut()) {
             state.jobs.push(listed);
         }
-        // Without an identity nobody can join, and the room does not follow the job.
+        // Without an identity the agent cannot join, so the room need not follow the job.
         if !running.identity.is_empty() {
             r.jobs.push(running);
         }
@@ -238,7 +240,8 @@ async fn assign(hub: &Arc<Hub>, worker: &str, mut job: lk::Job, answer: &lk::Ava
     });
 }
 
-/// docs/worker-protocol.md §4.3: kind agent, the worker's answer, and what its registration allows.
+/// The claims of a job token: kind agent, the worker's answer, and the permissions of its registration
+/// (docs/worker-protocol.md §4.3).
 fn claims(
     api_key: &str,
     room: &str,
@@ -246,7 +249,7 @@ fn claims(
     permissions: Option<lk::ParticipantPermission>,
     answer: &lk::AvailabilityResponse,
 ) -> Claims {
-    // Absent permissions mean all; present ones mean what they say, unset being false.
+    // Absent permissions allow everything. In present ones, an unset field means false.
     let p = permissions.unwrap_or(lk::ParticipantPermission {
         can_subscribe: true,
         can_publish: true,

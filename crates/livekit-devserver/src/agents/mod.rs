@@ -1,8 +1,8 @@
 //! Agents: workers that register at `/agent`, and the jobs that rooms give them.
 //!
-//! [`socket`] speaks to one worker; [`pool`] knows them all and chooses; [`job`] carries one job from a
-//! room's wish to the assignment. Behaviour: docs/worker-protocol.md, its unkind sides included: one attempt, no queue, no
-//! retry.
+//! [`socket`] is the connection of one worker; [`pool`] knows all workers and chooses; [`job`] carries one
+//! job from a room's request to the assignment. The behaviour is that of docs/worker-protocol.md,
+//! weaknesses included: one attempt, no queue, no retry.
 
 mod job;
 mod pool;

@@ -1,7 +1,7 @@
-//! Who can take a job.
+//! Which worker can take a job.
 //!
-//! In: registrations, loads, answers. Out: one worker of a pool, drawn at random by what is left of its
-//! capacity. A pool is (agent name, namespace, job type, deployment). Must never offer a job to a pool whose
+//! In: registrations, loads, answers. Out: one worker of a pool, drawn at random with its free capacity as
+//! weight. A pool is (agent name, namespace, job type, deployment). Must never offer a job to a pool whose
 //! workers all report a load of 0.7 or more, or FULL (docs/worker-protocol.md §5.2).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::outbox::Outbox;
 
-/// A worker at or above this load does not make its pool eligible.
+/// A pool gets offers only if one of its workers is below this load.
 const TARGET_LOAD: f32 = 0.7;
 
 /// Which workers a job may go to.
@@ -27,16 +27,16 @@ pub(crate) struct PoolKey {
 /// One registered worker.
 pub(super) struct Worker {
     pub(super) id: String,
-    /// The API key it came with; signs its job tokens.
+    /// The API key of its own token; the key's secret signs its job tokens.
     pub(super) api_key: String,
     pub(super) out: Outbox<Out>,
     pub(super) pool: PoolKey,
     pub(super) permissions: Option<lk::ParticipantPermission>,
     pub(super) load: f32,
     pub(super) available: bool,
-    /// Offers that it has not answered.
-    pub(super) asked: HashMap<String, oneshot::Sender<lk::AvailabilityResponse>>,
-    /// Jobs that it has and has not finished.
+    /// Offers that it has not answered, by job.
+    pub(super) offered: HashMap<String, oneshot::Sender<lk::AvailabilityResponse>>,
+    /// Jobs that it has taken and not finished.
     pub(super) jobs: BTreeSet<String>,
 }
 
@@ -45,11 +45,11 @@ pub(super) struct Worker {
 pub struct WorkerState {
     /// `AW_…`
     pub id: String,
-    /// The name it registered with; may be empty.
+    /// The agent name of its registration; may be empty.
     pub agent_name: String,
-    /// As last reported, 0..1.
+    /// The load it last reported, 0..1.
     pub load: f32,
-    /// Jobs that it has and has not finished.
+    /// Number of jobs that it has taken and not finished.
     pub jobs: usize,
 }
 
@@ -70,7 +70,7 @@ impl Workers {
         self.locked().remove(id);
     }
 
-    /// Runs on one worker, if it is still there.
+    /// Runs `f` on one worker, if it is still registered.
     pub(super) fn with<T>(&self, id: &str, f: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         self.locked().get_mut(id).map(f)
     }
@@ -85,7 +85,7 @@ impl Workers {
         self.locked().values().map(state).collect()
     }
 
-    /// The pools that a dispatch reaches: one of each namespace (docs/worker-protocol.md §2.3).
+    /// The pools that a dispatch reaches: one for each namespace (docs/worker-protocol.md §2.3).
     pub(super) fn pools(&self, agent_name: &str, deployment: &str, kind: i32) -> BTreeSet<PoolKey> {
         let workers = self.locked();
         let keys = workers.values().map(|w| &w.pool);
@@ -94,7 +94,7 @@ impl Workers {
             .collect()
     }
 
-    /// A worker of the pool, without those who were tried.
+    /// A worker of the pool that is not in `tried`.
     pub(super) fn choose(&self, pool: &PoolKey, tried: &BTreeSet<String>) -> Option<String> {
         let workers = self.locked();
         let open: Vec<(&str, f32)> = workers
@@ -106,8 +106,9 @@ impl Workers {
     }
 }
 
-/// Weighted by 1 − load. The target load counts for the pool as a whole, and only before the first offer: an
-/// overloaded worker can be drawn where a sibling has room. `at` is in 0..1.
+/// Draws a worker with the weight 1 − load. The target load counts for the pool as a whole, and only before
+/// the first offer: an overloaded worker can be drawn if another worker of the pool has capacity. `at` is
+/// in 0..1.
 fn draw<'a>(workers: &[(&'a str, f32)], first: bool, at: f32) -> Option<&'a str> {
     if first && !workers.iter().any(|(_, load)| *load < TARGET_LOAD) {
         return None;

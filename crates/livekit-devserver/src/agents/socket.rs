@@ -1,8 +1,8 @@
 //! `/agent`: the websocket of one worker.
 //!
-//! In: `WorkerMessage`s, protobuf or JSON. Out: `ServerMessage`s in the form the worker last used. Any mistake
-//! closes the socket without a word (docs/worker-protocol.md §1.2). Must never time a registered worker out: the real server does
-//! not, and black-holes its jobs.
+//! In: `WorkerMessage`s, protobuf or JSON. Out: `ServerMessage`s in the form the worker last used. Any
+//! mistake closes the socket without a message (docs/worker-protocol.md §1.2). Must never time out a
+//! registered worker: the real server does not, and jobs that it gives to a dead worker are lost.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -28,9 +28,9 @@ use crate::{
     token,
 };
 
-/// Time to register.
+/// How long a worker may take to register.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
-/// Between our websocket pings.
+/// Interval of our websocket pings.
 const PING: Duration = Duration::from_secs(10);
 /// Longest message of a worker, bytes.
 const MAX_MESSAGE: usize = 2 << 20;
@@ -130,7 +130,7 @@ struct Conversation {
     hub: Arc<Hub>,
     out: Outbox<Out>,
     api_key: String,
-    /// Its id, once registered.
+    /// The worker's id, once registered.
     worker: Option<String>,
 }
 
@@ -147,16 +147,16 @@ impl Conversation {
             (In::Register(request), None) => self.register(request)?,
             (_, None) | (In::Register(_), Some(_)) => return None,
             (In::Availability(answer), Some(worker)) => {
-                // An answer that is too late finds nobody waiting.
+                // If the answer is too late, `offer_job` no longer waits for it.
                 let waiting =
-                    self.hub.workers.with(&worker, |w| w.asked.remove(&answer.job_id)).flatten();
+                    self.hub.workers.with(&worker, |w| w.offered.remove(&answer.job_id)).flatten();
                 if let Some(waiting) = waiting {
                     let _ = waiting.send(answer);
                 }
             }
             (In::UpdateWorker(update), Some(worker)) => {
                 self.hub.workers.with(&worker, |w| {
-                    // Absent is 0 for the load, but "as before" for the status.
+                    // An absent load means 0, but an absent status means no change.
                     w.load = update.load;
                     if let Some(status) = update.status {
                         w.available = status == lk::WorkerStatus::WsAvailable as i32;
@@ -198,7 +198,7 @@ impl Conversation {
             permissions: request.allowed_permissions,
             load: 0.0,
             available: true,
-            asked: HashMap::new(),
+            offered: HashMap::new(),
             jobs: Default::default(),
         });
         self.out.send(Out::Register(lk::RegisterWorkerResponse {

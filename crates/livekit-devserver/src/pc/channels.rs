@@ -1,9 +1,9 @@
 //! Data channels of one connection.
 //!
-//! In: channels opening and closing, messages to send. Out: messages written as SCTP takes them. We write
+//! In: channels opening and closing, messages to send. Out: messages, written when SCTP has room. We write
 //! on the channels we opened and only read those of the client; in a single connection both sets share
-//! labels and are told apart by id. Reliable messages wait, within a bound; lossy ones beyond a short queue
-//! are dropped.
+//! labels and differ by id. Reliable messages wait, up to a bound; lossy messages beyond a short queue are
+//! dropped.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,11 +16,11 @@ pub(crate) const RELIABLE: &str = "_reliable";
 pub(crate) const LOSSY: &str = "_lossy";
 const DATA_TRACK: &str = "_data_track";
 
-/// The channels a LiveKit client expects from us, opened in band.
+/// The channels that a LiveKit client expects us to open in band.
 const OURS: [&str; 3] = [RELIABLE, LOSSY, DATA_TRACK];
-/// Lossy messages that may wait: writes happen only when the room pumps, so one is too few.
+/// Lossy messages that may wait. One is too few: they are written only when the room drives the connection.
 const LOSSY_QUEUE: usize = 64;
-/// Bytes of reliable messages that may wait for one client; more means that it is as good as gone.
+/// Bytes of reliable messages that may wait for one client. A client that takes less is as good as gone.
 const RELIABLE_BYTES: usize = 16 << 20;
 
 #[derive(Default)]
@@ -58,7 +58,7 @@ impl Channels {
         }
     }
 
-    /// Gives back the label of ours that can be written from now on.
+    /// Returns the label if this is a channel of ours, which can be written from now on.
     pub(crate) fn opened(&mut self, id: ChannelId, label: String) -> Option<String> {
         let label = self.labels.entry(id).or_insert(label).clone();
         if self.ours.get(&label) != Some(&id) {
@@ -102,7 +102,7 @@ impl Channels {
         true
     }
 
-    /// Writes what SCTP takes now; true when something was written.
+    /// Writes as many messages as SCTP takes now; true when any was written.
     pub(crate) fn flush(&mut self, rtc: &mut Rtc) -> bool {
         let mut any = false;
         for (label, queue) in &mut self.open {

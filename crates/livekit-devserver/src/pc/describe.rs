@@ -1,8 +1,8 @@
 //! Writes our session descriptions.
 //!
 //! In: our transport and, one after the other, the sections. Out: the text. ICE-lite, all candidates in the
-//! first section, everything bundled. Must never leave out a section that was there before: libwebrtc
-//! counts them.
+//! first section, everything bundled. Must never leave out an earlier section: libwebrtc counts the
+//! sections.
 
 use super::sdp::{LEVEL, MID, Media};
 
@@ -17,13 +17,13 @@ pub(crate) struct Local<'a> {
     pub(crate) version: u64,
 }
 
-/// What an audio section of ours says.
+/// The content of an audio section of ours.
 pub(crate) struct Audio<'a> {
     pub(crate) payload_type: u8,
     pub(crate) level: Option<u8>,
     pub(crate) mid: Option<u8>,
     pub(crate) direction: &'a str,
-    /// (stream id, track id, ssrc) of what we send.
+    /// (stream id, track id, ssrc) of the track that we send in this section.
     pub(crate) sends: Option<(&'a str, &'a str, u32)>,
 }
 
@@ -77,8 +77,8 @@ impl<'a> Writer<'a> {
         self.line("a=rtcp-mux");
         self.line("a=rtcp-rsize");
         self.line(format!("a=rtpmap:{pt} opus/48000/2"));
-        // As the real server answers a publisher: nothing is sent in silence, so its end is heard of
-        // late (meter.rs).
+        // The real server answers a publisher so. The client then sends nothing in silence, which is why
+        // the meter notices the end of speech late (meter.rs).
         let dtx = if audio.sends.is_none() { ";usedtx=1" } else { "" };
         self.line(format!("a=fmtp:{pt} minptime=10;useinbandfec=1{dtx}"));
         if let Some(id) = audio.level {

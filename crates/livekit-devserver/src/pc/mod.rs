@@ -4,10 +4,9 @@
 //! sections ([`sections`]), and the data channels ([`channels`]). The room's task owns and drives it. In:
 //! packets, descriptions, messages and audio to send. Out: packets (straight to [`Net`]) and [`PcEvent`]s.
 //!
-//! We are ICE-lite on one UDP socket: the client makes all checks, we need none of its candidates. We are
-//! always DTLS server and so SCTP server, whoever offers. Must never let the client's words reach the
-//! direct API unchecked: it may panic on inconsistent use, and the checks of `sections` are what rules
-//! that out.
+//! We are ICE-lite on one UDP socket: the client makes all checks, and we need none of its candidates. We are
+//! always DTLS server and so SCTP server, no matter which side offers. Must never pass the client's values to
+//! the direct API unchecked: the API may panic on inconsistent use; the checks of `sections` prevent that.
 
 mod channels;
 mod describe;
@@ -38,13 +37,13 @@ use sections::Section;
 
 use crate::{clock::now, net::Net};
 
-/// What happened on a connection.
+/// An event on a connection.
 pub(crate) enum PcEvent {
     /// ICE and DTLS are up.
     Connected,
     /// The peer said goodbye, or DTLS failed.
     Closed,
-    /// A channel of ours can be written.
+    /// A channel of ours is open for writing.
     ChannelOpen(String),
     /// A message, with the label of its channel.
     Data(String, Vec<u8>),
@@ -68,18 +67,18 @@ pub(crate) enum PcError {
     Rtc(#[from] str0m::RtcError),
 }
 
-/// Where it stands in offering; only one offer of ours is out at a time.
+/// The state of our offers; only one is out at a time.
 #[derive(Default)]
 pub(crate) struct Offering {
-    /// An offer is out and not answered.
+    /// An offer waits for its answer.
     pub(crate) out: bool,
-    /// Something has changed since: offer again when the answer is here.
+    /// Something has changed since the offer: offer again when the answer arrives.
     pub(crate) again: bool,
     /// Number of the latest offer; answers to older ones are ignored.
     pub(crate) id: u32,
 }
 
-/// Payload type and header extension ids. They cannot be changed once an `Rtc` is built.
+/// Payload type and header extension ids. They are fixed once the `Rtc` is built.
 struct Format {
     payload_type: u8,
     level: Option<u8>,
@@ -87,17 +86,17 @@ struct Format {
 }
 
 pub(crate) struct Pc {
-    /// Built late: where the client offers first, it chooses the [`Format`].
+    /// Built late: if the client offers first, its offer decides the [`Format`].
     rtc: Option<Box<Rtc>>,
     creds: IceCreds,
     remote_ufrag: Option<String>,
     format: Format,
     sections: Vec<Section>,
-    /// Of each ssrc we send: the first sequence number that came in, and the one it got.
+    /// For each ssrc we send: the first incoming sequence number, and the number that replaces it.
     renumber: HashMap<u32, (u64, u64)>,
     session_id: u64,
     version: u64,
-    /// Whether we open channels and send on them.
+    /// Whether we open data channels on this connection and send on them.
     sends_data: bool,
     sctp: bool,
     channels: Channels,
@@ -105,16 +104,17 @@ pub(crate) struct Pc {
     pub(crate) offering: Offering,
     /// DTLS is up.
     pub(crate) connected: bool,
-    /// Nothing will come of it any more.
+    /// The connection has failed or ended, and will not recover.
     pub(crate) dead: bool,
-    /// When the last packet came.
+    /// When the last packet arrived.
     pub(crate) heard: Instant,
-    /// When `advance` is due even if nothing happens.
+    /// When `advance` is due even without a packet.
     pub(crate) deadline: Instant,
     /// `advance` is due now.
     pub(crate) dirty: bool,
 }
 
+/// The deadline of a connection that has nothing to do.
 const FAR: Duration = Duration::from_secs(3600);
 
 impl Pc {
@@ -142,7 +142,7 @@ impl Pc {
         }
     }
 
-    /// The name under which the client's STUN requests address this connection.
+    /// The client's STUN requests name this connection by its ufrag.
     pub(crate) fn ufrag(&self) -> &str {
         &self.creds.ufrag
     }
@@ -171,7 +171,8 @@ impl Pc {
             let fingerprint = theirs.fingerprint.parse().map_err(PcError::Fingerprint)?;
             let creds = self.creds.clone();
             let mut direct = self.rtc(net).direct_api();
-            // An ICE restart is this and no more: new ports of the client become new peer-reflexive pairs.
+            // An ICE restart needs only new credentials: new ports of the client become new peer-reflexive
+            // pairs.
             direct.set_local_ice_credentials(creds);
             direct.set_remote_ice_credentials(IceCreds {
                 ufrag: theirs.ufrag.clone(),
@@ -196,7 +197,7 @@ impl Pc {
         }
     }
 
-    /// New credentials for an ICE restart; the caller tells the demultiplexer.
+    /// Makes new credentials for an ICE restart. The caller registers the new ufrag with [`Net::listen`].
     pub(crate) fn renew_credentials(&mut self) {
         self.creds = IceCreds::new();
     }
@@ -207,7 +208,7 @@ impl Pc {
         self.channels.can_send(label)
     }
 
-    /// Queues on a channel; false when it is not open.
+    /// Queues a message on a channel; false when the channel is not open.
     pub(crate) fn send(&mut self, label: &str, data: &[u8]) -> bool {
         self.dirty = true;
         self.channels.send(label, data)
@@ -223,12 +224,12 @@ impl Pc {
         if let Err(error) = rtc.handle_input(Input::Receive(now, packet)) {
             tracing::debug!(%error, "packet");
         }
-        // After every single packet: DTLS keeps no more than 30 that were not polled, and drops.
+        // After every packet: DTLS keeps at most 30 packets that were not polled, and drops the rest.
         self.drain(net, now);
         self.dirty = true;
     }
 
-    /// Moves the clock on, sends what is to be sent, gives back what happened.
+    /// Moves the clock on and sends pending packets. Returns the events since the last call.
     pub(crate) fn advance(&mut self, net: &Net) -> Vec<PcEvent> {
         self.dirty = false;
         let now = now();
@@ -242,7 +243,7 @@ impl Pc {
         std::mem::take(&mut self.events)
     }
 
-    /// Says goodbye (DTLS close_notify), so that the client need not wait for a timeout.
+    /// Closes with a DTLS close_notify, so that the client need not wait for a timeout.
     pub(crate) fn close(&mut self, net: &Net) {
         if let Some(rtc) = &mut self.rtc {
             let _ = rtc.close();

@@ -1,10 +1,10 @@
 //! Reads the session descriptions of libwebrtc clients.
 //!
-//! In: text from anybody. Out: sections with their attributes, and the few facts that are used. str0m
-//! never sees a description. Must never panic, whatever the text: everything is optional here, and `Pc`
-//! decides what it cannot do without.
+//! In: untrusted text. Out: sections with their attributes, and the few values that `Pc` uses. str0m never
+//! sees a description. Must never panic on any text: every value is optional here, and `Pc` decides which
+//! ones it needs.
 
-/// A session description, as far as it was understood.
+/// The parts of a session description that we understand.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Sdp {
     attrs: Vec<String>,
@@ -29,9 +29,9 @@ pub(crate) struct Transport {
     pub(crate) fingerprint: String,
 }
 
-/// RFC 6464, the level from which speakers are told.
+/// RFC 6464: a packet's audio level, from which the meter finds out who speaks.
 pub(crate) const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
-/// RFC 8843, the section a packet belongs to.
+/// RFC 8843: the section that a packet belongs to.
 pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 
 /// The value of `a=key:value`, or "" for a bare `a=key`.
@@ -66,7 +66,7 @@ impl Sdp {
         out
     }
 
-    /// From the session's head, or from the first section that has it.
+    /// The attribute of the session's head, or of the first section that has it.
     fn attr(&self, key: &str) -> Option<&str> {
         find(&self.attrs, key).or_else(|| self.media.iter().find_map(|m| m.attr(key)))
     }
@@ -114,7 +114,7 @@ impl Media {
         self.attr("ssrc")?.split(' ').next()?.parse().ok()
     }
 
-    /// The payload type of opus, if it is one that RTP can carry.
+    /// The payload type of opus, if RTP can carry the number.
     pub(crate) fn opus(&self) -> Option<u8> {
         self.attrs.iter().find_map(|a| {
             let (pt, codec) = a.strip_prefix("rtpmap:")?.split_once(' ')?;
@@ -187,7 +187,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn numbers_that_rtp_cannot_carry_are_not_taken() {
+    fn numbers_that_rtp_cannot_carry_are_ignored() {
         let bad = "m=audio 9 X 1\r\na=rtpmap:200 opus/48000/2\r\na=extmap:0 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
             a=extmap:15 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n";
         let media = &Sdp::parse(bad).media[0];
@@ -197,7 +197,7 @@ pub(crate) mod tests {
         );
     }
 
-    /// Offers with random damage, the same for everybody who runs this.
+    /// An offer with random damage; the same seed gives the same offer.
     pub(crate) fn damaged(seed: u64) -> String {
         let mut random = StdRng::seed_from_u64(seed);
         let mut bytes = OFFER.as_bytes().to_vec();

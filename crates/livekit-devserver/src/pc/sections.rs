@@ -1,8 +1,8 @@
 //! The media sections of a connection, and the descriptions made of them.
 //!
-//! In: offers and answers of the client, wishes to send a track. Out: answers and offers of ours. A section
-//! keeps its place and its id for ever; one that carries nothing any more is used again. Must never ask the
-//! direct API for a stream in a section that was not declared, nor declare one twice.
+//! In: offers and answers of the client, requests to send a track. Out: answers and offers of ours. A
+//! section keeps its place and its id for ever; a section without a track is used again. Must never ask the
+//! direct API for a stream in a section that was not declared, and never declare a section twice.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -20,10 +20,10 @@ use crate::net::Net;
 
 /// A client with more sections than this is refused.
 const MAX: usize = 128;
-/// The number our packets of a track begin with: a receiver starts at rollover 0.
+/// The sequence number of our first packet of a track. It is small, since a receiver starts at rollover 0.
 const FIRST_SEQUENCE: u64 = 1000;
 
-/// What a section is used for.
+/// The use of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Use {
     Application,
@@ -45,9 +45,9 @@ pub(super) struct Section {
     mid: String,
     kind: String,
     used: Use,
-    /// The client's side, where it offers.
+    /// The section in the client's latest offer; `None` if only we offer.
     theirs: Option<Media>,
-    /// str0m knows it.
+    /// The section is declared to str0m, which allows this only once.
     declared: bool,
 }
 
@@ -56,7 +56,7 @@ impl Section {
         Section { mid: mid.into(), kind: kind.into(), used, theirs: None, declared: false }
     }
 
-    /// A track of ours may go here.
+    /// Whether a track of ours may use this section.
     fn free(&self, we_offer: bool) -> bool {
         self.kind == "audio"
             && self.used == Use::Idle
@@ -71,7 +71,7 @@ pub(crate) struct Incoming {
     pub(crate) cid: String,
 }
 
-/// Ids must mean the same to str0m, which keeps 16 letters and digits, as to us.
+/// Checks section ids. str0m keeps only 16 letters and digits of an id, so other ids could collide there.
 fn check(sdp: &Sdp, ours: &[Section]) -> Result<(), PcError> {
     for (i, media) in sdp.media.iter().enumerate() {
         let mid = media.mid();
@@ -122,7 +122,7 @@ impl Pc {
         Ok(self.describe("passive", net))
     }
 
-    /// The answer once more, after tracks were put into it.
+    /// The answer again, after tracks were added.
     pub(crate) fn answer_again(&mut self, net: &Net) -> String {
         self.describe("passive", net)
     }
@@ -197,8 +197,8 @@ impl Pc {
         })
     }
 
-    /// Puts a track into a free section, or (when we offer) a new one. False: the client must offer more
-    /// sections first.
+    /// Puts a track into a free section, or (when we offer) into a new one. False: the client must first
+    /// offer more sections.
     pub(crate) fn add_track(
         &mut self,
         stream: &str,
@@ -228,7 +228,7 @@ impl Pc {
         true
     }
 
-    /// False when it was not sent.
+    /// False when the track was not being sent.
     pub(crate) fn remove_track(&mut self, track: &str) -> bool {
         let Some((i, ssrc)) = self.sending(track) else { return false };
         if let Some(rtc) = &mut self.rtc {
@@ -240,7 +240,7 @@ impl Pc {
         true
     }
 
-    /// Which track of ours is in which section.
+    /// The track of ours in each section that has one.
     pub(crate) fn mid_to_track(&self) -> HashMap<String, String> {
         let sent = |s: &Section| match &s.used {
             Use::Send { track, .. } => Some((s.mid.clone(), track.clone())),
@@ -264,12 +264,12 @@ impl Pc {
         self.rtc.as_mut()?.direct_api().stream_rx(&ssrc).map(|s| s.mid().to_string())
     }
 
-    /// Sends a packet of somebody else's track.
+    /// Sends a packet of another participant's track.
     pub(crate) fn forward(&mut self, track: &str, packet: &RtpPacket, now: Instant) {
         let Some((i, ssrc)) = self.sending(track).filter(|_| self.connected) else { return };
         let (first_in, first_out) =
             *self.renumber.entry(ssrc).or_insert((*packet.seq_no, FIRST_SEQUENCE));
-        // Gaps stay as they are. What came before the first is too late.
+        // Gaps stay as they are. A packet older than the first one is too late to send.
         let Some(seq) = (first_out + *packet.seq_no).checked_sub(first_in) else { return };
         let theirs = &packet.header.ext_vals;
         let ext = ExtensionValues {

@@ -40,7 +40,7 @@ async fn video_is_kept_in_its_place_and_switched_off() {
 }
 
 #[tokio::test]
-async fn a_freed_section_is_used_again_and_none_is_ever_lost() {
+async fn a_freed_section_is_used_again_and_no_section_is_lost() {
     let net = Net::for_tests().await;
     let mut pc = Pc::new(true);
     assert!(pc.add_track("s", "TR_a", true, &net));
@@ -85,7 +85,7 @@ async fn an_ice_restart_changes_our_credentials() {
 }
 
 #[tokio::test]
-async fn ids_that_mean_two_things_are_refused() {
+async fn ambiguous_section_ids_are_refused() {
     let net = Net::for_tests().await;
     let cases = ["a=mid:0", "a=mid:", "a=mid:a-b", "a=mid:12345678901234567", "a=mid:\u{e9}"];
     for mid in cases {

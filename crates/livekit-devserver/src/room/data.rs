@@ -1,8 +1,8 @@
-//! Data packets: who may send what to whom, and what joiners get afterwards.
+//! Data packets: who may send what to whom, and which packets wait for clients that are still joining.
 //!
-//! In: packets from a participant's channels, or from the API. Out: the same packets with the sender's
-//! identity asserted, to all or to those they name. Must never let anybody but an agent speak for another,
-//! and never name a hidden sender.
+//! In: packets from a participant's channels, or from the API. Out: the same packets with the sender's true
+//! identity, to all participants or to those the packet names. Only an agent may speak for another
+//! participant. Must never name a hidden sender.
 
 use std::{
     collections::VecDeque,
@@ -20,13 +20,13 @@ use crate::{
     pc::{LOSSY, RELIABLE},
 };
 
-/// Joiners get what was sent while they joined, if it is not older.
+/// A message for a client that is still joining waits this long for its channel.
 const REPLAY: Duration = Duration::from_secs(2);
-/// Bytes kept for one joiner.
+/// Bytes that may wait for one such client.
 const REPLAY_BYTES: usize = 4 << 20;
 
 impl Room {
-    /// Our reliable channel to a client has opened: what it missed comes first.
+    /// Our reliable channel to a client has opened: the waiting messages go first.
     pub(super) fn channel_open(&mut self, key: u64, subscriber: bool, label: &str) {
         let Some(p) = self.participants.get_mut(&key) else { return };
         if label != RELIABLE || subscriber != p.subscriber.is_some() {
@@ -55,7 +55,7 @@ impl Room {
             return tracing::debug!(identity = p.info.identity, "undecodable data packet");
         };
         if packet.sequence > 0 {
-            // After a resume a client sends again what it is not sure of.
+            // After a resume, a client repeats the messages that may not have arrived.
             if packet.sequence <= p.last_sequence {
                 return;
             }
@@ -72,7 +72,7 @@ impl Room {
         }
     }
 
-    /// Hands a packet to all, or to those it names; never back to the sender.
+    /// Sends a packet to all, or to the destinations it names; never back to the sender.
     pub(crate) fn deliver(&mut self, from: Option<u64>, packet: &lk::DataPacket, lossy: bool) {
         let raw = packet.encode_to_vec();
         let to = &packet.destination_identities;
@@ -81,8 +81,8 @@ impl Room {
             if Some(p.key) == from || !(to.is_empty() || to.contains(&p.info.identity)) {
                 continue;
             }
-            // Only messages with a number are kept for those who are still joining, and while any are kept, the
-            // next go behind them.
+            // Only messages with a number wait for a client that is still joining. While messages wait,
+            // later ones queue behind them.
             let numbered = !lossy && packet.sequence > 0;
             if (!numbered || p.early.is_empty()) && p.down().can_send(label) {
                 p.down().send(label, &raw);
@@ -95,7 +95,7 @@ impl Room {
     }
 }
 
-/// Makes room for a message: drops what is too old, or too much.
+/// Makes room for a message: drops messages that are too old, and the oldest beyond [`REPLAY_BYTES`].
 fn keep_recent(early: &mut VecDeque<(Instant, Vec<u8>)>, now: Instant, coming: usize) {
     let bytes =
         |early: &VecDeque<(Instant, Vec<u8>)>| early.iter().map(|(_, m)| m.len()).sum::<usize>();
@@ -106,20 +106,20 @@ fn keep_recent(early: &mut VecDeque<(Instant, Vec<u8>)>, now: Instant, coming: u
     }
 }
 
-/// What a packet is made to say of its sender.
+/// The sender of a packet.
 struct Sender {
-    /// As others may know it; empty when hidden.
+    /// The identity that others see; empty when hidden.
     identity: String,
     sid: String,
-    /// As it is.
+    /// The true identity.
     own: String,
     agent: bool,
 }
 
-/// The packet with the truth about its sender, or `None` where it may not be sent.
+/// The packet with the sender's true identity, or `None` if it may not be sent.
 #[allow(deprecated)] // clients still read and send these fields
 fn asserted(mut packet: lk::DataPacket, sender: &Sender) -> Option<lk::DataPacket> {
-    // Agents may speak for others in text streams and chat: there their word is kept.
+    // Agents may speak for others in text streams and chat: the identity they give is kept there.
     let named = &packet.participant_identity;
     let for_other = sender.agent && !named.is_empty() && *named != sender.own;
     let mut kept = false;

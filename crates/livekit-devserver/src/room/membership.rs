@@ -1,7 +1,7 @@
-//! Coming and going.
+//! Joining and leaving.
 //!
 //! In: clients that join, resume, leave or are removed; the room's own end. Out: join responses, goodbyes,
-//! and the news for the others. Every way out of a room goes through [`Room::take_out`], so that tracks,
+//! and updates for the others. Every way out of a room goes through [`Room::take_out`], so that tracks,
 //! jobs and packet routes never outlive their participant.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use livekit_protocol::{
     signal_response::Message as Out,
 };
 
-use super::{Room, telling::When, telling::update};
+use super::{Room, updates::Urgency, updates::update};
 use crate::{
     clock::now,
     net::PcId,
@@ -21,21 +21,21 @@ use crate::{
     server_info,
 };
 
-/// Between a goodbye and the end of the media connections.
+/// Time between a goodbye and the end of the media connections.
 const GOODBYE_FIRST: Duration = Duration::from_millis(250);
 
 /// A participant's key and the number of its websocket.
 pub(crate) type Entered = (u64, u64);
 
 impl Room {
-    /// Lets a client in. The reason when not; the client is told by the caller.
+    /// Lets a client in, or gives the reason why not. The caller sends the reason to the client.
     pub(crate) fn join(&mut self, join: Join) -> Result<Entered, Why> {
         if self.closed {
             return Err(Why::RoomClosed);
         }
         let old = self.by_identity(&join.claims.sub);
         if let Some(old) = old {
-            // Not announced: clients conclude from the new sid that the old one is gone.
+            // Not announced: clients conclude from the new sid that the old session is gone.
             self.take_out(old, Why::DuplicateIdentity, true);
         }
         let key = self.next_key;
@@ -70,7 +70,7 @@ impl Room {
         let (conn, auto) = (p.conn, p.auto_subscribe);
         self.participants.insert(key, p);
         if old.is_some() {
-            self.announce(key, When::AtOnce);
+            self.announce(key, Urgency::AtOnce);
         }
         if let Some(offer) = offer {
             self.publisher_offer(key, &offer);
@@ -110,7 +110,7 @@ impl Room {
         }
     }
 
-    /// A new websocket for somebody who is still here.
+    /// Gives a new websocket to a participant that is still in the room.
     pub(crate) fn resume(&mut self, sid: &str, out: Outbox<Out>) -> Option<Entered> {
         let key = self.participants.values().find(|p| p.info.sid == sid)?.key;
         let (others, room) = (self.visible(), self.shown_to(self.participants.get(&key)?));
@@ -136,7 +136,7 @@ impl Room {
         Some((key, conn))
     }
 
-    /// The websocket ended. Whoever is connected otherwise may come back for it.
+    /// The websocket ended. A participant whose media connection is up stays and may resume.
     pub(super) fn signal_closed(&mut self, key: u64) {
         let Some(p) = self.participants.get_mut(&key) else { return };
         tracing::debug!(
@@ -150,24 +150,24 @@ impl Room {
         }
     }
 
-    /// Takes a participant out, and tells it and the others.
+    /// Removes a participant, and notifies it and the others.
     pub(crate) fn remove(&mut self, key: u64, why: Why) {
         let Some((info, published)) = self.take_out(key, why, true) else { return };
         if !info.permission.as_ref().is_some_and(|p| p.hidden) {
-            self.announce_gone(info, published);
+            self.announce_departure(info, published);
         }
     }
 
-    /// Forgets a participant as a failing node would: it is not told, its connections are not closed; the
-    /// others learn the reason.
+    /// Forgets a participant as a failing node would. The participant gets no goodbye and its connections are
+    /// not closed; the others receive the reason.
     pub(crate) fn forget(&mut self, key: u64, why: Why) {
         let Some((info, published)) = self.take_out(key, why, false) else { return };
         if !info.permission.as_ref().is_some_and(|p| p.hidden) {
-            self.announce_gone(info, published);
+            self.announce_departure(info, published);
         }
     }
 
-    /// Gives back the last news of it, and whether it published.
+    /// Removes a participant. Returns its final state for the others, and whether it published.
     fn take_out(
         &mut self,
         key: u64,
@@ -206,8 +206,8 @@ impl Room {
         Some((p.info, published))
     }
 
-    /// After the websocket has had time to carry the goodbye: a client that loses its connection first tries
-    /// to reconnect, and would revive a room that is gone.
+    /// Closes the media connections after the websocket has had time to carry the goodbye. A client that
+    /// loses its media connection first tries to reconnect, and would open the room again.
     fn close_connections(&self, p: &mut Participant) {
         let publisher = std::mem::replace(&mut p.publisher, Pc::new(false));
         let connections: Vec<Pc> = std::iter::once(publisher).chain(p.subscriber.take()).collect();
@@ -220,7 +220,7 @@ impl Room {
         });
     }
 
-    /// Ends the room; all are told, in one loop.
+    /// Ends the room, with a goodbye to each participant.
     pub(crate) fn close(&mut self, why: Why) {
         if std::mem::replace(&mut self.closed, true) {
             return;
@@ -231,7 +231,7 @@ impl Room {
             job.terminate();
         }
         let keys: Vec<u64> = self.participants.keys().copied().collect();
-        // One loop: nobody hears of the others' leaving, only of the end.
+        // `take_out` announces nothing: each participant sees the room's end, not the others' departures.
         for key in keys {
             self.take_out(key, why, true);
         }

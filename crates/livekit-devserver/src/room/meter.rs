@@ -1,17 +1,17 @@
-//! How loud a track is, as the real server's meter has it (docs/signals.md §6.2).
+//! How loud a track is, measured as the real server does (docs/signals.md §6.2).
 //!
-//! In: the level of RFC 6464 and the RTP time of each packet. Out: a level, 0 while nobody speaks. It
-//! reckons in windows of 400 ms *of sound*, so a client that sends nothing in silence is noticed late:
-//! its window stays open until the next packet, or until two windows have passed.
+//! In: the level of RFC 6464 and the RTP time of each packet. Out: a level, 0 while nobody
+//! speaks. The meter computes over windows of 400 ms *of sound*. A client that sends nothing in silence is
+//! noticed late: its window stays open until the next packet, or until two windows have passed.
 
 use std::time::{Duration, Instant};
 
-/// What is louder counts as active, in -dBov.
+/// A packet at this level or louder counts as active, in -dBov.
 const ACTIVE_DBOV: u8 = 35;
 pub(super) const WINDOW: Duration = Duration::from_millis(400);
 /// Share of a window that must be active, percent.
 const MIN_PERCENTILE: u32 = 40;
-/// Weight of a new window against those before it: of two that are smoothed over.
+/// Weight of a new window against those before it: the average runs over two windows.
 const SMOOTHING: f32 = 2.0 / 3.0;
 
 #[derive(Debug, Default, Clone)]
@@ -25,7 +25,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// `level` in -dBov; `rtp`: the packet's own time.
+    /// `level` is in -dBov, `rtp` the packet's own time.
     pub(super) fn observe(&mut self, level: u8, rtp: Duration, now: Instant) {
         let before = self.last.replace((rtp, now));
         let Some(lasted) = before.and_then(|(t, _)| rtp.checked_sub(t)) else { return };
@@ -46,19 +46,19 @@ impl Meter {
         else {
             return 0.0;
         };
-        // A window that was active in part counts as quieter.
+        // A window that was active only in part counts as quieter.
         let weight = 20.0 * (self.active.as_secs_f32() / WINDOW.as_secs_f32()).log10();
         let linear = 10f32.powf(-(f32::from(loudest) - weight) / 20.0);
         self.smoothed + (linear - self.smoothed) * SMOOTHING
     }
 
-    /// 0..1 in eighths; 0 when it is not speech.
+    /// 0..1 in eighths; 0 when there is no speech.
     pub(super) fn level(&mut self, now: Instant) -> f32 {
         if self.last.is_some_and(|(_, at)| now.duration_since(at) > 2 * WINDOW) {
             *self = Self { last: self.last, ..Self::default() };
         }
         let threshold = 10f32.powf(-f32::from(ACTIVE_DBOV) / 20.0);
-        // Speech is never told as level 0.
+        // Speech never gets level 0: below the threshold it is no speech, above it at least 1/8.
         if self.smoothed < threshold {
             return 0.0;
         }

@@ -1,9 +1,9 @@
 //! A room is one task that owns everything in it: participants, their connections, tracks, subscriptions,
 //! timers.
 //!
-//! In: [`Cmd`]s, one after the other. Out: signal messages, packets, jobs, webhooks. There is no lock inside
-//! and no `Arc`; forwarding a packet is a method call. Must never wait for anybody: whatever takes time is
-//! done by another task that comes back with a `Cmd`.
+//! In: [`Cmd`]s, one after the other. Out: signal messages, packets, jobs, webhooks. A room needs no lock
+//! inside; forwarding a packet is a method call. Must never wait: work that takes time belongs to another
+//! task, which comes back with a `Cmd`.
 
 mod data;
 mod membership;
@@ -12,11 +12,11 @@ mod publish;
 pub(crate) mod quality;
 mod speakers;
 mod subscribe;
-pub(crate) mod telling;
 #[cfg(test)]
 mod tests;
 mod timers;
 pub(crate) mod track;
+pub(crate) mod updates;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,9 +38,9 @@ use crate::{
     pc::PcEvent,
 };
 
-/// What happens to a room.
+/// A command for a room's task.
 pub(crate) enum Cmd {
-    /// A packet for one of its connections.
+    /// A packet for a connection of one of its participants.
     Packet { pc: PcId, proto: Protocol, from: SocketAddr, data: Vec<u8> },
     /// A client's message, with the number of the websocket it came by.
     Signal { key: u64, conn: u64, message: Box<lk::signal_request::Message> },
@@ -52,9 +52,9 @@ pub(crate) enum Cmd {
 
 pub(crate) type RoomSender = mpsc::Sender<Cmd>;
 
-/// Commands that may wait for a room. Websockets are held up beyond it, packets dropped.
+/// Commands that may wait for a room. Beyond this, websockets wait and packets are dropped.
 const QUEUE: usize = 4096;
-/// Commands handled between two pumps.
+/// Commands handled between two calls of [`Room::pump`].
 const BURST: usize = 256;
 
 pub(crate) struct Room {
@@ -68,20 +68,20 @@ pub(crate) struct Room {
     empty_timeout: Duration,
     departure_timeout: Duration,
     next_key: u64,
-    /// News of participants without a track, by identity.
+    /// Changed participants without a track, by identity; the next batch announces them.
     batch: BTreeMap<String, lk::ParticipantInfo>,
-    /// Somebody who is not an agent was here.
+    /// A participant that is not an agent has joined; from then on `departure_timeout` counts.
     first_joined: bool,
-    /// The last departure, of anybody.
+    /// The last departure of any participant, agents included.
     last_left: Option<Instant>,
     created: Instant,
     timers: timers::Timers,
-    /// Counts that all were told: participants, publishers.
-    told_counts: (u32, u32),
+    /// The counts in the last `RoomUpdate`: participants, publishers.
+    sent_counts: (u32, u32),
     closed: bool,
 }
 
-/// Starts a room's task. Its first act is to ask for agents.
+/// Starts a room's task, which first asks for agents.
 pub(crate) fn spawn(hub: Arc<Hub>, name: &str, config: lk::RoomConfiguration) -> RoomSender {
     let (tx, rx) = mpsc::channel(QUEUE);
     let room = Room::new(hub, name, &config, tx.clone());
@@ -128,7 +128,7 @@ impl Room {
             last_left: None,
             created: now,
             timers: timers::Timers::new(now, &hub.config),
-            told_counts: (0, 0),
+            sent_counts: (0, 0),
             closed: false,
             hub,
         }
@@ -180,7 +180,7 @@ impl Room {
         }
     }
 
-    /// Drives all connections until nothing is left to do; says when to come back.
+    /// Drives all connections until nothing is left to do. Returns when the next call is due.
     fn pump(&mut self) -> Instant {
         let net = self.hub.net.clone();
         loop {
@@ -211,7 +211,7 @@ impl Room {
     fn event(&mut self, key: u64, subscriber: bool, event: PcEvent) {
         match event {
             PcEvent::Connected => self.connected(key, subscriber),
-            PcEvent::Closed => {} // `Pc::dead` says it; the silence timer acts on it
+            PcEvent::Closed => {} // `Pc::dead` is set; `Participant::given_up` reads it
             PcEvent::ChannelOpen(label) => self.channel_open(key, subscriber, &label),
             PcEvent::Data(label, data) => self.data(key, &label, &data),
             PcEvent::Rtp(packet) => self.rtp(key, &packet),
@@ -228,14 +228,14 @@ impl Room {
         p.info.version += 1;
         let info = p.info.clone();
         self.hub.webhooks.participant(&self.info, &info, "participant_joined");
-        self.announce(key, telling::When::Batched);
+        self.announce(key, updates::Urgency::Batched);
     }
 
     pub(crate) fn by_identity(&self, identity: &str) -> Option<u64> {
         self.participants.values().find(|p| p.info.identity == identity).map(|p| p.key)
     }
 
-    /// Owner and track by the track's sid.
+    /// The participant that publishes this track.
     fn owner_of(&self, sid: &str) -> Option<&Participant> {
         self.participants.values().find(|p| p.tracks.iter().any(|t| t.info.sid == sid))
     }

@@ -1,18 +1,19 @@
 //! Publishing: a client's offers, its tracks, their sound.
 //!
-//! In: offers, track requests, mutes, RTP. Out: answers, published tracks, forwarded RTP. AddTrack reserves;
-//! the first packet (or, of a muted track, the offer) publishes. Must never forward what was not announced.
+//! In: offers, track requests, mutes, RTP. Out: answers, published tracks, forwarded RTP. `AddTrack`
+//! reserves a track; the first packet publishes it (a muted track: the offer). Must never forward a track
+//! that was not announced.
 
 use std::time::Duration;
 
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 use str0m::rtp::RtpPacket;
 
-use super::{Room, telling::When, track::Track};
+use super::{Room, track::Track, updates::Urgency};
 use crate::{clock::now, pc::Incoming};
 
 impl Room {
-    /// An offer of the client's publisher, or only, connection.
+    /// An offer for the client's publisher connection, or in single mode for its only connection.
     pub(crate) fn publisher_offer(&mut self, key: u64, offer: &lk::SessionDescription) {
         let net = self.hub.net.clone();
         let Some(p) = self.participants.get_mut(&key) else { return };
@@ -34,7 +35,7 @@ impl Room {
             .filter(|i| p.pending.iter().any(|(cid, track)| *cid == i.cid && track.muted))
             .collect();
         let single = p.subscriber.is_none();
-        // In the single connection our tracks go into sections that this offer has brought.
+        // Single mode: our tracks go into sections that this offer has added.
         let answer = if single { self.fill(key).unwrap_or(answer) } else { answer };
         let Some(p) = self.participants.get(&key) else { return };
         p.say(Out::Answer(lk::SessionDescription {
@@ -52,7 +53,7 @@ impl Room {
         }
     }
 
-    /// Reserves a track, or says why not.
+    /// Reserves a track, or sends the reason why not.
     pub(crate) fn request_track(&mut self, key: u64, request: lk::AddTrackRequest) {
         let Some(p) = self.participants.get_mut(&key) else { return };
         if p.may_publish(&request) {
@@ -75,7 +76,7 @@ impl Room {
         }));
     }
 
-    /// The section's sound has come (or it is muted): its track is published.
+    /// Publishes the track of a section: its first packet has arrived, or the track is muted.
     fn publish(&mut self, key: u64, mid: &str) {
         let Some(p) = self.participants.get_mut(&key) else { return };
         let Some(incoming) = p.publisher.incoming().into_iter().find(|i| i.mid == mid) else {
@@ -92,14 +93,14 @@ impl Room {
         tracing::info!(room = self.info.name, identity = p.info.identity, track = sid, "publishes");
         self.tracks_changed(key);
         self.count();
-        let takers: Vec<u64> = self
+        let subscribers: Vec<u64> = self
             .participants
             .values()
             .filter(|o| o.key != key && o.auto_subscribe)
             .map(|o| o.key)
             .collect();
-        for taker in takers {
-            self.subscribe(taker, &sid);
+        for subscriber in subscribers {
+            self.subscribe(subscriber, &sid);
         }
         let Some(p) = self.participants.get(&key) else { return };
         self.hub.webhooks.track(&self.info, &p.info, &info, "track_published");
@@ -124,7 +125,7 @@ impl Room {
         let Some(p) = self.participants.get_mut(&key) else { return };
         p.info.tracks = p.tracks.iter().map(|t| t.info.clone()).collect();
         p.info.version += 1;
-        self.announce(key, When::AtOnce);
+        self.announce(key, Urgency::AtOnce);
     }
 
     /// False when there is no such track.

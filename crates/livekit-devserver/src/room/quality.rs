@@ -1,9 +1,10 @@
 //! Connection quality.
 //!
-//! In: when each participant's last packet came. Out: `ConnectionQuality`, on a tick, only when something
-//! changed or somebody is new, and then for all at once: everybody's own, and that of those whose track it
-//! has subscribed to, a switched-off subscription included (docs/signals.md §3.4). Silence is LOST; heard
-//! again it climbs POOR, GOOD, EXCELLENT from tick to tick, as measured on the real server.
+//! In: when each participant's last packet arrived. Out: `ConnectionQuality` updates on a tick, when any
+//! quality has changed or a participant is new. Each participant then receives its own quality and that of
+//! the participants it has subscribed to; switched-off subscriptions count (docs/signals.md §3.4). A silent
+//! participant is LOST. When packets arrive again, its quality climbs to POOR, GOOD, EXCELLENT from tick to
+//! tick, as measured on the real server.
 
 use std::time::{Duration, Instant};
 
@@ -20,18 +21,18 @@ pub(crate) struct Quality {
     now: ConnectionQuality,
     /// Ticks in a row at this quality.
     ticks: u8,
-    /// What was told last.
-    told: Option<ConnectionQuality>,
+    /// The quality in the last update.
+    sent: Option<ConnectionQuality>,
 }
 
 impl Default for Quality {
     fn default() -> Self {
-        Quality { now: ConnectionQuality::Excellent, ticks: 0, told: None }
+        Quality { now: ConnectionQuality::Excellent, ticks: 0, sent: None }
     }
 }
 
 impl Quality {
-    /// One tick later.
+    /// Computes the quality at the next tick.
     fn step(&mut self, silent: Duration, lost_after: Duration) {
         let next = match self.now {
             _ if silent >= lost_after => ConnectionQuality::Lost,
@@ -44,7 +45,7 @@ impl Quality {
         self.now = next;
     }
 
-    /// As the real server's scores run: 5 at best.
+    /// On the scale of the real server's scores: 5 is best.
     fn score(self) -> f32 {
         match self.now {
             ConnectionQuality::Excellent => 4.5,
@@ -62,7 +63,7 @@ impl Room {
         for p in self.participants.values_mut().filter(|p| p.active()) {
             let silent = now.saturating_duration_since(p.last_packet());
             p.quality.step(silent, lost_after);
-            any |= p.quality.told.replace(p.quality.now) != Some(p.quality.now);
+            any |= p.quality.sent.replace(p.quality.now) != Some(p.quality.now);
         }
         if !any {
             return;

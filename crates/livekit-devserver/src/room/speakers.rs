@@ -1,7 +1,8 @@
 //! Who speaks.
 //!
-//! In: the tracks' meters, looked at every 400 ms. Out: `SpeakersChanged` to the speaker itself and to
-//! whoever has subscribed to it, switched-off subscriptions included (docs/signals.md §6.2). A client that sends no levels never speaks.
+//! In: the tracks' meters, read every 400 ms. Out: `SpeakersChanged` to the speaker itself and to its
+//! subscribers; switched-off subscriptions count (docs/signals.md §6.2). A client that sends no audio levels
+//! never counts as speaking.
 
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use livekit_protocol::{self as lk, signal_response::Message as Out};
 use super::Room;
 
 impl Room {
-    /// Tells who has begun and who has ended.
+    /// Reports participants whose level has changed: most often they begin or end speaking.
     pub(super) fn speakers(&mut self, now: Instant) {
         let mut changed = vec![];
         for p in self.participants.values_mut() {

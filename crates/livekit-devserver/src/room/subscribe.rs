@@ -1,7 +1,7 @@
 //! Subscribing, and our side of the negotiation that carries it.
 //!
-//! In: wishes for tracks. Out: offers on the subscriber connection (dual), or the wish that the client offer
-//! more sections (single). One offer of ours is out at a time; later changes wait for its answer.
+//! In: requests for tracks. Dual mode: we offer on the subscriber connection; one offer is out at a time,
+//! later changes wait for its answer. Single mode: we ask the client to offer more sections.
 
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 
@@ -52,7 +52,7 @@ impl Room {
         }
     }
 
-    /// `owner` is the publisher's sid, who may be gone already.
+    /// `owner` is the sid of the publisher, which may be gone already.
     fn end_subscription(&mut self, key: u64, sid: &str, owner: &str) {
         let Some(p) = self.participants.get_mut(&key) else { return };
         if !p.wants.remove(sid) {
@@ -87,7 +87,8 @@ impl Room {
         }
     }
 
-    /// An agent waits for this before it speaks. Hidden subscribers do not raise it (docs/signals.md §2.2).
+    /// Sends `TrackSubscribed` to the publisher; an agent waits for it before it speaks. Hidden subscribers
+    /// do not count (docs/signals.md §2.2).
     fn notify_publisher(&mut self, key: u64, sid: &str) {
         if self.participants.get(&key).is_none_or(|p| p.hidden()) {
             return;
@@ -135,8 +136,8 @@ impl Room {
         }
     }
 
-    /// Single connection: the client must offer sections for what we want to send. With nothing missing it
-    /// offers all the same, which frees the sections of ended subscriptions.
+    /// Single mode: asks the client to offer sections for the tracks we want to send. The client offers even
+    /// when none is missing, and the offer frees the sections of ended subscriptions.
     fn need_sections(&mut self, key: u64) {
         let Some(p) = self.participants.get(&key) else { return };
         let missing = p.wants.iter().filter(|sid| !p.publisher.sends(sid)).count() as u32;
@@ -144,7 +145,7 @@ impl Room {
         p.say(Out::MediaSectionsRequirement(need));
     }
 
-    /// Puts wanted tracks into free sections; the answer then, if there were any.
+    /// Puts subscribed tracks into free sections. Returns the new answer if there were any.
     pub(super) fn fill(&mut self, key: u64) -> Option<String> {
         let net = self.hub.net.clone();
         let tracks = self.all_tracks();

@@ -1,7 +1,7 @@
-//! What a room does because time has passed.
+//! The timers of a room.
 //!
-//! In: the clock. Out: batches told, speakers and quality looked at, silent participants given up, empty rooms
-//! closed. One place, so that "when does this room wake up" has one answer.
+//! In: the clock. Out: batches sent, speakers and quality computed, silent participants removed, empty rooms
+//! closed. All timers are here, so that one function decides when the room wakes up.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use livekit_protocol::DisconnectReason as Why;
 use super::{Room, meter};
 use crate::{config::Config, participant::Limits};
 
-/// Silence is looked at this often at most, and at least ten times within what it may take.
+/// Longest interval between two checks for silent participants. It shrinks with short limits, so that there
+/// are at least ten checks within each limit.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
-/// When each is due.
+/// When each task is due.
 pub(super) struct Timers {
     batch: Instant,
     speakers: Instant,
@@ -37,7 +38,7 @@ impl Timers {
     }
 }
 
-/// True once per interval; intervals that were slept through are not made up for.
+/// True once per interval. Missed intervals are skipped.
 fn due(at: &mut Instant, now: Instant, every: Duration) -> bool {
     if now < *at {
         return false;
@@ -47,7 +48,7 @@ fn due(at: &mut Instant, now: Instant, every: Duration) -> bool {
 }
 
 impl Room {
-    /// Does what is due; says when the next is.
+    /// Runs the tasks that are due. Returns when the next one is due.
     pub(super) fn run_timers(&mut self, now: Instant) -> Instant {
         let every = |f: fn(&Config) -> Duration| f(&self.hub.config);
         let (batch, quality, counts) = (
@@ -65,11 +66,11 @@ impl Room {
             self.quality(now);
         }
         if due(&mut self.timers.counts, now, counts) {
-            self.tell_changed_counts();
+            self.send_changed_counts();
         }
         let interval = self.timers.housekeeping_interval;
         if due(&mut self.timers.housekeeping, now, interval) {
-            self.give_up_silent(now);
+            self.remove_silent(now);
         }
         let closing = self.closes_at();
         if closing.is_some_and(|at| now >= at) {
@@ -83,7 +84,7 @@ impl Room {
         somebody.chain(speaking).chain(closing).min().unwrap_or(now + HOUSEKEEPING)
     }
 
-    fn give_up_silent(&mut self, now: Instant) {
+    fn remove_silent(&mut self, now: Instant) {
         let config = &self.hub.config;
         let limits = Limits { silence: config.silence_limit, join: config.join_limit };
         let gone: Vec<(u64, Why)> = self
@@ -96,8 +97,8 @@ impl Room {
         }
     }
 
-    /// When the room closes if nobody comes; `None` while somebody keeps it open. Agents do not, but each
-    /// departure, theirs too, starts the time anew (docs/signals.md §10.2).
+    /// When the room closes if nobody joins; `None` while a participant keeps it open. Agents do not keep it
+    /// open, but each departure, an agent's too, restarts the timeout (docs/signals.md §10.2).
     fn closes_at(&self) -> Option<Instant> {
         if self.closed || self.participants.values().any(|p| !p.dependent()) {
             return None;

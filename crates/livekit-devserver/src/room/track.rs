@@ -7,7 +7,7 @@ use super::meter::Meter;
 pub(crate) struct Track {
     pub(crate) info: lk::TrackInfo,
     pub(crate) meter: Meter,
-    /// It was active when last looked at, at this level (0..1, in eighths); 0 is inactive.
+    /// The level at the last speaker check (0..1, in eighths); 0 is inactive.
     pub(crate) level: f32,
 }
 

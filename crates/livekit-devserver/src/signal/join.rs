@@ -1,7 +1,7 @@
-//! Who is at the door, and what it wants.
+//! A client's request to join, before it enters a room.
 //!
 //! In: query, headers, token. Out: a checked [`Request`], or an HTTP refusal with the real server's status.
-//! Everything a client says is bounded here.
+//! The sizes of all names, metadata and attributes are checked here.
 
 use std::{collections::HashMap, io::Read};
 
@@ -29,7 +29,7 @@ const MAX_NAME: usize = 256;
 /// Longest join request once unpacked, bytes.
 const MAX_JOIN_REQUEST: u64 = 2 << 20;
 
-/// What a client wants, as far as it may.
+/// A client's request, reduced to what its token allows.
 pub(super) struct Request {
     pub(super) claims: Claims,
     pub(super) room: String,
@@ -45,7 +45,7 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Refusal {
     (status, text.into())
 }
 
-/// The token from the header or the query, believed and good for a join.
+/// Verifies the token from the header or the query, and checks that it allows a join.
 pub(super) fn authorise(
     hub: &Hub,
     params: &Params,
@@ -82,7 +82,8 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// `join_request`: base64 (url or standard alphabet, padded or not) of a WrappedJoinRequest, packed or not.
+/// Reads `join_request`: base64 (url or standard alphabet, padded or not) of a `WrappedJoinRequest`, which
+/// may be gzipped.
 fn join_request(raw: &str) -> Option<lk::JoinRequest> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn join_requests_are_read_packed_or_not_in_either_alphabet() {
+    fn join_requests_are_read_gzipped_or_not_in_either_alphabet() {
         use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
         use lk::wrapped_join_request::Compression::{Gzip, None as Plain};
         let plain = wrap(request().encode_to_vec(), Plain);

@@ -1,7 +1,7 @@
 //! `/rtc` and `/rtc/v1`: the websocket of a client.
 //!
 //! In: an HTTP upgrade with a token. Out: a participant in a room, its messages as [`Cmd::Signal`], the
-//! room's messages as frames. The socket's end never ends the participant; only the room decides that.
+//! room's messages as frames. The end of the socket does not end the participant; only the room decides that.
 
 mod join;
 mod requests;
@@ -38,7 +38,7 @@ const MAX_MESSAGE: usize = 2 << 20;
 /// How long a goodbye may take to reach a client.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// `/rtc/validate`: what a client asks to learn why its websocket failed.
+/// `/rtc/validate`: clients call it to learn why their websocket failed.
 pub(crate) async fn validate(
     State(hub): State<Arc<Hub>>,
     Query(params): Query<Params>,
@@ -48,7 +48,7 @@ pub(crate) async fn validate(
         Ok(_) => "success".into_response(),
         Err(refusal) => refusal.into_response(),
     };
-    // Browsers ask across origins.
+    // Browser clients call this from other origins.
     response.headers_mut().insert("access-control-allow-origin", HeaderValue::from_static("*"));
     response
 }
@@ -93,9 +93,10 @@ async fn session(hub: Arc<Hub>, ws: WebSocket, request: Request) {
     hub.sessions.fetch_sub(1, Ordering::Relaxed);
 }
 
+/// The room, the participant's key there, and the number of its websocket.
 type Place = (RoomSender, u64, u64);
 
-/// Into the room; what to say when that fails.
+/// Joins or resumes; the goodbye to send when that fails.
 async fn enter(
     hub: &Arc<Hub>,
     request: Request,
@@ -114,7 +115,7 @@ async fn enter(
         return entered.map(|(key, conn)| (room, key, conn)).ok_or(unknown);
     }
     let refused = |why: Why| lk::LeaveRequest { reason: why as i32, ..Default::default() };
-    // A room may close between finding it and joining it; the next one is new.
+    // A room may close between finding it and joining it; the next try then opens a new room.
     for _ in 0..3 {
         let room = hub.open_room(&name, request.claims.room_config.clone().unwrap_or_default());
         let join: Join = request.join(out.clone());
@@ -127,7 +128,7 @@ async fn enter(
     Err(refused(Why::JoinFailure))
 }
 
-/// Both directions, until either side ends it.
+/// Carries messages in both directions until either side ends the connection.
 async fn talk(ws: WebSocket, inbox: Inbox<Out>, place: Option<Place>) {
     let (mut sink, mut source) = ws.split();
     let Inbox { mut rx, mut cut } = inbox;
@@ -162,13 +163,13 @@ async fn talk(ws: WebSocket, inbox: Inbox<Out>, place: Option<Place>) {
     let mut said_goodbye = false;
     tokio::select! {
         biased;
-        // First: who is cut has nothing to write any more either, and would get a goodbye.
+        // First: a cut client's queue ends, too, and `write` would then send it a goodbye.
         () = cut.happened() => {}
         () = write => said_goodbye = true,
         () = read => {}
     }
     if said_goodbye {
-        // Closing with unread input would reset the connection and take the goodbye with it.
+        // Closing with unread input would reset the connection, and the goodbye would be lost.
         let drained = async { while let Some(Ok(_)) = source.next().await {} };
         let _ = tokio::time::timeout(GOODBYE, drained).await;
     }

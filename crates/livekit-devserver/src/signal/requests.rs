@@ -1,6 +1,6 @@
-//! What a client asks for over its websocket.
+//! A client's requests over its websocket.
 //!
-//! In: one request of one participant. Out: the room's methods called. What is not known is ignored.
+//! In: one request of one participant. Out: calls of the room's methods. Unknown requests are ignored.
 
 use livekit_protocol::{
     self as lk, DisconnectReason as Why, leave_request::Action, signal_request::Message as In,
@@ -30,7 +30,7 @@ impl Room {
             }
             In::TrackSetting(t) if t.disabled => p.disabled.extend(t.track_sids),
             In::TrackSetting(t) => p.disabled.retain(|sid| !t.track_sids.contains(sid)),
-            In::Leave(leave) => self.remove(key, believed(leave.reason)),
+            In::Leave(leave) => self.remove(key, accepted_reason(leave.reason)),
             In::Ping(_) => p.say(Out::Pong(wall_ms())),
             In::PingReq(ping) => {
                 p.say(Out::PongResp(lk::Pong {
@@ -41,7 +41,7 @@ impl Room {
             In::UpdateMetadata(update) => self.update_own(key, update),
             In::SyncState(state) => self.sync(key, state),
             In::Simulate(scenario) => self.simulate(key, &scenario),
-            // We are ICE-lite and need no candidates of theirs.
+            // We are ICE-lite and need no candidates of the client.
             In::Trickle(_) => {}
             other => tracing::trace!(identity = p.info.identity, ?other, "not handled"),
         }
@@ -57,7 +57,7 @@ impl Room {
         }
     }
 
-    /// After a resume or a restart: the client's own idea of what it has subscribed to.
+    /// After a resume or a restart, the client sends its own list of subscriptions.
     fn sync(&mut self, key: u64, state: lk::SyncState) {
         let Some(s) = state.subscription else { return };
         self.set_subscriptions(key, s.subscribe, named(s.track_sids, s.participant_tracks));
@@ -66,7 +66,7 @@ impl Room {
         }
     }
 
-    /// What the SDKs' `simulate_scenario` asks for, as far as an observer could tell.
+    /// What the SDKs' `simulate_scenario` asks for, as far as an observer would notice.
     fn simulate(&mut self, key: u64, simulate: &lk::SimulateScenario) {
         let Some(p) = self.participants.get_mut(&key) else { return };
         tracing::info!(identity = p.info.identity, scenario = ?simulate.scenario, "simulates");
@@ -92,8 +92,8 @@ impl Room {
     }
 }
 
-/// Of what a client gives as its reason for leaving, only this survives (docs/signals.md §3.1).
-fn believed(reason: i32) -> Why {
+/// The reason for leaving that a client may give; any other becomes `ClientInitiated` (docs/signals.md §3.1).
+fn accepted_reason(reason: i32) -> Why {
     match Why::try_from(reason) {
         Ok(why @ (Why::UserUnavailable | Why::UserRejected | Why::AgentError)) => why,
         _ => Why::ClientInitiated,
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_of_all_reasons_survive() {
-        let kept: Vec<i32> = (0..20).filter(|r| believed(*r) as i32 == *r).collect();
+    fn only_three_reasons_of_a_client_are_accepted() {
+        let kept: Vec<i32> = (0..20).filter(|r| accepted_reason(*r) as i32 == *r).collect();
         let expected =
             [Why::ClientInitiated, Why::UserUnavailable, Why::UserRejected, Why::AgentError]
                 .map(|w| w as i32);

@@ -1,8 +1,8 @@
 //! Changes of a participant's data and rights, by itself or by the API.
 //!
-//! In: new metadata, name, attributes, permissions. Out: the participant changed, everybody told, and a fresh
-//! token for its next reconnect. Rights are enforced at once: tracks and subscriptions that are not allowed
-//! any more end.
+//! In: new metadata, name, attributes, permissions. Out: the changed participant, the announcement to all,
+//! and a fresh token for its next reconnect. Rights are enforced at once: tracks and subscriptions that are
+//! no longer allowed end.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use livekit_protocol::{self as lk, request_response::Reason, signal_response::Me
 
 use crate::{
     clock::wall_ms,
-    room::{Room, telling::When},
+    room::{Room, updates::Urgency},
     token::{self, Claims},
 };
 
@@ -21,7 +21,7 @@ pub(crate) const MAX_METADATA: usize = 512 << 10;
 /// Validity of refreshed tokens, seconds.
 const REFRESHED: u64 = 600;
 
-/// What of a participant is to change; `None` stays.
+/// A change of a participant; fields with `None` stay as they are.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
     pub(crate) metadata: Option<String>,
@@ -31,7 +31,8 @@ pub(crate) struct Change {
     pub(crate) permission: Option<lk::ParticipantPermission>,
 }
 
-/// The reason why this is too much.
+/// # Errors
+/// The text that names the exceeded limit.
 pub(crate) fn check_limits(
     metadata: &str,
     attributes: &HashMap<String, String>,
@@ -75,10 +76,10 @@ impl Room {
         }));
     }
 
-    /// Changes a participant, tells everybody at once.
+    /// Changes a participant and announces it at once.
     ///
     /// # Errors
-    /// Too much of something; nothing is changed then.
+    /// A limit is exceeded; nothing is changed then.
     pub(crate) fn change(&mut self, key: u64, change: Change) -> Result<(), String> {
         let Some(p) = self.participants.get_mut(&key) else { return Ok(()) };
         let mut attributes = p.info.attributes.clone();
@@ -95,7 +96,7 @@ impl Room {
         if let Some(permission) = change.permission {
             self.set_permission(key, permission);
         }
-        self.announce(key, When::AtOnce);
+        self.announce(key, Urgency::AtOnce);
         self.refresh_token(key);
         Ok(())
     }
@@ -125,8 +126,8 @@ impl Room {
         }
     }
 
-    /// The client's next reconnect needs a token that says what is true now. Sent after the join and after
-    /// every change of its own data.
+    /// Sends the client a token with its present data and rights, for its next reconnect. Called after the
+    /// join and after each change.
     pub(crate) fn refresh_token(&self, key: u64) {
         let Some(p) = self.participants.get(&key) else { return };
         let Some(secret) = self.hub.config.keys.get(&p.claims.iss) else { return };

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use livekit_protocol as lk;
 
-use super::{Answer, Call, Fail, no_room, no_route, nobody_answers};
+use super::{Call, CallResult, TwirpError, no_response, no_room, no_route};
 use crate::{
     hub::{Hub, ask},
     signal::check_limits,
 };
 
-pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> Answer {
+pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> CallResult {
     match method {
         "CreateDispatch" => create(hub, call).await,
         "ListDispatch" => list(hub, call).await,
@@ -19,12 +19,13 @@ pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> Answer {
     }
 }
 
-/// Creates the room, too, with the implicit unnamed dispatch (docs/worker-protocol.md §3.2). Not idempotent.
-async fn create(hub: Arc<Hub>, call: Call) -> Answer {
+/// Creates the room as well if need be, with the implicit unnamed dispatch (docs/worker-protocol.md §3.2).
+/// Not idempotent.
+async fn create(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::CreateAgentDispatchRequest = call.read()?;
     call.admin(&request.room)?;
     check_limits(&request.metadata, &request.attributes)
-        .map_err(|e| Fail("invalid_argument", e))?;
+        .map_err(|e| TwirpError("invalid_argument", e))?;
     let room = match hub.room(&request.room) {
         Some(room) => room,
         None if hub.config.auto_create => {
@@ -43,21 +44,21 @@ async fn create(hub: Arc<Hub>, call: Call) -> Answer {
     call.write("AgentDispatch", &dispatch)
 }
 
-async fn list(hub: Arc<Hub>, call: Call) -> Answer {
+async fn list(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::ListAgentDispatchRequest = call.read()?;
     call.admin(&request.room)?;
     let only = request.dispatch_id;
-    let all = hub.ask(&request.room, |r| r.dispatches.clone()).await.ok_or_else(nobody_answers)?;
+    let all = hub.ask(&request.room, |r| r.dispatches.clone()).await.ok_or_else(no_response)?;
     let agent_dispatches = all.into_iter().filter(|d| only.is_empty() || d.id == only).collect();
     call.write("ListAgentDispatchResponse", &lk::ListAgentDispatchResponse { agent_dispatches })
 }
 
-async fn delete(hub: Arc<Hub>, call: Call) -> Answer {
+async fn delete(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::DeleteAgentDispatchRequest = call.read()?;
     call.admin(&request.room)?;
     let id = request.dispatch_id;
     let deleted =
-        hub.ask(&request.room, move |r| r.delete_dispatch(&id)).await.ok_or_else(nobody_answers)?;
-    let dispatch = deleted.ok_or_else(|| Fail("not_found", "dispatch not found".into()))?;
+        hub.ask(&request.room, move |r| r.delete_dispatch(&id)).await.ok_or_else(no_response)?;
+    let dispatch = deleted.ok_or_else(|| TwirpError("not_found", "dispatch not found".into()))?;
     call.write("AgentDispatch", &dispatch)
 }

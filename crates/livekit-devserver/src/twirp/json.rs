@@ -1,12 +1,13 @@
 //! JSON as the real server writes it: snake_case keys, and every field present.
 //!
-//! In: what the protocol crate serialises (lowerCamelCase, defaults left out), and the message's name. Out: the
-//! same with proto names, and defaults filled in from the tables below (protojson's EmitUnpopulated: "" for
-//! text, "0" for 64-bit numbers, null for an absent message). Keys of maps are users' data and stay.
+//! In: the JSON of the protocol crate (lowerCamelCase, defaults left out), and the message's name. Out: the
+//! same message with proto names, and with defaults from the tables below (protojson's EmitUnpopulated: ""
+//! for text, "0" for 64-bit numbers, null for an absent message). Keys of maps are users' data and stay as
+//! they are.
 
 use serde_json::{Map, Value, json};
 
-/// What a field holds, and so what it is when unset.
+/// The type of a field, which decides its default.
 enum Kind {
     Text,
     Flag,
@@ -14,10 +15,10 @@ enum Kind {
     Number,
     /// 64 bits; a string in JSON.
     Long,
-    /// An enum; the name of its zero.
+    /// An enum, with the name of its value 0.
     Enum(&'static str),
     Message(&'static str),
-    /// `optional`, or one of several: left out when unset.
+    /// `optional` or `oneof`: left out when unset.
     Optional,
     Messages(&'static str),
     List,
@@ -162,7 +163,7 @@ fn fields(message: &str) -> &'static [Field] {
     }
 }
 
-/// The message of that name as the real server would write it.
+/// Gives a message the form of the real server's JSON.
 pub(super) fn render(message: &str, value: Value) -> Value {
     let Value::Object(given) = value else { return value };
     let mut given: Map<String, Value> =
@@ -182,7 +183,7 @@ pub(super) fn render(message: &str, value: Value) -> Value {
         };
         out.insert((*name).into(), value);
     }
-    // Fields that the tables do not know keep what they have.
+    // Fields that are not in the tables stay as they are.
     out.extend(given);
     Value::Object(out)
 }
@@ -218,7 +219,7 @@ mod tests {
     use livekit_protocol as lk;
 
     #[test]
-    fn keys_are_snake_case_and_defaults_are_there() {
+    fn keys_are_snake_case_and_defaults_are_present() {
         let room = lk::Room {
             name: "r".into(),
             creation_time: 7,

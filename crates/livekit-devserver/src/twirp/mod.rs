@@ -1,7 +1,7 @@
 //! Twirp: `/twirp/livekit.<Service>/<Method>`, protobuf or JSON by Content-Type.
 //!
-//! In: POSTs with a token. Out: answers, or Twirp errors with the HTTP status that belongs to their code.
-//! [`rooms`] and [`dispatches`] are the services; [`json`] makes the JSON look as the real server's.
+//! In: POSTs with a token. Out: responses, or Twirp errors with the HTTP status that belongs to their code.
+//! [`rooms`] and [`dispatches`] are the services; [`json`] gives the JSON the form of the real server's.
 
 mod dispatches;
 mod json;
@@ -26,9 +26,9 @@ use crate::{
 
 /// A Twirp error: code and text.
 #[derive(Debug)]
-pub(super) struct Fail(&'static str, String);
+pub(super) struct TwirpError(&'static str, String);
 
-type Answer = Result<Response, Fail>;
+type CallResult = Result<Response, TwirpError>;
 
 /// The status that the Twirp specification gives to a code.
 fn status(code: &str) -> StatusCode {
@@ -47,27 +47,27 @@ fn status(code: &str) -> StatusCode {
     }
 }
 
-impl IntoResponse for Fail {
+impl IntoResponse for TwirpError {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "code": self.0, "msg": self.1 }).to_string();
         (status(self.0), [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
 
-fn no_room() -> Fail {
-    Fail("not_found", "requested room does not exist".into())
+fn no_room() -> TwirpError {
+    TwirpError("not_found", "requested room does not exist".into())
 }
 
-/// What the real server says where it asks a room's node, and there is none.
-fn nobody_answers() -> Fail {
-    Fail("unavailable", "no response from servers".into())
+/// The real server's error when no node has the room.
+fn no_response() -> TwirpError {
+    TwirpError("unavailable", "no response from servers".into())
 }
 
-fn no_participant() -> Fail {
-    Fail("not_found", "participant does not exist".into())
+fn no_participant() -> TwirpError {
+    TwirpError("not_found", "participant does not exist".into())
 }
 
-/// One request, its sender believed.
+/// One request whose token is verified.
 struct Call {
     claims: Claims,
     json: bool,
@@ -75,37 +75,43 @@ struct Call {
 }
 
 impl Call {
-    fn read<T: Message + Default + DeserializeOwned>(&self) -> Result<T, Fail> {
+    fn read<T: Message + Default + DeserializeOwned>(&self) -> Result<T, TwirpError> {
         let read = if self.json {
             let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
             serde_json::from_slice(body).map_err(|e| e.to_string())
         } else {
             T::decode(&self.body[..]).map_err(|e| e.to_string())
         };
-        read.map_err(|e| Fail("malformed", format!("the request could not be decoded: {e}")))
+        read.map_err(|e| TwirpError("malformed", format!("the request could not be decoded: {e}")))
     }
 
-    /// `name` is the message's, for its JSON form.
-    fn write<T: Message + Serialize>(&self, name: &str, message: &T) -> Answer {
+    /// `name` is the name of the message, which chooses its JSON form.
+    fn write<T: Message + Serialize>(&self, name: &str, message: &T) -> CallResult {
         if !self.json {
-            return Ok(answer("application/protobuf", message.encode_to_vec()));
+            return Ok(response("application/protobuf", message.encode_to_vec()));
         }
-        let value = serde_json::to_value(message).map_err(|e| Fail("internal", e.to_string()))?;
-        Ok(answer("application/json", json::render(name, value).to_string().into_bytes()))
+        let value =
+            serde_json::to_value(message).map_err(|e| TwirpError("internal", e.to_string()))?;
+        Ok(response("application/json", json::render(name, value).to_string().into_bytes()))
     }
 
-    /// Whether the token allows it.
-    fn need(&self, allowed: bool) -> Result<(), Fail> {
-        if allowed { Ok(()) } else { Err(Fail("unauthenticated", "permissions denied".into())) }
+    /// # Errors
+    /// `allowed` is false: the token does not allow the call.
+    fn need(&self, allowed: bool) -> Result<(), TwirpError> {
+        if allowed {
+            Ok(())
+        } else {
+            Err(TwirpError("unauthenticated", "permissions denied".into()))
+        }
     }
 
-    fn admin(&self, room: &str) -> Result<(), Fail> {
+    fn admin(&self, room: &str) -> Result<(), TwirpError> {
         let video = &self.claims.video;
         self.need(video.room_admin && video.room == room)
     }
 }
 
-fn answer(content_type: &'static str, body: Vec<u8>) -> Response {
+fn response(content_type: &'static str, body: Vec<u8>) -> Response {
     let headers: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, content_type)];
     (headers, body).into_response()
 }
@@ -120,9 +126,9 @@ pub(crate) async fn twirp(
     let claims = match token::verify(jwt, &hub.config.keys) {
         Ok(claims) => claims,
         Err(_) if jwt.is_empty() => {
-            return Fail("unauthenticated", "permissions denied".into()).into_response();
+            return TwirpError("unauthenticated", "permissions denied".into()).into_response();
         }
-        Err(error) => return Fail("unauthenticated", error.to_string()).into_response(),
+        Err(error) => return TwirpError("unauthenticated", error.to_string()).into_response(),
     };
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
@@ -130,7 +136,7 @@ pub(crate) async fn twirp(
         "application/json" => true,
         "application/protobuf" => false,
         _ => {
-            return Fail("bad_route", format!("unexpected Content-Type: {content_type:?}"))
+            return TwirpError("bad_route", format!("unexpected Content-Type: {content_type:?}"))
                 .into_response();
         }
     };
@@ -140,9 +146,9 @@ pub(crate) async fn twirp(
         "livekit.AgentDispatchService" => dispatches::call(hub, &method, call).await,
         _ => Err(no_route(&service, &method)),
     };
-    result.unwrap_or_else(Fail::into_response)
+    result.unwrap_or_else(TwirpError::into_response)
 }
 
-fn no_route(service: &str, method: &str) -> Fail {
-    Fail("bad_route", format!("no handler for path \"/twirp/{service}/{method}\""))
+fn no_route(service: &str, method: &str) -> TwirpError {
+    TwirpError("bad_route", format!("no handler for path \"/twirp/{service}/{method}\""))
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use livekit_protocol::{self as lk, DisconnectReason as Why, signal_response::Message as Out};
 
-use super::{Answer, Call, Fail, no_participant, no_room, no_route, nobody_answers};
+use super::{Call, CallResult, TwirpError, no_participant, no_response, no_room, no_route};
 use crate::{
     hub::{Hub, ask},
     room::Room,
     signal::{Change, MAX_METADATA, check_limits},
 };
 
-pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> Answer {
+pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> CallResult {
     match method {
         "CreateRoom" => create(hub, call).await,
         "ListRooms" => list(hub, call).await,
@@ -27,13 +27,13 @@ pub(super) async fn call(hub: Arc<Hub>, method: &str, call: Call) -> Answer {
     }
 }
 
-/// Runs on one participant of a room.
+/// Runs `f` on one participant of a room.
 async fn with<T: Send + 'static>(
     hub: &Hub,
     room: &str,
     identity: &str,
     f: impl FnOnce(&mut Room, u64) -> T + Send + 'static,
-) -> Result<T, Fail> {
+) -> Result<T, TwirpError> {
     let who = identity.to_owned();
     let done = hub.ask(room, move |r| r.by_identity(&who).map(|key| f(r, key))).await;
     done.flatten().ok_or_else(no_participant)
@@ -43,11 +43,11 @@ fn info(room: &Room, key: u64) -> lk::ParticipantInfo {
     room.participants.get(&key).map(|p| p.info.clone()).unwrap_or_default()
 }
 
-async fn create(hub: Arc<Hub>, call: Call) -> Answer {
+async fn create(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::CreateRoomRequest = call.read()?;
     call.need(call.claims.video.room_create)?;
     if request.metadata.len() > MAX_METADATA {
-        return Err(Fail(
+        return Err(TwirpError(
             "invalid_argument",
             format!("metadata size exceeds limits, max {MAX_METADATA}"),
         ));
@@ -65,7 +65,7 @@ async fn create(hub: Arc<Hub>, call: Call) -> Answer {
     call.write("Room", &room)
 }
 
-async fn list(hub: Arc<Hub>, call: Call) -> Answer {
+async fn list(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::ListRoomsRequest = call.read()?;
     call.need(call.claims.video.room_list)?;
     let mut rooms = vec![];
@@ -77,15 +77,15 @@ async fn list(hub: Arc<Hub>, call: Call) -> Answer {
     call.write("ListRoomsResponse", &lk::ListRoomsResponse { rooms })
 }
 
-async fn delete(hub: Arc<Hub>, call: Call) -> Answer {
+async fn delete(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::DeleteRoomRequest = call.read()?;
     call.need(call.claims.video.room_create)?;
     hub.ask(&request.room, |r| r.close(Why::RoomDeleted)).await.ok_or_else(no_room)?;
     call.write("Empty", &lk::DeleteRoomResponse {})
 }
 
-/// Hidden ones too; nobody in a room that does not exist.
-async fn participants(hub: Arc<Hub>, call: Call) -> Answer {
+/// Hidden participants are listed, too. A room that does not exist has an empty list.
+async fn participants(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::ListParticipantsRequest = call.read()?;
     call.admin(&request.room)?;
     let all = |r: &mut Room| r.participants.values().map(|p| p.info.clone()).collect();
@@ -93,14 +93,14 @@ async fn participants(hub: Arc<Hub>, call: Call) -> Answer {
     call.write("ListParticipantsResponse", &lk::ListParticipantsResponse { participants })
 }
 
-async fn participant(hub: Arc<Hub>, call: Call) -> Answer {
+async fn participant(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::RoomParticipantIdentity = call.read()?;
     call.admin(&request.room)?;
     let info = with(&hub, &request.room, &request.identity, |r, key| info(r, key)).await?;
     call.write("ParticipantInfo", &info)
 }
 
-async fn remove(hub: Arc<Hub>, call: Call) -> Answer {
+async fn remove(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::RoomParticipantIdentity = call.read()?;
     call.admin(&request.room)?;
     with(&hub, &request.room, &request.identity, |r, key| r.remove(key, Why::ParticipantRemoved))
@@ -108,11 +108,11 @@ async fn remove(hub: Arc<Hub>, call: Call) -> Answer {
     call.write("Empty", &lk::RemoveParticipantResponse {})
 }
 
-async fn update(hub: Arc<Hub>, call: Call) -> Answer {
+async fn update(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::UpdateParticipantRequest = call.read()?;
     call.admin(&request.room)?;
     check_limits(&request.metadata, &request.attributes)
-        .map_err(|e| Fail("invalid_argument", e))?;
+        .map_err(|e| TwirpError("invalid_argument", e))?;
     let set = |s: String| (!s.is_empty()).then_some(s);
     let change = Change {
         metadata: set(request.metadata),
@@ -123,17 +123,17 @@ async fn update(hub: Arc<Hub>, call: Call) -> Answer {
     let changed = with(&hub, &request.room, &request.identity, move |r, key| {
         r.change(key, change).map(|()| info(r, key))
     });
-    let info = changed.await?.map_err(|e| Fail("invalid_argument", e))?;
+    let info = changed.await?.map_err(|e| TwirpError("invalid_argument", e))?;
     call.write("ParticipantInfo", &info)
 }
 
-async fn mute(hub: Arc<Hub>, call: Call) -> Answer {
+async fn mute(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::MuteRoomTrackRequest = call.read()?;
     call.admin(&request.room)?;
     let (sid, muted) = (request.track_sid, request.muted);
     if !muted {
-        // The real server's default: nobody's microphone is opened from outside.
-        return Err(Fail("failed_precondition", "remote unmute not enabled".into()));
+        // The real server's default: the API cannot unmute a client's microphone.
+        return Err(TwirpError("failed_precondition", "remote unmute not enabled".into()));
     }
     let track = with(&hub, &request.room, &request.identity, move |r, key| {
         if !r.mute(key, &sid, muted) {
@@ -144,13 +144,13 @@ async fn mute(hub: Arc<Hub>, call: Call) -> Answer {
         }
         info(r, key).tracks.into_iter().find(|t| t.sid == sid)
     });
-    // A track that is not there is no error.
-    let track = track.await.map_err(|_| nobody_answers())?;
+    // An unknown track is no error.
+    let track = track.await.map_err(|_| no_response())?;
     call.write("MuteRoomTrackResponse", &lk::MuteRoomTrackResponse { track })
 }
 
 #[allow(deprecated)] // clients still read these fields
-async fn send_data(hub: Arc<Hub>, call: Call) -> Answer {
+async fn send_data(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::SendDataRequest = call.read()?;
     call.admin(&request.room)?;
     let lossy = request.kind == lk::data_packet::Kind::Lossy as i32;
@@ -168,15 +168,15 @@ async fn send_data(hub: Arc<Hub>, call: Call) -> Answer {
     };
     hub.ask(&request.room, move |r| r.deliver(None, &packet, lossy))
         .await
-        .ok_or_else(nobody_answers)?;
+        .ok_or_else(no_response)?;
     call.write("Empty", &lk::SendDataResponse {})
 }
 
-async fn metadata(hub: Arc<Hub>, call: Call) -> Answer {
+async fn metadata(hub: Arc<Hub>, call: Call) -> CallResult {
     let request: lk::UpdateRoomMetadataRequest = call.read()?;
     call.admin(&request.room)?;
     if request.metadata.len() > MAX_METADATA {
-        return Err(Fail(
+        return Err(TwirpError(
             "invalid_argument",
             format!("metadata size exceeds limits, max {MAX_METADATA}"),
         ));

@@ -42,7 +42,7 @@ pub(crate) fn status(load: f32, status: Option<lk::WorkerStatus>) -> In {
     })
 }
 
-/// Everything the worker said before this has been read by the server.
+/// Waits until the server has read all earlier messages of the worker.
 pub(crate) async fn settled(worker: &mut Worker) {
     worker.send(In::Ping(lk::WorkerPing { timestamp: 5 })).await;
     worker
@@ -50,7 +50,8 @@ pub(crate) async fn settled(worker: &mut Worker) {
         .await;
 }
 
-/// Nothing is offered to this worker, while something is to a worker named `proof`, asked for later.
+/// Checks that this worker gets no offer. A later dispatch to a worker named `proof` shows that offers had
+/// the time to arrive.
 pub(crate) async fn nothing_offered(server: &Server, worker: &mut Worker) {
     let mut proof = Worker::register(server, registration("proof")).await;
     dispatch(server, "proof", "r").await;
@@ -103,7 +104,7 @@ async fn any_mistake_of_a_worker_closes_its_socket() {
     let mut worker = Worker::register(&server, registration("x")).await;
     worker.send(In::Register(registration("x"))).await;
     worker.closed().await;
-    until("all are forgotten", async || server.workers().is_empty().then_some(())).await;
+    until("all workers are removed", async || server.workers().is_empty().then_some(())).await;
 }
 
 #[tokio::test]
@@ -253,7 +254,7 @@ async fn a_loaded_or_full_worker_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_that_comes_later_is_not_given_what_it_missed() {
+async fn a_worker_that_registers_later_gets_no_earlier_job() {
     let server = server().await;
     dispatch(&server, "bot", "r").await;
     let mut worker = Worker::register(&server, registration("bot")).await;

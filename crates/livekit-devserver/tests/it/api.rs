@@ -78,7 +78,7 @@ async fn participants_are_listed_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn taken_rights_count_at_once() {
+async fn revoked_rights_count_at_once() {
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
     let bob = Client::join(&server, caller(&server, "bob")).await;
@@ -140,22 +140,22 @@ async fn data_from_the_api_has_no_sender() {
 }
 
 #[tokio::test]
-async fn room_metadata_is_told_at_once() {
+async fn room_metadata_is_announced_at_once() {
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
     let room = client(&server).update_room_metadata("r", "new").await.unwrap();
     assert_eq!(room.metadata, "new");
-    let told = alice
+    let announced = alice
         .wait("the metadata", |e| match e {
             RoomEvent::RoomMetadataChanged { metadata, .. } => Some(metadata),
             _ => None,
         })
         .await;
-    assert_eq!(told, "new");
+    assert_eq!(announced, "new");
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_as_the_real_server_does() {
+async fn unknown_rooms_participants_and_methods_are_refused_as_on_the_real_server() {
     let server = server().await;
     let jwt = admin(&server);
     let room = json!({ "room": "r" });
@@ -214,7 +214,7 @@ async fn json_is_written_as_the_real_server_writes_it_and_read_in_both_casings()
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_refused() {
+async fn undecodable_requests_are_refused() {
     let server = server().await;
     let jwt = admin(&server);
     let path = "/twirp/livekit.RoomService/ListRooms";

@@ -1,4 +1,4 @@
-//! Sound: published, heard, told about.
+//! Sound: publishing, forwarding, speakers, mutes, quality.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 const LOUD: Sound = Sound::Level(-15);
 const QUIET: Sound = Sound::Level(-60);
 
-/// Whether `sid` is told to speak, next time that it is told at all.
+/// Picks the first report about `sid`: whether it speaks.
 fn speaks(sid: &str) -> impl FnMut(&Out) -> Option<bool> {
     move |m| match m {
         Out::SpeakersChanged(s) => s.speakers.iter().find(|s| s.sid == sid).map(|s| s.active),
@@ -23,7 +23,8 @@ fn speaks(sid: &str) -> impl FnMut(&Out) -> Option<bool> {
     }
 }
 
-async fn told(signal: &mut Signal, sid: &str, active: bool) {
+/// Waits until the server reports `sid` as speaking, or as silent.
+async fn reported(signal: &mut Signal, sid: &str, active: bool) {
     let mut speaks = speaks(sid);
     signal.wait("the speaker", |m| speaks(m).filter(|a| *a == active)).await;
 }
@@ -34,7 +35,7 @@ fn track_of(m: &Out, identity: &str) -> Option<lk::TrackInfo> {
 }
 
 #[tokio::test]
-async fn a_microphone_is_announced_heard_and_told_as_speaking() {
+async fn a_microphone_is_announced_heard_and_reported_as_speaking() {
     let server = server().await;
     let mut bob = Listener::join(&server, &caller(&server, "bob")).await;
     bob.negotiate().await;
@@ -44,25 +45,25 @@ async fn a_microphone_is_announced_heard_and_told_as_speaking() {
     bob.negotiate().await;
     bob.hears(30).await;
     let sid = alice.sid.clone();
-    told(&mut bob.signal, &sid, true).await;
-    told(&mut alice.signal, &sid, true).await;
+    reported(&mut bob.signal, &sid, true).await;
+    reported(&mut alice.signal, &sid, true).await;
     alice.set(QUIET);
-    told(&mut bob.signal, &sid, false).await;
+    reported(&mut bob.signal, &sid, false).await;
     alice.set(LOUD);
-    told(&mut bob.signal, &sid, true).await;
+    reported(&mut bob.signal, &sid, true).await;
     alice.set(Sound::Nothing);
-    told(&mut bob.signal, &sid, false).await;
+    reported(&mut bob.signal, &sid, false).await;
 }
 
 #[tokio::test]
-async fn the_first_visible_subscriber_is_told_to_the_publisher_and_no_hidden_one() {
+async fn a_publisher_is_notified_of_its_first_visible_subscriber_and_of_no_hidden_one() {
     let server = server().await;
     let mut ghost = Listener::join(&server, &agent(&server, "ghost", true)).await;
     ghost.negotiate().await;
     let mut alice = Microphone::publish(&server, &caller(&server, "alice"), LOUD).await;
     ghost.negotiate().await;
     ghost.hears(5).await;
-    // A pong comes after whatever was said before.
+    // The pong comes after all earlier messages.
     alice.signal.send(In::PingReq(lk::Ping { timestamp: 1, rtt: 0 })).await;
     alice.signal.wait("a pong", |m| matches!(m, Out::PongResp(_)).then_some(())).await;
     let notices = |m| matches!(m, Out::TrackSubscribed(_)).then_some(());
@@ -76,7 +77,7 @@ async fn the_first_visible_subscriber_is_told_to_the_publisher_and_no_hidden_one
 }
 
 #[tokio::test]
-async fn a_switched_off_subscription_brings_no_sound_and_all_speakers() {
+async fn a_switched_off_subscription_brings_no_sound_but_still_reports_speakers() {
     let server = server().await;
     let mut bob = Listener::join(&server, &caller(&server, "bob")).await;
     bob.negotiate().await;
@@ -92,16 +93,17 @@ async fn a_switched_off_subscription_brings_no_sound_and_all_speakers() {
     bob.signal.send(In::PingReq(lk::Ping { timestamp: 1, rtt: 0 })).await;
     bob.signal.wait("a pong", |m| matches!(m, Out::PongResp(_)).then_some(())).await;
     alice.set(LOUD);
-    told(&mut bob.signal, &alice.sid, true).await;
+    reported(&mut bob.signal, &alice.sid, true).await;
     let heard = bob.heard();
     alice.set(QUIET);
-    told(&mut bob.signal, &alice.sid, false).await;
-    // Packets on their way when it was switched off may have come until the first of the two.
+    reported(&mut bob.signal, &alice.sid, false).await;
+    // Packets that were under way when it was switched off may have arrived before the first of the two
+    // reports.
     assert_eq!(bob.heard(), heard);
 }
 
 #[tokio::test]
-async fn without_a_subscription_nobody_is_told_of_speakers() {
+async fn without_a_subscription_no_speakers_are_reported() {
     let server = server().await;
     let mut alice = Microphone::publish(&server, &caller(&server, "alice"), QUIET).await;
     let mut bob = Signal::dual(&server, &caller(&server, "bob")).await;
@@ -119,7 +121,7 @@ async fn without_a_subscription_nobody_is_told_of_speakers() {
     bob.wait("a pong", |m| matches!(m, Out::PongResp(_)).then_some(())).await;
     bob.passed(Some);
     alice.set(LOUD);
-    told(&mut alice.signal, &sid, true).await;
+    reported(&mut alice.signal, &sid, true).await;
     bob.send(In::PingReq(lk::Ping { timestamp: 2, rtt: 0 })).await;
     bob.wait("a pong", |m| matches!(m, Out::PongResp(_)).then_some(())).await;
     let mut speaks = speaks(&sid);
@@ -127,7 +129,7 @@ async fn without_a_subscription_nobody_is_told_of_speakers() {
 }
 
 #[tokio::test]
-async fn a_mute_by_its_owner_or_by_the_api_is_told() {
+async fn a_mute_by_the_owner_or_by_the_api_is_announced() {
     let server = server().await;
     let mut bob = Signal::dual(&server, &caller(&server, "bob")).await;
     bob.joined().await;
@@ -155,11 +157,11 @@ async fn a_mute_by_its_owner_or_by_the_api_is_told() {
     });
     assert!(order.await);
     let unmute = api.mute_published_track("r", "alice", &alice.track, false).await;
-    assert!(unmute.is_err(), "nobody's microphone is opened from outside");
+    assert!(unmute.is_err(), "the API cannot unmute a client's microphone");
 }
 
 #[tokio::test]
-async fn a_dead_microphone_is_lost_for_its_subscribers_and_then_given_up() {
+async fn a_dead_microphone_has_quality_lost_for_its_subscribers_and_is_then_removed() {
     let server = server_with(|c| {
         c.quality_interval = Duration::from_millis(200);
         c.quality_lost_after = Duration::from_millis(600);

@@ -1,4 +1,4 @@
-//! Data between clients: packets, streams, who may say what as whom.
+//! Data between clients: packets, streams, and the identity of the sender.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn clients_in_single_and_dual_mode_exchange_data() {
 }
 
 #[tokio::test]
-async fn a_packet_with_destinations_reaches_these_only() {
+async fn a_packet_with_destinations_reaches_only_them() {
     let server = server().await;
     let alice = Client::join(&server, caller(&server, "alice")).await;
     let mut bob = Client::join(&server, caller(&server, "bob")).await;
@@ -47,7 +47,7 @@ async fn lossy_packets_arrive_on_a_network_that_loses_none() {
     });
     let talk = async {
         loop {
-            // Nobody repeats a lossy packet that came before its channel was open, but we.
+            // A lossy packet is lost if the channel is not open yet, so the test repeats it.
             let packet = livekit::DataPacket {
                 payload: b"x".to_vec(),
                 topic: Some("t".into()),
@@ -102,8 +102,8 @@ async fn text_and_byte_streams_arrive_whole_with_their_attributes() {
     assert_eq!(reader.read_all().await.unwrap(), bytes);
 }
 
-/// Opens and closes a text stream that claims to be from `alice`; who it was for the listener, and whether it
-/// counts as generated.
+/// Opens and closes a text stream that claims to be from `alice`. Returns the sender that the listener
+/// sees, and whether the text counts as generated.
 async fn claims_to_be_alice(speaker: &Client, listener: &mut Client) -> (String, bool) {
     let options = StreamTextOptions::new_with_topic("lk.transcription")
         .with_sender_identity("alice".to_owned());
@@ -122,7 +122,7 @@ async fn claims_to_be_alice(speaker: &Client, listener: &mut Client) -> (String,
 }
 
 #[tokio::test]
-async fn an_agent_may_speak_for_another_and_nobody_else_may() {
+async fn only_an_agent_may_speak_for_another() {
     let server = server().await;
     let _alice = Client::join(&server, caller(&server, "alice")).await;
     let bob = Client::join(&server, caller(&server, "bob")).await;
@@ -148,7 +148,7 @@ async fn legacy_transcriptions_pass_from_agents_only() {
         }],
     };
     bob.room.local_participant().publish_transcription(transcription("forged")).await.unwrap();
-    // The same channel: what bob sent before this would have come before it.
+    // The same channel: bob's transcription would arrive before this packet.
     bob.send("t", "done", &[]).await;
     agent.room.local_participant().publish_transcription(transcription("true")).await.unwrap();
     let mut heard = vec![];
@@ -189,7 +189,7 @@ async fn a_hidden_sender_has_no_name() {
 }
 
 #[tokio::test]
-async fn who_may_not_publish_data_is_not_heard() {
+async fn data_of_a_client_without_the_right_to_publish_data_is_dropped() {
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
     let mut grants = crate::support::grants("r");
@@ -197,7 +197,7 @@ async fn who_may_not_publish_data_is_not_heard() {
     let mute = Client::join(&server, crate::support::token(&server, "mute", grants)).await;
     let packet =
         livekit::DataPacket { payload: b"x".to_vec(), reliable: true, ..Default::default() };
-    // The SDK may refuse by itself; the server must.
+    // The SDK may refuse to send; the server must refuse in any case.
     let _ = mute.room.local_participant().publish_data(packet).await;
     let bob = Client::join(&server, caller(&server, "bob")).await;
     bob.send("t", "end", &[]).await;

@@ -1,4 +1,4 @@
-//! What tests can do to a server, and what clients make of it.
+//! The faults that tests can cause, and how clients react.
 
 use std::time::{Duration, Instant};
 
@@ -30,14 +30,14 @@ async fn a_cut_signal_is_resumed_within_the_same_session() {
         alice.send("t", "too", &[]).await;
         assert_eq!(bob.data("t").await.0, "too");
         let gone = bob.seen(|e| matches!(e, RoomEvent::ParticipantDisconnected(_)).then_some(()));
-        assert!(gone.is_empty(), "nobody saw alice leave");
+        assert!(gone.is_empty(), "alice's departure was not announced");
         alice.leave().await;
         bob.leave().await;
     }
 }
 
 #[tokio::test]
-async fn a_client_whose_resume_is_refused_comes_back_as_somebody_new() {
+async fn a_client_whose_resume_is_refused_comes_back_with_a_new_sid() {
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
     let sid = alice.room.local_participant().sid();
@@ -62,7 +62,7 @@ async fn a_cut_comes_without_a_close_frame() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_not_there_cannot_be_resumed() {
+async fn an_unknown_session_cannot_be_resumed() {
     let server = server().await;
     let _alice = Client::join(&server, caller(&server, "alice")).await;
     let mut stranger = Signal::resume(&server, &caller(&server, "stranger"), "PA_none").await;
@@ -91,7 +91,7 @@ async fn a_restarted_server_is_found_again_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn while_it_is_down_nobody_gets_in_and_faults_say_so() {
+async fn while_the_server_is_down_clients_and_faults_are_refused() {
     let server = server().await;
     let restart = server.restart(Duration::from_millis(500));
     let look = async {
@@ -108,7 +108,7 @@ async fn while_it_is_down_nobody_gets_in_and_faults_say_so() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_answers_late_and_loses_nobody() {
+async fn a_frozen_server_answers_late_and_loses_no_participant() {
     let server = server().await;
     let alice = Client::join(&server, caller(&server, "alice")).await;
     let mut bob = Client::join(&server, caller(&server, "bob")).await;
@@ -127,7 +127,7 @@ async fn a_frozen_server_answers_late_and_loses_nobody() {
 }
 
 #[tokio::test]
-async fn a_dropped_participant_is_gone_for_others_and_comes_back_by_itself() {
+async fn a_dropped_participant_has_left_for_others_and_rejoins_by_itself() {
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
     let mut bob = Client::join(&server, caller(&server, "bob")).await;
@@ -145,7 +145,7 @@ async fn a_dropped_participant_is_gone_for_others_and_comes_back_by_itself() {
     alice.sees_join("raw").await;
     server.drop_participant("r", "raw", lk::DisconnectReason::AgentError).await.unwrap();
     assert_eq!(alice.sees_leave("raw").await, "AgentError");
-    assert_eq!(raw.end().await, None, "it is not told");
+    assert_eq!(raw.end().await, None, "it gets no goodbye");
 }
 
 #[tokio::test]
@@ -156,11 +156,11 @@ async fn a_rooms_sid_can_be_kept_from_a_client() {
     let sid = async |client: &mut Signal| client.joined().await.room.unwrap().sid;
     assert_eq!(sid(&mut alice).await, "");
     let mut bob = Signal::dual(&server, &caller(&server, "bob")).await;
-    assert!(sid(&mut bob).await.starts_with("RM_"), "the next one is told as ever");
+    assert!(sid(&mut bob).await.starts_with("RM_"), "the next client sees the sid");
 }
 
 #[tokio::test]
-async fn a_client_whose_packets_are_lost_is_given_up() {
+async fn a_client_whose_packets_are_lost_is_removed() {
     let server = server_with(|c| c.silence_limit = Duration::from_millis(1500)).await;
     let mut alice = Signal::dual(&server, &caller(&server, "alice")).await;
     alice.joined().await;
@@ -182,7 +182,7 @@ async fn data_survive_a_lossy_network() {
     let server = server().await;
     let alice = Client::join(&server, caller(&server, "alice")).await;
     let mut bob = Client::join(&server, caller(&server, "bob")).await;
-    // A channel that is long in opening would outlast the two seconds that messages wait for it.
+    // Messages wait only two seconds for a channel, and on a lossy network it may take longer to open.
     bob.ready(&alice).await;
     server.lose_packets(0.1, 0.1).unwrap();
     for n in 0..40 {
@@ -194,7 +194,7 @@ async fn data_survive_a_lossy_network() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_by_tcp_only_works_the_same() {
+async fn a_client_that_connects_by_tcp_only_works_the_same() {
     let server = server_with(|c| c.udp = false).await;
     let alice = Client::join(&server, caller(&server, "alice")).await;
     let mut bob = Client::join_with(&server, caller(&server, "bob"), false).await;
@@ -212,7 +212,7 @@ async fn without_single_mode_clients_fall_back_to_dual() {
 }
 
 #[tokio::test]
-async fn a_shutdown_tells_everybody_and_frees_the_port() {
+async fn a_shutdown_sends_goodbyes_and_frees_the_port() {
     let server = server().await;
     let address = server.url().trim_start_matches("ws://").to_owned();
     let mut raw = Signal::dual(&server, &caller(&server, "raw")).await;

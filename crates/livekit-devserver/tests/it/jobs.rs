@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_job_is_refused_onwards_and_lost_when_all_refuse() {
+async fn a_refused_job_goes_to_the_next_worker_and_is_lost_when_all_refuse() {
     let server = server().await;
     let mut a = Worker::register(&server, registration("bot")).await;
     let mut b = Worker::register(&server, registration("bot")).await;
@@ -58,14 +58,14 @@ async fn an_answer_that_ends_a_job_is_final() {
 }
 
 #[tokio::test]
-async fn an_answer_after_three_seconds_is_too_late_and_nobody_else_is_asked() {
+async fn an_answer_after_three_seconds_is_too_late_and_no_other_worker_gets_the_offer() {
     let server = server().await;
     let mut slow = Worker::register(&server, registration("bot")).await;
     let mut other = Worker::register(&server, registration("bot")).await;
     other.send(status(0.95, None)).await;
     settled(&mut other).await;
     dispatch(&server, "bot", "r").await;
-    // By its load the other is hardly ever drawn; it would be asked after a refusal.
+    // The other worker is seldom drawn because of its load. After a refusal it would get the offer.
     let (job, slow, other) = tokio::select! {
         job = slow.offer() => (job, &mut slow, &mut other),
         job = other.offer() => (job, &mut other, &mut slow),
@@ -135,7 +135,7 @@ async fn a_finished_job_is_not_terminated() {
         .to_jwt()
         .unwrap();
     twirp(&server, "RoomService/DeleteRoom", &jwt, serde_json::json!({ "room": "r" })).await;
-    assert_eq!(worker.termination().await, second.id, "and none for the first");
+    assert_eq!(worker.termination().await, second.id, "the first job gets no termination");
     drop(alice);
 }
 
@@ -174,7 +174,7 @@ async fn the_death_of_a_worker_changes_nothing_in_the_room() {
     let _alice = Client::join(&server, with_agents(&server, "alice", &["bot"])).await;
     worker.take("bot").await;
     worker.close().await;
-    until("it is forgotten", async || server.workers().is_empty().then_some(())).await;
+    until("the worker is removed", async || server.workers().is_empty().then_some(())).await;
     let mut next = Worker::register(&server, registration("bot")).await;
     nothing_offered(&server, &mut next).await;
     let listed = dispatches(&server).list_dispatch("r").await.unwrap();
@@ -204,10 +204,10 @@ async fn an_assignment_can_be_lost_with_the_connection() {
     dispatch(&server, "bot", "r").await;
     let job = worker.offer().await;
     worker.accept(&job, "agent").await;
-    // Nothing came before the end.
+    // The connection ends without any other message.
     assert_eq!(tokio::time::timeout(PATIENCE, worker.next()).await.unwrap(), None);
-    until("it is forgotten", async || server.workers().is_empty().then_some(())).await;
-    // The next one is assigned as ever.
+    until("the worker is removed", async || server.workers().is_empty().then_some(())).await;
+    // The next job is assigned as usual.
     let mut again = Worker::register(&server, registration("bot")).await;
     dispatch(&server, "bot", "r").await;
     assert_eq!(again.take("agent").await.job.unwrap().room.unwrap().name, "r");

@@ -1,4 +1,4 @@
-//! A client with sound, on str0m: the SDK here cannot publish.
+//! A client with sound, on str0m: the SDK is built here without audio and cannot publish.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ async fn connection(mut rtc: Rtc) -> (Rtc, UdpSocket) {
     (rtc, socket)
 }
 
-/// Somebody who talks.
+/// A client that publishes a microphone.
 pub(crate) struct Microphone {
     pub(crate) signal: Signal,
     pub(crate) sid: String,
@@ -97,7 +97,7 @@ impl Microphone {
         self.sound.send_replace(sound);
     }
 
-    /// No packet comes from here any more, of any kind.
+    /// Ends all packets of this client, as if it had died.
     pub(crate) fn die(&self) {
         self.driver.abort();
     }
@@ -109,7 +109,7 @@ impl Drop for Microphone {
     }
 }
 
-/// Somebody who listens, with two connections, subscribed to everything.
+/// A client that listens: two connections, subscribed to everything.
 pub(crate) struct Listener {
     pub(crate) signal: Signal,
     socket: Option<UdpSocket>,
@@ -147,7 +147,8 @@ impl Listener {
             _ => None,
         });
         let offer = offer.await;
-        // Left the choice, str0m waits for the other side to begin; libwebrtc begins, as an answerer should.
+        // With `actpass` str0m would wait for the other side to start DTLS. libwebrtc, as answerer, starts
+        // it.
         let text = offer.sdp.replace("a=setup:actpass", "a=setup:passive");
         let sdp = SdpOffer::from_sdp_string(&text).expect("an offer that can be read");
         if let (Some(rtc), Some(socket), Some(count)) =
@@ -175,7 +176,7 @@ impl Listener {
         self.signal.send(In::Answer(answer)).await;
     }
 
-    /// Waits until so many packets of sound have come, all in all.
+    /// Waits until this many packets of sound have arrived in total.
     pub(crate) async fn hears(&mut self, packets: u32) {
         let wait = self.packets.wait_for(|n| *n >= packets);
         tokio::time::timeout(crate::support::PATIENCE, wait)

@@ -20,7 +20,7 @@ use crate::support::PATIENCE;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a websocket; the HTTP status and text where the server will not.
+/// Opens a websocket. If the server refuses, the error is its HTTP status and text.
 pub(crate) async fn websocket(url: &str, jwt: &str) -> Result<Socket, (u16, String)> {
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {jwt}").parse().unwrap());
@@ -37,7 +37,7 @@ pub(crate) async fn websocket(url: &str, jwt: &str) -> Result<Socket, (u16, Stri
 /// A client's signal connection, without any media.
 pub(crate) struct Signal {
     socket: Socket,
-    /// Read, and not what was waited for.
+    /// Messages that `wait` has read and not picked.
     passed: VecDeque<lk::signal_response::Message>,
 }
 
@@ -76,7 +76,7 @@ impl Signal {
         self.socket.send(Message::Binary(request.encode_to_vec().into())).await.expect("sending");
     }
 
-    /// The first message of which `pick` makes something, from now on.
+    /// Waits for the first message for which `pick` returns `Some`.
     pub(crate) async fn wait<T>(
         &mut self,
         what: &str,
@@ -98,7 +98,7 @@ impl Signal {
             .unwrap_or_else(|_| panic!("{what} did not come; seen: {seen:#?}"))
     }
 
-    /// What was passed over while waiting.
+    /// Picks from the messages that `wait` has passed over.
     pub(crate) fn passed<T>(
         &mut self,
         pick: impl FnMut(lk::signal_response::Message) -> Option<T>,
@@ -195,7 +195,7 @@ impl Worker {
         worker
     }
 
-    /// From now on in JSON.
+    /// Switches this worker's messages to JSON.
     pub(crate) fn speak_json(&mut self) {
         self.json = true;
     }
@@ -279,7 +279,7 @@ impl Worker {
         .await
     }
 
-    /// The id of the job that is terminated next.
+    /// Waits for the next termination. Returns the job's id.
     pub(crate) async fn termination(&mut self) -> String {
         self.wait("a termination", |m| match m {
             lk::server_message::Message::Termination(t) => Some(t.job_id),
@@ -288,7 +288,7 @@ impl Worker {
         .await
     }
 
-    /// Takes the next offer.
+    /// Accepts the next offer.
     pub(crate) async fn take(&mut self, identity: &str) -> lk::JobAssignment {
         let job = self.offer().await;
         self.accept(&job, identity).await;

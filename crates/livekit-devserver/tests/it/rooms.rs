@@ -1,4 +1,4 @@
-//! Rooms and who is in them, as clients see it.
+//! Rooms and their participants, as clients see them.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn attributes_metadata_and_name_are_seen_by_others() {
 }
 
 #[tokio::test]
-async fn who_may_not_change_itself_is_told_so() {
+async fn a_client_without_the_right_to_change_itself_is_refused() {
     let server = server().await;
     let token =
         token(&server, "bob", VideoGrants { can_update_own_metadata: Some(false), ..grants("r") });
@@ -92,7 +92,7 @@ async fn who_may_not_change_itself_is_told_so() {
 }
 
 #[tokio::test]
-async fn hidden_clients_see_and_are_not_seen_but_listed() {
+async fn hidden_clients_see_others_and_are_listed_but_not_seen() {
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
     let mut ghost = Client::join(&server, agent(&server, "ghost", true)).await;
@@ -108,7 +108,7 @@ async fn hidden_clients_see_and_are_not_seen_but_listed() {
 }
 
 #[tokio::test]
-async fn leaving_is_told_with_the_reasons_that_survive() {
+async fn a_departure_is_announced_with_the_reasons_that_are_accepted() {
     use lk::DisconnectReason as Why;
     let server = server().await;
     let mut alice = Client::join(&server, caller(&server, "alice")).await;
@@ -123,7 +123,7 @@ async fn leaving_is_told_with_the_reasons_that_survive() {
         let identity = format!("bob-{i}");
         let mut bob = Signal::dual(&server, &caller(&server, &identity)).await;
         bob.joined().await;
-        // Alice learns of him at once, since he says something about himself.
+        // Bob changes its metadata, so that alice sees bob at once and not with the next batch.
         let update = lk::UpdateParticipantMetadata { metadata: "x".into(), ..Default::default() };
         bob.send(In::UpdateMetadata(update)).await;
         alice.sees_join(&identity).await;
@@ -260,7 +260,7 @@ async fn video_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn broken_offers_harm_nobody() {
+async fn broken_offers_harm_no_other_client() {
     let server = server().await;
     let mut bob = Client::join(&server, caller(&server, "bob")).await;
     let mut hostile = Signal::single(&server, &caller(&server, "hostile")).await;

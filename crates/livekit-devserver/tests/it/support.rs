@@ -1,4 +1,4 @@
-//! What the tests share: servers, tokens, clients that are waited for.
+//! Helpers of the tests: servers, tokens, clients.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_devserver::{Config, Server};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Longer than anything here takes; a test that waits for it has failed.
+/// Longer than any step of a test takes. A test that waits this long fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) async fn server() -> Server {
@@ -22,13 +22,13 @@ pub(crate) async fn server_with(change: impl FnOnce(&mut Config)) -> Server {
     livekit_devserver::start(config).await.expect("a server on free ports")
 }
 
-/// `RUST_LOG=…` shows what went on.
+/// `RUST_LOG=…` shows the logs.
 fn logs() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
-/// What may be done in a room; changed by the test.
+/// The grants of a client in a room; tests change them.
 pub(crate) fn grants(room: &str) -> VideoGrants {
     VideoGrants {
         room_join: true,
@@ -79,7 +79,7 @@ impl Client {
         Client { room: Arc::new(room), events }
     }
 
-    /// Waits for the first event of which `pick` makes something.
+    /// Waits for the first event for which `pick` returns `Some`.
     pub(crate) async fn wait<T>(
         &mut self,
         what: &str,
@@ -99,7 +99,7 @@ impl Client {
         waited.unwrap_or_else(|_| panic!("{what} did not come; seen: {seen:#?}"))
     }
 
-    /// What has come already and makes something.
+    /// Picks from the events that have arrived already.
     pub(crate) fn seen<T>(&mut self, mut pick: impl FnMut(RoomEvent) -> Option<T>) -> Vec<T> {
         let mut all = vec![];
         while let Ok(event) = self.events.try_recv() {
@@ -156,8 +156,8 @@ impl Client {
         .await
     }
 
-    /// Waits until the server can send to this client: `other`'s numbered messages wait for that, others do
-    /// not.
+    /// Waits until the server can send data to this client. `other` sends a numbered message, which waits
+    /// at the server until then; messages without a number would be lost.
     pub(crate) async fn ready(&mut self, other: &Client) {
         other.send("ready", "", &[]).await;
         self.data("ready").await;
@@ -168,7 +168,7 @@ impl Client {
     }
 }
 
-/// Asks until the answer pleases.
+/// Calls `ask` until it returns `Some`.
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let polling = async {
         loop {

@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Which tokens are accepted.
 
 use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_devserver::{Config, Server};
@@ -82,7 +82,7 @@ async fn validation_says_why_a_join_would_fail() {
 }
 
 #[tokio::test]
-async fn rooms_are_not_made_by_joining_where_that_is_switched_off() {
+async fn without_auto_create_a_join_makes_no_room() {
     let server = server_with(|c| c.auto_create = false).await;
     let jwt = caller(&server, "me").to_jwt().unwrap();
     assert_eq!(refused(&server, &jwt).await.0, 404);

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone)]
 struct Receiver {
     events: UnboundedSender<lk::WebhookEvent>,
-    /// Answers to come, the last first; then 200.
+    /// The next answers, the last first; after them 200.
     answers: Arc<Mutex<Vec<StatusCode>>>,
 }
 
@@ -31,7 +31,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Str
     answer
 }
 
-/// A receiver's address and what it gets.
+/// A receiver's address and the events that it receives.
 async fn receiver(answers: Vec<StatusCode>) -> (String, UnboundedReceiver<lk::WebhookEvent>) {
     let (events, received) = mpsc::unbounded_channel();
     let state = Receiver { events, answers: Arc::new(Mutex::new(answers)) };
@@ -52,7 +52,7 @@ fn gist(event: &lk::WebhookEvent) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn a_rooms_life_is_told_in_order_and_signed() {
+async fn a_rooms_events_are_posted_in_order_and_signed() {
     let (url, mut events) = receiver(vec![]).await;
     let server = server_with(|c| {
         c.webhook = Some(WebhookConfig { urls: vec![url], api_key: DEV_KEY.into() })
@@ -82,7 +82,7 @@ async fn a_rooms_life_is_told_in_order_and_signed() {
 }
 
 #[tokio::test]
-async fn who_never_connected_is_told_as_aborted() {
+async fn a_participant_that_never_connected_is_reported_as_aborted() {
     let (url, mut events) = receiver(vec![]).await;
     let server = server_with(|c| {
         c.webhook = Some(WebhookConfig { urls: vec![url], api_key: DEV_KEY.into() })
@@ -96,7 +96,7 @@ async fn who_never_connected_is_told_as_aborted() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_is_asked_again() {
+async fn an_event_is_posted_again_to_a_receiver_that_fails() {
     let (url, mut events) =
         receiver(vec![StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR]).await;
     let (dead, _) = receiver(vec![StatusCode::NOT_FOUND; 50]).await;

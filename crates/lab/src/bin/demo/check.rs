@@ -1,4 +1,4 @@
-//! Whether the record tells what happened.
+//! Checks the record against the script.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};

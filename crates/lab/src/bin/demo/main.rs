@@ -1,8 +1,8 @@
 //! `make demo`: one call from the first ring to the posted record, on this machine alone.
 //!
-//! Starts a dev server, an endpoint and the worker on free ports, holds a call of some twenty
-//! seconds between a phone caller and a voice agent, and shows the record that the worker posts
-//! beside what was said. Exit status 0 only if the record is right.
+//! Starts a dev server, an endpoint and the worker on free ports, and holds a call of some twenty
+//! seconds between a phone caller and a voice agent. Then prints the posted record and the words that
+//! were said. Exit status 0 only if the record is right.
 
 mod check;
 mod script;
@@ -57,7 +57,7 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-/// The worker stands beside this program.
+/// The worker's binary, which is built into the same folder as this program.
 fn worker_binary() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("call-history");
     if !path.exists() {

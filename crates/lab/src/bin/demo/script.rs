@@ -1,4 +1,4 @@
-//! What happens in the call.
+//! The script of the call.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) enum Who {
     Agent,
 }
 
-/// One thing said, with its truth.
+/// One line of the script, with the time at which it was said.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) who: Who,
@@ -29,7 +29,7 @@ pub(crate) struct Said {
     pub(crate) to: Instant,
 }
 
-/// Who says what, and the stage that the agent enters before it.
+/// The speaker, the words, and the stage that the agent enters before them.
 const LINES: &[(Who, &str, Option<&str>)] = &[
     (Who::Agent, "Luigi's, good evening. How can I help you?", Some("greeting")),
     (Who::Caller, "I'd like a table for tomorrow night.", None),

@@ -1,4 +1,4 @@
-//! What the demo prints: readable on a terminal, plain elsewhere.
+//! The demo's output: coloured on a terminal, plain elsewhere.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::IsTerminal;

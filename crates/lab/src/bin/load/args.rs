@@ -21,10 +21,10 @@ Usage: load [OPTIONS]
 
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET name a server to use instead of the dev server.";
 
-/// What the program is to be.
-pub(crate) enum Asked {
+/// What the program is asked to do.
+pub(crate) enum Mode {
     Help,
-    /// One of our own children: callers and voice agents.
+    /// Runs as a child process of `load`: callers and voice agents.
     People,
     Load(Args),
 }
@@ -42,8 +42,8 @@ pub(crate) struct Args {
 }
 
 /// # Errors
-/// Names the flag that is wrong.
-pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Asked> {
+/// Names the wrong flag.
+pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
     let mut args = Args {
         calls: 100,
         seconds: Duration::from_secs(30),
@@ -58,8 +58,8 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Asked> {
     while let Some(flag) = words.next() {
         let mut value = || words.next().with_context(|| format!("{flag} wants a value"));
         match flag.as_str() {
-            "people" => return Ok(Asked::People),
-            "-h" | "--help" => return Ok(Asked::Help),
+            "people" => return Ok(Mode::People),
+            "-h" | "--help" => return Ok(Mode::Help),
             "--json" => args.json = true,
             "--calls" => args.calls = number(&flag, &value()?, 1, 1000)?,
             "--seconds" => args.seconds = Duration::from_secs(number(&flag, &value()?, 1, 600)?),
@@ -76,7 +76,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Asked> {
             _ => bail!("unknown option {flag}; see load --help"),
         }
     }
-    Ok(Asked::Load(args))
+    Ok(Mode::Load(args))
 }
 
 fn number<T: FromStr + PartialOrd + std::fmt::Display>(

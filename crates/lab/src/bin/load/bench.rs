@@ -1,4 +1,4 @@
-//! What is set up for the measurements, and the measurements of the worker at rest and at work.
+//! The setup of the measurements, and the measurements of the worker at rest and at work.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,10 +19,10 @@ use crate::{
 };
 
 pub(crate) const AGENT_NAME: &str = "call-history-load";
-pub(crate) const SAYS_WITHIN: Duration = Duration::from_secs(30);
-/// Calls that are opened at the same time, but for the burst.
+pub(crate) const LOGS_WITHIN: Duration = Duration::from_secs(30);
+/// Calls that are opened at the same time, except in the bursts.
 pub(crate) const OPEN_AT_ONCE: usize = 10;
-/// An idle process does next to nothing; more would not tell more.
+/// How long an idle process is measured. A longer time would show no more: it does almost nothing.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 
 pub(crate) struct Bench {
@@ -33,14 +33,14 @@ pub(crate) struct Bench {
     /// Rooms of all calls so far.
     pub(crate) opened: Vec<String>,
     binary: PathBuf,
-    /// Unless it is somebody else's.
+    /// The dev server; `None` when `LIVEKIT_URL` names another server.
     server: Option<Program>,
     worker: Option<Program>,
     dir: TempDir,
 }
 
 impl Bench {
-    /// Everything but the worker.
+    /// Starts everything but the worker.
     ///
     /// # Errors
     /// If something is not built or does not start.
@@ -52,7 +52,7 @@ impl Bench {
         let (server, venue) = match std::env::var("LIVEKIT_URL") {
             Ok(url) if !url.is_empty() => (None, Venue::from_env().await?),
             _ => {
-                // Chooses the cryptography, as Venue's own ways do.
+                // Installs the cryptography provider, as `Venue`'s constructors do.
                 let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
                 let (server, venue) = dev_server().await?;
                 (Some(server), venue)
@@ -103,7 +103,7 @@ impl Bench {
 
     // ---- at rest -----------------------------------------------------------------------------
 
-    /// From the start of the process to its word that it is registered, several times.
+    /// The time from the start of the process to its log line "registered", several times.
     ///
     /// # Errors
     /// If it does not register.
@@ -126,7 +126,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Without calls.
+    /// Measures the worker without calls.
     ///
     /// # Errors
     /// If the worker is gone.
@@ -147,17 +147,21 @@ impl Bench {
 
     // ---- at work -----------------------------------------------------------------------------
 
-    /// Opens the calls that stay on; gives their rooms.
+    /// Opens the calls that stay on. Returns their rooms.
     ///
     /// # Errors
-    /// If one cannot be opened, or is not observed.
+    /// If a call cannot be opened, or is not observed.
     pub(crate) async fn open_calls(&mut self) -> Result<Vec<String>> {
         let rooms = rooms("stays", self.args.calls);
         self.crowd.open(&rooms, OPEN_AT_ONCE, Some(AGENT_NAME)).await?;
         self.crowd.opened(&rooms).await?.all()?;
         for _ in &rooms {
-            let started = |_, line: &serde_json::Value| said(line, "call started").then_some(());
-            self.worker()?.tells(SAYS_WITHIN, started).await.context("calls are not observed")?;
+            let started =
+                |_, line: &serde_json::Value| has_message(line, "call started").then_some(());
+            self.worker()?
+                .wait_for(LOGS_WITHIN, started)
+                .await
+                .context("calls are not observed")?;
         }
         self.opened.extend(rooms.clone());
         Ok(rooms)
@@ -167,10 +171,10 @@ impl Bench {
         self.crowd.talk(on).await
     }
 
-    /// With the calls that are on.
+    /// Measures the worker with the calls that are on.
     ///
     /// # Errors
-    /// If somebody is gone.
+    /// If a child process has ended.
     pub(crate) async fn load(&mut self, idle: &Idle) -> Result<Load> {
         sleep(self.args.settle).await;
         let (before, server_before) = (self.usage()?, self.server_usage());
@@ -193,10 +197,10 @@ impl Bench {
         })
     }
 
-    /// Ends what was started, in good order.
+    /// Ends the child processes one after the other.
     ///
     /// # Errors
-    /// If something does not end; it is killed then.
+    /// If a process does not end; it is then killed.
     pub(crate) async fn stop(mut self) -> Result<()> {
         if let Some(worker) = self.worker.take() {
             worker.stops().await.context("the worker")?;
@@ -209,21 +213,21 @@ impl Bench {
     }
 }
 
-/// Names of rooms, which end in a number.
+/// Names of rooms; each ends in a number, from which a caller's phone number is made.
 pub(crate) fn rooms(what: &str, n: usize) -> Vec<String> {
-    // Of their own for each run: a server of somebody else may still hold those of the last one.
+    // Different in each run: a foreign server may still hold the rooms of the last run.
     let run = std::process::id() % 100_000;
     (0..n).map(|i| format!("load-{run}-{what}-{i}")).collect()
 }
 
-/// Whether a line of the worker's log says this.
-pub(crate) fn said(line: &serde_json::Value, message: &str) -> bool {
+/// Whether a line of the worker's log has this message.
+pub(crate) fn has_message(line: &serde_json::Value, message: &str) -> bool {
     line["message"] == message
 }
 
 async fn registered(worker: &mut Program) -> Result<Instant> {
-    let line = |at, line: &serde_json::Value| said(line, "registered").then_some(at);
-    worker.tells(SAYS_WITHIN, line).await.context("the worker does not register")
+    let line = |at, line: &serde_json::Value| has_message(line, "registered").then_some(at);
+    worker.wait_for(LOGS_WITHIN, line).await.context("the worker does not register")
 }
 
 async fn dev_server() -> Result<(Program, Venue)> {
@@ -235,11 +239,11 @@ async fn dev_server() -> Result<(Program, Venue)> {
         let (url, api_key, api_secret) = (word("url")?, word("api_key")?, word("api_secret")?);
         Some(Venue { url, api_key, api_secret, dev: None })
     };
-    let venue = server.tells(SAYS_WITHIN, ready).await.context("the dev server")?;
+    let venue = server.wait_for(LOGS_WITHIN, ready).await.context("the dev server")?;
     Ok((server, venue))
 }
 
-/// A program that was built with this one.
+/// The path of a program that is built into the same folder as this one.
 fn beside(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.exists() {

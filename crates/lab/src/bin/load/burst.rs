@@ -1,4 +1,4 @@
-//! Many calls at the same moment: whether the worker sees all of them, and how soon.
+//! Many calls at the same moment: whether the worker observes all of them, and how soon.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,18 +12,18 @@ use serde_json::Value;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    bench::{AGENT_NAME, Bench, OPEN_AT_ONCE, rooms, said},
+    bench::{AGENT_NAME, Bench, OPEN_AT_ONCE, has_message, rooms},
     report::{Burst, Spread},
 };
 
-/// Without a word of the worker about a room that is still to come.
+/// The wait ends when the worker has logged nothing about the missing rooms for this long.
 const QUIET_FOR: Duration = Duration::from_secs(15);
 
 impl Bench {
-    /// All people of all calls join at the same time.
+    /// All participants of all calls join at the same time.
     ///
     /// # Errors
-    /// If somebody is gone.
+    /// If a child process has ended.
     pub(crate) async fn open_at_once(&mut self) -> Result<Burst> {
         let rooms = rooms("opened", self.args.burst);
         let began = Instant::now();
@@ -37,7 +37,7 @@ impl Bench {
         Ok(burst)
     }
 
-    /// The people are there; the worker is sent to all rooms at the same time.
+    /// The participants are in their rooms; then the worker is dispatched to all rooms at the same time.
     ///
     /// # Errors
     /// If a call cannot be opened, or the server refuses a dispatch.
@@ -59,8 +59,8 @@ impl Bench {
         self.watch(began, rooms.iter().cloned().collect(), rooms).await
     }
 
-    /// Waits for the worker to be in the rooms that are open and to see their calls, then deletes
-    /// all.
+    /// Waits until the worker has joined the open rooms and logged their calls. Then deletes all
+    /// rooms.
     async fn watch(
         &mut self,
         began: Instant,
@@ -72,16 +72,17 @@ impl Bench {
         while !open.iter().all(|room| joins.contains_key(room) && started.contains(room)) {
             let line = |at, line: &Value| {
                 let room = line["room"].as_str().filter(|room| open.contains(*room))?.to_owned();
-                let took = said(line, "joined").then(|| line["took_ms"].as_f64().unwrap_or(0.0));
-                (took.is_some() || said(line, "call started")).then_some((at, room, took))
+                let took =
+                    has_message(line, "joined").then(|| line["took_ms"].as_f64().unwrap_or(0.0));
+                (took.is_some() || has_message(line, "call started")).then_some((at, room, took))
             };
-            match self.worker()?.tells(QUIET_FOR, line).await {
+            match self.worker()?.wait_for(QUIET_FOR, line).await {
                 Ok((at, room, Some(took))) => {
                     joined = at;
                     joins.insert(room, took);
                 }
                 Ok((_, room, None)) => drop(started.insert(room)),
-                Err(_) => break, // told by what is missing
+                Err(_) => break, // the report lists the missing rooms
             }
         }
         let mut not_started = vec![];
@@ -104,7 +105,7 @@ impl Bench {
         })
     }
 
-    /// A room with those who are in it, for the report.
+    /// A room and its participants, for the report.
     async fn who_is_in(&self, room: &str, joined: bool) -> String {
         let who = match self.venue.rooms().list_participants(room).await {
             Ok(people) => {

@@ -1,5 +1,5 @@
-//! All the people in the calls: several [`people`](crate::people) processes, so that none of them
-//! is what is measured.
+//! The participants of all calls, in several [`people`](crate::people) processes, so that no process
+//! is a bottleneck that distorts the measurement.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{process::Command, time::Instant};
 
 use crate::{people::Order, program::Program};
 
-/// Calls for each process.
+/// Number of calls in each process.
 const EACH: usize = 50;
 const OPEN_WITHIN: Duration = Duration::from_secs(120);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -19,19 +19,19 @@ pub(crate) struct Crowd {
     members: Vec<Program>,
 }
 
-/// How the opening of calls went.
+/// The result of opening calls.
 pub(crate) struct Opened {
-    /// When the last one was open.
+    /// When the last call was open.
     pub(crate) last: Instant,
-    /// Those in which the caller and the agent are.
+    /// The open calls, in which caller and agent have joined.
     pub(crate) rooms: Vec<(Instant, String)>,
-    /// Why others are not.
+    /// The errors of the others.
     pub(crate) failed: Vec<String>,
 }
 
 impl Opened {
     /// # Errors
-    /// If one could not be opened: then the server or this machine has too much to do.
+    /// If a call could not be opened: then the server or this machine is overloaded.
     pub(crate) fn all(self) -> Result<Instant> {
         match self.failed.first() {
             None => Ok(self.last),
@@ -41,7 +41,7 @@ impl Opened {
 }
 
 impl Crowd {
-    /// For so many calls at the same time.
+    /// Starts enough processes for this many calls at the same time.
     ///
     /// # Errors
     /// If a process cannot be started.
@@ -66,10 +66,10 @@ impl Crowd {
         Ok(())
     }
 
-    /// Begins to open calls, so many at a time.
+    /// Begins to open calls, `at_once` at a time.
     ///
     /// # Errors
-    /// If somebody is gone.
+    /// If a child process has ended.
     pub(crate) async fn open(
         &mut self,
         rooms: &[String],
@@ -86,10 +86,10 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits until all of them are open, or cannot be.
+    /// Waits until each call is open or has failed to open.
     ///
     /// # Errors
-    /// If somebody is gone.
+    /// If a child process has ended.
     pub(crate) async fn opened(&mut self, rooms: &[String]) -> Result<Opened> {
         let n = self.members.len();
         let mut opened = Opened { last: Instant::now(), rooms: vec![], failed: vec![] };
@@ -99,8 +99,8 @@ impl Crowd {
                     let error = line["error"].as_str().map(str::to_owned);
                     Some((at, line["open"].as_str()?.to_owned(), error))
                 };
-                let told = m.tells(OPEN_WITHIN, open).await.context("opening calls")?;
-                match told {
+                let line = m.wait_for(OPEN_WITHIN, open).await.context("opening calls")?;
+                match line {
                     (_, _, Some(error)) => opened.failed.push(error),
                     (at, room, None) => opened.rooms.push((at, room)),
                 }
@@ -121,12 +121,12 @@ impl Crowd {
     /// Transcript chunks sent so far.
     ///
     /// # Errors
-    /// If somebody does not answer.
+    /// If a child process does not answer.
     pub(crate) async fn chunks(&mut self) -> Result<u64> {
         let mut sum = 0;
         for m in &mut self.members {
             m.order(&json!("Count")).await?;
-            sum += m.tells(ANSWER_WITHIN, |_, line| line["chunks"].as_u64()).await?;
+            sum += m.wait_for(ANSWER_WITHIN, |_, line| line["chunks"].as_u64()).await?;
         }
         Ok(sum)
     }

@@ -1,4 +1,4 @@
-//! Rooms that end: how soon the record is at the endpoint, and whether all are.
+//! Rooms that end: how soon their records arrive at the endpoint, and whether all arrive.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,19 +7,19 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    bench::{AGENT_NAME, Bench, SAYS_WITHIN, rooms, said},
+    bench::{AGENT_NAME, Bench, LOGS_WITHIN, has_message, rooms},
     report::{Endings, Spread, millis},
 };
 
-/// Between a call's start and its end, for what comes with a join to be over.
+/// How long a call lasts: long enough for the traffic of the join to be over.
 const CALL_FOR: Duration = Duration::from_millis(300);
 const POSTED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Bench {
-    /// Calls that end one after the other by the deletion of their room, beside those that are on.
+    /// Opens calls one after the other and ends each by deleting its room, while the other calls go on.
     ///
     /// # Errors
-    /// If a call cannot be opened, or its record does not come.
+    /// If a call cannot be opened, or its record does not arrive.
     pub(crate) async fn deletions(&mut self, what: &str) -> Result<Endings> {
         let (mut answered, mut ended, mut posted) = (vec![], vec![], vec![]);
         let api = self.venue.rooms();
@@ -45,14 +45,15 @@ impl Bench {
         })
     }
 
-    /// When the worker said this of a room.
+    /// Waits until the worker logs this message about a room. Returns the time.
     async fn logs(&mut self, message: &str, room: &str) -> Result<Instant> {
-        let line = |at, line: &Value| (said(line, message) && line["room"] == *room).then_some(at);
-        let told = self.worker()?.tells(SAYS_WITHIN, line).await;
-        told.with_context(|| format!("no \"{message}\" about {room}"))
+        let line =
+            |at, line: &Value| (has_message(line, message) && line["room"] == *room).then_some(at);
+        let at = self.worker()?.wait_for(LOGS_WITHIN, line).await;
+        at.with_context(|| format!("no \"{message}\" about {room}"))
     }
 
-    /// Deletes these rooms as fast as the server does it, and waits for their records.
+    /// Deletes these rooms as fast as the server can, and waits for their records.
     ///
     /// # Errors
     /// If the server refuses.
@@ -61,7 +62,7 @@ impl Bench {
         let began = Instant::now();
         let before = self.endpoint.posts().len();
         for room in rooms {
-            // One whose people could not join may be gone by itself.
+            // A room whose participants could not join may have closed by itself.
             let _ = api.delete_room(room).await;
         }
         let all = async {
@@ -69,7 +70,7 @@ impl Bench {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        // Those that are missing are missing in the report.
+        // The report shows how many records are missing.
         let _ = timeout(POSTED_WITHIN, all).await;
         let posts = self.endpoint.posts();
         let new = posts.get(before..).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! `load`: what the worker costs, measured from outside.
+//! `load`: the resources that the worker needs, measured from outside.
 //!
 //! Starts a dev server (or uses the LiveKit server of `LIVEKIT_URL`), an endpoint, the worker, and
-//! callers and voice agents on LiveKit's Rust SDK, and reads the worker's memory and CPU out of
-//! `/proc`. Server, worker and people are processes of their own; the endpoint is in this one,
-//! which otherwise waits. It gives figures and no verdict: they depend on the machine and on what
-//! else runs there. Linux only. Everything it started ends with it.
+//! callers and voice agents on LiveKit's Rust SDK, and reads the worker's memory and CPU from
+//! `/proc`. Server, worker and people are processes of their own; the endpoint runs in this process,
+//! which otherwise waits. It prints figures and no verdict: they depend on the machine and on other
+//! programs that run there. Linux only. All its child processes end with it.
 //!
 //! ```text
 //! cargo build --release -p call-history -p livekit-devserver -p lab --bins
@@ -30,22 +30,22 @@ use tokio::{
     time::timeout,
 };
 
-use args::{Args, Asked};
+use args::{Args, Mode};
 use bench::Bench;
 use report::Report;
 
-/// With the defaults it takes about five minutes.
+/// Time limit. With the defaults the program takes about five minutes.
 const WITHIN: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match args::read(std::env::args().skip(1)) {
-        Ok(Asked::Help) => {
+        Ok(Mode::Help) => {
             show::text(args::HELP);
             Ok(())
         }
-        Ok(Asked::People) => people::run().await,
-        Ok(Asked::Load(args)) => load(args).await,
+        Ok(Mode::People) => people::run().await,
+        Ok(Mode::Load(args)) => load(args).await,
         Err(e) => Err(e),
     };
     match done {
@@ -60,7 +60,7 @@ async fn main() -> ExitCode {
 async fn load(args: Args) -> Result<()> {
     let json = args.json;
     let mut term = signal(SignalKind::terminate())?;
-    // Whichever way this ends, what was started is dropped, and with it ended.
+    // At every end, the child processes are dropped, which kills them.
     let report = tokio::select! {
         done = timeout(WITHIN, measure(args)) => done.context("it takes too long")??,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
@@ -69,7 +69,7 @@ async fn load(args: Args) -> Result<()> {
     if json { show::json(&report) } else { show::table(&report) }
 }
 
-/// The whole programme, in this order because each measurement wants what is before it.
+/// All measurements. The order matters: each one relies on those before it.
 async fn measure(args: Args) -> Result<Report> {
     let mut bench = Bench::start(args).await?;
     let cold_start_ms = bench.cold_starts().await?;

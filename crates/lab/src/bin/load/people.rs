@@ -1,8 +1,8 @@
-//! Callers and voice agents, in a process of their own that does as it is told.
+//! Callers and voice agents, in a child process that `load` controls.
 //!
 //! In: [`Order`]s, one JSON line each, on stdin. Out: a line for each call that is open (or could
-//! not be opened), and for each count that was asked for. Ends with its stdin, so it never
-//! outlives whoever started it.
+//! not be opened), and for each count that was asked for. The process ends when its stdin ends, so it
+//! never outlives its parent.
 
 use std::{
     collections::HashMap,
@@ -26,8 +26,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Twelve chunks a second, and an utterance of three seconds, so that the state changes twice in
-/// three seconds: what the Python worker of the comparison was measured with.
+/// Twelve chunks a second, and utterances of three seconds, so that the state changes twice in
+/// three seconds. The Python worker of the comparison was measured with the same load.
 const CHUNK_EVERY: Duration = Duration::from_micros(83_000);
 const CHUNKS: u64 = 36;
 const ACTIVE_WITHIN: Duration = Duration::from_secs(15);
@@ -35,21 +35,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Opens a call in each of these rooms, so many at a time; with a name, this agent is
+    /// Opens a call in each of these rooms, `at_once` at a time. An agent of this name, if given, is
     /// dispatched with the room.
     Open {
         rooms: Vec<String>,
         at_once: usize,
         agent_name: Option<String>,
     },
-    /// Lets go of rooms that were deleted.
+    /// Ends the tasks of rooms that were deleted.
     Forget {
         rooms: Vec<String>,
     },
     Talk {
         on: bool,
     },
-    /// How many chunks were sent so far.
+    /// Asks how many chunks were sent so far.
     Count,
 }
 
@@ -61,7 +61,7 @@ struct People {
 }
 
 /// # Errors
-/// If there is no server, or the orders cannot be understood.
+/// If there is no server, or an order cannot be read.
 pub(crate) async fn run() -> Result<()> {
     let venue = Venue::from_env().await?;
     let people = Arc::new(People {
@@ -86,18 +86,18 @@ pub(crate) async fn run() -> Result<()> {
                 gone.for_each(|call| call.abort());
             }
             Order::Talk { on } => drop(people.talk.send_replace(on)),
-            Order::Count => tell(&json!({"chunks": people.chunks.load(Ordering::Relaxed)})),
+            Order::Count => print(&json!({"chunks": people.chunks.load(Ordering::Relaxed)})),
         }
     }
     Ok(())
 }
 
-/// Stdin's lines; tokio's own reader would keep the process from ending.
+/// Stdin's lines, read by a thread: tokio's own reader would keep the process from ending.
 fn orders() -> mpsc::UnboundedReceiver<String> {
-    let (told, orders) = mpsc::unbounded_channel();
+    let (lines, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if told.send(line).is_err() {
+            if lines.send(line).is_err() {
                 break;
             }
         }
@@ -105,28 +105,28 @@ fn orders() -> mpsc::UnboundedReceiver<String> {
     orders
 }
 
-fn tell(line: &Value) {
-    // If nobody listens any more, the end is near.
+fn print(line: &Value) {
+    // Fails only when the parent has ended; then stdin ends, too.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 async fn call(people: Arc<People>, room: String, free: Arc<Semaphore>, agent_name: Option<String>) {
     let opened = {
-        // Never closed.
+        // The semaphore is never closed, so this is always a permit.
         let _permit = free.acquire().await;
         open(&people, &room, agent_name.as_deref()).await
     };
     let (_caller, agent) = match opened {
         Ok(both) => both,
-        Err(e) => return tell(&json!({"open": room, "error": format!("{e:#}")})),
+        Err(e) => return print(&json!({"open": room, "error": format!("{e:#}")})),
     };
-    tell(&json!({"open": room}));
+    print(&json!({"open": room}));
     // Ends with the room.
     let _ = talk(&people, agent).await;
 }
 
-/// Both are in, and the server says so: under too much load the SDK can think itself in a room of
-/// which the server has given up on it.
+/// Joins both and waits until the server lists them as active. Under too much load, the SDK can report a
+/// join although the server has already removed the participant.
 async fn open(
     people: &People,
     room: &str,
@@ -149,19 +149,19 @@ async fn open(
     timeout(ACTIVE_WITHIN, active).await.context("the server does not let them in")?
 }
 
-/// The digits at a room's end, as a caller's number.
+/// The number at the end of a room's name; it becomes part of the caller's phone number.
 fn number(room: &str) -> u32 {
     room.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// Says one utterance after the other while there is to be talk.
+/// Says one utterance after the other while `talk` is on.
 async fn talk(people: &People, mut agent: VoiceAgent) -> Result<()> {
     let text = "word ".repeat(CHUNKS as usize);
     let own: u32 = agent.person.identity.bytes().map(u32::from).sum();
     let mut on = people.talk.subscribe();
     loop {
         on.wait_for(|on| *on).await?;
-        // Not all at the same time.
+        // The agents begin at different times.
         sleep(Duration::from_millis(u64::from(own * 37 % 3000))).await;
         while *on.borrow() {
             agent.says(text.trim_end(), CHUNK_EVERY).await?;

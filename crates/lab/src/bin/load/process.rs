@@ -1,4 +1,4 @@
-//! What a process uses, as the kernel tells it in `/proc`.
+//! The resources of a process, as the kernel reports them in `/proc`.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -8,16 +8,17 @@ use tokio::time::Instant;
 /// Clock ticks a second in `/proc/PID/stat` (`USER_HZ`): 100 on every Linux that is in use.
 const TICKS: u32 = 100;
 
-/// One look at a process.
+/// The resources of a process at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     at: Instant,
-    /// In the kernel and outside, since the start.
+    /// CPU time since the start, user and kernel.
     cpu: Duration,
-    /// Resident; shared pages count in full, and in proportion.
+    /// Resident memory; shared pages count in full.
     pub(crate) rss_kb: f64,
+    /// Resident memory; shared pages count in proportion.
     pub(crate) pss_kb: f64,
-    /// The most that ever was resident.
+    /// The peak of the resident memory.
     pub(crate) peak_kb: f64,
     pub(crate) fds: f64,
     pub(crate) threads: f64,
@@ -25,14 +26,14 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// # Errors
-    /// If the process is gone or somebody else's.
+    /// If the process is gone or belongs to another user.
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let dir = PathBuf::from(format!("/proc/{pid}"));
         let read = |file: &str| {
             fs::read_to_string(dir.join(file)).with_context(|| format!("/proc/{pid}/{file}"))
         };
         let (memory, status, stat) = (read("smaps_rollup")?, read("status")?, read("stat")?);
-        // The name before it may hold anything, spaces and brackets too.
+        // The process name before the bracket may hold any characters, spaces and brackets included.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks = |n: usize| fields.get(n).and_then(|f| f.parse::<u32>().ok());
         let ticks = ticks(11).zip(ticks(12)).map(|(user, kernel)| user + kernel);
@@ -47,7 +48,7 @@ impl Usage {
         })
     }
 
-    /// CPU since an earlier look, in per cent of one core.
+    /// CPU since an earlier measurement, in per cent of one core.
     pub(crate) fn cpu_percent_since(&self, earlier: &Self) -> f64 {
         let cpu = self.cpu.saturating_sub(earlier.cpu).as_secs_f64();
         100.0 * cpu / (self.at - earlier.at).as_secs_f64()

@@ -1,5 +1,5 @@
-//! A child process that tells what it does by lines of JSON on its stdout, each with the time at
-//! which it was read here. It is killed when it is dropped.
+//! A child process that reports by lines of JSON on its stdout. Each line gets the time at which it was
+//! read. The process is killed when this is dropped.
 
 use std::{process::Stdio, time::Duration};
 
@@ -22,7 +22,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it with what is set on the command, and its stderr in ours.
+    /// Starts the command. Its stderr goes to ours.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -36,23 +36,23 @@ impl Program {
         let pid = child.id().context("ended at once")?;
         let out = child.stdout.take().context("no output")?;
         let orders = child.stdin.take();
-        let (told, lines) = mpsc::unbounded_channel();
+        let (tx, lines) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut out = BufReader::new(out).lines();
             while let Ok(Some(line)) = out.next_line().await {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                // Read on even if nobody listens: a full pipe would stop the program.
-                let _ = told.send((Instant::now(), line));
+                // Read on even if the receiver is gone: a full pipe would stop the program.
+                let _ = tx.send((Instant::now(), line));
             }
         });
         Ok(Self { child, orders, lines, pid })
     }
 
-    /// The first line from now on of which something is wanted; those before it are forgotten.
+    /// Waits for the first line for which `what` returns `Some`. Earlier lines are dropped.
     ///
     /// # Errors
-    /// If there is none in time.
-    pub(crate) async fn tells<T>(
+    /// If no such line arrives in time.
+    pub(crate) async fn wait_for<T>(
         &mut self,
         within: Duration,
         mut what: impl FnMut(Instant, &Value) -> Option<T>,
@@ -72,13 +72,13 @@ impl Program {
     }
 
     /// # Errors
-    /// If it does not listen any more.
+    /// If the process has ended.
     pub(crate) async fn order(&mut self, order: &Value) -> Result<()> {
         let orders = self.orders.as_mut().context("it takes no orders")?;
         orders.write_all(format!("{order}\n").as_bytes()).await.context("it is gone")
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for its end.
     ///
     /// # Errors
     /// If it does not end.

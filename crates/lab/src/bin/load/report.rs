@@ -1,4 +1,4 @@
-//! The figures.
+//! The figures of the report.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 pub(crate) struct Report {
     pub(crate) server: String,
     pub(crate) binary_mb: f64,
-    /// From the start of the process to the line that says it is registered.
+    /// From the start of the process to its log line "registered".
     pub(crate) cold_start_ms: Spread,
     pub(crate) idle: Idle,
     pub(crate) quiet: Load,
@@ -17,9 +17,9 @@ pub(crate) struct Report {
     pub(crate) deleted_alone: Endings,
     pub(crate) deleted_among_quiet: Endings,
     pub(crate) deleted_among_talking: Endings,
-    /// All people join at the same time, and the worker is dispatched with their rooms.
+    /// All participants join at the same time, and the worker is dispatched with their rooms.
     pub(crate) opened_at_once: Burst,
-    /// The people are there, then the worker is dispatched to all of their rooms.
+    /// The participants are in their rooms; then the worker is dispatched to all rooms.
     pub(crate) dispatched_at_once: Burst,
     pub(crate) after_bursts: Idle,
     pub(crate) calls_opened: usize,
@@ -38,7 +38,8 @@ pub(crate) struct Idle {
     pub(crate) threads: f64,
 }
 
-/// The worker with calls; per call means: over the idle worker, divided by the calls.
+/// The worker with calls. A figure per call is the increase over the idle worker, divided by the
+/// number of calls.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Load {
     pub(crate) calls: usize,
@@ -51,34 +52,35 @@ pub(crate) struct Load {
     pub(crate) cpu_percent_per_call: f64,
     pub(crate) fds_per_call: f64,
     pub(crate) threads_per_call: f64,
-    /// Of the dev server, to see whether it was the bottleneck.
+    /// The dev server's CPU, which shows whether the server was the bottleneck.
     pub(crate) server_cpu_percent: Option<f64>,
 }
 
-/// From the start of the request that deletes a room.
+/// Times from the start of the request that deletes a room.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Endings {
+    /// The server answers the request.
     pub(crate) answered_ms: Spread,
-    /// The worker says that the call has ended, and what it was.
+    /// The worker logs that the call has ended.
     pub(crate) ended_ms: Spread,
-    /// The endpoint has the record.
+    /// The endpoint receives the record.
     pub(crate) posted_ms: Spread,
 }
 
-/// Many calls at once. All times from the moment at which the first could begin.
+/// Many calls at once. All times count from the moment at which the first call could begin.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Burst {
-    /// In which caller and voice agent are.
+    /// Calls that caller and voice agent have joined.
     pub(crate) calls: usize,
-    /// Could not be opened: the server or the machine had too much to do.
+    /// Calls that could not be opened: the server or the machine was overloaded.
     pub(crate) not_opened: usize,
-    /// Until the last of the people is in.
+    /// Until the last participant has joined.
     pub(crate) opened_s: Option<f64>,
     /// Until the worker has joined the last room.
     pub(crate) joined_s: f64,
-    /// Of the worker's joins, the wait for its turn included.
+    /// Duration of the worker's joins, the wait for their turn included.
     pub(crate) join_ms: Spread,
-    /// Calls of which the worker did not say that they have started, with those who are there.
+    /// Calls whose start the worker did not log, with the participants of their rooms.
     pub(crate) not_started: Vec<String>,
     pub(crate) peak_mb: f64,
     /// From the first deletion to the last POST.

@@ -1,5 +1,5 @@
-//! What is printed: the table, or JSON.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it is what this program is for
+//! The output: a table, or JSON.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // printing is the purpose of this program
 
 use anyhow::Result;
 

@@ -1,6 +1,6 @@
-//! End-to-end encryption is not there, and says so: keys are refused, packets are not opened,
-//! and each encrypted track is reported as `EncryptionState::InternalError`. Never: plain text
-//! sent where encryption was asked for, or a packet given on that was not opened.
+//! End-to-end encryption is not supported: keys are refused, packets are not decrypted, and each
+//! encrypted track is reported as `EncryptionState::InternalError`. Must never send plain text in place
+//! of encrypted data, and never pass on a packet that is still encrypted.
 
 use crate::{
     driver::spawn, native::packet_trailer::PacketTrailerHandler,
@@ -56,7 +56,7 @@ const REFUSED: &str = "unsupported: this build of libwebrtc has no end-to-end en
 pub struct KeyProvider(());
 
 impl KeyProvider {
-    /// There is no way to refuse here; what needs the keys gives the error.
+    /// Cannot return an error; calls that need the keys return it.
     pub fn new(_: KeyProviderOptions) -> Self {
         log::error!("{REFUSED}: what is encrypted cannot be read");
         Self(())
@@ -110,7 +110,7 @@ impl FrameCryptor {
 
     pub fn set_enabled(&self, _: bool) {}
 
-    /// The listener learns at once, in another task, that this will not work.
+    /// Reports `InternalError` to the listener at once, from another task.
     pub fn on_state_change(&self, listener: Option<OnStateChange>) {
         if let Some(mut f) = listener {
             let participant = self.participant.clone();

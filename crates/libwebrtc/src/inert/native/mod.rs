@@ -1,4 +1,4 @@
-//! What upstream keeps in its native half.
+//! The items of upstream's `native` module.
 
 pub mod frame_cryptor;
 pub mod packet_trailer;

@@ -1,4 +1,4 @@
-//! User data behind encoded frames. No frame is seen here, so none is written, read or reported.
+//! User data behind encoded frames. We have no frames, so nothing is written, read or reported.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub struct SubscribeTimingEvent {
 pub type PublishTimingObserver = Arc<dyn Fn(PublishTimingEvent) + Send + Sync + 'static>;
 pub type SubscribeTimingObserver = Arc<dyn Fn(SubscribeTimingEvent) + Send + Sync + 'static>;
 
-/// Sees no frames, so it reports none.
+/// Has no effect and reports nothing, since there are no frames.
 #[derive(Debug, Clone)]
 pub struct PacketTrailerHandler(());
 

@@ -1,10 +1,10 @@
-//! Coming, going, and the room's own end.
+//! Joining, leaving, and the room's own end.
 
 use super::*;
 use crate::room::Cmd;
 
 #[tokio::test(start_paused = true)]
-async fn a_room_nobody_came_to_closes_after_its_empty_timeout_agents_or_not() {
+async fn a_room_without_callers_closes_after_its_empty_timeout_with_or_without_agents() {
     let hub = hub(|c| c.empty_timeout = 30 * SECOND).await;
     let start = Instant::now();
     let room = hub.open_room("r", Default::default());
@@ -48,7 +48,7 @@ async fn timeouts_can_be_shorter_than_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_room_says_goodbye_and_nothing_of_the_others() {
+async fn a_deleted_room_sends_a_goodbye_and_no_departures_of_others() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let alice = Guest::join(&room, claims("alice")).await;
@@ -75,18 +75,21 @@ async fn the_same_identity_again_replaces_the_old_one_and_others_see_only_the_ne
     let start = Instant::now();
     let new = Guest::join(&room, claims("bob")).await;
     assert_eq!(old.goodbye().await, Why::DuplicateIdentity);
-    let told = alice
+    let announced = alice
         .wait(|m| match m {
             Out::Update(u) => Some(u.participants),
             _ => None,
         })
         .await;
     within(start, 0.0, 0.1);
-    assert_eq!((told[0].sid.as_str(), told[0].state), (new.sid.as_str(), State::Joined as i32));
+    assert_eq!(
+        (announced[0].sid.as_str(), announced[0].state),
+        (new.sid.as_str(), State::Joined as i32)
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_room_lets_agents_in_and_nobody_else() {
+async fn a_full_room_lets_only_agents_in() {
     let hub = hub(|_| {}).await;
     let config = lk::RoomConfiguration { max_participants: 1, ..Default::default() };
     let room = hub.open_room("r", config);
@@ -110,15 +113,15 @@ async fn a_silent_participant_is_given_up_after_21_seconds() {
         tokio::time::sleep(SECOND).await;
         alice.heard().await;
     }
-    let told = alice.seen(|m| match m {
+    let departures = alice.seen(|m| match m {
         Out::Update(u) => {
             u.participants.into_iter().find(|p| p.state == State::Disconnected as i32)
         }
         _ => None,
     });
-    assert!(told.is_empty(), "{told:?}");
-    assert_eq!(alice.news_of("bob").await, (State::Disconnected, Why::ConnectionTimeout));
-    // He published nothing: the batch brings it.
+    assert!(departures.is_empty(), "{departures:?}");
+    assert_eq!(alice.update_about("bob").await, (State::Disconnected, Why::ConnectionTimeout));
+    // Bob published nothing, so the departure comes with the batch.
     within(died, 21.0, 24.2);
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod membership;
-mod telling;
+mod updates;
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +73,7 @@ pub(super) async fn try_join(
 }
 
 impl Guest {
-    /// Joins and has its connection up.
+    /// Joins, with its connection up.
     pub(super) async fn join(room: &RoomSender, claims: Claims) -> Guest {
         let (entered, inbox) = try_join(room, claims).await;
         let (key, _) = entered.unwrap();
@@ -101,7 +101,7 @@ impl Guest {
         ask(&self.room, move |r| f(r, key)).await.unwrap()
     }
 
-    /// As if packets of a microphone had come.
+    /// As if packets of a microphone had arrived.
     pub(super) async fn publish(&self, sid: &'static str) {
         self.act(move |r, key| {
             let info = lk::TrackInfo { sid: sid.into(), ..Default::default() };
@@ -113,7 +113,7 @@ impl Guest {
         .await;
     }
 
-    /// As if packets came all the time until now.
+    /// As if packets had arrived all the time until now.
     pub(super) async fn heard(&self) {
         self.act(|r, key| {
             r.participants.get_mut(&key).unwrap().publisher.heard = crate::clock::now()
@@ -130,11 +130,11 @@ impl Guest {
                 }
             }
         };
-        tokio::time::timeout(600 * SECOND, wait).await.expect("it never came")
+        tokio::time::timeout(600 * SECOND, wait).await.expect("the message never came")
     }
 
-    /// State and reason of the next news about somebody.
-    pub(super) async fn news_of(&mut self, identity: &str) -> (State, Why) {
+    /// State and reason in the next update about a participant.
+    pub(super) async fn update_about(&mut self, identity: &str) -> (State, Why) {
         self.wait(|m| match m {
             Out::Update(u) => u.participants.into_iter().find(|p| p.identity == identity),
             _ => None,
@@ -151,7 +151,7 @@ impl Guest {
         .await
     }
 
-    /// What has come until now.
+    /// Picks from the messages that have arrived until now.
     pub(super) fn seen<T>(&mut self, mut pick: impl FnMut(Out) -> Option<T>) -> Vec<T> {
         let mut all = vec![];
         while let Ok(message) = self.inbox.rx.try_recv() {

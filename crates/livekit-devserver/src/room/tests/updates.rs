@@ -1,10 +1,10 @@
-//! Who is told what, and when.
+//! Which participant gets which update, and when.
 
 use super::*;
-use crate::room::telling::When;
+use crate::room::updates::Urgency;
 
 #[tokio::test(start_paused = true)]
-async fn those_who_publish_nothing_are_told_in_batches_of_three_seconds() {
+async fn participants_without_tracks_are_announced_in_batches_of_three_seconds() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let opened = Instant::now();
@@ -18,23 +18,23 @@ async fn those_who_publish_nothing_are_told_in_batches_of_three_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_is_told_at_once() {
+async fn a_publisher_is_announced_at_once() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let mut alice = Guest::join(&room, claims("alice")).await;
     let bob = Guest::join(&room, claims("bob")).await;
     let start = Instant::now();
     bob.publish("TR_b").await;
-    bob.act(|r, key| r.announce(key, When::Batched)).await;
-    alice.news_of("bob").await;
+    bob.act(|r, key| r.announce(key, Urgency::Batched)).await;
+    alice.update_about("bob").await;
     within(start, 0.0, 0.1);
     bob.act(|r, key| r.remove(key, Why::ClientInitiated)).await;
-    assert_eq!(alice.news_of("bob").await, (State::Disconnected, Why::ClientInitiated));
+    assert_eq!(alice.update_about("bob").await, (State::Disconnected, Why::ClientInitiated));
     within(start, 0.0, 0.1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_attribute_is_told_at_once_and_empties_the_batch() {
+async fn a_changed_attribute_is_announced_at_once_and_empties_the_batch() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let mut alice = Guest::join(&room, claims("alice")).await;
@@ -44,12 +44,12 @@ async fn a_changed_attribute_is_told_at_once_and_empties_the_batch() {
         |v: &str| Change { attributes: [("k".into(), v.into())].into(), ..Default::default() };
     let set = change("v");
     bob.act(move |r, key| r.change(key, set)).await.unwrap();
-    alice.news_of("bob").await;
+    alice.update_about("bob").await;
     within(start, 0.0, 0.1);
     tokio::time::sleep(4 * SECOND).await;
     let again: Vec<String> =
         alice.seen(identities).into_iter().flatten().filter(|i| i == "bob").collect();
-    assert!(again.is_empty(), "not told again with the batch");
+    assert!(again.is_empty(), "not announced again with the batch");
     let delete = change("");
     bob.act(move |r, key| r.change(key, delete)).await.unwrap();
     let left = bob.act(|r, key| r.participants[&key].info.attributes.clone()).await;
@@ -57,35 +57,38 @@ async fn a_changed_attribute_is_told_at_once_and_empties_the_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_visit_shorter_than_a_batch_is_never_seen() {
+async fn a_visit_shorter_than_a_batch_is_announced_only_as_a_departure() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let mut alice = Guest::join(&room, claims("alice")).await;
     let bob = Guest::join(&room, claims("bob")).await;
     bob.act(|r, key| r.remove(key, Why::ClientInitiated)).await;
-    assert_eq!(alice.news_of("bob").await, (State::Disconnected, Why::ClientInitiated));
+    assert_eq!(alice.update_about("bob").await, (State::Disconnected, Why::ClientInitiated));
 }
 
 #[tokio::test(start_paused = true)]
-async fn hidden_guests_see_and_are_not_seen() {
+async fn hidden_guests_see_others_and_are_not_seen() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let mut alice = Guest::join(&room, claims("alice")).await;
     let mut ghost = Guest::join(&room, hidden("ghost")).await;
     let mut bob = Guest::join(&room, claims("bob")).await;
-    ghost.news_of("bob").await;
+    ghost.update_about("bob").await;
     ghost.act(|r, key| r.remove(key, Why::ClientInitiated)).await;
     bob.publish("TR_b").await;
-    bob.act(|r, key| r.announce(key, When::AtOnce)).await;
+    bob.act(|r, key| r.announce(key, Urgency::AtOnce)).await;
     tokio::time::sleep(7 * SECOND).await;
     for guest in [&mut alice, &mut bob] {
-        let told: Vec<String> = guest.seen(identities).into_iter().flatten().collect();
-        assert!(told.contains(&"bob".into()) && !told.contains(&"ghost".into()), "{told:?}");
+        let announced: Vec<String> = guest.seen(identities).into_iter().flatten().collect();
+        assert!(
+            announced.contains(&"bob".into()) && !announced.contains(&"ghost".into()),
+            "{announced:?}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn quality_is_told_to_subscribers_and_climbs_back_step_by_step() {
+async fn quality_is_sent_to_subscribers_and_climbs_back_step_by_step() {
     use ConnectionQuality::{Excellent, Good, Lost, Poor};
     let hub = hub(|c| c.silence_limit = 600 * SECOND).await;
     let room = hub.open_room("r", Default::default());
@@ -127,7 +130,7 @@ async fn quality_is_told_to_subscribers_and_climbs_back_step_by_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_counts_are_told_within_five_seconds_and_agents_do_not_count() {
+async fn changed_counts_are_sent_within_five_seconds_and_agents_do_not_count() {
     let hub = hub(|_| {}).await;
     let room = hub.open_room("r", Default::default());
     let mut alice = Guest::join(&room, claims("alice")).await;
@@ -167,7 +170,7 @@ async fn lost_rights_end_tracks_and_subscriptions() {
     let again = lk::ParticipantPermission { can_subscribe: true, ..Default::default() };
     let again = Change { permission: Some(again), ..Default::default() };
     alice.act(move |r, key| r.change(key, again)).await.unwrap();
-    assert_eq!(alice.act(wants).await, 1, "who subscribes by itself does so again");
+    assert_eq!(alice.act(wants).await, 1, "a client with auto-subscribe subscribes again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,41 +1,42 @@
-//! Who is told what about whom.
+//! Updates about participants and about the room.
 //!
-//! In: changes of participants and of the room. Out: updates: at once for publishers and for changed
-//! attributes, else in batches (docs/signals.md §2.4). Hidden participants are told of themselves only.
+//! In: changes of participants and of the room. Out: `ParticipantUpdate` and `RoomUpdate`. Publishers and
+//! changed attributes are announced at once, other changes in batches (docs/signals.md §2.4). A hidden
+//! participant is announced to itself only.
 
 use livekit_protocol::{self as lk, signal_response::Message as Out};
 
 use super::Room;
 use crate::participant::Participant;
 
-/// How urgent news of a participant are. Those of a publisher always are.
+/// When a participant's change is announced. A publisher's changes are always announced at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
+pub(crate) enum Urgency {
     AtOnce,
     Batched,
 }
 
 impl Room {
-    pub(crate) fn announce(&mut self, key: u64, when: When) {
+    pub(crate) fn announce(&mut self, key: u64, urgency: Urgency) {
         let Some(p) = self.participants.get(&key) else { return };
         let info = p.info.clone();
         if p.hidden() {
             p.say(update(vec![info]));
-        } else if when == When::AtOnce || info.is_publisher {
+        } else if urgency == Urgency::AtOnce || info.is_publisher {
             self.batch.remove(&info.identity);
-            self.tell_all(vec![info]);
+            self.send_to_all(vec![info]);
         } else {
             p.say(update(vec![info.clone()]));
             self.batch.insert(info.identity.clone(), info);
         }
     }
 
-    /// The last news of somebody who is gone. They overwrite a queued arrival: others then never learn
-    /// that the participant was here.
-    pub(super) fn announce_gone(&mut self, info: lk::ParticipantInfo, published: bool) {
+    /// Announces that a participant has left. In the batch this overwrites a queued arrival: the others then
+    /// never see that the participant was here.
+    pub(super) fn announce_departure(&mut self, info: lk::ParticipantInfo, published: bool) {
         if published {
             self.batch.remove(&info.identity);
-            self.tell_all(vec![info]);
+            self.send_to_all(vec![info]);
         } else {
             self.batch.insert(info.identity.clone(), info);
         }
@@ -43,10 +44,10 @@ impl Room {
 
     pub(super) fn flush_batch(&mut self) {
         let batch: Vec<_> = std::mem::take(&mut self.batch).into_values().collect();
-        self.tell_all(batch);
+        self.send_to_all(batch);
     }
 
-    fn tell_all(&self, participants: Vec<lk::ParticipantInfo>) {
+    fn send_to_all(&self, participants: Vec<lk::ParticipantInfo>) {
         if participants.is_empty() {
             return;
         }
@@ -55,30 +56,30 @@ impl Room {
         }
     }
 
-    /// Everybody a newcomer may know of.
+    /// The participants that a new client may see.
     pub(super) fn visible(&self) -> Vec<lk::ParticipantInfo> {
         self.participants.values().filter(|p| !p.hidden()).map(|p| p.info.clone()).collect()
     }
 
     pub(crate) fn set_metadata(&mut self, metadata: String) {
         self.info.metadata = metadata;
-        self.tell_room();
+        self.send_room_update();
     }
 
-    pub(super) fn tell_changed_counts(&mut self) {
-        if self.told_counts != (self.info.num_participants, self.info.num_publishers) {
-            self.tell_room();
+    pub(super) fn send_changed_counts(&mut self) {
+        if self.sent_counts != (self.info.num_participants, self.info.num_publishers) {
+            self.send_room_update();
         }
     }
 
-    fn tell_room(&mut self) {
-        self.told_counts = (self.info.num_participants, self.info.num_publishers);
+    fn send_room_update(&mut self) {
+        self.sent_counts = (self.info.num_participants, self.info.num_publishers);
         for p in self.participants.values() {
             p.say(Out::RoomUpdate(lk::RoomUpdate { room: Some(self.shown_to(p)) }));
         }
     }
 
-    /// The room as this participant is told of it.
+    /// The room as this participant sees it.
     pub(super) fn shown_to(&self, p: &Participant) -> lk::Room {
         let mut room = self.info.clone();
         if !p.knows_sid {
