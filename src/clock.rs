@@ -1,10 +1,10 @@
-//! Time. [`WallClock`] is this process's: the system's time, held against LiveKit's. [`Clock`] is one
-//! observation's: read once, then carried on by the monotonic clock, so that a step of the system's
-//! time in the middle of a call cannot bend its durations.
+//! Time. The process has one [`WallClock`]: the system's time, compared with LiveKit's. Each observation has
+//! a [`Clock`]: it reads the wall clock once and then follows the monotonic clock. So a step of the system's
+//! time during a call does not change its durations.
 //!
 //! In: the server's time, from the `Date` of its answers and from our own `joined_at`, each with the
-//! instants of question and answer. Out: the server's time now, and a warning where the system's time
-//! differs from it. It never waits and never asks.
+//! instants of request and answer. Out: the server's time now, and a warning if the system's time differs
+//! from it. This module never waits and sends no requests.
 
 use std::{
     sync::Arc,
@@ -16,33 +16,34 @@ use parking_lot::Mutex;
 use store::health::{Health, Topic};
 use tokio::time::Instant;
 
-/// A difference below it is what reading two clocks one after the other makes.
+/// A smaller difference may come from reading two clocks one after the other.
 const SAME_CLOCK_MS: i64 = 50;
-/// Warned of from this difference on: signatures and tokens live for minutes, and times are shown to
-/// people.
+/// We warn from this difference on: signatures and tokens are valid for minutes only, and records show times
+/// to people.
 const WARN_AT_MS: i64 = 2_000;
-/// An HTTP date has no fractions, and a proxy may have it from a second ago.
+/// The server's time is within this range of an HTTP date: a date has no fractions, and a proxy may have set
+/// it a second ago.
 const DATE_MS: (i64, i64) = (-1_000, 2_000);
 
-/// Cheap to clone; all clones learn together.
+/// Cheap to clone; all clones share one state.
 #[derive(Clone, Debug)]
 pub(crate) struct WallClock(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     health: Health,
-    /// Instants are counted from here.
+    /// All instants are measured from here.
     anchor: Instant,
     server: Mutex<Learned>,
 }
 
-/// The server's time at [`Shared::anchor`], in milliseconds: at least, at most. `None` until it is
-/// learned.
+/// The server's time at [`Shared::anchor`] in milliseconds, each as lower and upper bound. `None` until it is
+/// known.
 #[derive(Clone, Copy, Debug, Default)]
 struct Learned {
-    /// From joins: LiveKit's own clock, which stamps what is in a record.
+    /// From joins: LiveKit's own clock, which also sets the times in a record. Preferred to `dates`.
     joins: Option<(i64, i64)>,
-    /// From the dates of answers, which a proxy may have written.
+    /// From the dates of answers; a proxy may have set them.
     dates: Option<(i64, i64)>,
 }
 
@@ -52,16 +53,18 @@ impl WallClock {
         Self(Arc::new(Shared { health, anchor: Instant::now(), server }))
     }
 
-    /// We joined between `asked` and `answered`, and by the server's time between `from` and `to`.
+    /// Learns from a join: it was between `asked` and `answered` by our clock, and between `from` and `to` by
+    /// the server's.
     pub(crate) fn learn_join(&self, from: Moment, to: Moment, asked: Instant, answered: Instant) {
         let new = self.interval(from, to, asked, answered);
         let mut server = self.0.server.lock();
         server.joins = Some(narrowed(server.joins, new));
         drop(server);
-        self.look();
+        self.warn_of_difference();
     }
 
-    /// Learns from the header `Date` of an answer; `cached`: it has an `Age`, so somebody kept it.
+    /// Learns from the header `Date` of an answer. `cached`: it has the header `Age`, so it comes from a
+    /// cache and its date is old.
     pub(crate) fn learn_date(&self, date: &str, cached: bool, asked: Instant, answered: Instant) {
         let Some(date) = httpdate::parse_http_date(date).ok().filter(|_| !cached) else { return };
         let date = moment(date);
@@ -70,26 +73,26 @@ impl WallClock {
         let mut server = self.0.server.lock();
         server.dates = Some(narrowed(server.dates, new));
         drop(server);
-        self.look();
+        self.warn_of_difference();
     }
 
     fn interval(&self, from: Moment, to: Moment, asked: Instant, answered: Instant) -> (i64, i64) {
         (from.millis() - self.elapsed(answered), to.millis() - self.elapsed(asked))
     }
 
-    /// The server's time where it is known to differ from the system's, else the system's.
+    /// The server's time if it is known to differ from the system's, else the system's.
     pub(crate) fn now(&self) -> Moment {
         let ours = moment(SystemTime::now());
         ours.plus(self.ahead_of(ours).unwrap_or(0).saturating_neg())
     }
 
-    /// How far the system's time is ahead of the server's, in milliseconds; negative if it is behind,
-    /// 0 where no difference can be told. `None` until the server's time is known.
+    /// How far the system's time is ahead of the server's, in milliseconds; negative if it is behind, 0 if no
+    /// difference can be measured. `None` until the server's time is known.
     pub(crate) fn ahead(&self) -> Option<i64> {
         self.ahead_of(moment(SystemTime::now()))
     }
 
-    /// The same in seconds, where it is worth a word.
+    /// The same in seconds, if the difference is large enough for a warning.
     pub(crate) fn wrong_by(&self) -> Option<f64> {
         let ahead = self.ahead().filter(|ms| ms.abs() >= WARN_AT_MS)?;
         Some((ahead as f64 / 100.0).round() / 10.0)
@@ -112,8 +115,8 @@ impl WallClock {
         }
     }
 
-    /// Warns while the clocks differ: once when it begins, once when it is over.
-    fn look(&self) {
+    /// Warns if the clocks differ: logs once when that begins and once when it ends.
+    fn warn_of_difference(&self) {
         let Some(ahead_s) = self.wrong_by() else {
             if self.0.health.clear(Topic::Clock) {
                 tracing::info!("this machine's clock agrees with LiveKit's again");
@@ -132,14 +135,14 @@ impl WallClock {
     }
 }
 
-/// Both are true, if they fit together. What does not was learned before a clock was set, or has drifted
-/// away: the new one counts.
+/// The intersection of both intervals. If there is none, a clock was set or has drifted since the old one was
+/// learned, and the new one counts.
 fn narrowed(old: Option<(i64, i64)>, new: (i64, i64)) -> (i64, i64) {
     let both = old.map(|(lo, hi)| (lo.max(new.0), hi.min(new.1)));
     both.filter(|(lo, hi)| lo <= hi).unwrap_or(new)
 }
 
-/// The clock of one observation. Cheap to clone; all clones show the same.
+/// The clock of one observation. Cheap to clone; all clones show the same time.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock(Arc<Mutex<Anchor>>);
 
@@ -164,7 +167,7 @@ impl Clock {
         Self::at(wall.now())
     }
 
-    /// One that goes on after a moment of an earlier run, whose system's time may have been ahead.
+    /// A clock that starts no earlier than a moment of an earlier run, whose system time may have been ahead.
     pub(crate) fn start_after(moment: Moment, wall: &WallClock) -> Self {
         Self::at(wall.now().max(moment))
     }
@@ -173,13 +176,13 @@ impl Clock {
         Self(Arc::new(Mutex::new(Anchor { wall, at: Instant::now() })))
     }
 
-    /// Reads the wall clock anew; only while no moment of this clock is kept.
+    /// Reads the wall clock again. Call it only while no moment of this clock is in use.
     pub(crate) fn restart(&self, wall: &WallClock) {
         *self.0.lock() = Anchor { wall: wall.now(), at: Instant::now() };
     }
 
-    /// The same between two calls: a room may live for weeks. It never goes back. By how much it has
-    /// moved, in milliseconds.
+    /// Reads the wall clock again between two calls, as a room may live for weeks. The clock never goes back.
+    /// Returns by how much it has moved, in milliseconds.
     pub(crate) fn restart_after_call(&self, wall: &WallClock) -> i64 {
         let before = self.now();
         let now = wall.now().max(before);
@@ -191,12 +194,12 @@ impl Clock {
         self.moment(Instant::now())
     }
 
-    /// What this clock showed, or will show, at an instant.
+    /// The time that this clock shows at an instant, past or future.
     pub(crate) fn moment(&self, at: Instant) -> Moment {
         self.0.lock().moment(at)
     }
 
-    /// When this clock will show `moment`; now, if it already has.
+    /// When this clock shows `moment`; for a moment before the clock's start, the start.
     pub(crate) fn instant(&self, moment: Moment) -> Instant {
         let anchor = *self.0.lock();
         anchor.at + Duration::from_millis(u64::try_from(moment.since(anchor.wall)).unwrap_or(0))
@@ -224,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_is_no_difference() {
+    fn a_slow_answer_is_not_taken_for_a_difference() {
         let health = Health::default();
         let wall = WallClock::new(health.clone());
         assert_eq!(wall.ahead(), None);
         let asked = Instant::now();
-        // It was read on the way back, two seconds after the question.
+        // The server read its clock two seconds after the request.
         let server = system().plus(2_000);
         wall.learn_join(server, server, asked, asked + Duration::from_secs(3));
         assert_eq!((wall.ahead(), wall.wrong_by()), (Some(0), None));
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_warned_of_once_and_taken_off_until_it_is_over() {
+    fn a_difference_is_reported_and_corrected_until_it_is_over() {
         for (by, side) in [(55_000, "55 s ahead of"), (-600_000, "600 s behind")] {
             let health = Health::default();
             let wall = WallClock::new(health.clone());
@@ -254,15 +257,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learned_again_and_again_grows_exact() {
+    fn joins_make_the_servers_time_more_exact_than_dates() {
         let wall = WallClock::new(Health::default());
         let (asked, ours) = (Instant::now(), system());
-        // By its seconds alone the server's time is known to a second or two...
+        // A date has only seconds, so it gives the server's time to a second or two...
         let date = |ms: i64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms as u64));
         wall.learn_date(&date(ours.millis() - 10_000), false, asked, asked);
         let ahead = wall.ahead().unwrap();
         assert!((8_000..=12_000).contains(&ahead), "{ahead}");
-        // ...by a join to a few milliseconds.
+        // ...and a join gives it to a few milliseconds.
         let server = ours.plus(-9_700);
         wall.learn_join(server, server, asked, asked + Duration::from_millis(10));
         assert!((wall.ahead().unwrap() - 9_700).abs() < 500, "{:?}", wall.ahead());
@@ -271,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_says_of_the_time_counts_less_than_a_join() {
+    fn a_date_counts_less_than_a_join() {
         let wall = WallClock::new(Health::default());
         let (asked, ours) = (Instant::now(), system());
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
-        // One that is kept tells when it was made.
+        // An answer from a cache has an old date.
         wall.learn_date(&date, true, asked, asked);
         assert_eq!(wall.ahead(), None);
         wall.learn_join(ours, ours, asked, asked + Duration::from_millis(20));
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_goes_on_by_itself_and_never_back() {
+    async fn a_clock_runs_by_itself_and_never_goes_back() {
         let wall = WallClock::new(Health::default());
         let clock = Clock::start(&wall);
         let began = clock.now();
@@ -293,7 +296,7 @@ mod tests {
         let later = began.plus(7_200_000);
         assert_eq!(clock.instant(later), Instant::now() + Duration::from_secs(3600));
         assert_eq!(clock.instant(began.plus(-5)), clock.instant(began));
-        // The system's time did not move meanwhile: it seems to have been set back.
+        // Only tokio's time moved, so the system's time seems to have been set back.
         assert_eq!(clock.restart_after_call(&wall), 0);
         assert!(clock.now().since(began) >= 3_600_000);
         clock.restart(&wall);

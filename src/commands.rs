@@ -17,40 +17,40 @@ use store::{
 
 use crate::{config::Source, outbox};
 
-/// Prints the record of each journal, a line each, or what made its numbers.
+/// Prints the record of each journal, one per line, or the explanation of its numbers.
 pub(crate) fn replay(files: &[PathBuf], explained: bool, details: bool) -> ExitCode {
     let mut out = io::stdout().lock();
     let mut failed = false;
     for path in files {
-        match one(path, explained, details) {
+        match replay_one(path, explained, details) {
             Ok(text) => {
                 if writeln!(out, "{text}").is_err() {
-                    // Nobody reads any more.
+                    // The reader of the output is gone.
                     return ExitCode::FAILURE;
                 }
             }
             Err(e) => {
                 failed = true;
-                complain(&format!("{}: {e}", path.display()));
+                print_error(&format!("{}: {e}", path.display()));
             }
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
+fn replay_one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     let mut journal = journal::read(&bytes)?;
     journal.header.settings.details |= details;
     if let Some(torn) = &journal.torn {
-        complain(&format!("{}: cut off at {torn}", path.display()));
+        print_error(&format!("{}: cut off at {torn}", path.display()));
     }
     let (call, whole) = journal::replay_to_end(&journal);
     if call.opted_out() {
         return Err("somebody opted out of being recorded: no record".into());
     }
     if !whole {
-        complain(&format!("{}: the call had not ended; told as it stands", path.display()));
+        print_error(&format!("{}: the call had not ended; shown as it stands", path.display()));
     }
     let (record, measured) =
         call.explained().ok_or("no caller was ever there: no call, no record")?;
@@ -60,7 +60,7 @@ fn one(path: &Path, explained: bool, details: bool) -> Result<String, String> {
     serde_json::to_string(&record).map_err(|e| e.to_string())
 }
 
-/// The operator's commands on the data folder.
+/// Runs the operator's commands on the data folder.
 pub(crate) fn outbox(command: outbox::Command) -> ExitCode {
     let dir = Source::from_process().data_dir();
     let health = DiskHealth::new(&dir, Health::default());
@@ -69,14 +69,14 @@ pub(crate) fn outbox(command: outbox::Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             if !e.is_empty() {
-                complain(&e);
+                print_error(&e);
             }
             ExitCode::FAILURE
         }
     }
 }
 
-/// The schema of what is posted, from the types that it is made of.
+/// Prints the JSON Schema of a record, made from its types.
 pub(crate) fn schema() -> ExitCode {
     let text = serde_json::to_string_pretty(&record::schema()).unwrap_or_default();
     match writeln!(io::stdout(), "{text}") {
@@ -85,8 +85,8 @@ pub(crate) fn schema() -> ExitCode {
     }
 }
 
-/// For what goes wrong before there is a log.
+/// Prints an error to stderr, for commands without a log and for errors before the log is set up.
 #[allow(clippy::print_stderr)]
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     eprintln!("call-history: {text}");
 }

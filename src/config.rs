@@ -1,8 +1,8 @@
 //! Settings: from the environment (and `.env`), then `config/*.toml`, then built-in defaults.
 //!
-//! Every setting has one name; in a file it is written in lower case without `CALL_HISTORY_`.
-//! All mistakes are found and told together, before anything starts. Parsing reads from a
-//! [`Source`], not from the process, so that it can be tested.
+//! Every setting has one name. In a file it is written in lower case and without `CALL_HISTORY_`. All
+//! mistakes are reported together, before anything starts. Values are parsed from a [`Source`] and not from
+//! the process, so that parsing can be tested.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -37,15 +37,15 @@ const DATA_DIR: &str = "CALL_HISTORY_DATA_DIR";
 const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
 /// Which rooms are looked for, by name.
 const ROOMS: &str = "CALL_HISTORY_ROOMS";
-/// Megabytes of memory; near it the worker says FULL.
+/// Megabytes of memory; near this limit the worker reports FULL.
 const MAX_MEMORY_MB: &str = "CALL_HISTORY_MAX_MEMORY_MB";
-/// Calls observed at the same time; above it the worker says FULL.
+/// Calls observed at the same time; at this number the worker reports FULL.
 const MAX_CALLS: &str = "CALL_HISTORY_MAX_CALLS";
-/// Seconds of quiet on both sides that count as a silence.
+/// Seconds in which neither side speaks that count as a silence.
 const SILENCE_THRESHOLD: &str = "CALL_HISTORY_SILENCE_THRESHOLD";
-/// Seconds that a caller has to come back before the call is over.
+/// Seconds in which a caller may come back before the call is over.
 const END_GRACE: &str = "CALL_HISTORY_END_GRACE";
-/// Seconds that running calls have after SIGTERM.
+/// Seconds for which running calls may go on after SIGTERM.
 const DRAIN_TIMEOUT: &str = "CALL_HISTORY_DRAIN_TIMEOUT";
 /// Address of the health page, or `off`.
 const HTTP_ADDR: &str = "CALL_HISTORY_HTTP_ADDR";
@@ -57,9 +57,9 @@ const TRANSCRIPT: &str = "CALL_HISTORY_TRANSCRIPT";
 const KEEP_JOURNALS: &str = "CALL_HISTORY_KEEP_JOURNALS";
 /// Hours that delivered records are kept.
 const KEEP_SENT: &str = "CALL_HISTORY_KEEP_SENT";
-/// Undelivered records from which on the worker warns.
+/// Number of undelivered records at which the worker warns.
 const MAX_BACKLOG: &str = "CALL_HISTORY_MAX_BACKLOG";
-/// Megabytes of undelivered records from which on the worker warns.
+/// Megabytes of undelivered records at which the worker warns.
 const MAX_BACKLOG_MB: &str = "CALL_HISTORY_MAX_BACKLOG_MB";
 /// `json` or `pretty`.
 const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
@@ -103,7 +103,7 @@ pub(crate) struct Config {
     pub(crate) layers: Layers,
     pub(crate) rooms: RoomNames,
     pub(crate) max_calls: usize,
-    /// Bytes; `None`: what the container is given.
+    /// Bytes; `None`: the container's limit.
     pub(crate) max_memory: Option<u64>,
     pub(crate) silence_threshold: Duration,
     pub(crate) end_grace: Duration,
@@ -129,7 +129,7 @@ pub(crate) struct LiveKit {
 }
 
 impl LiveKit {
-    /// As it may be logged.
+    /// The URL for logs, without user, password and query.
     pub(crate) fn loggable_url(&self) -> String {
         self.url.parse().map_or_else(|_| String::new(), |url| loggable(&url))
     }
@@ -147,7 +147,7 @@ pub(crate) enum LogFormat {
     Pretty,
 }
 
-/// Everything that is wrong with the configuration.
+/// All mistakes in the configuration.
 #[derive(Debug)]
 pub(crate) struct ConfigErrors(Vec<String>);
 
@@ -166,13 +166,13 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// Takes values out of a source and collects what is wrong.
-struct Taker {
+/// Reads values from a source and collects all errors.
+struct SettingsReader {
     source: Source,
     errors: Vec<String>,
 }
 
-impl Taker {
+impl SettingsReader {
     fn optional(&mut self, name: &str) -> Option<String> {
         self.source.values.get(name).map(|(v, _)| v.clone())
     }
@@ -237,10 +237,10 @@ impl Taker {
 
 impl Config {
     /// # Errors
-    /// All that is missing, wrong or unknown, together.
+    /// All missing, wrong and unknown settings together.
     pub(crate) fn read(source: Source) -> Result<Self, ConfigErrors> {
         let errors = source.errors.clone();
-        let mut t = Taker { source, errors };
+        let mut t = SettingsReader { source, errors };
         t.required(LIVEKIT_URL, "the URL of your LiveKit server, like ws://localhost:7880");
         let livekit_url = t.url(LIVEKIT_URL, &["ws", "wss", "http", "https"]);
         let api_key = t.required(LIVEKIT_API_KEY, "an API key of your LiveKit server");
@@ -360,7 +360,7 @@ fn websocket_url(url: &Url) -> String {
     if url.scheme().starts_with("http") { text.replacen("http", "ws", 1) } else { text.into() }
 }
 
-/// A URL as it may be logged: without user, password and query.
+/// A URL for logs: without user, password and query.
 pub(crate) fn loggable(url: &Url) -> String {
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
     format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or(""), url.path())

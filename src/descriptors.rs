@@ -1,7 +1,7 @@
-//! File descriptors: each call, each connection to the port and each record on its way takes some.
+//! File descriptors: each call, each connection to the port and each record being posted needs some.
 //!
-//! Libraries name a shortage of them in words of their own, or not at all ("internal webrtc
-//! failure"). So it is looked for here, now and then and where something failed, and named.
+//! Libraries report a lack of descriptors in different words, or not at all ("internal webrtc failure").
+//! So this module checks for it, at intervals and after failures, and reports it.
 
 use std::{
     fs::{self, File},
@@ -12,18 +12,18 @@ use std::{
 use store::health::{Health, Topic};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// What a call takes, measured: a websocket, a journal, one kept connection for requests to
-/// LiveKit; and a UDP socket for each address of this host.
+/// Descriptors of a call, measured: a websocket, a journal, and one kept connection for requests to LiveKit.
+/// A UDP socket for each address of this host is added.
 const PER_CALL: u64 = 3;
-/// What all else may take: the port's connections, records on their way, what is always open.
+/// Descriptors of everything else: the port's connections, records being posted, files that are always open.
 const BESIDE_CALLS: u64 = 320;
-/// With fewer left, the next join or request is likely to fail.
+/// If fewer are free, the next join or request is likely to fail.
 const HARDLY_ANY: usize = 8;
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 const ADVICE: &str = "raise the limit of open files (ulimit -n, systemd LimitNOFILE=, \
     docker --ulimit nofile=) or lower CALL_HISTORY_MAX_CALLS";
 
-/// Whose descriptors are all in use.
+/// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shortage {
     Process,
@@ -52,7 +52,7 @@ impl Shortage {
     }
 }
 
-/// Whether `n` more can be had, found out by having them for a moment.
+/// Checks for `n` free descriptors by opening that many for a moment.
 fn shortage(n: usize) -> Option<Shortage> {
     let mut held = Vec::with_capacity(n);
     for _ in 0..n {
@@ -64,22 +64,22 @@ fn shortage(n: usize) -> Option<Shortage> {
     None
 }
 
-/// How many this process may have; `None` where that is not told.
+/// How many descriptors this process may have; `None` if the system does not report it.
 pub(crate) fn limit() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }
 
-/// How many it has; `None` where that is not told.
+/// How many descriptors it has open; `None` if the system does not report it.
 fn in_use() -> Option<u64> {
     match fs::read_dir("/proc/self/fd") {
-        // Reading the folder takes one.
+        // Reading the folder needs one itself.
         Ok(all) => Some((all.count() as u64).saturating_sub(1)),
         Err(e) if Shortage::of(&e) == Some(Shortage::Process) => limit(),
         Err(_) => None,
     }
 }
 
-/// An error of something that needs descriptors; if they are short, that is said first.
+/// Puts a lack of descriptors, if there is one, in front of an error that it may have caused.
 pub(crate) fn explain(error: String) -> String {
     match shortage(HARDLY_ANY) {
         Some(short) => format!("{}: {error}", short.text()),
@@ -87,13 +87,12 @@ pub(crate) fn explain(error: String) -> String {
     }
 }
 
-/// How many so many calls need, on a host with so many addresses.
+/// How many descriptors the calls need on a host with this many addresses.
 fn needed(calls: usize, addresses: usize) -> u64 {
     (calls as u64).saturating_mul(PER_CALL + addresses.max(1) as u64).saturating_add(BESIDE_CALLS)
 }
 
-/// Warns if the calls that are allowed need more than there are. To be called once the limit was
-/// raised.
+/// Warns if the allowed calls need more descriptors than the limit. Call it after the limit was raised.
 pub(crate) fn warn_if_few(max_calls: usize) {
     let addresses = if_addrs::get_if_addrs().unwrap_or_default();
     let addresses = addresses.iter().filter(|a| !a.is_loopback() && !a.is_link_local()).count();
@@ -109,31 +108,31 @@ pub(crate) fn warn_if_few(max_calls: usize) {
     }
 }
 
-/// Looks now and then, for as long as it is polled: the log and the health page say when they run
-/// out, and when that is over.
+/// Checks at intervals, as long as it is polled. The log and the health page report when descriptors run out
+/// and when that is over.
 pub(crate) async fn watch(health: Health) {
-    let mut tick = interval(LOOK_EVERY);
+    let mut tick = interval(CHECK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         if let Some(short) = shortage(HARDLY_ANY) {
-            say(&health, &short.text());
+            warn(&health, &short.text());
         } else if shortage(2 * HARDLY_ANY).is_none() && health.clear(Topic::Descriptors) {
             tracing::info!("there are file descriptors again");
         }
     }
 }
 
-/// Whether an error is a shortage of them; then it is said. [`watch`] says when it is over.
-pub(crate) fn are_missing(error: &io::Error, health: &Health) -> bool {
+/// Whether an error is a lack of descriptors, which is then reported. [`watch`] reports when it is over.
+pub(crate) fn report_shortage(error: &io::Error, health: &Health) -> bool {
     let short = Shortage::of(error);
     if let Some(short) = short {
-        say(health, &short.text());
+        warn(health, &short.text());
     }
     short.is_some()
 }
 
-fn say(health: &Health, short: &str) {
+fn warn(health: &Health, short: &str) {
     if health.warn(Topic::Descriptors, short.to_owned()) {
         tracing::error!(
             error = short,
@@ -148,18 +147,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_that_is_no_shortage_is_left_as_it_is() {
+    fn an_error_that_is_not_a_shortage_is_unchanged() {
         assert_eq!(explain("refused".into()), "refused");
-        assert!(!are_missing(&io::ErrorKind::ConnectionAborted.into(), &Health::default()));
+        assert!(!report_shortage(&io::ErrorKind::ConnectionAborted.into(), &Health::default()));
     }
 
     #[test]
     fn a_shortage_is_on_the_health_page_until_it_is_over() {
         let health = Health::default();
-        assert!(are_missing(&io::Error::from_raw_os_error(24), &health));
+        assert!(report_shortage(&io::Error::from_raw_os_error(24), &health));
         let warning = health.warning().unwrap();
         assert!(warning.contains("file descriptors are left ("), "{warning}");
-        assert!(are_missing(&io::Error::from_raw_os_error(23), &health));
+        assert!(report_shortage(&io::Error::from_raw_os_error(23), &health));
         assert!(health.warning().unwrap().ends_with("on this system"));
     }
 

@@ -1,19 +1,19 @@
 //! `call-history`: one true history record per LiveKit call, posted to the operator's endpoint.
 //!
-//! This package is the binary, and the only one of the product's that knows LiveKit:
+//! This package is the binary. Of the product's packages only this one depends on LiveKit:
 //!
 //! | module | its one idea |
 //! |---|---|
 //! | [`worker`] | registration, jobs, finding rooms, load |
 //! | [`fleet`] | which worker of several observes a room |
 //! | [`observer`] | one room: LiveKit's events become events of a call |
-//! | [`admin`] | the port: health page, webhooks |
-//! | [`config`] | settings, and what is wrong with them |
-//! | [`run`] | puts the parts together |
-//! | [`commands`] | what needs no server: `replay`, `schema`, `outbox` |
+//! | [`admin`] | the HTTP port: health page, webhooks |
+//! | [`config`] | reading and checking settings |
+//! | [`run`] | sets up the parts and runs them |
+//! | [`commands`] | commands that need no server: `replay`, `schema`, `outbox` |
 //!
-//! Beside it in `crates/`: `call`, the pure core; `store`, all that touches the data folder; `delivery`,
-//! which posts; `record`, the types of what is posted. `docs/architecture.md` has the drawing.
+//! Other packages are in `crates/`: `call`, the pure core; `store`, everything that touches the data folder;
+//! `delivery`, which posts records; `record`, the types of a record. `docs/architecture.md` has a drawing.
 
 mod admin;
 mod cli;
@@ -37,12 +37,12 @@ use clap::Parser;
 /// The program: parses the command line and settings, and runs.
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    // Of the working folder alone: what lies above it may be anybody's. A missing .env is as good as
-    // an empty one; of a broken one nothing below the mistake is read.
+    // Only from the working folder: a parent folder may belong to somebody else. The file may be missing.
+    // If it has a mistake we stop, as dotenvy does not read past the first one.
     if let Err(e) = dotenvy::from_path(".env")
         && !e.not_found()
     {
-        commands::complain(&format!(".env is not right: {e}"));
+        commands::print_error(&format!(".env is not right: {e}"));
         return ExitCode::from(config::EXIT_CONFIG);
     }
     let command = match cli.command.unwrap_or(cli::Command::Start) {
@@ -56,11 +56,11 @@ fn main() -> ExitCode {
     let config = match config::Config::read(config::Source::from_process()) {
         Ok(config) => config,
         Err(errors) => {
-            commands::complain(&errors.to_string());
+            commands::print_error(&errors.to_string());
             return ExitCode::from(config::EXIT_CONFIG);
         }
     };
-    // Each call takes a few descriptors; the usual soft limit is 1,024.
+    // Each call needs a few file descriptors; the usual soft limit is 1,024.
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     telemetry::init(config.log_format);
     if let Err(e) = raised {
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            commands::complain(&format!("the runtime cannot be started: {e}"));
+            commands::print_error(&format!("the runtime cannot be started: {e}"));
             return ExitCode::FAILURE;
         }
     };
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
             _ => run::start(config).await,
         }
     });
-    // A disk that hangs is not waited for.
+    // If a disk hangs, do not wait for it longer than this.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     code
 }

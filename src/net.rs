@@ -19,8 +19,8 @@ use tokio_tungstenite::{
     },
 };
 
-/// What a websocket keeps in memory for its whole life; the default is 128 KiB each way. A call
-/// has one, so this is most of what an idle call would cost.
+/// Buffer that a websocket keeps for its whole life; the default is 128 KiB each way. Each call has a
+/// websocket, so these buffers would be most of the memory of an idle call.
 const WEBSOCKET_BUFFER: usize = 4 * 1024;
 /// The largest message a LiveKit server may send us: room, participants and their metadata.
 const WEBSOCKET_MESSAGE: usize = 16 * 1024 * 1024;
@@ -37,16 +37,16 @@ static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
     Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 });
 
-/// Chooses the cryptography of the whole process; to be called once, before any connection.
+/// Chooses the cryptography of the whole process. Must be called before the first connection.
 pub(crate) fn init() {
-    // An error means that one was chosen already, which is as good.
+    // An error means that one was chosen already, which is fine.
     let _ = CryptoProvider::install_default(rustls::crypto::aws_lc_rs::default_provider());
 }
 
 /// Opens a websocket (`ws`, `wss`).
 ///
 /// # Errors
-/// As tungstenite's; a refusal by the server is `WsError::Http` with its answer.
+/// Those of tungstenite. A refusal by the server is `WsError::Http` with its answer.
 pub(crate) async fn websocket(
     url: &str,
     headers: HeaderMap,
@@ -72,8 +72,8 @@ pub(crate) async fn websocket(
     }
 }
 
-/// The HTTP client for everything that is posted or asked. Redirects are never followed: they
-/// would carry a signed record to somebody else.
+/// The HTTP client for all requests. It never follows redirects: they could send a signed record to a
+/// third party.
 ///
 /// # Errors
 /// If the TLS configuration is refused.

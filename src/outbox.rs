@@ -1,5 +1,5 @@
-//! `call-history outbox …`: looking at records and moving them, while the worker runs or not. It
-//! works on the files alone and rings, so that a running worker looks anew.
+//! `call-history outbox …`: shows records and moves them, whether the worker runs or not. It works on the
+//! files alone, and then notifies a running worker, which reads the folders again.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,7 @@ use comfy_table::{Table, presets::NOTHING};
 use serde::{Deserialize, Serialize};
 use store::outbox::{Attempts, Folder, Outbox};
 
-/// Rows of a table for people; `--json` has no end.
+/// Most rows of a table; `--json` has no limit.
 const ROWS: usize = 200;
 
 #[derive(Debug, Subcommand)]
@@ -96,12 +96,12 @@ impl Which {
     }
 }
 
-/// What can be said of a record at a glance.
+/// One line of a list.
 #[derive(Serialize)]
 struct Row {
     call_id: String,
     folder: Folder,
-    /// Sealed, or of a sent one delivered.
+    /// When the record was sealed; for a sent record, when it was delivered.
     at: Option<String>,
     bytes: u64,
     room_name: String,
@@ -110,17 +110,17 @@ struct Row {
     attempts: Attempts,
 }
 
-/// Of a record's body.
+/// The fields of a record's body that a list shows.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Glance {
+struct Summary {
     room_name: String,
     end_time: String,
     status: String,
 }
 
 /// # Errors
-/// What failed, for people. What was printed before stands.
+/// What failed, as a text for the operator. Output before the failure is already printed.
 pub(crate) fn run(command: Command, outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
     match command {
         Command::List { folder, json } => list(outbox, folder.folders(), json, out),
@@ -197,19 +197,19 @@ fn walk(outbox: &Outbox, folder: Folder) -> Result<impl Iterator<Item = String>,
     }
 }
 
-/// `None` if it has gone meanwhile.
+/// `None` if the record has been moved or deleted meanwhile.
 fn row(outbox: &Outbox, folder: Folder, id: &str) -> Option<Row> {
     let (sealed, bytes) = outbox.about(folder, id)?;
     let body = outbox.body(folder, id).ok()?;
-    let glance: Glance = serde_json::from_slice(&body).unwrap_or_default();
+    let summary: Summary = serde_json::from_slice(&body).unwrap_or_default();
     Some(Row {
         call_id: id.to_owned(),
         folder,
         at: Some(rfc3339(sealed)),
         bytes,
-        room_name: glance.room_name,
-        end_time: glance.end_time,
-        status: glance.status,
+        room_name: summary.room_name,
+        end_time: summary.end_time,
+        status: summary.status,
         attempts: outbox.attempts(folder, id),
     })
 }
@@ -219,7 +219,7 @@ fn rfc3339(t: SystemTime) -> String {
 }
 
 fn find(outbox: &Outbox, id: &str) -> Result<Folder, String> {
-    // It becomes part of a path.
+    // The id becomes part of a path, so it must not hold other characters.
     let name = id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     let found = if name { outbox.find(id) } else { None };
     found.ok_or_else(|| format!("there is no record {id}"))
@@ -255,14 +255,14 @@ fn show(outbox: &Outbox, id: &str, json: bool, out: &mut dyn Write) -> Result<()
 fn retry(outbox: &Outbox, id: &str, out: &mut dyn Write) -> Result<(), String> {
     let folder = find(outbox, id)?;
     outbox.revive(folder, id).map_err(|e| e.to_string())?;
-    outbox.ring().map_err(|e| format!("a running worker cannot be told: {e}"))?;
+    outbox.ring().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
     write(out, &format!("{id} was {}, and will be tried", folder.name()))
 }
 
 fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
     let mut n = 0;
     for folder in [Folder::Dead, Folder::Pending] {
-        // First all names: what is moved must not be met again.
+        // Collect all names first, so that no moved record is met again.
         let ids: Vec<String> = walk(outbox, folder)?.collect();
         for id in ids {
             match outbox.revive(folder, &id) {
@@ -276,7 +276,7 @@ fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
             n = 0;
         }
     }
-    outbox.ring().map_err(|e| format!("a running worker cannot be told: {e}"))?;
+    outbox.ring().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
     write(out, &format!("{n} records will be tried now"))
 }
 
@@ -295,7 +295,7 @@ fn export(outbox: &Outbox, folders: &[Folder], out: &mut dyn Write) -> Result<()
 
 fn write(out: &mut dyn Write, line: &str) -> Result<(), String> {
     match writeln!(out, "{line}") {
-        // Nobody reads any more; that is no failure of ours.
+        // The reader of the output is gone, which is not an error.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(String::new()),
         other => other.map_err(|e| e.to_string()),
     }

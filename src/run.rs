@@ -1,4 +1,4 @@
-//! Puts the parts together and runs them: `start` and `connect`.
+//! Sets up the parts and runs them: `start` and `connect`.
 
 use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -31,23 +31,24 @@ use crate::{
     worker::{self, Worker, WorkerState},
 };
 
-/// For the last lines of journals to reach the disk.
+/// How long a stopping process waits for the last lines of journals to reach the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
-/// For one attempt to deliver.
+/// Timeout of one attempt to deliver.
 const POST_WITHIN: Duration = Duration::from_secs(10);
-/// After the last call, for its record to be posted; what is not stays sealed for the next start.
+/// How long a stopping process waits for the last records to be posted. The others stay sealed for the next
+/// start.
 const FLUSH_WITHIN: Duration = POST_WITHIN.saturating_add(Duration::from_secs(2));
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
     descriptors::warn_if_few(config.max_calls);
-    let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
-    let Parts { observers, delivery, sender, health, left, _lock } = parts;
+    let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
+    let Setup { observers, delivery, sender, health, left, _lock } = setup;
     let journals = observers.journals.clone();
     let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::default());
-    let asks = worker::asks();
-    let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, asks.0.clone()));
+    let requests = worker::request_channel();
+    let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, requests.0.clone()));
     let page = admin::Page {
         agent_name: config.agent_name.clone(),
         worker: state.subscribe(),
@@ -63,7 +64,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    // Nothing waits for it: it is done before the first call, or the first call does it.
+    // Nothing waits for this task: if it is late, the first call does the work itself.
     drop(tokio::task::spawn_blocking(observer::make_ready));
     tokio::spawn(descriptors::watch(health.clone()));
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
@@ -74,7 +75,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         stop,
         state,
         health,
-        asks,
+        requests,
     };
     worker.run().await;
     flush(delivery, sender).await;
@@ -83,14 +84,14 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Observes one room and ends with it.
+/// Observes one room until it ends.
 pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let api = RoomClient::with_api_key(
         &config.livekit.http_url(),
         &config.livekit.api_key,
         config.livekit.api_secret.expose_secret(),
     );
-    // Joining would create it.
+    // Joining a room that does not exist would create it.
     let sid = match api.list_rooms(vec![room.clone()]).await {
         Ok(rooms) => rooms.into_iter().find(|r| r.name == room).map(|r| r.sid),
         Err(e) => {
@@ -102,10 +103,10 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         tracing::error!("there is no such room; start the call first");
         return ExitCode::FAILURE;
     }
-    let Some(parts) = parts(&config) else { return ExitCode::FAILURE };
-    let Parts { observers, delivery, sender, left, _lock, .. } = parts;
+    let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
+    let Setup { observers, delivery, sender, left, _lock, .. } = setup;
     let journals = observers.journals.clone();
-    // That room's own; others wait for the next start of a worker.
+    // Only this room's call; those of other rooms wait for the next `start`.
     let left = left.into_iter().find(|l| Some(&l.call.room().sid) == sid.as_ref());
     let stop = Stop::default();
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
@@ -127,20 +128,20 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     }
 }
 
-/// What a run is made of.
-struct Parts {
+/// The parts of a run.
+struct Setup {
     observers: Observers,
     delivery: Delivery,
     sender: JoinHandle<()>,
     health: Health,
-    /// Calls that an earlier run was watching.
+    /// Calls that an earlier run left behind.
     left: Vec<LeftBehind>,
-    /// Held as long as the process lives: the data folder is ours.
+    /// Held for the life of the process, so that no other process uses the data folder.
     _lock: Lock,
 }
 
-/// `None` after telling what is wrong.
-fn parts(config: &Config) -> Option<Parts> {
+/// Sets up the parts. `None` after an error was logged.
+fn set_up(config: &Config) -> Option<Setup> {
     let dir = &config.data_dir;
     let health = Health::default();
     let wall = WallClock::new(health.clone());
@@ -216,12 +217,12 @@ fn parts(config: &Config) -> Option<Parts> {
     let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir));
     let observers =
         Observers::new(settings, config.livekit.clone(), wall, delivery.clone(), journals, badge);
-    Some(Parts { observers, delivery, sender, health, left, _lock: lock })
+    Some(Setup { observers, delivery, sender, health, left, _lock: lock })
 }
 
-/// The same as long as the data folder is: other workers tell us by it from what is left of us in a
-/// room. One that cannot be kept is as good for a run. One that is there and cannot be read now is
-/// not written over: it is ours again at the next start.
+/// The worker's id, kept in the data folder so that it stays the same across restarts. By it we recognize
+/// observers that a previous run of ours left in a room. If the id cannot be stored, it serves for this run.
+/// An id that exists but cannot be read now is not overwritten: the next start may read it again.
 fn worker_id(disk: &dyn Disk, dir: &Path) -> String {
     let path = dir.join("worker-id");
     let id = uuid::Uuid::new_v4().to_string();
@@ -262,13 +263,13 @@ async fn listen(stop: Stop, drain_timeout: Duration) {
     next().await;
     tracing::info!("draining: no new calls, those that are on go on; signal again to stop now");
     stop.drain();
-    // Either way it is time.
+    // On the second signal or after the timeout: stop now.
     let _ = timeout(drain_timeout, next()).await;
     tracing::info!("stopping now");
     stop.now();
 }
 
-/// Gives the sender time for what is due. This is the last handle to it.
+/// Gives the sender time to post what is due. `delivery` must be the last handle to it.
 async fn flush(delivery: Delivery, sender: JoinHandle<()>) {
     let abort = sender.abort_handle();
     let leftovers = delivery.leftovers();
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_keeps_its_id_through_starts_and_power_cuts() {
+    fn a_worker_keeps_its_id_across_restarts_and_power_cuts() {
         let (disk, dir, path) = disk();
         let id = worker_id(&disk, dir);
         assert_eq!(worker_id(&disk, dir), id);
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_whose_id_cannot_be_read_for_a_moment_has_it_all_the_same() {
+    fn an_id_that_cannot_be_read_for_a_moment_is_still_used() {
         let (disk, dir, _) = disk();
         let id = worker_id(&disk, dir);
         disk.fail_reads(store::disk::READ_AGAIN as u64);
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_whose_id_cannot_be_read_has_another_for_this_run_only() {
+    fn an_id_that_cannot_be_read_is_replaced_for_this_run_only() {
         let (disk, dir, _) = disk();
         let id = worker_id(&disk, dir);
         disk.fail_reads(u64::MAX);
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_in_the_place_of_an_id_is_replaced() {
+    fn an_id_that_is_not_valid_is_replaced() {
         for rubbish in [&b""[..], b"x", b"\xff\xfe", b"ac329949-ee7c-5bfc"] {
             let (disk, dir, path) = disk();
             disk.write(&path, rubbish).unwrap();

@@ -1,8 +1,8 @@
-//! How the process is asked to stop: first to drain, then to end now.
+//! The two stages of stopping the process: drain, then end now.
 
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone; all clones are of one process.
+/// Cheap to clone; all clones share one state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
     drain: CancellationToken,
@@ -10,12 +10,12 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// No new calls; those that are on go on to their end.
+    /// Takes no new calls; running calls go on until they end.
     pub(crate) fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// What is on is finished as it stands.
+    /// Also ends running calls: they are handed over or reported as they stand.
     pub(crate) fn now(&self) {
         self.drain.cancel();
         self.now.cancel();
@@ -34,7 +34,7 @@ impl Stop {
         self.drain.cancelled().await;
     }
 
-    /// Returns once the process is to end now.
+    /// Returns once the process must end now.
     pub(crate) async fn ending(&self) {
         self.now.cancelled().await;
     }

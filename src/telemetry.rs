@@ -1,7 +1,7 @@
-//! Logs: one line for each fact, JSON for machines, readable on a terminal.
+//! Logs: one line for each fact, as JSON or readable on a terminal.
 //!
-//! Never in a log: phone numbers, what was said, metadata, attribute values, secrets. Libraries
-//! log below `warn` only when asked to: some of them print what participants send.
+//! Logs must not hold phone numbers, spoken text, metadata, attribute values or secrets. Libraries log
+//! below `warn` only if `RUST_LOG` asks for it: some of them print what participants send.
 
 use std::io::IsTerminal;
 
@@ -9,16 +9,16 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 use crate::config::LogFormat;
 
-/// The crates whose lines are ours: the binary and those beside it.
+/// Our own crates, whose lines are shown at `info`.
 const OURS: [&str; 4] = ["call_history", "call", "store", "delivery"];
-/// What is shown of others unless `RUST_LOG` says otherwise.
+/// The levels of other crates, unless `RUST_LOG` sets them.
 const OTHERS: &str = "warn,livekit=off,livekit_signaling=off,livekit_data_stream=off,\
     livekit_datatrack=off,libwebrtc=off,str0m=off,os_info=off";
 
-/// Starts logging; to be called once.
+/// Starts logging. Call it once.
 pub(crate) fn init(format: Option<LogFormat>) {
     let filter = match std::env::var("RUST_LOG") {
-        // A bare level means ours; a full filter is taken as it is.
+        // A level alone is for our own crates; a full filter is used as it is.
         Ok(level) if !level.is_empty() && !level.contains(['=', ',']) => {
             EnvFilter::new(ours_at(&level))
         }
@@ -28,7 +28,7 @@ pub(crate) fn init(format: Option<LogFormat>) {
     let registry = tracing_subscriber::registry().with(filter);
     let terminal = std::io::stdout().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
-    // An error means that a subscriber is there already.
+    // An error means that a subscriber is already set.
     let _ = match format {
         LogFormat::Json => {
             let json = fmt::layer().json().flatten_event(true).with_current_span(false);
@@ -45,17 +45,17 @@ fn ours_at(level: &str) -> String {
     format!("{OTHERS},{}", ours.join(","))
 }
 
-/// A room's name as it may be logged: SIP rooms often carry the caller's number, of which only the
-/// last two digits are shown.
+/// A room's name for logs. SIP rooms often have the caller's number in their name; only its last two digits
+/// are shown.
 ///
-/// A number is enough digits, in any script, with anything between them but letters. Ids with as many
-/// digits in a row are masked too: better than one number that is not.
+/// A run of enough digits counts as a number, in any script, with anything but letters between the digits.
+/// This also masks ids with as many digits, which is better than to miss a number.
 pub(crate) fn masked(name: &str) -> String {
     /// Shorter runs of digits are dates, counters, ids.
     const NUMBER: usize = 7;
     let mut out = String::with_capacity(name.len());
     let mut digits: Vec<char> = vec![];
-    // Digits, and what stands between the digits of a number as people write it.
+    // The current digits, with the characters between them.
     let mut run = String::new();
     for c in name.chars().chain(['x']) {
         if c.is_numeric() {
@@ -83,7 +83,7 @@ pub(crate) fn masked(name: &str) -> String {
     out
 }
 
-/// `2026-11-23`, `2026_11_23`: eight digits, but nobody's number.
+/// `2026-11-23`, `2026_11_23`: eight digits, but not a phone number.
 fn is_date(text: &str) -> bool {
     ['-', '_'].into_iter().any(|between| {
         let parts: Vec<&str> = text.split(between).collect();
@@ -111,7 +111,7 @@ mod tests {
             ("a-12-b-34", "a-12-b-34"),
             ("15551234567", "…67"),
             ("", ""),
-            // Whatever stands between the digits.
+            // Different characters between the digits.
             ("call_1_555_123_4567", "call_…67"),
             ("call_+1_(555)_123.4567_b", "call_+…67_b"),
             ("1.555.123.4567", "…67"),
@@ -130,14 +130,14 @@ mod tests {
             ("call-１５５５１２３４５６７", "call-…６７"),
             ("call-١٥٥٥١٢٣٤٥٦٧", "call-…٦٧"),
             ("१५५५-१२३-४५६७", "…६७"),
-            // Letters end a number; what is left of it may be one.
+            // Letters end a number; each part may still be a number.
             ("555x1234567", "555x…67"),
             ("1234567ext12", "…67ext12"),
             ("123456a123456", "123456a123456"),
             // Ids with as many digits.
             ("ac329949-ee7c-5bfc-a27b-8c5f9e4ec98c", "ac329949-ee7c-5bfc-a27b-8c5f9e4ec98c"),
             ("de305d54-7512-4313-9a54", "de305d…39a54"),
-            // Dates, and what only looks like one.
+            // Dates, and numbers that only look like dates.
             ("2026-11-23", "2026-11-23"),
             ("2026_11_23", "2026_11_23"),
             ("call-2026-11-23T07:24:20", "call-2026-11-23T07:24:20"),

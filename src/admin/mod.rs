@@ -1,5 +1,5 @@
-//! The one port of the worker: `GET /` for probes, `GET /worker` for people, as other LiveKit agents
-//! have them, and `POST /webhook` for LiveKit.
+//! The worker's HTTP port: `GET /` for probes and `GET /worker` for people, as other LiveKit agents have
+//! them, and `POST /webhook` for LiveKit.
 
 mod port;
 mod webhook;
@@ -23,22 +23,22 @@ use crate::worker::WorkerState;
 
 pub(crate) use webhook::Webhook;
 
-/// A short loss of the connection to LiveKit is not an illness.
+/// A loss of the connection to LiveKit counts as unhealthy only after this time.
 const AWAY_FOR: Duration = Duration::from_secs(15);
-/// Between one line about what [`Seldom`] is for and the next.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+/// Time between two log lines of one [`LogThrottle`].
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// What it shows, and to whom it passes on what it is told.
+/// The state of the HTTP handlers: what they show, and where webhooks go.
 #[derive(Clone)]
 pub(crate) struct Page {
     pub(crate) agent_name: String,
     pub(crate) worker: watch::Receiver<WorkerState>,
     pub(crate) health: Health,
-    /// `None`: webhooks are not taken.
+    /// `None`: webhooks are not accepted.
     pub(crate) webhook: Option<Webhook>,
 }
 
-/// The fields of LiveKit's `WorkerInfo`, and what is worth a warning.
+/// The fields of LiveKit's `WorkerInfo`, and the current warning.
 #[derive(Serialize)]
 struct WorkerInfo {
     worker_type: &'static str,
@@ -48,7 +48,7 @@ struct WorkerInfo {
     sdk_version: &'static str,
     protocol_version: u32,
     registered: bool,
-    /// What is wrong but does not stop the work; null if nothing is.
+    /// A problem that does not stop the worker; null if there is none.
     warning: Option<String>,
 }
 
@@ -70,26 +70,27 @@ pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
     Ok(())
 }
 
-/// For what anybody can make happen: one line a minute in the log, and how many times it stands for.
+/// Limits log lines about events that anybody can cause: one line a minute, with the number of events.
 #[derive(Debug, Default)]
-struct Seldom {
-    said: Option<Instant>,
+struct LogThrottle {
+    logged_at: Option<Instant>,
     times: u64,
 }
 
-impl Seldom {
-    /// It happened: how often since the last line, if it is time for the next.
+impl LogThrottle {
+    /// Counts an event. Returns the number of events since the last line if the next line is due.
     fn due(&mut self) -> Option<u64> {
         self.times += 1;
-        if self.said.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+        if self.logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             return None;
         }
-        self.said = Some(Instant::now());
+        self.logged_at = Some(Instant::now());
         Some(std::mem::take(&mut self.times))
     }
 }
 
-/// 200 also with a warning: a restart would not mend a disk, and loses what is only in memory.
+/// Answers 200 also with a warning: a restart would not repair a disk, and would lose records that are only
+/// in memory.
 async fn state(State(admin): State<Page>) -> (StatusCode, String) {
     let warning = admin.health.warning().map(|warning| format!("warning: {warning}"));
     match admin.worker.borrow().away_since() {

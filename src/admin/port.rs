@@ -1,7 +1,7 @@
-//! Serves the port's connections: so many at most, and each has to get on with its request.
+//! Serves the port's connections. Their number is limited, and each must make progress with its request.
 //!
-//! The port may be open to others, and calls miss the file descriptors that its connections hold.
-//! So one that asks nothing is closed after seconds, and one beyond the bounds at once.
+//! The port may be open to strangers, and its connections take file descriptors that calls need. So a
+//! connection without a request is closed after seconds, and a connection beyond the limits at once.
 
 use std::{
     collections::HashMap,
@@ -29,33 +29,34 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Seldom;
+use super::LogThrottle;
 use crate::descriptors;
 
-/// For a request's head. hyper's timer starts when it begins to wait for one, so a kept connection
-/// may idle as long; who has it closed under a request (LiveKit's webhooks come so) asks again.
+/// Timeout for a request's head. hyper's timer starts when it begins to wait for one, so this is also how
+/// long a kept connection may be idle. A client whose connection is closed during a request (as may happen
+/// to LiveKit's webhooks) sends it again.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// From one request to the next, or to the end: for body, answer, and the wait in between.
+/// Time from one request to the next or to the end: for body, answer, and the wait between them.
 const REQUEST_WITHIN: Duration = Duration::from_secs(15);
-/// Bytes of a head at most; LiveKit's token in it is some hundred.
+/// Limit for a request's head in bytes; LiveKit's token in it has some hundred.
 const HEAD_BYTES: usize = 16 * 1024;
-/// After a connection could not be accepted: trying at once would fail at once.
+/// Pause after a connection could not be accepted: an immediate attempt would fail again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Of all places those that strangers may have, in quarters: the rest is for probes and for LiveKit, which
-/// mostly come from near by.
+/// Share of all places that strangers may take, in quarters. The rest is for probes and LiveKit, which mostly
+/// come from this host or its network.
 const STRANGERS: usize = 3;
 
-/// How many connections there may be.
+/// Limits for the number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bounds {
     all: usize,
-    /// Of one address.
+    /// From one address.
     each: usize,
 }
 
 impl Bounds {
-    /// A quarter of the descriptors that the process may have, which calls need more.
+    /// A quarter of the process's descriptors, from 8 to 256: calls need the rest.
     fn of(descriptors: Option<u64>) -> Self {
         let quarter = descriptors.and_then(|n| usize::try_from(n / 4).ok()).unwrap_or(usize::MAX);
         let all = quarter.clamp(8, 256);
@@ -66,7 +67,7 @@ impl Bounds {
 /// Serves as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, app: Router, health: Health) {
     let places = Places::new(Bounds::of(descriptors::limit()));
-    let mut failed = Seldom::default();
+    let mut failed = LogThrottle::default();
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
@@ -74,14 +75,14 @@ pub(super) async fn serve(listener: TcpListener, app: Router, health: Health) {
                     tokio::spawn(connection(stream, app.clone(), place));
                 }
             }
-            // It was closed before it was taken.
+            // The client closed it before it was accepted.
             Err(e)
                 if matches!(
                     e.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
                 ) => {}
             Err(e) => {
-                if !descriptors::are_missing(&e, &health)
+                if !descriptors::report_shortage(&e, &health)
                     && let Some(times) = failed.due()
                 {
                     tracing::warn!(error = %e, times, "the port cannot take connections");
@@ -92,7 +93,7 @@ pub(super) async fn serve(listener: TcpListener, app: Router, health: Health) {
     }
 }
 
-/// One connection, until it ends or does not get on.
+/// Serves one connection until it ends or makes no progress.
 async fn connection(stream: TcpStream, app: Router, _place: Place) {
     let (asked, mut asks) = watch::channel(());
     let app = TowerToHyperService::new(app);
@@ -108,14 +109,14 @@ async fn connection(stream: TcpStream, app: Router, _place: Place) {
     let mut served = pin!(served);
     loop {
         tokio::select! {
-            // An error is the client's: it went, was too slow, or speaks no HTTP.
+            // An error is the client's fault: it left, was too slow, or does not speak HTTP.
             _ = &mut served => return,
             next = timeout(REQUEST_WITHIN, asks.changed()) => if next.is_err() { return },
         }
     }
 }
 
-/// Who has a connection, and whether there may be another.
+/// Counts the open connections, and decides whether another is allowed.
 struct Places {
     bounds: Bounds,
     taken: Arc<Mutex<Taken>>,
@@ -125,7 +126,7 @@ struct Places {
 struct Taken {
     all: usize,
     by: HashMap<IpAddr, usize>,
-    refused: Seldom,
+    refused: LogThrottle,
 }
 
 /// Held as long as its connection is open.
@@ -180,7 +181,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock()
 }
 
-/// Of this host or of a private network.
+/// Whether the address is of this host or of a private network.
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
@@ -188,7 +189,7 @@ fn is_near(address: IpAddr) -> bool {
     }
 }
 
-/// Whoever has one address of IPv6 has its network of 64 bits.
+/// The address to count by. For IPv6 it is the network of 64 bits: its owner has all of its addresses.
 fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn no_address_has_more_than_its_share_and_all_have_no_more_than_there_is() {
+    fn connections_are_limited_for_each_address_and_in_all() {
         let places = Places::new(Bounds { all: 4, each: 2 });
         let a = [places.take(ip("192.0.2.1")), places.take(ip("::ffff:192.0.2.1"))];
         assert!(a.iter().all(Option::is_some));
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_few_descriptors_keeps_most_of_them_for_calls() {
+    fn few_descriptors_are_mostly_kept_for_calls() {
         for (descriptors, all, each) in [
             (None, 256, 64),
             (Some(u64::MAX), 256, 64),

@@ -1,9 +1,9 @@
-//! `POST /webhook`: LiveKit tells of rooms and participants as they come, so that a room is looked
-//! at sooner than the reconciler would.
+//! `POST /webhook`: LiveKit reports new rooms and participants, so that a room is checked sooner than the
+//! reconciler's list would cause it.
 //!
-//! In: LiveKit's signed events. Out: requests to look at a room, never more: what a webhook says is
-//! asked of the server again. One that is lost costs a second. The port may be open to others: who
-//! has no token for a webhook is sent away before a byte of his body is read.
+//! In: LiveKit's signed events. Out: requests to check a room, and nothing else: the content of a webhook is
+//! not relied on, but read from the server again. A lost webhook costs a second. The port may be open to
+//! strangers: a request without a token for a webhook is refused before any of its body is read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,33 +24,33 @@ use tokio::{
     time::timeout,
 };
 
-use super::Seldom;
-use crate::{config::LiveKit, telemetry::masked, worker::Ask};
+use super::LogThrottle;
+use crate::{config::LiveKit, telemetry::masked, worker::ReconcileRequest};
 
-/// Bytes: a room's and a participant's metadata are 512 KiB each.
+/// Limit for a body in bytes: the metadata of a room and of a participant may have 512 KiB each.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 const READ_WITHIN: Duration = Duration::from_secs(5);
-/// Bodies that are read at the same time; LiveKit sends ten.
+/// Bodies read at the same time; LiveKit sends ten.
 const AT_ONCE: usize = 32;
 
 #[derive(Clone)]
 pub(crate) struct Webhook {
     verifier: TokenVerifier,
     receiver: WebhookReceiver,
-    asks: mpsc::Sender<Ask>,
+    requests: mpsc::Sender<ReconcileRequest>,
     places: Arc<Semaphore>,
-    refused: Arc<Mutex<Seldom>>,
+    refused: Arc<Mutex<LogThrottle>>,
 }
 
 impl Webhook {
     /// Events must be signed with this server's key.
-    pub(crate) fn new(livekit: &LiveKit, asks: mpsc::Sender<Ask>) -> Self {
+    pub(crate) fn new(livekit: &LiveKit, requests: mpsc::Sender<ReconcileRequest>) -> Self {
         let verifier =
             TokenVerifier::with_api_key(&livekit.api_key, livekit.api_secret.expose_secret());
         Self {
             receiver: WebhookReceiver::new(verifier.clone()),
             verifier,
-            asks,
+            requests,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             refused: Arc::default(),
         }
@@ -62,7 +62,7 @@ impl Webhook {
         let token = token.unwrap_or_default().to_owned();
         let token = token.strip_prefix("Bearer ").unwrap_or(&token);
         match self.verifier.verify(token) {
-            // A participant's token is signed by the same key, and for no body.
+            // A participant's token is signed with the same key, but has no hash of a body.
             Ok(claims) if claims.sha256.is_empty() => return self.refuse("no webhook's token"),
             Ok(_) => {}
             Err(e) => return self.refuse(&e.to_string()),
@@ -75,16 +75,16 @@ impl Webhook {
         let Ok(body) = std::str::from_utf8(&body) else { return StatusCode::BAD_REQUEST };
         let event = match self.receiver.receive(body, token) {
             Ok(event) => event,
-            // Signed by the right key, and not understood: nothing that would be better next time.
+            // It is signed with the right key but cannot be decoded: a retry would not help.
             Err(WebhookError::InvalidData(e)) => {
                 tracing::debug!(error = %e, "a webhook that is not understood");
                 return StatusCode::BAD_REQUEST;
             }
             Err(e) => return self.refuse(&e.to_string()),
         };
-        if let Some(ask) = ask(event) {
-            // With so many waiting the list of all rooms is as quick.
-            let _ = self.asks.try_send(ask);
+        if let Some(request) = check_request(event) {
+            // If the queue is full, the next list of all rooms finds the room as soon.
+            let _ = self.requests.try_send(request);
         }
         StatusCode::OK
     }
@@ -102,13 +102,13 @@ impl Webhook {
     }
 }
 
-/// Somebody came who may need us, or one of ours left.
-fn ask(event: WebhookEvent) -> Option<Ask> {
+/// The request that an event causes: a caller may have joined, or an observer may have left.
+fn check_request(event: WebhookEvent) -> Option<ReconcileRequest> {
     let room = event.room?;
     match event.event.as_str() {
         "room_started" | "participant_joined" | "participant_left" => {
             tracing::debug!(room = masked(&room.name), event = event.event, "webhook");
-            Some(Ask::Room { name: room.name, sid: room.sid })
+            Some(ReconcileRequest::Room { name: room.name, sid: room.sid })
         }
         _ => None,
     }

@@ -1,5 +1,4 @@
-//! Reading a settings file: flat TOML, one setting a line, each with its line number so that a
-//! mistake can be pointed at.
+//! Reads a settings file: flat TOML, one setting per line. Keeps line numbers for error messages.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
-/// The setting that a key in a file stands for.
+/// The name of the setting for a key in a file.
 pub(super) fn setting(key: &str) -> String {
     let upper = key.to_ascii_uppercase();
     if upper.starts_with("LIVEKIT_") || upper == "JWT_SECRET" {
@@ -23,7 +22,7 @@ pub(super) fn setting(key: &str) -> String {
 }
 
 /// # Errors
-/// With line and reason, if the text is not TOML or a value is not a text, number or truth value.
+/// The line and the reason, if the text is not TOML or a value is not a string, number or boolean.
 pub(super) fn read(text: &str) -> Result<Vec<Entry>, String> {
     let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
         toml::from_str(text).map_err(|e| {
@@ -46,7 +45,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// The line of an offset, from 1.
+/// The line number at a byte offset, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
 }

@@ -1,20 +1,20 @@
-//! How rooms are found: which of the layers are on, and which rooms they look at.
+//! How rooms are found: which layers are on, and which rooms they look for.
 
 use std::str::FromStr;
 
 use wildmatch::WildMatch;
 
-/// Each can be switched off; the observer of a room is the same whoever found it.
+/// The layers of discovery. Each can be switched off. How a room is observed does not depend on the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layers {
     /// LiveKit dispatches the worker by its name.
     pub(crate) dispatch: bool,
     /// The worker asks LiveKit for rooms that nobody observes.
     pub(crate) reconcile: bool,
-    /// LiveKit's webhooks are taken at `/webhook`.
+    /// LiveKit's webhooks are accepted at `/webhook`.
     pub(crate) webhook: bool,
-    /// LiveKit offers every caller's join, without a name. It would take these jobs from an unnamed
-    /// voice agent that is registered for participants too.
+    /// LiveKit offers every caller's join to the worker, registered without a name. It would take these jobs
+    /// from an unnamed voice agent that is registered for participants too.
     pub(crate) participant: bool,
 }
 
@@ -53,13 +53,13 @@ impl FromStr for Layers {
     }
 }
 
-/// Names of rooms that are looked for; those that name us in a dispatch come by it in any case.
+/// Names of the rooms to look for. Rooms that dispatch us by name are observed whatever their name is.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RoomNames(Vec<WildMatch>);
 
 impl RoomNames {
     /// `text`: patterns with `*` and `?`, with commas between them.
-    /// `None` if there is no pattern in it.
+    /// `None` if it has no pattern.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let patterns = text.split(',').map(str::trim).filter(|p| !p.is_empty());
         let patterns: Vec<WildMatch> = patterns.map(WildMatch::new).collect();

@@ -1,5 +1,5 @@
-//! Reading business profiles: `config/profiles/<business_type>.toml`. What is wrong with one is
-//! told with file, line and reason, before anything starts.
+//! Reads business profiles: `config/profiles/<business_type>.toml`. Mistakes are reported with file, line
+//! and reason, before anything starts.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -34,7 +34,7 @@ struct FileSuccess {
     completion_rate: Option<Spanned<f64>>,
 }
 
-/// All profiles of a folder; none if there is no such folder. What is wrong is added to `errors`.
+/// All profiles of a folder; empty if the folder does not exist. Mistakes are added to `errors`.
 pub(super) fn read(dir: &Path, errors: &mut Vec<String>) -> Profiles {
     let mut profiles = Profiles::new();
     let entries = match std::fs::read_dir(dir) {
@@ -72,7 +72,7 @@ pub(super) fn read(dir: &Path, errors: &mut Vec<String>) -> Profiles {
 }
 
 /// # Errors
-/// All that is wrong, each with its line.
+/// All mistakes, each with its line.
 fn profile(text: &str) -> Result<Profile, Vec<(usize, String)>> {
     let file: File = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(1, |s| line_of(text, s.start));
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn mistakes_are_reported_with_their_lines() {
         let text = "stages = [\"a\",\n \"a\"]\nrequired_fields = [\"\"]\n[success]\n\
             stages = [\"b\"]\ncompletion_rate = 2.0\n";
         let wrong = profile(text).unwrap_err();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profiles_that_ship_are_right() {
+    fn the_shipped_profiles_are_valid() {
         let mut errors = vec![];
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/profiles");
         let all = read(&dir, &mut errors);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_holds_no_profiles() {
+    fn a_missing_folder_holds_no_profiles() {
         let mut errors = vec![];
         assert!(read(Path::new("/nowhere/at/all"), &mut errors).is_empty() && errors.is_empty());
     }

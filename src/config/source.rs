@@ -1,4 +1,4 @@
-//! Where settings come from, before anybody asks what they mean.
+//! Where settings come from: collects texts by name, without parsing them.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use call::profile::Profiles;
 
 use super::{DATA_DIR, KNOWN, PREFIX, file, profiles};
 
-/// Where values come from: name → value, and where it was found.
+/// The values of all settings: name → value, and the place where it was found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     pub(super) values: BTreeMap<String, (String, String)>,
@@ -25,7 +25,7 @@ impl Source {
             source.file(&Path::new("config").join(name));
         }
         source.profiles = profiles::read(Path::new("config/profiles"), &mut source.errors);
-        // A variable that is not Unicode cannot be one of ours.
+        // A variable that is not Unicode cannot be a setting of ours.
         let vars = std::env::vars_os();
         let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         source.environment(vars);
@@ -34,18 +34,18 @@ impl Source {
 
     /// The data folder alone: for commands that need nothing else.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        let told = self.values.get(DATA_DIR).map(|(v, _)| v.as_str());
-        PathBuf::from(told.unwrap_or("data"))
+        let set = self.values.get(DATA_DIR).map(|(v, _)| v.as_str());
+        PathBuf::from(set.unwrap_or("data"))
     }
 
-    /// Later calls win over earlier ones. An empty value is none.
+    /// Later calls win over earlier ones. An empty value counts as unset.
     pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) {
         for (name, value) in vars {
             if KNOWN.contains(&name.as_str()) {
                 if !value.is_empty() {
                     self.values.insert(name, (value, "the environment".into()));
                 }
-            } else if name.starts_with(PREFIX) && !of_a_service(&name) {
+            } else if name.starts_with(PREFIX) && !is_kubernetes_service(&name) {
                 self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));
             }
         }
@@ -75,8 +75,8 @@ impl Source {
     }
 }
 
-/// What Kubernetes tells of a Service named `call-history`, in everybody's environment.
-fn of_a_service(name: &str) -> bool {
+/// Whether Kubernetes sets this variable: it adds some for a Service named `call-history` to every pod.
+fn is_kubernetes_service(name: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }

@@ -32,7 +32,7 @@ fn defaults_are_those_of_the_readme() {
 }
 
 #[test]
-fn all_mistakes_are_told_together() {
+fn all_mistakes_are_reported_together() {
     let mut s = Source::default();
     s.environment(
         [
@@ -86,13 +86,13 @@ fn the_environment_wins_over_files_and_files_name_their_line() {
 }
 
 #[test]
-fn a_kubernetes_service_of_our_name_is_no_setting() {
-    let tells = [
+fn variables_of_a_kubernetes_service_are_not_settings() {
+    let variables = [
         ("CALL_HISTORY_SERVICE_HOST", "10.0.0.1"),
         ("CALL_HISTORY_PORT", "tcp://10.0.0.1:8081"),
         ("CALL_HISTORY_PORT_8081_TCP_ADDR", "10.0.0.1"),
     ];
-    assert!(read(&tells).is_ok());
+    assert!(read(&variables).is_ok());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn the_documented_defaults_are_the_real_ones() {
         s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]));
         s
     };
-    // Every commented setting of the two files, taken at its word.
+    // Every commented setting of the two files, read as if it were set.
     let toml = std::fs::read_to_string(here.join("config/default.toml")).unwrap();
     let lines = toml.lines().filter_map(|l| l.strip_prefix("# "));
     let settings: String = lines

@@ -1,12 +1,12 @@
-//! Which worker observes a room, settled without a shared store.
+//! Decides which worker observes a room, without a shared store.
 //!
-//! Every observer of ours carries attributes that say whose it is. Nobody in the room sees a hidden
-//! participant, but the server lists it: that list is where workers find each other. Of several
-//! observers in one room the one who was there first stays, by the server's clock; whoever comes
-//! back into a room it has watched before says since when, and so goes before those who came while
-//! it was away. All read the same list, so all name the same one.
+//! Every observer has attributes that name its worker. Participants do not see it, as it is hidden, but the
+//! server lists it, and all workers read that list. If several observers are in one room, the first one
+//! stays, by the server's clock. An observer that rejoins a room shows since when it has observed the room,
+//! so it precedes observers that joined while it was away. All workers read the same list, so all decide
+//! alike.
 //!
-//! Only kind AGENT counts, which nobody can be without the server's secret.
+//! Only participants of kind AGENT count: that kind needs the server's secret.
 
 use std::collections::HashMap;
 
@@ -16,19 +16,19 @@ use livekit_protocol::{
     participant_info::{Kind, State},
 };
 
-/// Whose observer it is: workers of another agent name are another installation.
+/// The fleet: the worker's agent name. Workers with another name belong to another installation.
 const FLEET: &str = "call-history.fleet";
-/// Which worker's.
+/// The id of the worker within the fleet.
 const WORKER: &str = "call-history.worker";
-/// Milliseconds since the epoch by the server's clock: since when it knows the room, where that is
-/// before it joined.
+/// Since when the observer has observed the room, if that is before its join: milliseconds since the
+/// epoch, by the server's clock.
 const SINCE: &str = "call-history.since";
-/// The ordinal of the call that it observes, where that is not the first in the room.
+/// The ordinal of the observed call, if it is not the first of the room.
 const CALL: &str = "call-history.call";
-/// It is about to go: another may come.
+/// The observer gives up its claim: another worker may take the room.
 pub(super) const LEAVING: &str = "call-history.leaving";
 
-/// Who we are to other workers.
+/// What identifies this worker to other workers.
 #[derive(Clone, Debug)]
 pub(crate) struct Badge {
     fleet: String,
@@ -36,17 +36,18 @@ pub(crate) struct Badge {
 }
 
 impl Badge {
-    /// `worker`: the same for as long as it has its data folder.
+    /// `worker`: an id that stays the same as long as the worker keeps its data folder.
     pub(crate) fn new(agent_name: &str, worker: String) -> Self {
         Self { fleet: agent_name.to_owned(), worker }
     }
 
-    /// Of this process.
+    /// The id of this worker.
     pub(crate) fn worker(&self) -> &str {
         &self.worker
     }
 
-    /// What an observer of ours joins with. `since`: of the server's clock, if it was there before.
+    /// The attributes with which our observers join. `since`: by the server's clock, if the observer was in
+    /// the room before.
     pub(crate) fn attributes(
         &self,
         since: Option<Moment>,
@@ -63,7 +64,7 @@ impl Badge {
         all
     }
 
-    /// Reads the server's list of a room.
+    /// Reads claims and callers from the server's list of a room's participants.
     pub(crate) fn read(&self, participants: &[ParticipantInfo]) -> Occupancy {
         let there = || participants.iter().filter(|p| p.state() != State::Disconnected);
         let mut claims: Vec<Claim> = there().filter_map(|p| self.claim(p)).collect();
@@ -95,47 +96,48 @@ fn joined_at(p: &ParticipantInfo) -> i64 {
     if p.joined_at_ms > 0 { p.joined_at_ms } else { p.joined_at.saturating_mul(1000) }
 }
 
-/// Somebody whom a record could be about (docs/contract.md §2.1).
+/// Whether the participant may be the caller of a record (docs/contract.md §2.1).
 fn is_human(p: &ParticipantInfo) -> bool {
     let unseen = p.permission.as_ref().is_some_and(|may| may.hidden);
     matches!(p.kind(), Kind::Standard | Kind::Sip | Kind::Connector) && !unseen
 }
 
-/// One observer in a room.
+/// An observer's claim to a room, as its attributes show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) identity: String,
     pub(crate) worker: String,
-    /// Milliseconds, server's clock.
+    /// The earliest claim holds the room: milliseconds, by the server's clock.
     pub(crate) since: i64,
-    /// Its connection is up.
+    /// Its connection is up; a handover waits for that.
     pub(crate) active: bool,
     pub(crate) ordinal: u32,
+    /// It gives up the room, so it holds nothing.
     pub(crate) leaving: bool,
 }
 
-/// Who is in a room, as far as it concerns us.
+/// What the worker needs to know about a room's participants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Occupancy {
-    /// When the first of the humans came who are there: milliseconds, server's clock.
+    /// When the first of the present humans joined: milliseconds, by the server's clock.
     pub(crate) human_since: Option<i64>,
-    /// The first in the room comes first.
+    /// Earliest claim first.
     pub(crate) claims: Vec<Claim>,
 }
 
 impl Occupancy {
-    /// Somebody is there whom a record could be about.
+    /// Whether a participant is in the room that may be the caller of a record.
     pub(crate) fn human(&self) -> bool {
         self.human_since.is_some()
     }
 
-    /// The observer of another worker than `me` that stays; `None`: there is none. What is left of
-    /// an earlier life of this worker observes nothing.
+    /// The claim of another worker than `me` that holds the room. Claims of `me` do not count: they may be
+    /// left over from an earlier run, which observes nothing.
     pub(crate) fn holder(&self, me: &str) -> Option<&Claim> {
         self.claims.iter().find(|c| !c.leaving && c.worker != me)
     }
 
-    /// Which call of the room it is, as far as anybody tells.
+    /// Which call of the room it is, as far as the claims show.
     pub(crate) fn ordinal(&self) -> u32 {
         self.claims.iter().map(|c| c.ordinal).max().unwrap_or(0)
     }
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_in_the_room_stays_whoever_reads_the_list() {
+    fn the_first_observer_holds_the_room_in_any_order_of_the_list() {
         let (a, b) = (badge(), badge());
         let mut all = vec![
             observer("late", 2_000, &a, None),
@@ -186,17 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_goes_before_those_who_came_meanwhile() {
+    fn an_observer_that_rejoins_precedes_those_that_joined_meanwhile() {
         let back = observer("back", 9_000, &badge(), Some(1_000));
         let meanwhile = observer("meanwhile", 5_000, &badge(), None);
         assert_eq!(holder(&[meanwhile, back]).as_deref(), Some("back"));
-        // Nobody was there after he joined.
+        // A `since` after the join does not count.
         let boast = observer("boast", 1_000, &badge(), Some(99_000));
         assert_eq!(badge().read(&[boast]).claims[0].since, 1_000);
     }
 
     #[test]
-    fn who_is_leaving_or_gone_or_of_another_installation_holds_nothing() {
+    fn observers_that_leave_are_gone_or_belong_to_another_installation_hold_nothing() {
         let mut leaving = observer("leaving", 1_000, &badge(), None);
         leaving.attributes.insert(LEAVING.into(), "true".into());
         let mut gone = observer("gone", 1_000, &badge(), None);
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_a_record_could_be_about_are_human() {
+    fn only_participants_that_can_be_callers_are_human() {
         for (kind, human) in [
             (Kind::Standard, true),
             (Kind::Sip, true),
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ordinal_is_read_back_whatever_stands_there() {
+    fn an_ordinal_or_time_that_cannot_be_read_is_ignored() {
         let mut p = observer("x", 1, &badge(), None);
         p.attributes.extend(badge().attributes(None, 3));
         assert_eq!(badge().read(&[p.clone()]).claims[0].ordinal, 3);

@@ -1,4 +1,4 @@
-//! Leaving a room to another worker: the claim is given up, and a successor is waited for.
+//! Hands a room over to another worker: gives up the claim and waits for a successor.
 
 use std::time::Duration;
 
@@ -7,34 +7,33 @@ use tokio::time::{Instant, sleep};
 
 use super::claim::{Badge, LEAVING, call_attribute};
 
-/// For another worker to take a call that we have to leave, and more for each call that is on: they
-/// are all handed over at once.
+/// How long we wait for another worker to take a call over: a base, an addition for each running call (all
+/// are handed over at once), and a limit.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(12);
 const HAND_OVER_EACH: Duration = Duration::from_millis(20);
 pub(crate) const HAND_OVER_AT_MOST: Duration = Duration::from_secs(30);
-/// Between one look for a successor and the next, spread as all calls are handed over at once.
-const LOOK_EVERY: Duration = Duration::from_millis(1_000);
-/// A change of our claim is tried so often.
+/// Time between checks for a successor. It is randomized, as all calls are handed over at once.
+const CHECK_EVERY: Duration = Duration::from_millis(1_000);
+/// Attempts to change our claim.
 const TRIES: u32 = 3;
 
-/// For how long a successor is waited for, where so many rooms are handed over at once.
-pub(crate) fn patience(rooms: usize) -> Duration {
+/// How long we wait for a successor if so many rooms are handed over at once.
+pub(crate) fn successor_timeout(rooms: usize) -> Duration {
     let rooms = u32::try_from(rooms).unwrap_or(u32::MAX);
     (HAND_OVER_WITHIN + HAND_OVER_EACH.saturating_mul(rooms)).min(HAND_OVER_AT_MOST)
 }
 
-/// Shows the other workers which call of the room it is by now.
+/// Shows the ordinal of the current call to other workers.
 pub(crate) async fn show_ordinal(api: &RoomClient, room: &str, us: &str, ordinal: u32) {
     set(api, room, us, call_attribute(ordinal)).await;
 }
 
-/// Gives the claim up, though the observer stays in the room for a while.
-pub(crate) async fn resign(api: &RoomClient, room: &str, us: &str) {
+/// Gives up the claim; the observer stays connected.
+pub(crate) async fn release_claim(api: &RoomClient, room: &str, us: &str) {
     set(api, room, us, [(LEAVING.to_owned(), "true".to_owned())]).await;
 }
 
-/// Gives the room up: waits until an observer of another worker is there to stay. False if none came
-/// in time.
+/// Gives up the claim and waits for a successor. False if no other worker took the room in time.
 pub(crate) async fn hand_over(
     api: &RoomClient,
     badge: &Badge,
@@ -43,11 +42,12 @@ pub(crate) async fn hand_over(
     within: Duration,
 ) -> bool {
     let until = Instant::now() + within;
-    resign(api, room, us).await;
-    // Seen twice: one that had not heard of our leaving may itself have left meanwhile.
+    release_claim(api, room, us).await;
+    // A successor must be seen twice in a row: a worker that had not seen that we leave may have
+    // withdrawn for us meanwhile.
     let mut before = String::new();
     while Instant::now() < until {
-        sleep(LOOK_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
+        sleep(CHECK_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
         let Ok(participants) = api.list_participants(room).await else { continue };
         let occupancy = badge.read(&participants);
         let next = occupancy.holder(badge.worker()).filter(|c| c.active);
@@ -73,6 +73,6 @@ async fn set(
             Ok(_) => return,
             Err(e) => tracing::debug!(error = %e, "our claim could not be changed"),
         }
-        sleep(LOOK_EVERY.mul_f64(rand::random())).await;
+        sleep(CHECK_EVERY.mul_f64(rand::random())).await;
     }
 }

@@ -1,12 +1,12 @@
-//! Which worker of a fleet observes a room. Workers share nothing but what LiveKit's list of a room's
-//! participants shows.
+//! Which worker of a fleet observes a room. Workers exchange information only through LiveKit's list of a
+//! room's participants.
 //!
 //! | file | its one idea |
 //! |---|---|
 //! | [`claim`] | who observes a room, read from the server's list |
-//! | [`handover`] | leaving a room to another worker |
+//! | [`handover`] | hands a room over to another worker |
 //!
-//! Which call of a room comes next is remembered in [`store::ordinals`], and shown to others in the claim.
+//! The ordinal of a room's next call is kept in [`store::ordinals`] and shown to other workers in the claim.
 
 mod claim;
 pub(crate) mod handover;

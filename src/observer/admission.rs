@@ -1,7 +1,7 @@
-//! Coming back into a room that lives on, after `livekit` has given up on it (some 11 s).
+//! What every join needs first: whether the room still exists, and a token.
 //!
-//! Joining a room that is gone would create it anew and summon a voice agent into it, so the
-//! server is asked first, and only the same room (by sid) is joined.
+//! Joining a room that has ended would create it again and bring a voice agent into it. So the server is
+//! asked first, and only the same room (by sid) is joined.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,20 +14,20 @@ use secrecy::ExposeSecret;
 
 use crate::config::LiveKit;
 
-/// Seconds a token of our own is good for; it is used at once.
+/// How long our own token is valid; it is used at once.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 
-/// What the server says of a room.
+/// What the server says about a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoomState {
-    /// There, with this sid.
+    /// It exists, with this sid.
     There(String),
     Gone,
-    /// The server could not be asked.
+    /// The server did not answer.
     Unknown(String),
 }
 
-pub(super) async fn look(api: &RoomClient, room: &str) -> RoomState {
+pub(super) async fn room_state(api: &RoomClient, room: &str) -> RoomState {
     match api.list_rooms(vec![room.to_owned()]).await {
         Ok(rooms) => match rooms.into_iter().find(|r| r.name == room) {
             Some(r) => RoomState::There(r.sid),
@@ -37,10 +37,10 @@ pub(super) async fn look(api: &RoomClient, room: &str) -> RoomState {
     }
 }
 
-/// A token like the one of a job: hidden, kind agent, no media.
+/// A token with the grants of a job's token: hidden, kind agent, no media.
 ///
 /// # Errors
-/// If it cannot be signed.
+/// If the token cannot be signed.
 pub(super) fn token(
     livekit: &LiveKit,
     room: &str,
@@ -53,7 +53,7 @@ pub(super) fn token(
         .with_kind("agent")
         .with_attributes(attributes)
         .with_ttl(TOKEN_TTL)
-        .with_room_config(nobody())
+        .with_room_config(room_without_agents())
         .with_grants(VideoGrants {
             room_join: true,
             room: room.to_owned(),
@@ -69,9 +69,9 @@ pub(super) fn token(
         .map_err(|e| e.to_string())
 }
 
-/// Counts only for a join that creates the room. We look before we join, so that should never
-/// happen; if it does, no voice agent is summoned, and the room is gone again in a second.
-fn nobody() -> RoomConfiguration {
+/// Applies only to a join that creates the room, which happens if the room ends between check and join.
+/// Then no voice agent is dispatched, and the room is closed again after a second.
+fn room_without_agents() -> RoomConfiguration {
     let agent =
         RoomAgentDispatch { agent_name: "call-history-nobody".into(), ..Default::default() };
     RoomConfiguration {

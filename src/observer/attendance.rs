@@ -1,36 +1,37 @@
-//! Who is in the room, who is really gone, and who only seems so.
+//! Who is in the room, who has left, and who only seems to have left.
 //!
 //! On a full restart of our own connection the SDK reports every participant as gone *before* it
-//! says that it reconnects, and a participant who joins again under a new sid is reported as gone
-//! in the same moment (docs/signals.md §10.5). Such leaves carry no word of the server; they are held back until
-//! it is clear that the participant does not appear again.
+//! reports that it reconnects. A participant that joins again under a new sid is reported as gone in
+//! the same moment (docs/signals.md §10.5). The server has not confirmed such leaves, so they are held
+//! back until it is clear that the participant does not appear again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use call::{Fact, Moment, event::LeaveReason};
 
-/// The server announces participants without a track in batches of 3 s, so somebody who is still
-/// there is heard of within this time after a reconnect.
+/// The server announces participants without a track in batches, every 3 s. So each participant that is
+/// still in the room is announced within this time after a reconnect.
 const SETTLED_AFTER_MS: i64 = 4_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Attendance {
     /// Identities in the room, as the call knows them.
     here: BTreeSet<String>,
-    /// Seemingly gone, and since when.
+    /// Participants that seem to have left: since when, and their last attributes.
     missing: BTreeMap<String, (Moment, BTreeMap<String, String>)>,
+    /// The SDK reconnects: until it is done, no leave is settled.
     reconnecting: bool,
-    /// Nothing is settled before this.
+    /// No leave is settled before this time.
     not_before: Option<Moment>,
 }
 
 impl Attendance {
-    /// Those who are there by the word of an earlier run.
+    /// Starts with the participants that an earlier run saw in the room.
     pub(super) fn resume(&mut self, here: impl IntoIterator<Item = String>) {
         self.here = here.into_iter().collect();
     }
 
-    /// Notes who comes and goes.
+    /// Follows confirmed joins and leaves.
     pub(super) fn note(&mut self, fact: &Fact) {
         match fact {
             Fact::Joined(j) => {
@@ -44,8 +45,8 @@ impl Attendance {
         }
     }
 
-    /// We are in the room again, with these: who is not among them left while we were away.
-    pub(super) fn back_among(&mut self, there: &[String], lost_at: Moment, now: Moment) {
+    /// We have joined again and see the participants `there`: all others left while we were away.
+    pub(super) fn rejoined(&mut self, there: &[String], lost_at: Moment, now: Moment) {
         let gone: Vec<String> = self.here.iter().filter(|i| !there.contains(i)).cloned().collect();
         for identity in gone {
             self.seems_gone(identity, BTreeMap::new(), lost_at);
@@ -53,7 +54,7 @@ impl Attendance {
         self.reconnected(now);
     }
 
-    /// A leave without the server's word.
+    /// A leave that the server has not confirmed.
     pub(super) fn seems_gone(
         &mut self,
         identity: String,
@@ -72,7 +73,7 @@ impl Attendance {
         self.not_before = Some(at.plus(SETTLED_AFTER_MS));
     }
 
-    /// When there will be something to settle.
+    /// When the next leave can be settled.
     pub(super) fn due(&self) -> Option<Moment> {
         if self.reconnecting {
             return None;
@@ -81,7 +82,7 @@ impl Attendance {
         Some(self.not_before.map_or(first, |t| t.max(first)))
     }
 
-    /// Those who did not come back: gone since they were missed, and nobody knows why.
+    /// Leaves of those that did not come back, at the time they went missing. The reason is unknown.
     pub(super) fn settle(&mut self, now: Moment) -> Vec<Fact> {
         if self.due().is_none_or(|due| now < due) {
             return vec![];
@@ -124,18 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_any_more_when_we_are_back_left_meanwhile() {
+    fn a_participant_missing_after_a_rejoin_left_while_we_were_away() {
         let mut p = Attendance::default();
         p.note(&joins("stays"));
         p.note(&joins("goes"));
-        p.back_among(&["stays".into()], t(1_000), t(9_000));
+        p.rejoined(&["stays".into()], t(1_000), t(9_000));
         let gone = p.settle(t(13_000));
         assert!(matches!(&gone[..], [Fact::Left { identity, since, .. }]
             if *since == Some(t(1_000)) && identity == "goes"));
     }
 
     #[test]
-    fn a_participant_that_comes_back_never_left() {
+    fn a_participant_that_reappears_has_not_left() {
         let mut p = Attendance::default();
         p.seems_gone("caller".into(), BTreeMap::new(), t(0));
         p.note(&joins("caller"));
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reconnect_is_awaited_before_anybody_is_called_gone() {
+    fn no_leave_is_settled_during_a_reconnect() {
         let mut p = Attendance::default();
         p.seems_gone("caller".into(), BTreeMap::new(), t(1_000));
         p.reconnecting();
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reconnect_the_leave_counts_after_a_while() {
+    fn an_unconfirmed_leave_counts_after_four_seconds() {
         let mut p = Attendance::default();
         p.seems_gone("caller".into(), BTreeMap::new(), t(1_000));
         assert_eq!(p.due(), Some(t(5_000)));

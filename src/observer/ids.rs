@@ -1,6 +1,6 @@
-//! Ids that participants choose, cut to a length.
+//! Limits the length of ids that participants choose.
 
-/// Bytes of an id; what is longer was not made by an agent of LiveKit's.
+/// Characters of an id. LiveKit's own ids are shorter.
 const MAX_ID: usize = 128;
 
 pub(super) fn short(id: &str) -> String {

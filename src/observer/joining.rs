@@ -1,5 +1,5 @@
-//! Into the room: for the first time, again after the connection was lost, and after the worker that
-//! was in it died.
+//! Joining the room: for the first time, again after the connection was lost, and again after the worker
+//! that observed it died.
 
 use std::time::Duration;
 
@@ -19,29 +19,29 @@ use super::{
 };
 use crate::descriptors;
 
-/// One attempt to join, from the free place in the queue to the room.
+/// Timeout of one attempt to join, without the wait for a permit.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
-/// While a join takes long.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A server that cannot be reached for this long has no call of ours any more.
+/// How often we check that the room still exists while a join takes long.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How long we try to join. By then a server that could not be reached has ended its calls.
 const REJOIN_FOR: Duration = Duration::from_secs(10 * 60);
-/// Between attempts to come back: doubled up to the second.
+/// Wait between attempts to join: the first value, doubled each time up to the second.
 const REJOIN_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Why there is no connection.
-enum NoJoin {
-    /// The room is not there any more.
+/// Why a join failed.
+enum JoinError {
+    /// The room no longer exists.
     Gone,
-    /// Another room has its name.
+    /// Another room has its name now.
     Replaced,
-    /// We were told to stop meanwhile.
+    /// The process stops.
     Stopped,
-    /// To be tried again.
+    /// Any other failure; it is tried again.
     Failed(String),
 }
 
-impl NoJoin {
-    /// The SDK does not say that there are no file descriptors.
+impl JoinError {
+    /// Adds a lack of file descriptors to the error, which the SDK does not report.
     fn explained(self) -> Self {
         match self {
             Self::Failed(error) => Self::Failed(descriptors::explain(error)),
@@ -50,7 +50,7 @@ impl NoJoin {
     }
 }
 
-/// Another worker observes a later call of the room: ours is over.
+/// Whether another worker observes a later call of the room, so that our call is over.
 async fn later_call_elsewhere(shared: &Observers, room: &str, ordinal: u32) -> bool {
     let Ok(participants) = shared.api.list_participants(room).await else { return false };
     let badge = &shared.badge;
@@ -58,8 +58,8 @@ async fn later_call_elsewhere(shared: &Observers, room: &str, ordinal: u32) -> b
     holder.is_some_and(|n| n > ordinal)
 }
 
-/// When the first of the callers came who are there, by our clock.
-fn came_at(known: &[(Moment, Fact)]) -> Option<Moment> {
+/// When the first of the present callers joined, by our clock.
+fn first_caller_joined_at(known: &[(Moment, Fact)]) -> Option<Moment> {
     let behind = known.iter().find_map(|(_, fact)| match fact {
         Fact::Watching { server_behind_ms, .. } => Some(*server_behind_ms),
         _ => None,
@@ -76,15 +76,15 @@ fn came_at(known: &[(Moment, Fact)]) -> Option<Moment> {
     came.min()
 }
 
-/// Returns when the room is not there any more.
-async fn gone(api: &RoomClient, room: &str, expected: Option<&str>) -> NoJoin {
+/// Returns once the room no longer exists.
+async fn until_gone(api: &RoomClient, room: &str, expected: Option<&str>) -> JoinError {
     loop {
-        sleep(LOOK_EVERY).await;
-        match admission::look(api, room).await {
+        sleep(CHECK_EVERY).await;
+        match admission::room_state(api, room).await {
             RoomState::There(sid) if expected.is_some_and(|e| e != sid) => {
-                return NoJoin::Replaced;
+                return JoinError::Replaced;
             }
-            RoomState::Gone => return NoJoin::Gone,
+            RoomState::Gone => return JoinError::Gone,
             RoomState::There(_) | RoomState::Unknown(_) => {}
         }
     }
@@ -99,9 +99,9 @@ impl RoomSession {
             let expected = self.assignment.room_sid.clone();
             match self.join(token.as_deref(), expected.as_deref()).await {
                 Ok(c) => return self.joined(c, began).await,
-                Err(NoJoin::Stopped) => return Err(Ended::Done),
-                Err(NoJoin::Replaced) => return Err(Ended::NotOurs),
-                Err(NoJoin::Gone) => {
+                Err(JoinError::Stopped) => return Err(Ended::Done),
+                Err(JoinError::Replaced) => return Err(Ended::NotOurs),
+                Err(JoinError::Gone) => {
                     tracing::info!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -109,7 +109,7 @@ impl RoomSession {
                     );
                     return Err(Ended::NotOurs);
                 }
-                Err(NoJoin::Failed(error)) => {
+                Err(JoinError::Failed(error)) => {
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -122,7 +122,7 @@ impl RoomSession {
                     }
                 }
             }
-            // The job's token may be the reason.
+            // The job's token may be the cause: next time we sign our own.
             token = None;
             if !self.pause(&mut wait).await {
                 return Err(Ended::Done);
@@ -135,56 +135,55 @@ impl RoomSession {
         expected.is_none_or(|e| e.is_empty() || e == sid)
     }
 
-    /// One attempt, given up when we are told to stop now.
+    /// One attempt to join. It ends early if the process must end now.
     ///
-    /// A room that is gone must not be created again by joining it. So the server is asked first,
-    /// after the wait for a free place, and the token is our own: should the room end just then, the
-    /// one that comes of our join is gone in a second and summons nobody. A job's own token would
-    /// open a room with all that belongs to it; it is used only where the server does not answer
-    /// questions.
+    /// Joining a room that has ended would create it again. So we ask the server first, after the wait for
+    /// a permit, and join with a token of our own. If the room ends between check and join, the room that
+    /// our join creates lasts one second, and no agent is dispatched to it. A job's token would create a
+    /// room with its full configuration, so it is used only if the server's API does not answer.
     async fn join(
         &mut self,
         token: Option<&str>,
         expected: Option<&str>,
-    ) -> Result<Connection, NoJoin> {
+    ) -> Result<Connection, JoinError> {
         let stop = self.stop.clone();
         let attempt = async {
             let a = &self.assignment;
-            // Never closed, so there is always a permit in the end.
+            // The semaphore is never closed, so this cannot fail.
             let _permit = self.shared.joins.acquire().await;
-            let token = match admission::look(&self.shared.api, &a.room).await {
+            let token = match admission::room_state(&self.shared.api, &a.room).await {
                 RoomState::There(sid) if expected.is_none_or(|e| e == sid) => None,
-                RoomState::There(_) => return Err(NoJoin::Replaced),
-                RoomState::Gone => return Err(NoJoin::Gone),
-                RoomState::Unknown(error) => Some(token.ok_or(NoJoin::Failed(error))?),
+                RoomState::There(_) => return Err(JoinError::Replaced),
+                RoomState::Gone => return Err(JoinError::Gone),
+                RoomState::Unknown(error) => Some(token.ok_or(JoinError::Failed(error))?),
             };
             let identity = a.identity();
             let call = self.recording.call();
             let ordinal = call.map_or(a.ordinal, Call::ordinal);
             if call.is_some() && later_call_elsewhere(&self.shared, &a.room, ordinal).await {
-                return Err(NoJoin::Gone);
+                return Err(JoinError::Gone);
             }
-            // Who has seen nothing of a call yet has nothing before others.
+            // Without a call seen before, we have no claim older than our join.
             let since = call.filter(|c| c.has_caller()).and_then(Call::watched_since);
             let badge = self.shared.badge.attributes(since, ordinal);
             let own = admission::token(&self.shared.livekit, &a.room, &identity, badge);
-            let own = own.map_err(NoJoin::Failed)?;
+            let own = own.map_err(JoinError::Failed)?;
             let (clock, wall) = (self.clock.clone(), &self.shared.wall);
             let token = token.unwrap_or(&own);
             let first = call.is_none();
             let open = Connection::open(&a.url, token, &identity, a.by, clock, wall, first);
             tokio::select! {
                 done = timeout(JOIN_WITHIN, open) => match done {
-                    Ok(done) => done.map_err(NoJoin::Failed),
-                    Err(_) => Err(NoJoin::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
+                    Ok(done) => done.map_err(JoinError::Failed),
+                    Err(_) => Err(JoinError::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
                 },
                 // The SDK waits 15 s for a room that has ended.
-                gone = gone(&self.shared.api, &a.room, expected) => Err(gone),
+                gone = until_gone(&self.shared.api, &a.room, expected) => Err(gone),
             }
         };
         tokio::select! {
-            done = attempt => done.map_err(NoJoin::explained),
-            () = stop.ending() => Err(NoJoin::Stopped),
+            done = attempt => done.map_err(JoinError::explained),
+            () = stop.ending() => Err(JoinError::Stopped),
         }
     }
 
@@ -201,7 +200,9 @@ impl RoomSession {
         }
         let known = c.known();
         let (call, ended) = self.next_call().await;
-        if let Some(ended) = ended.filter(|e| came_at(&known).is_some_and(|came| came < *e)) {
+        if let Some(ended) =
+            ended.filter(|e| first_caller_joined_at(&known).is_some_and(|at| at < *e))
+        {
             tracing::info!(
                 job_id = self.assignment.id,
                 room = self.room_name,
@@ -211,14 +212,14 @@ impl RoomSession {
             return Err(Ended::ReportedBefore(ended));
         }
         let ordinal = call.ordinal();
-        // What dispatches, room and callers say may be that nothing is to be stored: it is heard before
-        // there is a journal.
-        let mut said = vec![std::mem::take(&mut self.assignment.metadata)];
-        said.extend(std::iter::from_fn(|| self.metadata.try_recv().ok()));
+        // Metadata of dispatches, room and callers may opt out of storage, so it is applied before there
+        // is a journal.
+        let mut job_metadata = vec![std::mem::take(&mut self.assignment.metadata)];
+        job_metadata.extend(std::iter::from_fn(|| self.metadata.try_recv().ok()));
         let now = self.clock.now();
-        let said = said.into_iter().filter(|metadata| !metadata.is_empty());
-        let said = said.map(|metadata| (now, Fact::JobMetadata { metadata }));
-        let first: Vec<_> = said.chain(known).collect();
+        let job_metadata = job_metadata.into_iter().filter(|metadata| !metadata.is_empty());
+        let job_metadata = job_metadata.map(|metadata| (now, Fact::JobMetadata { metadata }));
+        let first: Vec<_> = job_metadata.chain(known).collect();
         first.iter().for_each(|(_, fact)| self.attendance.note(fact));
         self.recording.begin(call, first);
         if ordinal != self.assignment.ordinal {
@@ -234,21 +235,21 @@ impl RoomSession {
         );
         (self.report)(Progress::Joined);
         self.recording.note_start();
-        if self.recording.is_on() && self.came_late() {
+        if self.recording.is_active() && self.came_late() {
             self.ask_for_history(c.us());
         }
         Ok(c)
     }
 
-    /// The call that is next in the room, and when the one before it ended, as far as this worker
-    /// reported it. Calls that were reported keep their ids.
+    /// The next call of the room, and the end of the last call that this worker reported there. The next
+    /// call gets an ordinal that no reported call has, as its id is made of it.
     async fn next_call(&mut self) -> (Call, Option<Moment>) {
         let facts = RoomFacts { sid: self.sid.clone(), name: self.assignment.room.clone() };
         let mut call = Call::new(facts, self.shared.settings.clone());
         let past = self.shared.delivery.past(&self.sid);
         let mut ended = past.map(|p| p.ended);
         call.set_ordinal(self.assignment.ordinal.max(past.map_or(0, |p| p.next)));
-        // Records of a version that remembered no rooms.
+        // Records of an earlier version, which kept no ordinals of rooms.
         while let Some(e) = self.shared.delivery.end_of(&call.id()).await {
             ended = ended.max(Some(e));
             call.set_ordinal(call.ordinal() + 1);
@@ -256,8 +257,8 @@ impl RoomSession {
         (call, ended)
     }
 
-    /// A call that an earlier run was watching: in the room again, or told as far as it was seen.
-    pub(super) async fn go_on(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
+    /// Resumes a call that an earlier run observed: joins its room again, or reports what was seen of it.
+    pub(super) async fn resume(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
         let LeftBehind { call, last_at, whole, superseded } = left;
         self.sid = call.room().sid.clone();
         self.attendance.resume(call.present());
@@ -268,7 +269,7 @@ impl RoomSession {
         );
         self.recording.resume(call, whole);
         self.recording.apply(self.clock.now(), Fact::Recovered);
-        // A later call of the same room was on: only this one's record is missing.
+        // The earlier run already observed a later call of this room: only this record is missing.
         if superseded {
             self.recording.apply(last_at, Fact::RoomEnded { reason: LeaveReason::UnknownReason });
             self.recording.report().await;
@@ -284,14 +285,14 @@ impl RoomSession {
         Err(Ended::Done)
     }
 
-    /// Into the same room again, for as long as there may be one.
+    /// Joins the same room again. Tries for as long as the room may exist.
     pub(super) async fn come_back(&mut self, lost_at: Moment) -> Option<Connection> {
         let began = Instant::now();
         let mut wait = REJOIN_WAIT.0;
         while began.elapsed() < REJOIN_FOR {
             let sid = self.sid.clone();
             match self.join(None, Some(&sid)).await {
-                // Between the look and the join another may have taken its name.
+                // Another room took the name between check and join.
                 Ok(c) if c.sid() != self.sid => return None,
                 Ok(c) => {
                     tracing::info!(
@@ -302,16 +303,16 @@ impl RoomSession {
                     );
                     (self.report)(Progress::Joined);
                     self.asked.clear();
-                    self.attendance.back_among(&c.present(), lost_at, self.clock.now());
+                    self.attendance.rejoined(&c.present(), lost_at, self.clock.now());
                     return Some(c);
                 }
-                Err(NoJoin::Stopped | NoJoin::Gone | NoJoin::Replaced) => return None,
-                Err(NoJoin::Failed(error)) => {
+                Err(JoinError::Stopped | JoinError::Gone | JoinError::Replaced) => return None,
+                Err(JoinError::Failed(error)) => {
                     tracing::warn!(room = self.room_name, error, "could not join again");
                 }
             }
-            // A caller who had left before is not waited for any longer than with a connection.
-            if self.recording.phase() == Phase::Over && self.recording.is_on() {
+            // A caller that had left before has no longer to come back than with a connection.
+            if self.recording.phase() == Phase::Over && self.recording.is_active() {
                 self.end_call_unseen().await;
             }
             if !self.pause(&mut wait).await {
@@ -321,7 +322,7 @@ impl RoomSession {
         None
     }
 
-    /// False if we were told to stop meanwhile.
+    /// Waits before the next attempt. False if the process must end now.
     async fn pause(&mut self, wait: &mut Duration) -> bool {
         let now = wait.mul_f64(rand::random_range(0.5..1.0));
         *wait = (*wait * 2).min(REJOIN_WAIT.1);

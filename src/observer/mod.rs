@@ -1,22 +1,24 @@
-//! One call after the other in one room: joins hidden, turns what LiveKit says into call events,
-//! hands the finished record over. All LiveKit types end in this folder.
+//! Observes one room: joins it hidden, turns LiveKit's events into events of the call, and hands the
+//! finished record to delivery. A room may hold several calls, one after the other. No LiveKit type
+//! leaves this folder.
 //!
-//! In: a [`Assignment`]. Out: records to [`Delivery`]. It never publishes, never disturbs and never
-//! revives a closed room; the only thing it sends are history requests to agents (docs/contract.md §8.1).
+//! In: an [`Assignment`]. Out: records to [`Delivery`]. It publishes no tracks, does not disturb the call
+//! and does not revive a closed room. All it sends are history requests to agents
+//! (docs/contract.md §8.1).
 //!
 //! | file | its one idea |
 //! |---|---|
 //! | [`session`] | the life of one observation: events and deadlines |
-//! | [`recording`] | what a call takes: core, journal, record |
-//! | [`joining`] | into the room, and into it again |
-//! | [`admission`] | whether the room is still there, and the token to join with |
+//! | [`recording`] | gives a call's events to core and journal, and its record to delivery |
+//! | [`joining`] | joining the room, and joining it again |
+//! | [`admission`] | whether the room still exists, and the token to join with |
 //! | [`room`] | one connection to the room, and what its events mean |
-//! | [`attendance`] | who is there, who is really gone, and who only seems so |
-//! | [`participants`] | LiveKit's words for participants in ours |
-//! | [`streams`] | reading text and byte streams, with bounds |
+//! | [`attendance`] | who is in the room, who has left, and who only seems to have left |
+//! | [`participants`] | LiveKit's participant types as the core's |
+//! | [`streams`] | reading text and byte streams, within limits |
 //! | [`ids`] | ids that participants choose, cut to a length |
-//! | [`session_feed`] | the agent's own feed, and asking for its history |
-//! | [`sdk`] | what works around LiveKit's SDK |
+//! | [`session_feed`] | the agent's session feed, and requests for its history |
+//! | [`sdk`] | workarounds for LiveKit's SDK |
 
 mod admission;
 mod attendance;
@@ -40,43 +42,43 @@ use secrecy::ExposeSecret;
 use store::journal::Journals;
 use tokio::sync::{Semaphore, watch as signal};
 
-use self::recording::{CallsOn, Tools};
+use self::recording::{ActiveCalls, RecordingServices};
 use crate::{clock::WallClock, config::LiveKit, fleet::Badge};
 
 pub(crate) use session::{Ended, Orders, Progress, observe};
 
-/// Joins at the same time: more make each other late, and beyond some hundreds fail
+/// Joins at the same time. More delay each other, and beyond some hundreds joins fail
 /// (measured: 1,000 joins, 20 at a time, all succeed in 11 s).
 const JOINS_AT_ONCE: usize = 20;
 
-/// How the identity of an observer begins.
+/// Prefix of every observer's identity.
 const IDENTITY: &str = "call-history-";
 
-/// For one question to the server.
+/// Timeout of one API request to the server.
 const API_WITHIN: Duration = Duration::from_secs(5);
 
-/// One room to observe.
+/// A room to observe.
 #[derive(Clone, Debug)]
 pub(crate) struct Assignment {
-    /// The job's id, or one of our own; names us in the room.
+    /// The job's id, or a random id where there is no job. Our identity in the room is made of it.
     pub(crate) id: String,
     pub(crate) room: String,
-    /// The room the job was made for; another one of that name is not ours.
+    /// The room that the job was made for. Another room with the same name is not observed.
     pub(crate) room_sid: Option<String>,
-    /// Metadata of the job.
+    /// Metadata of the job; it may hold an opt-out.
     pub(crate) metadata: String,
     /// URL to join at.
     pub(crate) url: String,
-    /// The job's, for servers that answer no questions; we sign our own.
+    /// The job's token. It is used only if the server's API does not answer; else we sign our own.
     pub(crate) token: Option<String>,
-    /// How we learned of the room.
+    /// How the room was found; the record's details show it.
     pub(crate) by: Discovery,
-    /// Which call of the room it is, as far as other workers have told.
+    /// Position of the call in the room, as far as other workers have shown it in their claims.
     pub(crate) ordinal: u32,
 }
 
 impl Assignment {
-    /// One that no job gave us.
+    /// An assignment that does not come from a job.
     pub(crate) fn own(room: String, room_sid: Option<String>, url: String, by: Discovery) -> Self {
         Self {
             id: uuid::Uuid::new_v4().simple().to_string(),
@@ -96,18 +98,18 @@ impl Assignment {
     }
 }
 
-/// The identity that goes with a job.
+/// The observer's identity for a job.
 pub(crate) fn identity(job_id: &str) -> String {
     format!("{IDENTITY}{job_id}")
 }
 
-/// Whether somebody in a room is an observer of any worker.
+/// Whether this is the identity of an observer, of any worker.
 pub(crate) fn is_identity(identity: &str) -> bool {
     identity.starts_with(IDENTITY)
 }
 
-/// Makes what the first connection of a process would make: the key and certificate of all its
-/// connections take 30 ms, and most of a second on a busy machine. Blocking.
+/// Makes the key and certificate that all connections of the process share. Otherwise the first call
+/// would wait for them: 30 ms, and most of a second on a busy machine. Blocking.
 pub(crate) fn make_ready() {
     let factory = PeerConnectionFactory::default();
     match factory.create_peer_connection(RtcConfiguration::default()) {
@@ -118,27 +120,29 @@ pub(crate) fn make_ready() {
     }
 }
 
-/// What all observers share.
+/// What all sessions of the process share.
 pub(crate) struct Observers {
     pub(crate) settings: Settings,
     pub(crate) livekit: LiveKit,
-    /// The server's time.
+    /// LiveKit's time, as far as it is known.
     pub(crate) wall: WallClock,
     pub(crate) delivery: Delivery,
     pub(crate) journals: Journals,
     pub(crate) badge: Badge,
     pub(crate) api: Arc<RoomClient>,
     pub(crate) dispatches: AgentDispatchClient,
+    /// Limits joins to [`JOINS_AT_ONCE`].
     joins: Arc<Semaphore>,
-    /// Held by everybody who observes a room, so that they can be counted.
-    watching: Arc<()>,
-    /// Calls that are on, in all rooms.
-    calls_on: CallsOn,
+    /// Each session holds a clone: the strong count says how many rooms are observed.
+    observing: Arc<()>,
+    /// Running calls in all rooms. A drain waits for them.
+    active_calls: ActiveCalls,
+    /// Counts panics of the process. After a panic each session checks that its room still delivers.
     panics: signal::Receiver<u64>,
 }
 
 impl Observers {
-    /// To be made once: it also installs the process's panic hook and LiveKit's transport.
+    /// Must be called only once: it also installs the process's panic hook and LiveKit's transport.
     pub(crate) fn new(
         settings: Settings,
         livekit: LiveKit,
@@ -166,17 +170,17 @@ impl Observers {
             api: Arc::new(api),
             dispatches,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
-            watching: Arc::default(),
-            calls_on: CallsOn::default(),
+            observing: Arc::default(),
+            active_calls: ActiveCalls::default(),
             panics: sdk::liveness::install_hook(),
         }
     }
 
-    fn recording_tools(&self) -> Tools {
-        Tools {
+    fn recording_services(&self) -> RecordingServices {
+        RecordingServices {
             journals: self.journals.clone(),
             delivery: self.delivery.clone(),
-            calls_on: self.calls_on.clone(),
+            active_calls: self.active_calls.clone(),
             wall: self.wall.clone(),
         }
     }

@@ -1,4 +1,4 @@
-//! LiveKit's words for participants, in ours.
+//! Converts LiveKit's participant types to the core's.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,9 @@
-//! One call after the other in one room, as they are recorded. Here, and only here, core, journal and
-//! delivery meet: each event goes to the core first, then to the journal; the record at the end to
-//! delivery.
+//! Records the calls of one room, one after the other. Only here core, journal and delivery meet: each
+//! event goes to the core first, then to the journal. The record at the end goes to delivery.
 //!
-//! In: facts with their times. Out: a journal, a record, lines in the log. It knows no LiveKit and waits
-//! for nothing but the sealing of a record. The core comes before the journal, so that an event that
-//! breaks the core does not break the next start too.
+//! In: facts with their times. Out: a journal, a record, lines in the log. It uses no LiveKit types and
+//! waits only until a record is sealed. The core comes before the journal: an event that makes the core
+//! panic is not journaled, so it cannot break the next start.
 
 use std::{
     collections::BTreeSet,
@@ -20,18 +19,18 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, WallClock};
 
-/// For the caller's join to be on the disk before the call is logged as started.
+/// How long "call started" waits for the caller's join to be on disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
 
-/// Counts the calls that are on, in all rooms. Cheap to clone; all clones count together.
+/// Counts running calls in all rooms. Cheap to clone; all clones share one count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CallsOn(watch::Sender<usize>);
+pub(crate) struct ActiveCalls(watch::Sender<usize>);
 
-impl CallsOn {
-    /// Counts one for as long as the answer lives.
-    fn one_more(&self) -> CallOn {
+impl ActiveCalls {
+    /// Counts one call until the returned value is dropped.
+    fn begin(&self) -> ActiveCall {
         self.0.send_modify(|n| *n += 1);
-        CallOn(self.clone())
+        ActiveCall(self.clone())
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<usize> {
@@ -39,55 +38,55 @@ impl CallsOn {
     }
 }
 
-struct CallOn(CallsOn);
+struct ActiveCall(ActiveCalls);
 
-impl Drop for CallOn {
+impl Drop for ActiveCall {
     fn drop(&mut self) {
         self.0.0.send_modify(|n| *n = n.saturating_sub(1));
     }
 }
 
-/// What a recording works with; the same for all rooms.
+/// What a recording uses; the same for all rooms.
 #[derive(Clone)]
-pub(super) struct Tools {
+pub(super) struct RecordingServices {
     pub(super) journals: Journals,
     pub(super) delivery: Delivery,
-    pub(super) calls_on: CallsOn,
+    pub(super) active_calls: ActiveCalls,
     pub(super) wall: WallClock,
 }
 
 pub(super) struct Recording {
-    tools: Tools,
-    /// The room's name, as it may be logged.
+    services: RecordingServices,
+    /// The room's name, with phone numbers masked: for logs.
     room: String,
     clock: Clock,
-    /// `None` before the first join, and once the room was given up.
+    /// `None` before the first join, and after [`Self::discard`] or [`Self::report`].
     call: Option<Call>,
-    /// Of that call.
+    /// The journal of `call`; `None` if the call opted out.
     journal: Option<CallJournal>,
-    /// A caller was there: its record is due.
-    on: Option<CallOn>,
-    /// Calls that ended here.
+    /// Set once a caller was in the room: from then on a record is due.
+    active: Option<ActiveCall>,
+    /// How many calls ended in this recording.
     ended: u32,
     /// Kinds of problems already logged for this call.
     problems: BTreeSet<Problem>,
 }
 
 impl Recording {
-    pub(super) fn new(tools: Tools, room: String, clock: Clock) -> Self {
+    pub(super) fn new(services: RecordingServices, room: String, clock: Clock) -> Self {
         Self {
-            tools,
+            services,
             room,
             clock,
             call: None,
             journal: None,
-            on: None,
+            active: None,
             ended: 0,
             problems: BTreeSet::new(),
         }
     }
 
-    // ---- what is known -----------------------------------------------------------------------
+    // ---- what is known ----------------------------------------------------------------------
 
     pub(super) fn call(&self) -> Option<&Call> {
         self.call.as_ref()
@@ -97,12 +96,12 @@ impl Recording {
         self.call.as_ref().map_or(Phase::Waiting, |c| c.phase(self.clock.now()))
     }
 
-    /// A caller was there, and the record is not handed over yet.
-    pub(super) fn is_on(&self) -> bool {
-        self.on.is_some()
+    /// A caller was in the room, and the record is not handed over yet.
+    pub(super) fn is_active(&self) -> bool {
+        self.active.is_some()
     }
 
-    /// Some call ended here.
+    /// Whether any call ended in this recording.
     pub(super) fn has_ended_any(&self) -> bool {
         self.ended > 0
     }
@@ -111,28 +110,28 @@ impl Recording {
         self.call.as_ref().is_some_and(Call::caller_present)
     }
 
-    // ---- a call begins -----------------------------------------------------------------------
+    // ---- a call begins ----------------------------------------------------------------------
 
-    /// Begins with the first facts. Of a call that opts out in them there is never a journal.
+    /// Begins a call with its first facts. If they hold an opt-out, no journal is ever made.
     pub(super) fn begin(&mut self, call: Call, first: Vec<(Moment, Fact)>) {
         self.call = Some(call);
         let taken: Vec<Event> =
             first.into_iter().filter_map(|(at, fact)| self.take(at, fact)).collect();
         if let Some(call) = self.call.as_ref().filter(|c| !c.opted_out()) {
-            let journal = self.tools.journals.begin(call);
+            let journal = self.services.journals.begin(call);
             taken.iter().for_each(|event| journal.append(event));
             self.journal = Some(journal);
         }
     }
 
-    /// Goes on with a call that an earlier run left behind, `whole` bytes of whose journal are good.
+    /// Resumes a call that an earlier run left behind. The first `whole` bytes of its journal are good.
     pub(super) fn resume(&mut self, call: Call, whole: usize) {
-        self.journal = Some(self.tools.journals.go_on(&call, whole));
-        self.on = call.has_caller().then(|| self.tools.calls_on.one_more());
+        self.journal = Some(self.services.journals.go_on(&call, whole));
+        self.active = call.has_caller().then(|| self.services.active_calls.begin());
         self.call = Some(call);
     }
 
-    // ---- while it is on ----------------------------------------------------------------------
+    // ---- while it runs ----------------------------------------------------------------------
 
     pub(super) fn apply(&mut self, at: Moment, fact: Fact) {
         let Some(event) = self.take(at, fact) else { return };
@@ -141,11 +140,11 @@ impl Recording {
         }
     }
 
-    /// Gives a fact to the core; what is to be journaled of it.
+    /// Gives a fact to the core. Returns the event to journal, if there is one.
     fn take(&mut self, at: Moment, fact: Fact) -> Option<Event> {
         let call = self.call.as_mut()?;
         let event = Event { at, fact };
-        // What one event breaks must not take the whole call with it, nor the next start.
+        // A panic over one event must not end the call, and the event must not reach the journal.
         let taken = match catch_unwind(AssertUnwindSafe(|| call.apply(&event))) {
             Ok(taken) => taken.of(event),
             Err(_) => {
@@ -172,42 +171,42 @@ impl Recording {
         taken.filter(|_| !call.opted_out())
     }
 
-    /// Notes that a caller is there, if one is: from then on a record is due.
+    /// If a caller is in the room, the call starts: from then on a record is due.
     pub(super) fn note_start(&mut self) {
-        if self.on.is_some() || !self.caller_present() {
+        if self.active.is_some() || !self.caller_present() {
             return;
         }
-        self.on = Some(self.tools.calls_on.one_more());
+        self.active = Some(self.services.active_calls.begin());
         let call_id = self.call.as_ref().map(Call::id);
-        let (journals, room) = (self.tools.journals.clone(), self.room.clone());
-        // Logged when a crash cannot lose the call any more; nothing waits for it.
+        let (journals, room) = (self.services.journals.clone(), self.room.clone());
+        // Logged once a crash can no longer lose the call. No caller of this function waits for it.
         tokio::spawn(async move {
             journals.written(JOURNAL_WITHIN).await;
             tracing::info!(call_id, room, "call started");
         });
     }
 
-    // ---- a call ends -------------------------------------------------------------------------
+    // ---- a call ends ------------------------------------------------------------------------
 
-    /// Hands the record over, and is ready for the next call of the room.
+    /// Hands the record over, and prepares for the next call of the room.
     pub(super) async fn end_call(&mut self) {
         let Some(call) = self.report().await else { return };
-        // A room may live for weeks, and so would an error of its first second.
-        let moved = self.clock.restart_after_call(&self.tools.wall);
+        // A room may live for weeks: without a new reading the clock would keep its first error.
+        let moved = self.clock.restart_after_call(&self.services.wall);
         let (next, event) = call.next(self.clock.now(), moved);
         if !next.opted_out() {
-            let journal = self.tools.journals.begin(&next);
+            let journal = self.services.journals.begin(&next);
             journal.append(&event);
             self.journal = Some(journal);
         }
         self.call = Some(next);
     }
 
-    /// Hands the record over; the call that it is of.
+    /// Hands the record over. Returns the call that was reported.
     pub(super) async fn report(&mut self) -> Option<Call> {
         let call = self.call.take()?;
         self.ended += 1;
-        self.on = None;
+        self.active = None;
         self.problems.clear();
         if call.opted_out() {
             tracing::info!(
@@ -225,20 +224,20 @@ impl Recording {
                 ended: Moment::parse_rfc3339(&record.end_time).unwrap_or_default(),
                 journal: self.journal.take(),
             };
-            self.tools.delivery.submit(finished).await;
+            self.services.delivery.submit(finished).await;
         }
         self.forget_journal();
         Some(call)
     }
 
-    /// Leaves the call that is on to another worker, which reports it.
-    pub(super) fn give_up(&mut self) {
+    /// Drops the running call without a record: another worker reports it.
+    pub(super) fn discard(&mut self) {
         self.call = None;
-        self.on = None;
+        self.active = None;
         self.forget_journal();
     }
 
-    /// A room that is over leaves no journal of a call that never was.
+    /// Deletes the journal. Used when no record will come of it, so that no later start resumes it.
     pub(super) fn forget_journal(&mut self) {
         if let Some(journal) = self.journal.take() {
             journal.forget();
@@ -286,11 +285,11 @@ mod tests {
         disk: MemoryDisk,
         outbox: Outbox,
         journals: Journals,
-        calls_on: watch::Receiver<usize>,
+        active_calls: watch::Receiver<usize>,
         recording: Recording,
     }
 
-    /// A recording on a disk in memory; the endpoint is not there.
+    /// A recording on a disk in memory; the endpoint does not answer.
     fn lab() -> Lab {
         crate::net::init();
         let (disk, dir, health) = (MemoryDisk::default(), Path::new(DIR), Health::default());
@@ -314,12 +313,13 @@ mod tests {
         let gauge = BacklogGauge::new(BacklogLimit { records: 9, bytes: 1 << 20 }, health.clone());
         let (delivery, _sender) = delivery::start(store, target, gauge, health.clone());
         let journals = Journals::start(all, of_disk(), dir, false).unwrap();
-        let (calls_on, wall) = (CallsOn::default(), WallClock::new(health));
+        let (active_calls, wall) = (ActiveCalls::default(), WallClock::new(health));
         let clock = Clock::start(&wall);
-        let on = calls_on.subscribe();
-        let tools = Tools { journals: journals.clone(), delivery, calls_on, wall };
-        let recording = Recording::new(tools, "room".into(), clock);
-        Lab { disk, outbox, journals, calls_on: on, recording }
+        let on = active_calls.subscribe();
+        let services =
+            RecordingServices { journals: journals.clone(), delivery, active_calls, wall };
+        let recording = Recording::new(services, "room".into(), clock);
+        Lab { disk, outbox, journals, active_calls: on, recording }
     }
 
     fn call() -> Call {
@@ -356,7 +356,7 @@ mod tests {
             self.recording.clock.now()
         }
 
-        /// Names of journals, once all is written.
+        /// Names of the journals, after all writes are done.
         fn live(&self) -> Vec<String> {
             self.journals.flush(Duration::from_secs(10));
             let names = self.disk.walk(&Path::new(DIR).join("live")).unwrap();
@@ -365,23 +365,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_is_journaled_while_it_is_on_and_sealed_when_it_is_over() {
+    async fn a_call_is_journaled_while_it_runs_and_sealed_when_it_ends() {
         let mut l = lab();
         let (now, first) = (l.now(), call());
         let id = first.id();
         l.recording.begin(first, vec![(now, watching()), (now, joins(now, ""))]);
         l.recording.note_start();
-        assert!(l.recording.is_on() && *l.calls_on.borrow() == 1);
+        assert!(l.recording.is_active() && *l.active_calls.borrow() == 1);
         assert_eq!(l.live(), [format!("{id}.jsonl")]);
-        // Another run would go on with it.
+        // The next run would resume it.
         let left = left_behind(&l.disk, Path::new(DIR), &l.outbox).unwrap();
         assert!(left.len() == 1 && left[0].call.caller_present());
         l.recording.apply(now, leaves());
         l.recording.end_call().await;
         assert_eq!(l.outbox.find(&id), Some(Folder::Pending));
-        assert!(!l.recording.is_on() && l.recording.has_ended_any());
-        assert_eq!((*l.calls_on.borrow(), l.recording.call().map(Call::ordinal)), (0, Some(1)));
-        // The next call's journal has only what the room leaves to it.
+        assert!(!l.recording.is_active() && l.recording.has_ended_any());
+        assert_eq!((*l.active_calls.borrow(), l.recording.call().map(Call::ordinal)), (0, Some(1)));
+        // The next call's journal holds only what the room carries over to it.
         let next = l.recording.call().unwrap().id();
         assert_eq!(l.live(), [format!("{next}.jsonl")]);
         l.recording.forget_journal();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_who_opts_out_nothing_stays() {
+    async fn nothing_is_kept_of_a_call_that_opts_out() {
         // From the start, and in the middle.
         for (first, then) in
             [("{\"opt_out_sensitive_data\":true}", ""), ("", "{\"opt_out_sensitive_data\":true}")]
@@ -412,14 +412,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_left_to_another_worker_is_not_reported() {
+    async fn a_call_left_to_another_worker_is_not_reported() {
         let mut l = lab();
         let (now, it) = (l.now(), call());
         let id = it.id();
         l.recording.begin(it, vec![(now, watching()), (now, joins(now, ""))]);
         l.recording.note_start();
-        l.recording.give_up();
-        assert!(l.live().is_empty() && !l.recording.is_on());
+        l.recording.discard();
+        assert!(l.live().is_empty() && !l.recording.is_active());
         l.recording.end_call().await;
         assert_eq!(l.outbox.find(&id), None);
     }

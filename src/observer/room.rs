@@ -1,8 +1,8 @@
-//! One connection to a room, and what its events mean.
+//! One connection to a room: turns the SDK's events into facts.
 //!
-//! In: `RoomEvent`s of the SDK and the streams they open. Out: [`Notice`]s, with the time they
-//! reached us. It subscribes to audio and disables the subscription at once: speaker and quality
-//! events come all the same, without any RTP, and the publisher does not notice (docs/signals.md §6.2).
+//! In: `RoomEvent`s of the SDK and the streams they open. Out: [`Notice`]s, with the time at which they
+//! reached us. It subscribes to audio and disables the subscription at once. Speaker and quality events
+//! come all the same, no RTP is sent to us, and the publisher does not notice (docs/signals.md §6.2).
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -36,76 +36,78 @@ use super::{
 };
 use crate::clock::{Clock, WallClock};
 
-/// Streams that are read at the same time, in all and from one participant: an agent has a few, and
-/// one who opens streams without end takes only his own share.
+/// Streams read at the same time: in all, and from one participant. An agent has a few. A participant
+/// that opens streams without end uses up only its own share.
 const MAX_STREAMS: usize = 256;
 const MAX_STREAMS_EACH: usize = 16;
-/// Bytes of a data packet that are looked at.
+/// Bytes of a data packet that are read: one more than the core takes, so that it sees a longer one.
 const MAX_PACKET: usize = 64 * 1024 + 1;
-/// None by the SDK itself: before each attempt we look whether the room is still there.
+/// The SDK must not retry: before each attempt we check that the room still exists.
 const JOIN_RETRIES: u32 = 0;
 const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
-/// For the SDK to tell who is there, after it has joined.
+/// How long we wait for the SDK to report the present participants after the join.
 const PRESENT_WITHIN: Duration = Duration::from_secs(1);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
-/// Who leaves sooner may stay in a real server's list of the room for as long as it lives (claim).
+/// A participant that leaves sooner may stay in LiveKit's list of the room until the room ends. For other
+/// workers its claim would then still stand.
 const STAY_AT_LEAST: Duration = Duration::from_secs(1);
-/// For the SDK to have the room's sid, which the server sends with the join.
+/// How long we wait for the room's sid, which the server sends with the join.
 const SID_WITHIN: Duration = Duration::from_secs(2);
-/// A stream whose first chunk takes longer was given up by its sender.
+/// If a stream's first chunk takes longer, its sender has given up.
 const UNSENT_FOR: Duration = Duration::from_secs(30);
 
-/// What a connection notices.
+/// What a connection reports to its session.
 #[derive(Debug)]
 pub(super) enum Notice {
     Fact(Fact),
-    /// Gone without the server's word for it.
+    /// A participant seems to have left, but the server has not confirmed it.
     SeemsGone {
         identity: String,
         attributes: BTreeMap<String, String>,
     },
     Reconnecting,
     Reconnected,
-    /// The SDK came back by name into another room: ours is gone.
+    /// The SDK has rejoined by name and is in another room: ours no longer exists.
     OtherRoom,
-    /// Our own packet came: the room is not deaf.
+    /// Our own probe packet came back: the room still delivers events.
     Echo,
     Disconnected(LeaveReason),
 }
 
 pub(super) struct Connection {
+    /// `None` once the connection is closed.
     room: Option<Room>,
     events: mpsc::UnboundedReceiver<RoomEvent>,
     streams: SelectAll<Facts>,
+    /// Notices for [`Self::next`].
     ready: VecDeque<(Moment, Notice)>,
-    /// While the SDK reconnects: what it brings is held until it is clear that it is from the same
-    /// room.
+    /// Notices that came while the SDK reconnects. They count only if the SDK is back in the same room.
     held: Option<Vec<(Moment, Notice)>>,
+    /// When we joined; see [`STAY_AT_LEAST`].
     opened: Instant,
-    /// The room's sid, from the first connection.
+    /// The room's sid at the join, to notice when the SDK has rejoined another room.
     sid: String,
-    /// Who was last told to be speaking.
+    /// Whether each participant spoke at the last event, to report only changes.
     speaking: HashMap<String, bool>,
-    /// A token for each participant; its open streams hold copies.
+    /// For each participant an `Arc` that its open streams hold clones of, to count them.
     senders: HashMap<String, Arc<()>>,
-    /// Transcript streams without a chunk yet, and in whose name they are sent.
+    /// Transcript streams without a chunk yet, by stream id.
     unsent: HashMap<String, Unsent>,
     clock: Clock,
 }
 
-/// In whose name a stream without a chunk is sent, and since when.
+/// The participant that a stream's header names as sender, and when the header came.
 struct Unsent {
     identity: String,
     since: Instant,
 }
 
 impl Connection {
-    /// Joins. Everybody who is there is noticed first. `first`: no moment of `clock` is kept yet, so
-    /// it may be set by what the join tells of the server's time.
+    /// Joins. The first notices are the participants that are in the room already. `first`: no moment of
+    /// `clock` is in use yet, so the clock may be set by the server's time that the join shows.
     ///
     /// # Errors
-    /// The SDK's words, without the token; or that the room has no sid, without which its call has no
-    /// id.
+    /// The SDK's error without the token; or that the server sent no sid, without which a call has no id.
     pub(super) async fn open(
         url: &str,
         token: &str,
@@ -122,8 +124,9 @@ impl Connection {
         options.connect_timeout = SIGNAL_WITHIN;
         options.data_stream = options.data_stream.with_max_payload_byte_length(streams::MAX_FEED);
         let asked = Instant::now();
-        let (room, events) =
-            Room::connect(url, token, options).await.map_err(|e| without(&e.to_string(), token))?;
+        let (room, events) = Room::connect(url, token, options)
+            .await
+            .map_err(|e| redacted(&e.to_string(), token))?;
         let answered = Instant::now();
         let metadata = room.metadata();
         // The server sends it with the join; the SDK only makes it awaitable.
@@ -150,13 +153,13 @@ impl Connection {
             }
             let (asked, answered) =
                 (connection.clock.moment(asked), connection.clock.moment(answered));
-            server_behind_ms = behind((from, to), (asked, answered));
+            server_behind_ms = clock_difference((from, to), (asked, answered));
         }
         connection.fact(Fact::Watching { server_behind_ms, by: Some(by) });
         if !metadata.is_empty() {
             connection.fact(Fact::RoomMetadata { metadata });
         }
-        // Those who are there come with the first event.
+        // The first event lists the participants that are in the room.
         let _ = timeout(PRESENT_WITHIN, connection.those_present()).await;
         Ok(connection)
     }
@@ -171,7 +174,7 @@ impl Connection {
         }
     }
 
-    /// What is known already: the room and who is in it.
+    /// Takes the facts that are ready: after the join the room's metadata and its participants.
     pub(super) fn known(&mut self) -> Vec<(Moment, Fact)> {
         let mut known = vec![];
         for (at, notice) in std::mem::take(&mut self.ready) {
@@ -183,10 +186,10 @@ impl Connection {
         known
     }
 
-    /// When the server says that we joined: at the earliest, at the latest.
+    /// The server's time of our join: earliest and latest.
     fn joined_at(&self) -> Option<(Moment, Moment)> {
         let at = Some(self.us()?.joined_at()).filter(|ms| *ms > 0)?;
-        // Older servers tell whole seconds.
+        // Older servers send whole seconds.
         let until = if at % 1_000 == 0 { at + 999 } else { at };
         Some((Moment::from_millis(at), Moment::from_millis(until)))
     }
@@ -200,13 +203,13 @@ impl Connection {
         self.room.as_ref().map(Room::local_participant)
     }
 
-    /// Identities of those the server says are there.
+    /// Identities of the other participants, as the SDK lists them.
     pub(super) fn present(&self) -> Vec<String> {
         let all = self.room.as_ref().map(Room::remote_participants).unwrap_or_default();
         all.keys().map(ToString::to_string).collect()
     }
 
-    /// The next thing noticed, and when. Safe to cancel.
+    /// The next notice, and its time. Safe to cancel.
     pub(super) async fn next(&mut self) -> (Moment, Notice) {
         loop {
             if let Some(noticed) = self.ready.pop_front() {
@@ -216,7 +219,7 @@ impl Connection {
                 event = self.events.recv() => match event {
                     Some(event) => self.read(event),
                     None => {
-                        // Nothing will settle what is held.
+                        // No event will release the held notices any more.
                         self.ready.extend(self.held.take().into_iter().flatten());
                         self.notice(Notice::Disconnected(LeaveReason::UnknownReason));
                     }
@@ -226,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// What is still in the streams of a room that has ended, for at most `within`.
+    /// Reads what is left in the streams of a room that has ended, for at most `within`.
     pub(super) async fn rest(&mut self, within: Duration) -> Vec<(Moment, Fact)> {
         let mut rest = vec![];
         let read = async {
@@ -234,18 +237,18 @@ impl Connection {
                 rest.push((self.clock.now(), fact));
             }
         };
-        // Streams that do not end by now never will.
+        // Streams that have not ended by then are given up.
         let _ = timeout(within, read).await;
         rest
     }
 
-    /// Leaves. Goes on in a task of its own where it is not waited for.
+    /// Leaves, in a task of its own. The caller may wait for it.
     pub(super) fn close(&mut self) -> Option<JoinHandle<()>> {
         let room = self.room.take()?;
         let stay_until = self.opened + STAY_AT_LEAST;
         Some(tokio::spawn(async move {
             sleep_until(stay_until).await;
-            // A room whose task has panicked never says that it closed.
+            // If a task of the SDK has panicked, `close` never returns.
             let _ = timeout(LEAVE_WITHIN, room.close()).await;
         }))
     }
@@ -262,7 +265,7 @@ impl Connection {
         }
     }
 
-    /// The SDK has stopped trying or has come back, into the same room or another of that name.
+    /// The SDK's reconnect is over: it failed, or it is in the same room or in another one of that name.
     fn settled(&mut self, notice: Notice) {
         let sid = self.room.as_ref().and_then(Room::maybe_sid).map(|s| s.to_string());
         let same = sid.is_none_or(|s| s == self.sid);
@@ -336,9 +339,9 @@ impl Connection {
                     self.stream(identity.clone(), streams::text(&topic, identity, reader));
                 }
             }
-            // Known not to be an agent: what it says of a session is not even read.
+            // The sender is known not to be an agent, so the message is not read. The core only counts it.
             RoomEvent::ByteStreamOpened { topic, participant_identity, .. }
-                if topic == session_feed::TOPIC && self.no_agent(&participant_identity) =>
+                if topic == session_feed::TOPIC && self.is_not_agent(&participant_identity) =>
             {
                 let message = FeedMessage::Clock { at: self.clock.now() };
                 let identity = participant_identity.to_string();
@@ -350,7 +353,8 @@ impl Connection {
                     self.stream(identity.clone(), streams::bytes(&topic, identity, reader));
                 }
             }
-            // Of an agent's stream in its caller's name only the chunks tell whose it is (docs/signals.md §5.4).
+            // If an agent sends a stream in its caller's name, only the chunks name the real sender
+            // (docs/signals.md §5.4).
             #[allow(deprecated)]
             RoomEvent::StreamHeaderReceived { header, participant_identity }
                 if header.topic == streams::TRANSCRIPTION =>
@@ -391,12 +395,12 @@ impl Connection {
         }
     }
 
-    fn no_agent(&self, identity: &ParticipantIdentity) -> bool {
+    fn is_not_agent(&self, identity: &ParticipantIdentity) -> bool {
         let all = self.room.as_ref().map(Room::remote_participants).unwrap_or_default();
         all.get(identity).is_some_and(|p| p.kind() != ParticipantKind::Agent)
     }
 
-    /// Beyond the bounds a stream is dropped, which closes it.
+    /// Adds a stream to those that are read. Beyond the limits it is dropped, which closes it.
     fn stream(&mut self, identity: String, facts: Option<Facts>) {
         let Some(facts) = facts else { return };
         if !self.senders.contains_key(&identity) && self.senders.len() >= MAX_STREAMS {
@@ -418,8 +422,8 @@ impl Connection {
         self.fact(Fact::Joined(participants::joined(p)));
     }
 
-    /// A leave that the server told has state Disconnected; the SDK also reports those it lost
-    /// sight of itself.
+    /// A leave that the server sent has state Disconnected. The SDK also reports participants as gone that
+    /// it only lost track of itself.
     fn left(&mut self, p: &RemoteParticipant) {
         let identity = p.identity().to_string();
         if self.speaking.remove(&identity) == Some(true) {
@@ -442,7 +446,7 @@ impl Connection {
         self.fact(Fact::Track { identity, sid });
     }
 
-    /// The event's own list holds only what changed; the truth is on the participants (docs/signals.md §6.2).
+    /// The event lists only what changed. The participants hold the current state (docs/signals.md §6.2).
     fn speakers(&mut self) {
         let Some(room) = &self.room else { return };
         let mut changed = vec![];
@@ -458,7 +462,7 @@ impl Connection {
 
     fn packet(&mut self, topic: Option<&str>, from: Option<&RemoteParticipant>, payload: &[u8]) {
         match topic {
-            // Only the server's API can send without being a participant.
+            // Only the server's API can send without being a participant, so this is our probe.
             Some(PROBE_TOPIC) if from.is_none() => self.notice(Notice::Echo),
             Some(streams::PUBLISHED) => {
                 let text = String::from_utf8_lossy(&payload[..payload.len().min(MAX_PACKET)]);
@@ -476,14 +480,15 @@ impl Drop for Connection {
     }
 }
 
-/// How far the server's time of our join is from the interval in which we joined, in milliseconds: what
-/// to add to the server's times to have ours. A join that takes long is no difference of clocks.
-fn behind(server: (Moment, Moment), ours: (Moment, Moment)) -> i64 {
+/// Milliseconds to add to a server's time to get ours: the distance between the server's time of our join
+/// and the interval in which we joined. It is 0 if they overlap, so a slow join is not taken for a
+/// difference of clocks.
+fn clock_difference(server: (Moment, Moment), ours: (Moment, Moment)) -> i64 {
     ours.0.since(server.1).max(0) + ours.1.since(server.0).min(0)
 }
 
-/// An error text may hold the URL with the token in it.
-fn without(text: &str, token: &str) -> String {
+/// Removes the token from an error text, which may hold the URL with the token in it.
+fn redacted(text: &str, token: &str) -> String {
     text.replace(token, "…")
 }
 
@@ -492,7 +497,7 @@ mod tests {
     use super::*;
     use store::health::Health;
 
-    /// One whose room is not there, with what feeds it.
+    /// A connection without a room, and the sender of its events.
     fn connection() -> (mpsc::UnboundedSender<RoomEvent>, Connection) {
         let (sdk, events) = mpsc::unbounded_channel();
         let connection = Connection {
@@ -511,29 +516,29 @@ mod tests {
         (sdk, connection)
     }
 
-    /// The SDK's task may break while it reconnects.
+    /// The SDK's task may panic while it reconnects.
     #[tokio::test]
-    async fn what_was_held_is_told_when_the_events_end_in_the_middle_of_a_reconnect() {
+    async fn held_notices_are_reported_when_the_events_end_during_a_reconnect() {
         let (sdk, mut c) = connection();
         sdk.send(RoomEvent::Reconnecting).unwrap();
         let (old_metadata, metadata) = (String::new(), "new".to_owned());
         sdk.send(RoomEvent::RoomMetadataChanged { old_metadata, metadata }).unwrap();
         drop(sdk);
-        let mut told = vec![];
+        let mut notices = vec![];
         for _ in 0..3 {
             let next = timeout(Duration::from_millis(100), c.next()).await;
-            told.push(next.expect("nothing is told any more").1);
+            notices.push(next.expect("no further notice").1);
         }
         assert!(
             matches!(
-                &told[..],
+                &notices[..],
                 [
                     Notice::Reconnecting,
                     Notice::Fact(Fact::RoomMetadata { metadata }),
                     Notice::Disconnected(LeaveReason::UnknownReason),
                 ] if metadata == "new"
             ),
-            "{told:?}"
+            "{notices:?}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The life of one observation: join, follow the room, come back when it is lost, leave with the room
-//! or when another worker has it. What is recorded is in [`super::recording`].
+//! One observation from start to end: join the room, follow its events, join again after the connection
+//! was lost, leave when the room ends or another worker observes it. Recording is in [`super::recording`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -24,48 +24,48 @@ use super::{
 };
 use crate::{clock::Clock, fleet::handover, stop::Stop, telemetry::masked};
 
-/// What is left in the streams of a room that has ended.
+/// How long the streams of a room that has ended are still read.
 const REST_WITHIN: Duration = Duration::from_millis(40);
-/// A room closes 20 s after the last one left it, by LiveKit's defaults; who leaves meanwhile makes
-/// that longer.
+/// By LiveKit's defaults a room closes 20 s after its last participant left. Each later leave starts
+/// these 20 s again, so the observer stays until the room has closed.
 const LINGER: Duration = Duration::from_secs(25);
-/// A caller who was there longer than this before us may have said something.
+/// A caller who was in the room longer than this before us may have spoken already.
 const LATE_MS: i64 = 2_000;
 
 /// Why an observation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// With the room, or because we were told to stop.
+    /// The room ended, or the process stops.
     Done,
-    /// The room is gone; another may have its name.
+    /// The room no longer exists; another room may have its name.
     NotOurs,
     Failed(String),
-    /// Another worker observes it, and reports it.
+    /// Another worker observes the room and reports its call.
     Elsewhere,
-    /// Somebody removed us from the room: we do not come back by ourselves.
+    /// The observer was removed from the room. This worker does not join the room again by itself.
     Removed,
-    /// The call that is on was reported before, up to that time.
+    /// The running call was reported before, up to this time.
     ReportedBefore(Moment),
 }
 
-/// What an observer is asked for while it runs.
+/// What the worker can send to an observer while it runs.
 pub(crate) struct Orders {
     pub(crate) stop: Stop,
-    /// Another worker's observer was first in the room: this one goes without a record.
+    /// Set when another worker's observer was first in the room: this observer leaves without a record.
     pub(crate) withdraw: watch::Receiver<bool>,
-    /// Of jobs for the same room that came later.
+    /// Metadata of later jobs for the same room; it may hold an opt-out.
     pub(crate) metadata: mpsc::UnboundedReceiver<String>,
 }
 
 /// What an observer reports while it runs.
 pub(crate) enum Progress<'a> {
-    /// It is in the room, for the first time or again.
+    /// The observer has joined the room, for the first time or again.
     Joined,
-    /// All that was due of the room is reported; it is left next.
+    /// All records of the room are handed over. The observer leaves it next.
     Over(&'a Ended),
 }
 
-/// Observes one room to its end. `left`: a call of it that an earlier run left behind.
+/// Observes one room until it ends. `left`: a call of this room that an earlier run left behind.
 pub(crate) async fn observe(
     shared: Arc<Observers>,
     assignment: Assignment,
@@ -80,7 +80,7 @@ pub(crate) async fn observe(
     };
     let panics = shared.panics.clone();
     let room_name = masked(&assignment.room);
-    let recording = Recording::new(shared.recording_tools(), room_name.clone(), clock.clone());
+    let recording = Recording::new(shared.recording_services(), room_name.clone(), clock.clone());
     let mut session = RoomSession {
         room_name,
         shared,
@@ -100,27 +100,26 @@ pub(crate) async fn observe(
         asked: BTreeSet::new(),
         answered: watch::Sender::new(false),
     };
-    let _counted = session.shared.watching.clone();
+    let _counted = session.shared.observing.clone();
     let (ended, mut connection) = session.run(left).await;
     session.recording.forget_journal();
     (session.report)(Progress::Over(&ended));
-    // Waited for: a process that ends with LiveKit's tasks in the middle of something makes them
-    // panic.
+    // If the process ended before LiveKit's tasks, they would panic.
     if let Some(left) = connection.as_mut().and_then(Connection::close) {
         let _ = left.await;
     }
     ended
 }
 
-/// What made the watching of one connection end.
-enum Parted {
-    /// The room is over, or we are not wanted in it.
+/// Why following one connection ended.
+enum ConnectionEnd {
+    /// The room ended, or the server removed us from it.
     RoomEnded(LeaveReason),
-    /// The connection is lost; the room may live on.
+    /// The connection is lost; the room may still exist.
     Lost(LeaveReason),
-    /// Our room is gone, and another one has its name.
+    /// Our room no longer exists, and another room has its name.
     Replaced,
-    /// We were told to stop.
+    /// The process stops.
     Stopped,
     /// Another worker observes the room.
     Elsewhere,
@@ -129,7 +128,7 @@ enum Parted {
 pub(super) struct RoomSession {
     pub(super) shared: Arc<Observers>,
     pub(super) assignment: Assignment,
-    /// As it may be logged.
+    /// The room's name, with phone numbers masked: for logs.
     pub(super) room_name: String,
     pub(super) clock: Clock,
     pub(super) stop: Stop,
@@ -139,17 +138,17 @@ pub(super) struct RoomSession {
     pub(super) panics: watch::Receiver<u64>,
     pub(super) recording: Recording,
     pub(super) attendance: Attendance,
-    /// Since when the SDK tries to reconnect.
+    /// When the SDK began to reconnect; events may be missing since then.
     pub(super) reconnecting_since: Option<Moment>,
-    /// Since when the room may be deaf.
+    /// When a panic was seen after which no echo has come; events may be missing since then.
     pub(super) unsure_since: Option<Moment>,
-    /// When the last caller left, or when we came.
+    /// When the last caller left, or when the session began. A drain waits [`LINGER`] from here.
     pub(super) quiet_since: Instant,
-    /// The room's, once joined.
+    /// The room's sid; empty until the first join.
     pub(super) sid: String,
-    /// Agents asked for their history on this connection.
+    /// Agents already asked for their history. Emptied on a new connection and when the caller leaves.
     pub(super) asked: BTreeSet<String>,
-    /// A history has come since they were asked.
+    /// True once a history has come; the tasks that repeat the request then stop.
     pub(super) answered: watch::Sender<bool>,
 }
 
@@ -157,7 +156,7 @@ impl RoomSession {
     async fn run(&mut self, left: Option<LeftBehind>) -> (Ended, Option<Connection>) {
         self.panics.mark_unchanged();
         let joined = match left {
-            Some(left) => self.go_on(left).await,
+            Some(left) => self.resume(left).await,
             None => self.first_join().await,
         };
         let mut connection = match joined {
@@ -166,33 +165,33 @@ impl RoomSession {
         };
         loop {
             match self.follow(&mut connection).await {
-                Parted::RoomEnded(reason) => {
+                ConnectionEnd::RoomEnded(reason) => {
                     self.room_over(Some(&mut connection), reason, self.clock.now()).await;
                     let removed = reason == LeaveReason::ParticipantRemoved;
                     let ended = if removed { Ended::Removed } else { Ended::Done };
                     return (ended, Some(connection));
                 }
-                Parted::Stopped => {
+                ConnectionEnd::Stopped => {
                     let reason = LeaveReason::ClientInitiated;
                     self.room_over(Some(&mut connection), reason, self.clock.now()).await;
                     return (Ended::Done, Some(connection));
                 }
-                Parted::Elsewhere => {
+                ConnectionEnd::Elsewhere => {
                     tracing::info!(
                         job_id = self.assignment.id,
                         room = self.room_name,
                         "another worker observes the room, left to it"
                     );
-                    let waits = self.recording.is_on() && !self.recording.caller_present();
-                    self.recording.give_up();
+                    let lingers = self.recording.is_active() && !self.recording.caller_present();
+                    self.recording.discard();
                     // Our leave would keep a room open that is about to close.
-                    if waits {
-                        self.resign();
+                    if lingers {
+                        self.release_claim();
                         self.wait_for_the_end(&mut connection).await;
                     }
                     return (Ended::Elsewhere, Some(connection));
                 }
-                Parted::Replaced => {
+                ConnectionEnd::Replaced => {
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -203,7 +202,7 @@ impl RoomSession {
                         .await;
                     return (Ended::Done, Some(connection));
                 }
-                Parted::Lost(reason) => {
+                ConnectionEnd::Lost(reason) => {
                     let lost_at = self.lost_at();
                     tracing::warn!(
                         job_id = self.assignment.id,
@@ -225,15 +224,15 @@ impl RoomSession {
         }
     }
 
-    /// Since when nothing was seen.
+    /// The earliest time from which events may be missing.
     fn lost_at(&mut self) -> Moment {
         let since = [self.reconnecting_since.take(), self.unsure_since.take()];
         since.into_iter().flatten().min().unwrap_or_else(|| self.clock.now())
     }
 
-    // ---- ends --------------------------------------------------------------------------------
+    // ---- the end of a call or room ----------------------------------------------------------
 
-    /// The last call in this room, if one is on.
+    /// The room is over: ends the running call, if there is one.
     pub(super) async fn room_over(
         &mut self,
         c: Option<&mut Connection>,
@@ -246,7 +245,7 @@ impl RoomSession {
             }
         }
         self.recording.apply(ended_at, Fact::RoomEnded { reason });
-        if self.recording.is_on() {
+        if self.recording.is_active() {
             self.end_call().await;
         } else if !self.recording.has_ended_any() {
             tracing::info!(
@@ -258,45 +257,47 @@ impl RoomSession {
     }
 
     pub(super) async fn end_call(&mut self) {
-        self.hear_jobs();
+        self.apply_job_metadata();
         self.recording.end_call().await;
     }
 
-    /// The call is over while we are not in the room: nor do we see how the next one begins.
+    /// Ends the call while we are not in the room. We do not see the beginning of the next call either.
     pub(super) async fn end_call_unseen(&mut self) {
         self.end_call().await;
         self.recording.apply(self.clock.now(), Fact::Blind);
     }
 
-    /// What jobs for this room said and was not heard yet: it may be that nothing is to be stored.
-    pub(super) fn hear_jobs(&mut self) {
+    /// Applies the metadata of later jobs that still waits. It may hold an opt-out, which must count before
+    /// the record is made.
+    pub(super) fn apply_job_metadata(&mut self) {
         while let Ok(metadata) = self.metadata.try_recv() {
             self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
         }
     }
 
-    // ---- other workers -----------------------------------------------------------------------
+    // ---- other workers ----------------------------------------------------------------------
 
-    /// Looks for another worker that takes the room.
+    /// Waits in a task of its own for another worker to take the room over. The receiver gets true if one
+    /// did.
     fn seek_successor(&self) -> oneshot::Receiver<bool> {
         let (found, successor) = oneshot::channel();
         let (shared, room, us) = self.of_us();
-        let within = handover::patience(Arc::strong_count(&shared.watching));
+        let within = handover::successor_timeout(Arc::strong_count(&shared.observing));
         tokio::spawn(async move {
             let (api, badge) = (&shared.api, &shared.badge);
-            // Nobody listens any more only when the room has ended.
+            // The receiver is dropped only after the room has ended.
             let _ = found.send(handover::hand_over(api, badge, &room, &us, within).await);
         });
         successor
     }
 
-    /// Gives the claim up, though this observer stays in the room for a while.
-    fn resign(&self) {
+    /// Gives up the claim but stays connected.
+    fn release_claim(&self) {
         let (shared, room, us) = self.of_us();
-        tokio::spawn(async move { handover::resign(&shared.api, &room, &us).await });
+        tokio::spawn(async move { handover::release_claim(&shared.api, &room, &us).await });
     }
 
-    /// For a worker that takes this room over.
+    /// Shows the call's ordinal in our claim, for a worker that takes this room over.
     pub(super) fn show_ordinal(&self) {
         let ordinal = self.recording.call().map_or(0, Call::ordinal);
         if ordinal > 0 {
@@ -319,28 +320,29 @@ impl RoomSession {
         }
     }
 
-    // ---- following the room ------------------------------------------------------------------
+    // ---- following the room -----------------------------------------------------------------
 
-    async fn follow(&mut self, c: &mut Connection) -> Parted {
+    async fn follow(&mut self, c: &mut Connection) -> ConnectionEnd {
         let mut echo_by: Option<Instant> = None;
         let mut successor: Option<oneshot::Receiver<bool>> = None;
-        let mut calls_on = self.shared.calls_on.subscribe();
+        let mut active_calls = self.shared.active_calls.subscribe();
         loop {
             if *self.withdraw.borrow_and_update() {
-                return Parted::Elsewhere;
+                return ConnectionEnd::Elsewhere;
             }
             let (draining, ending) = (self.stop.is_draining(), self.stop.is_now());
-            // Drained, the room's own end is waited for until then: a leave of ours would put it off. A
-            // room that stands is left with the last call of this worker: until then its caller may come.
-            let others_on = *calls_on.borrow_and_update() > 0;
-            let linger =
-                (draining && !self.call_on() && !others_on).then(|| self.quiet_since + LINGER);
+            // Leaving a room soon after its caller would delay its end, so a draining worker waits for
+            // LINGER. While other calls run the process lives anyway, so this room stays observed too: a
+            // caller may still join it.
+            let others_active = *active_calls.borrow_and_update() > 0;
+            let linger = (draining && !self.call_running() && !others_active)
+                .then(|| self.quiet_since + LINGER);
             if linger.is_some_and(|until| until <= Instant::now()) {
-                return Parted::Stopped;
+                return ConnectionEnd::Stopped;
             }
             if ending {
                 if !self.recording.caller_present() {
-                    return Parted::Stopped;
+                    return ConnectionEnd::Stopped;
                 }
                 successor.get_or_insert_with(|| self.seek_successor());
             }
@@ -359,12 +361,12 @@ impl RoomSession {
                         self.reconnecting_since = None;
                         self.attendance.reconnected(at);
                     }
-                    Notice::OtherRoom => return Parted::Replaced,
+                    Notice::OtherRoom => return ConnectionEnd::Replaced,
                     Notice::Echo => {
                         echo_by = None;
                         self.unsure_since = None;
                     }
-                    Notice::Disconnected(reason) => return parted(reason),
+                    Notice::Disconnected(reason) => return connection_end(reason),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if echo_by.is_some_and(|by| by <= Instant::now()) {
@@ -372,7 +374,7 @@ impl RoomSession {
                             job_id = self.assignment.id, room = self.room_name,
                             "the room's events have stopped, joining again"
                         );
-                        return Parted::Lost(LeaveReason::UnknownReason);
+                        return ConnectionEnd::Lost(LeaveReason::UnknownReason);
                     }
                     self.tick(c).await;
                 }
@@ -380,18 +382,22 @@ impl RoomSession {
                     let a = &self.assignment;
                     tokio::spawn(liveness::probe(self.shared.api.clone(), a.room.clone(), a.identity()));
                     self.unsure_since.get_or_insert(self.clock.now());
-                    // Without an echo the room is joined again, whyever none came.
+                    // No echo within ECHO_WITHIN, for any reason: join again.
                     echo_by = Some(Instant::now() + liveness::ECHO_WITHIN);
                 }
                 () = self.stop.draining(), if !draining => {}
-                Ok(()) = calls_on.changed(), if draining => {}
+                Ok(()) = active_calls.changed(), if draining => {}
                 () = self.stop.ending(), if !ending => {}
                 Ok(()) = self.withdraw.changed() => {}
                 Some(metadata) = self.metadata.recv() => {
                     self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
                 }
                 taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
-                    return if taken == Some(true) { Parted::Elsewhere } else { Parted::Stopped };
+                    return if taken == Some(true) {
+                        ConnectionEnd::Elsewhere
+                    } else {
+                        ConnectionEnd::Stopped
+                    };
                 }
             }
         }
@@ -400,7 +406,7 @@ impl RoomSession {
     fn due(&self, echo_by: Option<Instant>) -> Option<Instant> {
         let call = match self.recording.call().map(|c| c.phase(self.clock.now())) {
             Some(Phase::Ending(at)) => Some(self.clock.instant(at)),
-            Some(Phase::Over) if self.recording.is_on() => Some(Instant::now()),
+            Some(Phase::Over) if self.recording.is_active() => Some(Instant::now()),
             _ => None,
         };
         let presence = self.attendance.due().map(|at| self.clock.instant(at));
@@ -427,7 +433,7 @@ impl RoomSession {
         let joined = matches!(fact, Fact::Joined(_));
         self.recording.apply(at, fact);
         let is_there = self.recording.caller_present();
-        // At once, in this very handler: a Node agent answers only for some 15 ms after the leave.
+        // Ask here, not later: a Node agent answers only for some 15 ms after the caller left.
         if was_there && !is_there {
             self.quiet_since = Instant::now();
             self.asked.clear();
@@ -443,17 +449,17 @@ impl RoomSession {
         }
     }
 
-    /// Something may have been said before we came, and the one who knows is there.
+    /// The caller may have spoken before we joined; the agent's history has those words.
     pub(super) fn came_late(&self) -> bool {
         self.recording.call().is_some_and(|c| c.watched_late(LATE_MS))
     }
 
-    /// We were away in the middle of the call.
+    /// Events of the running call may be missing, as we were not in the room for a time.
     fn missed_something(&self) -> bool {
         self.recording.call().is_some_and(Call::was_blind)
     }
 
-    /// Each agent once: the answer goes to everybody in the room.
+    /// Asks each agent only once: it sends its answer to everybody in the room.
     pub(super) fn ask_for_history(&mut self, us: Option<LocalParticipant>) {
         let Some(us) = us else { return };
         for agent in self.recording.call().into_iter().flat_map(Call::agents).collect::<Vec<_>>() {
@@ -465,19 +471,19 @@ impl RoomSession {
         }
     }
 
-    fn call_on(&self) -> bool {
+    fn call_running(&self) -> bool {
         matches!(self.recording.phase(), Phase::Live | Phase::Ending(_))
     }
 }
 
-/// Whether a disconnect is the room's end or only ours.
-fn parted(reason: LeaveReason) -> Parted {
+/// Whether a disconnect is the end of the room or only of our connection.
+fn connection_end(reason: LeaveReason) -> ConnectionEnd {
     use LeaveReason as L;
     match reason {
         L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved | L::DuplicateIdentity => {
-            Parted::RoomEnded(reason)
+            ConnectionEnd::RoomEnded(reason)
         }
-        _ => Parted::Lost(reason),
+        _ => ConnectionEnd::Lost(reason),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The agent's session feed: protobuf messages on `lk.agent.session`, turned into ours; and the
-//! one request we ever send, for the agent's own history.
+//! The agent's session feed: decodes protobuf messages on `lk.agent.session` into the core's types. Also
+//! sends the only request that we ever send: for the agent's chat history.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -27,8 +27,8 @@ use tokio::{sync::watch, time::timeout};
 
 use super::ids::short;
 
-/// Between one request for a history and the next: five within half a second, for which a Node agent
-/// answers (docs/signals.md §7.4).
+/// Waits after each request for a history. All five requests fall within half a second: for so long a
+/// Node agent may answer (docs/signals.md §7.4).
 const ASK_AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(30),
     Duration::from_millis(60),
@@ -37,15 +37,15 @@ const ASK_AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(500),
 ];
 
-/// Items of one history that are read: a ten-hour call has some 20,000.
+/// Items read of one history. A ten-hour call has some 20,000.
 const MAX_ITEMS: usize = 40_000;
 
 pub(super) const TOPIC: &str = "lk.agent.session";
 
-/// `None` for what a record has no use for.
+/// `None` for a message that a record does not use.
 ///
 /// # Errors
-/// If it is no message of the feed.
+/// If the bytes are not a message of the feed.
 pub(super) fn decode(bytes: &[u8]) -> Result<Option<FeedMessage>, prost::DecodeError> {
     Ok(AgentSessionMessage::decode(bytes)?.message.and_then(message))
 }
@@ -54,7 +54,7 @@ fn message(envelope: Envelope) -> Option<FeedMessage> {
     match envelope {
         Envelope::Event(e) => {
             let at = e.created_at.and_then(moment);
-            // Whatever else it says, it tells how the agent's clock goes.
+            // Also an event that we do not use shows the time of the agent's clock.
             e.event.and_then(|e| event(e, at)).or(at.map(|at| FeedMessage::Clock { at }))
         }
         Envelope::Response(r) => match r.response? {
@@ -108,7 +108,7 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
 
 fn history(all: Vec<ChatItem>) -> FeedMessage {
     let (mut items, mut handoffs, mut calls, mut outputs) = (vec![], vec![], vec![], vec![]);
-    // The last are those of the call that is on.
+    // Keep the last items: they belong to the running call.
     let too_many = all.len().saturating_sub(MAX_ITEMS);
     for i in all.into_iter().skip(too_many).filter_map(|i| i.item) {
         match i {
@@ -218,9 +218,9 @@ fn moment(t: Timestamp) -> Option<Moment> {
     Some(Moment::from_millis(ms))
 }
 
-/// Asks one agent for the conversation so far, until `answered` says that a history came. The answer
-/// is a message of the feed. Once is enough for a Python agent; a Node agent answers only once it
-/// knows itself that its caller has left, which may be some 20 ms after we do, and only for a moment.
+/// Asks one agent for the conversation so far, again and again until `answered` becomes true. The answer
+/// is a message of the feed. A Python agent answers the first request. A Node agent answers only after it
+/// has seen its caller leave, which may be some 20 ms after us, and then only for a moment.
 pub(super) async fn ask_for_history(
     us: LocalParticipant,
     agent: String,
@@ -228,7 +228,7 @@ pub(super) async fn ask_for_history(
 ) {
     for wait in ASK_AGAIN_AFTER {
         ask(&us, &agent).await;
-        // A sender that is gone means that nobody wants to know any more.
+        // If the sender is dropped, the session has ended: stop too.
         if timeout(wait, answered.wait_for(|done| *done)).await.is_ok() {
             return;
         }
@@ -242,7 +242,7 @@ async fn ask(us: &LocalParticipant, agent: &str) {
             request: Some(Request::GetChatHistory(GetChatHistory {})),
         })),
     };
-    // A stream of its own, not `send_bytes`: that may choose a form older agents cannot read.
+    // Not `send_bytes`: it may choose a stream format that older agents cannot read.
     let mut options = StreamByteOptions::new_with_topic(TOPIC);
     options.destination_identities = vec![agent.to_owned().into()];
     options.name = Some("AS_history".into());

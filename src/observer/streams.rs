@@ -1,6 +1,6 @@
-//! Reading text and byte streams of a room: transcripts, chat, what agents publish, the session
-//! feed. Each open stream becomes a stream of facts; sizes and numbers are bounded, and a stream
-//! that breaks off keeps what it brought.
+//! Reads text and byte streams of a room: transcripts, chat, what agents publish, the session feed.
+//! Each open stream becomes a stream of facts. Sizes and numbers are limited. What a text stream
+//! brought before it broke off still counts.
 
 use std::pin::Pin;
 
@@ -16,12 +16,12 @@ pub(super) const PUBLISHED: &str = "call-history";
 
 /// Bytes of one message on `call-history` or `lk.chat`.
 const MAX_MESSAGE: usize = 64 * 1024;
-/// Bytes of one message of the session feed: a history holds a whole call.
+/// Bytes of one message of the session feed. It is large, as a history holds a whole call.
 pub(super) const MAX_FEED: usize = 4 * 1024 * 1024;
 
 pub(super) type Facts = Pin<Box<dyn Stream<Item = Fact> + Send>>;
 
-/// `None` for topics that are nothing to us; the stream is then closed unread.
+/// `None` for topics that we do not use; the stream is then closed unread.
 pub(super) fn text(topic: &str, identity: String, reader: TextStreamReader) -> Option<Facts> {
     match topic {
         TRANSCRIPTION => Some(transcript(identity, reader)),
@@ -49,7 +49,7 @@ pub(super) fn bytes(topic: &str, identity: String, reader: ByteStreamReader) -> 
     })))
 }
 
-/// `None` for a message that is nothing to us; no bytes are one that did not come whole.
+/// `None` for a message that we do not use. `bytes` is `None` for a message that did not arrive whole.
 fn feed(identity: String, bytes: Option<&[u8]>) -> Option<Fact> {
     match bytes.map(session_feed::decode) {
         Some(Ok(message)) => message.map(|message| Fact::Feed { identity, message }),
@@ -57,7 +57,7 @@ fn feed(identity: String, bytes: Option<&[u8]>) -> Option<Fact> {
     }
 }
 
-/// What a transcript stream goes through.
+/// The states of a transcript stream.
 enum Step {
     Open,
     Reading,
@@ -85,9 +85,9 @@ fn transcript(identity: String, reader: TextStreamReader) -> Facts {
                     Some(Ok(text)) => {
                         Some((Fact::StreamChunk { stream, text }, (reader, Step::Reading)))
                     }
-                    // At its end, or broken off: what came before counts either way.
+                    // The stream ended or broke off: what came before counts in both cases.
                     Some(Err(_)) | None => {
-                        // The trailer's attributes are merged in only now.
+                        // The SDK adds the trailer's attributes only at the end.
                         let attributes = reader.info().attributes();
                         let last = attributes.get("lk.transcription_final");
                         let is_final = last.is_some_and(|v| v == "true");
@@ -106,14 +106,14 @@ async fn whole_text(mut reader: TextStreamReader) -> String {
     while let Some(Ok(chunk)) = reader.next().await {
         text.push_str(&chunk);
         if text.len() > MAX_MESSAGE {
-            // Whoever reads it sees that it is too large.
+            // The core checks the length, so the rest need not be read.
             break;
         }
     }
     text
 }
 
-/// `None` if it is too large, or broke off: a part of a message of the feed is none.
+/// `None` if the message is too large or broke off, as a part of a feed message cannot be decoded.
 async fn whole_bytes<B: AsRef<[u8]>, E>(
     mut chunks: impl Stream<Item = Result<B, E>> + Unpin,
 ) -> Option<Vec<u8>> {
@@ -132,7 +132,7 @@ async fn whole_bytes<B: AsRef<[u8]>, E>(
 mod tests {
     use super::*;
 
-    /// The fact that comes of a message of the session feed which is sent in these chunks.
+    /// The fact made of a session-feed message that is sent in these chunks.
     async fn fact(chunks: Vec<Result<Vec<u8>, ()>>) -> Option<Fact> {
         let bytes = whole_bytes(stream::iter(chunks)).await;
         feed("agent".into(), bytes.as_deref())
@@ -143,7 +143,7 @@ mod tests {
         let undecodable = Some(Fact::Undecodable { identity: "agent".into() });
         let half = || Ok(vec![0; MAX_FEED / 2]);
         assert_eq!(fact(vec![half(), half(), Ok(vec![0])]).await, undecodable);
-        // As the SDK says that it is too large.
+        // The SDK reports a message that is too large as an error.
         assert_eq!(fact(vec![Err(())]).await, undecodable);
         assert_eq!(fact(vec![Ok(vec![]), Err(())]).await, undecodable);
         assert_eq!(fact(vec![]).await, None, "an empty message says nothing");

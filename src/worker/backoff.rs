@@ -1,6 +1,6 @@
-//! How long to wait before the next connection: the first retry at once, then doubled with jitter
-//! up to ten seconds, for ever. It starts over only after a *registration*: a server that accepts
-//! and closes again must not be hammered.
+//! How long to wait before the next connection. The first retry is immediate; then the wait doubles, with
+//! jitter, up to ten seconds. There is no last attempt. The wait starts over only after a *registration*:
+//! a server that accepts connections and closes them must not be asked without pause.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ pub(super) struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(250);
     const LONGEST: Duration = Duration::from_secs(10);
-    /// A wrong key does not mend itself.
+    /// Wait after a refused key, which only an operator can correct.
     pub(super) const REFUSED: Duration = Duration::from_secs(30);
 
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// `dice` is uniform in 0..1.
+    /// The next wait. `dice` is uniform in 0..1.
     pub(super) fn next(&mut self, dice: f64) -> Duration {
         let n = self.failures;
         self.failures = n.saturating_add(1);

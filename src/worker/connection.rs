@@ -1,7 +1,7 @@
-//! One registered socket: messages in and out, until it breaks.
+//! One registered connection: messages in and out, until it breaks.
 //!
-//! The server never times a worker out that has gone silent, and goes on giving it jobs; so we
-//! ping, and count everything that is heard as a sign of life (docs/worker-protocol.md §1.3).
+//! The server has no timeout for a silent worker and keeps giving it jobs. So we detect a dead connection
+//! ourselves: we ping, and every received message counts as a sign of life (docs/worker-protocol.md §1.3).
 
 use std::time::Duration;
 
@@ -33,18 +33,18 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const REGISTERED_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// The server pings every 10 s: nothing for this long means that it is gone.
+/// The server pings every 10 s. If nothing comes for this long, the connection is dead.
 const SILENT_FOR: Duration = Duration::from_secs(25);
-/// A token for the upgrade only; it is not looked at again.
+/// The token is checked only when the connection is opened.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 
 /// What a registration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Jobs for rooms, by our name.
+    /// Jobs for rooms, under our agent name.
     Dispatch,
-    /// Jobs for callers' joins, without a name: another pool than that of unnamed voice agents,
-    /// which take jobs for rooms (docs/worker-protocol.md §2.4).
+    /// Jobs for callers' joins, without a name. Unnamed voice agents usually take jobs for rooms, which are
+    /// another pool (docs/worker-protocol.md §2.4).
     Participant,
 }
 
@@ -74,10 +74,10 @@ impl Role {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The credentials are wrong: trying again quickly helps nobody.
+    /// The credentials are wrong: a quick retry is useless.
     Refused(String),
     Lost(String),
-    /// We are done.
+    /// The worker is done.
     Stopped,
 }
 
@@ -89,16 +89,17 @@ pub(super) struct Registered {
     socket: Socket,
     pub(super) worker_id: String,
     pub(super) server_version: String,
+    /// When the server was last heard; see [`SILENT_FOR`].
     heard: Instant,
     ping: Interval,
-    /// A send failed: the next receive says so.
+    /// The error of a failed send; the next [`Self::receive`] returns it.
     failed: Option<String>,
 }
 
 /// Connects and registers.
 ///
 /// # Errors
-/// [`Broken::Refused`] for wrong credentials, [`Broken::Lost`] for all else.
+/// [`Broken::Refused`] for wrong credentials, [`Broken::Lost`] for everything else.
 pub(super) async fn register(
     config: &Config,
     role: Role,
@@ -135,7 +136,7 @@ pub(super) async fn register(
         failed: None,
     };
     r.send(Some(ToServer::Register(request(config, role)))).await;
-    // The answer is the first message; anything else is not a LiveKit server.
+    // LiveKit's first message is the answer; with any other message it is not a LiveKit server.
     match timeout(REGISTERED_WITHIN, r.receive()).await {
         Ok(Ok(FromServer::Register(answer))) => {
             r.worker_id = answer.worker_id;
@@ -148,7 +149,8 @@ pub(super) async fn register(
     }
 }
 
-/// Hidden, no media, data only for history requests (docs/contract.md §8.1, docs/worker-protocol.md §2.2). What is not set is denied.
+/// Registers as hidden, without media, with data only for history requests (docs/contract.md §8.1,
+/// docs/worker-protocol.md §2.2). A permission that is not set is denied.
 fn request(config: &Config, role: Role) -> RegisterWorkerRequest {
     RegisterWorkerRequest {
         r#type: role.job_type() as i32,
@@ -173,7 +175,7 @@ fn permissions() -> ParticipantPermission {
 }
 
 impl Registered {
-    /// What cannot be sent is told by the next [`Self::receive`].
+    /// If the message cannot be sent, the next [`Self::receive`] returns the error.
     pub(super) async fn send(&mut self, message: Option<ToServer>) {
         let Some(message) = message else { return };
         let bytes = WorkerMessage { message: Some(message) }.encode_to_vec();
@@ -204,7 +206,7 @@ impl Registered {
                     self.heard = Instant::now();
                     match message {
                         Some(Ok(Message::Binary(bytes))) => match ServerMessage::decode(bytes) {
-                            // Kinds that this version does not know have no content: ignored.
+                            // A kind that this version does not know decodes without content.
                             Ok(ServerMessage { message: None }) => {}
                             Ok(ServerMessage { message: Some(FromServer::GoAway(_)) }) => {
                                 return Err(lost("the server asked us to register anew"));

@@ -1,8 +1,8 @@
 //! Jobs of one registration: offered, accepted, running, done.
 //!
-//! An offer is answered from what is in memory; a late answer loses the call without a word
-//! (docs/worker-protocol.md §4.1). A JobTermination is not the end of a call (docs/worker-protocol.md §4.5): it also comes when our own
-//! connection was merely replaced, so it is noted and nothing else.
+//! An offer is answered from memory alone: after a late answer LiveKit drops the job without a message
+//! (docs/worker-protocol.md §4.1). A JobTermination is only logged. It is not the end of a call: it also
+//! comes if our own connection was merely replaced (docs/worker-protocol.md §4.5).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     connection::Role,
     room::Refusal,
-    rooms::{Report, Rooms},
+    rooms::{EndReports, Rooms},
 };
 use crate::{
     config::{Config, RoomNames},
@@ -30,23 +30,25 @@ pub(super) const STATUS_EVERY: Duration = Duration::from_millis(2_500);
 
 pub(super) struct Jobs {
     role: Role,
-    /// Rooms that are looked for; those that name us are not asked.
+    /// The room names to accept; `None` for jobs that name us, which are always accepted.
     names: Option<RoomNames>,
     badge: Badge,
     rooms: Arc<Rooms>,
+    /// Ids of running jobs; a new connection must take them over.
     running: BTreeSet<String>,
     done: mpsc::UnboundedReceiver<(String, Ended)>,
-    report: Report,
+    /// For the ends of jobs; the other end of `done`.
+    reports: EndReports,
 }
 
 impl Jobs {
     pub(super) fn new(role: Role, config: &Config, badge: Badge, rooms: Arc<Rooms>) -> Self {
-        let (report, done) = mpsc::unbounded_channel();
+        let (reports, done) = mpsc::unbounded_channel();
         let names = (role == Role::Participant).then(|| config.rooms.clone());
-        Self { role, names, badge, rooms, running: BTreeSet::new(), done, report }
+        Self { role, names, badge, rooms, running: BTreeSet::new(), done, reports }
     }
 
-    // ---- messages ----------------------------------------------------------------------------
+    // ---- messages ---------------------------------------------------------------------------
 
     pub(super) fn handle(&mut self, message: FromServer) -> Option<ToServer> {
         match message {
@@ -72,14 +74,14 @@ impl Jobs {
             return refusal(job_id, false);
         }
         if self.names.as_ref().is_some_and(|n| !n.wanted(&room.name)) {
-            // Workers of another name share this pool, and may want it.
+            // Other unnamed workers share this pool, and one of them may take the job.
             return refusal(job_id, false);
         }
         if let Err(no) = self.rooms.reserve(&job_id, &room.sid, self.role) {
-            // A room that is observed needs nobody else; another worker may have a place free.
+            // An observed room needs no other worker. For any other refusal another worker may have a place.
             let mut redundant = no == Refusal::Observed;
             if redundant {
-                // What it says must reach the one who observes: an opt-out may be in it.
+                // The job's metadata must reach the observer: it may hold an opt-out.
                 if !job.metadata.is_empty() {
                     redundant = self.rooms.pass_on_metadata(&room.sid, &job.metadata);
                 }
@@ -103,7 +105,7 @@ impl Jobs {
     fn assigned(&mut self, a: JobAssignment) -> Option<ToServer> {
         let job = a.job?;
         let (id, url) = (job.id.clone(), a.url.unwrap_or_default());
-        if !self.rooms.take_job(self.assignment(job, url, a.token), self.report.clone()) {
+        if !self.rooms.take_job(self.assignment(job, url, a.token), self.reports.clone()) {
             tracing::warn!(job_id = id, "assignment for a job that was not accepted, or too late");
             return Some(update(id, JobStatus::JsFailed, "assigned too late".into()));
         }
@@ -125,21 +127,21 @@ impl Jobs {
         }
     }
 
-    /// The connection broke: what was accepted on it and not assigned yet never will be.
+    /// The connection broke: jobs that were accepted on it but not assigned yet never will be.
     pub(super) fn disconnected(&self) {
         self.rooms.release_reserved(self.role);
     }
 
-    // ---- reports -----------------------------------------------------------------------------
+    // ---- reports ----------------------------------------------------------------------------
 
-    /// What the server is told of a job that is over. Safe to cancel.
+    /// The status message for the next job that ends. Safe to cancel.
     pub(super) async fn done(&mut self) -> Option<ToServer> {
-        // `report` lives as long as we do, so this never ends.
+        // `self` holds a sender, so the channel never closes.
         let (id, ended) = self.done.recv().await?;
         Some(self.over(id, ended))
     }
 
-    /// The same for jobs that are over already.
+    /// The same for a job that has ended already; does not wait.
     pub(super) fn done_already(&mut self) -> Option<ToServer> {
         let (id, ended) = self.done.try_recv().ok()?;
         Some(self.over(id, ended))
@@ -157,14 +159,14 @@ impl Jobs {
         update(id, status, error)
     }
 
-    /// Jobs that outlived the last connection.
+    /// The message that moves jobs of the last connection to the new one.
     pub(super) fn migrate(&self) -> Option<ToServer> {
         let job_ids: Vec<String> = self.running.iter().cloned().collect();
         let any = !job_ids.is_empty();
         any.then_some(ToServer::MigrateJob(MigrateJobRequest { job_ids }))
     }
 
-    /// Load is always sent along: without it the server takes it for 0.
+    /// The worker's status. It always holds the load: the server takes a missing load for 0.
     pub(super) fn status(&self) -> ToServer {
         let full = self.rooms.full();
         let status = if full { WorkerStatus::WsFull } else { WorkerStatus::WsAvailable };
@@ -178,7 +180,7 @@ impl Jobs {
     }
 }
 
-/// `redundant`: no other worker need be asked.
+/// `redundant`: the server need not ask another worker.
 fn refusal(job_id: String, redundant: bool) -> ToServer {
     ToServer::Availability(AvailabilityResponse {
         job_id,

@@ -1,7 +1,7 @@
 //! How busy the worker is: calls, and memory.
 //!
-//! LiveKit gives nothing to a worker that reports 0.7 or more, and draws among the others by what
-//! is left of them: so the whole range of work is spread below that, and FULL is said apart.
+//! LiveKit gives no job to a worker that reports a load of 0.7 or more. Among the others it chooses at
+//! random, weighted by their free load. So we scale our work to less than 0.7 and report FULL separately.
 
 use std::{
     fs,
@@ -11,35 +11,35 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The most that is ever reported.
+/// The highest load that is reported.
 const MOST_LOAD: f32 = 0.69;
-/// A worker that uses more of its memory than this takes no more calls: what it has grows on.
+/// From this share of memory on the worker takes no more calls: running calls still need more memory.
 const SHORT_AT: f32 = 0.9;
-/// Where the limit of a container is told, by either version of control groups.
+/// Files that hold a container's memory limit, for both versions of control groups.
 const LIMITS: [&str; 2] =
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-/// Memory does not change much in this time.
+/// Reading memory takes time, so a sample is used for this long.
 const SAMPLED_EVERY: Duration = Duration::from_millis(500);
-/// No limit is told as a number as well.
+/// Control groups also write "no limit" as a very large number: from this one on.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// What is used of the memory there is.
+/// Measures which share of the available memory is in use.
 #[derive(Debug)]
 pub(super) struct Memory {
     /// Bytes; `None` where there is no limit.
     limit: Option<u64>,
-    /// The last sample, and when it was taken.
+    /// The last sample and its time.
     sample: Mutex<Option<(Instant, f32)>>,
 }
 
 impl Memory {
-    /// `limit`: bytes, as set; else the container's.
+    /// `limit`: the configured limit in bytes; without one, the container's limit counts.
     pub(super) fn new(limit: Option<u64>) -> Self {
         let limit = limit.or_else(|| LIMITS.iter().find_map(|p| read_limit(Path::new(p))));
         Self { limit, sample: Mutex::default() }
     }
 
-    /// The share that is used; 0 where there is no limit.
+    /// The share in use; 0 if there is no limit.
     pub(super) fn used(&self) -> f32 {
         let Some(limit) = self.limit else { return 0.0 };
         let mut sample = self.sample.lock();
@@ -53,13 +53,13 @@ impl Memory {
         }
     }
 
-    /// Too little is left for more calls.
+    /// Whether too little memory is left for more calls.
     pub(super) fn short(&self) -> bool {
         self.used() >= SHORT_AT
     }
 }
 
-/// The part of calls or of memory that is taken, whichever is more.
+/// The load to report: from the share of calls or of memory, whichever is higher.
 pub(super) fn load(active: usize, max: usize, memory: f32) -> f32 {
     let calls = active as f32 / max.max(1) as f32;
     MOST_LOAD * calls.max(memory / SHORT_AT).clamp(0.0, 1.0)
@@ -70,7 +70,7 @@ fn read_limit(path: &Path) -> Option<u64> {
     (1..NO_LIMIT).contains(&bytes).then_some(bytes)
 }
 
-/// Bytes of ours that are in memory; `None` where the system does not tell.
+/// Resident memory of this process in bytes; `None` if the system does not report it.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn memory_is_short_only_where_there_is_a_limit() {
-        assert!(resident().is_some_and(|bytes| bytes > 100_000), "not told by the system");
+        assert!(resident().is_some_and(|bytes| bytes > 100_000), "not reported by the system");
         assert!(Memory::new(Some(1)).short());
         assert!(!Memory::new(Some(1 << 50)).short());
         let unlimited = Memory { limit: None, sample: Mutex::default() };

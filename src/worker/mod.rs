@@ -1,24 +1,24 @@
-//! How the worker comes to its calls: takes jobs, finds rooms, runs one observer for each, reports
-//! load, drains.
+//! Finds the calls to observe: takes jobs, looks for rooms, runs one observer for each, reports load,
+//! drains.
 //!
-//! LiveKit gives each job once, to one worker of a pool, and never again; so offers are answered at
-//! once and without I/O, registrations are kept for ever, and what was missed is found by looking.
-//! Never is an unnamed worker for rooms registered: it would take jobs from voice agents.
+//! LiveKit offers each job only once, to one worker of a pool. So offers are answered at once and without
+//! I/O, registrations are renewed whenever they break, and missed rooms are found by asking the server.
+//! A worker for rooms is never registered without a name: it would take jobs from voice agents.
 //! Protocol: docs/worker-protocol.md.
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | [`registration`] | one registration, kept for ever |
-//! | [`connection`] | one registered socket: messages in and out, until it breaks |
+//! | [`registration`] | one registration, renewed whenever it breaks |
+//! | [`connection`] | one registered connection: messages in and out, until it breaks |
 //! | [`backoff`] | how long to wait before the next connection |
 //! | [`jobs`] | jobs of one registration: offered, accepted, running, done |
-//! | [`reconcile`] | asks the server for rooms without an observer, and with two |
-//! | [`known`] | the server's rooms, and when each is looked at next |
-//! | [`decide`] | what to do about such a room |
-//! | [`room`] | what the parts say to each other about a room |
-//! | [`rooms`] | the rooms we observe, however we learned of them; never one twice |
-//! | [`load`] | how busy we are |
-//! | [`server_clock`] | what time it is at LiveKit |
+//! | [`reconcile`] | requests the server for rooms that have no observer or several |
+//! | [`known`] | the rooms of the server, and when each is checked next |
+//! | [`decide`] | what to do about a room |
+//! | [`room`] | types about a room that the files share |
+//! | [`rooms`] | the rooms that we observe, each only once, however they were found |
+//! | [`load`] | how busy the worker is |
+//! | [`server_clock`] | requests LiveKit for the time |
 
 mod backoff;
 mod connection;
@@ -47,27 +47,27 @@ use crate::{config::Config, observer::Observers, stop::Stop};
 
 use reconcile::{Reconciler, Work};
 use registration::Registration;
-pub(crate) use room::Ask;
+pub(crate) use room::ReconcileRequest;
 use rooms::Rooms;
 
-/// Requests to the reconciler that may wait. What does not find a place is found by looking.
-const ASKS: usize = 1_024;
+/// Length of the queue to the reconciler. If a request is dropped, the next list finds the room.
+const REQUEST_QUEUE: usize = 1_024;
 
-/// What the health page tells of the worker.
+/// The worker's state for the health page.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WorkerState {
-    /// Since when a registration is away; `None` while it is there, or not wanted.
+    /// Since when a registration is lost; `None` while it stands, or is not configured.
     dispatch_away: Option<Instant>,
     participant_away: Option<Instant>,
-    /// Since when rooms cannot be listed, where that is all we do.
+    /// Since when rooms cannot be listed; used only without registrations.
     lists_away: Option<Instant>,
     pub(crate) active_jobs: usize,
-    /// As reported to the server, 0 to 1.
+    /// The load as reported to the server, 0 to 1.
     pub(crate) load: f32,
 }
 
 impl WorkerState {
-    /// Since when not all is registered that should be.
+    /// Since when LiveKit is out of reach, as the health page understands it.
     pub(crate) fn away_since(&self) -> Option<Instant> {
         [self.dispatch_away, self.participant_away, self.lists_away].into_iter().flatten().min()
     }
@@ -85,35 +85,37 @@ impl WorkerState {
     }
 }
 
-/// The way to ask the reconciler, and its other end.
-pub(crate) fn asks() -> (mpsc::Sender<Ask>, mpsc::Receiver<Ask>) {
-    mpsc::channel(ASKS)
+/// The channel of requests to the reconciler.
+pub(crate) fn request_channel() -> (mpsc::Sender<ReconcileRequest>, mpsc::Receiver<ReconcileRequest>)
+{
+    mpsc::channel(REQUEST_QUEUE)
 }
 
-/// What the worker is made of.
+/// The worker, ready to run.
 pub(crate) struct Worker {
     pub(crate) config: Arc<Config>,
     pub(crate) observers: Arc<Observers>,
-    /// Calls that an earlier run was watching, gone on with first.
+    /// Calls that an earlier run left behind; they are resumed first.
     pub(crate) left: Vec<LeftBehind>,
     pub(crate) stop: Stop,
     pub(crate) state: watch::Sender<WorkerState>,
     pub(crate) health: Health,
-    pub(crate) asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
+    pub(crate) requests: (mpsc::Sender<ReconcileRequest>, mpsc::Receiver<ReconcileRequest>),
 }
 
 impl Worker {
-    /// Runs until drained, or until told to stop now.
+    /// Runs until drained, or until the process must end now.
     pub(crate) async fn run(self) {
-        let Self { config, observers, left, stop, state, health, asks: (asks, asked) } = self;
+        let Self { config, observers, left, stop, state, health, requests: (requests, incoming) } =
+            self;
         let rooms = Arc::new(Rooms::new(
             &config,
             observers.clone(),
             stop.clone(),
             state.clone(),
-            asks.clone(),
+            requests.clone(),
         ));
-        rooms.go_on(left);
+        rooms.resume(left);
         let layers = config.layers;
         let (wall, rooms_done) = (observers.wall.clone(), rooms.clone());
         let roles = [(Role::Dispatch, layers.dispatch), (Role::Participant, layers.participant)];
@@ -126,7 +128,7 @@ impl Worker {
                 jobs: Jobs::new(role, &config, observers.badge.clone(), rooms.clone()),
                 stop: stop.clone(),
                 state: state.clone(),
-                asks: asks.clone(),
+                requests: requests.clone(),
                 wall: observers.wall.clone(),
                 health: health.clone(),
             };
@@ -138,9 +140,9 @@ impl Worker {
             agent_name: config.agent_name.clone(),
             names: config.rooms.clone(),
             health,
-            asks: asked,
+            requests: incoming,
             lists: layers.reconcile,
-            // Who is registered tells by that whether the server is there.
+            // A registration shows by itself whether the server is up.
             state: (!layers.dispatch && !layers.participant).then_some(state),
             work: Work::default(),
         };

@@ -1,13 +1,13 @@
-//! Finds the rooms that have a caller and no observer, and settles who stays where two observe.
+//! Finds rooms that have a caller but no observer, and decides who stays if a room has two observers.
 //!
-//! LiveKit offers a job once; whoever was away then has missed it. So the server is asked for its
-//! rooms about once a second, and for the participants of those that may need us. A closed room is
-//! not joined: every join asks for the room's sid first.
+//! LiveKit offers a job only once, and a worker that was away has missed it. So we ask the server for its
+//! rooms about once a second, and for the participants of rooms that may need us. A closed room is not
+//! joined: every join requests for the room's sid first.
 //!
-//! In: [`Ask`]s (webhooks, a new registration, a room just joined) and the time. Out: rooms to
-//! take, rooms to leave. What is asked of the server is bounded: one list at a time, at most a
-//! twentieth of the time spent waiting for it; [`LOOKS_AT_ONCE`] looks at a time, and of rooms that
-//! nothing is expected of some [`LOOKS_PER_SECOND`].
+//! In: [`ReconcileRequest`]s (webhooks, a new registration, a room just joined) and the time. Out: rooms to
+//! take, rooms to leave. The load on the server is limited: one list at a time, and then a wait of
+//! 20 times what the list took (1 to 10 s); [`CHECKS_AT_ONCE`] checks at a time; and for rooms in which
+//! nothing is expected some [`CHECKS_PER_SECOND`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,9 +26,9 @@ use tokio_util::task::JoinMap;
 
 use super::{
     WorkerState,
-    decide::{Next, Observation, PATIENT, SOON},
+    decide::{Decision, Observation, PATIENT, SOON},
     known::KnownRooms,
-    room::{Ask, Refusal, RoomToObserve},
+    room::{ReconcileRequest, Refusal, RoomToObserve},
     rooms::Rooms,
 };
 use crate::{
@@ -38,49 +38,51 @@ use crate::{
     telemetry::masked,
 };
 
-/// Where rooms are not listed: how often those that nobody saw for long are forgotten.
+/// If rooms are not listed: how often ordinals of rooms that have long not been view are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
-/// Between lists of all rooms, while they come quickly.
+/// Time between lists of all rooms while the server answers quickly.
 const LIST_EVERY: Duration = Duration::from_secs(1);
 const LIST_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
-/// A list that took a second is asked for every twenty.
+/// The wait for the next list is this many times what the last one took, within the two limits above.
 const SHARE: u32 = 20;
-const LOOKS_AT_ONCE: usize = 16;
-const LOOKS_PER_SECOND: u32 = 50;
-/// Other workers are let go first for a moment that differs from worker to worker, and grows with
-/// our load: whoever has most room goes first, and few join together.
+const CHECKS_AT_ONCE: usize = 16;
+const CHECKS_PER_SECOND: u32 = 50;
+/// How long we leave a room to other workers first: a random time, and an addition that grows with our
+/// load. So the worker with the lowest load tends to be first, and few workers join the same room at once.
 const COURTESY: Duration = Duration::from_millis(150);
 const COURTESY_OF_THE_BUSY: Duration = Duration::from_millis(200);
-/// Rooms that are joined at the same time because nobody else is there. In a burst every worker sees
-/// all of them, and who is there shows only after the join: few at a time, in no order, and most are
-/// joined once.
+/// How many rooms without an observer we join at the same time. If many calls begin at once, every worker
+/// sees all of them, and its observer is listed only after the join. If each worker joins few at a time, in
+/// no fixed order, most rooms are joined by one worker only.
 const TAKES_AT_ONCE: usize = 8;
-/// All rooms of a worker that leaves are looked at once in this time.
+/// The rooms of a leaving worker are all checked at most once in this time.
 const LEAVES_WITHIN: Duration = Duration::from_secs(3);
-/// Questions about a room that may fail before it is taken without an answer to them.
+/// Failed checks of a room after which it is taken without its dispatches, if those cannot be read.
 const PATIENCE_WITH_SERVER: u32 = 3;
 
-/// What the server is asked for.
+/// A request to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Question {
+    /// The list of all rooms.
     Rooms,
-    /// A room, by its sid.
-    Look(String),
+    /// The participants of a room, by its sid.
+    Participants(String),
 }
 
-/// What the server has answered.
-enum Answer {
+/// The server's answer to a [`Question`].
+enum ServerAnswer {
     Rooms { rooms: Result<Vec<Room>, String>, began: Instant },
-    Seen(Result<Seen, String>),
+    Room(Result<RoomView, String>),
 }
 
-struct Seen {
+/// What the server shows of a room.
+struct RoomView {
     occupancy: Occupancy,
-    /// It was ours when it was looked at: dispatches were not asked for.
+    /// We observed the room when the check began, so dispatches were not requested.
     ours: bool,
-    /// Metadata of a dispatch of ours.
+    /// Metadata of a dispatch to us.
     dispatch: Option<String>,
-    /// Somebody else took a job under our agent name: the identity in the room.
+    /// The identity of another program that took a job under our agent name.
     stranger: Option<String>,
 }
 
@@ -90,52 +92,52 @@ pub(super) struct Reconciler {
     pub(super) agent_name: String,
     pub(super) names: RoomNames,
     pub(super) health: Health,
-    pub(super) asks: mpsc::Receiver<Ask>,
-    /// Whether all rooms are listed again and again.
+    pub(super) requests: mpsc::Receiver<ReconcileRequest>,
+    /// Whether all rooms are listed at intervals.
     pub(super) lists: bool,
-    /// Told whether the server is there, where nobody else tells.
+    /// For the health page: whether rooms can be listed. `None` if registrations show the server's state.
     pub(super) state: Option<watch::Sender<WorkerState>>,
     pub(super) work: Work,
 }
 
-/// What is known and what is under way.
+/// The known rooms and the requests under way.
 #[derive(Default)]
 pub(super) struct Work {
     known: KnownRooms,
-    /// Questions under way.
-    asked: JoinMap<Question, Answer>,
+    /// Requests to the server that are under way.
+    pending: JoinMap<Question, ServerAnswer>,
     failures: u32,
-    /// Workers whose rooms were looked at because they leave, and when.
+    /// Leaving workers whose rooms were scheduled for a check, with the time.
     leaving: HashMap<String, Instant>,
 }
 
 impl Work {
     fn listing(&self) -> bool {
-        self.asked.contains_key(&Question::Rooms)
+        self.pending.contains_key(&Question::Rooms)
     }
 
-    fn looking(&self) -> usize {
-        self.asked.len() - usize::from(self.listing())
+    fn checking(&self) -> usize {
+        self.pending.len() - usize::from(self.listing())
     }
 }
 
 impl Reconciler {
-    /// Until told to stop, and all calls are done.
+    /// Runs until the worker is drained and all calls are done, or the process must end now.
     pub(super) async fn run(mut self) {
         let mut list_at = Instant::now();
         let mut forget = interval(FORGET_EVERY);
         let rooms = self.rooms.clone();
         loop {
-            let look_at = self.work.known.next().filter(|_| self.work.looking() < LOOKS_AT_ONCE);
+            let check_at = self.work.known.next().filter(|_| self.work.checking() < CHECKS_AT_ONCE);
             tokio::select! {
                 () = rooms.done() => return,
-                Some(ask) = self.asks.recv() => match ask {
-                    Ask::AllRooms => list_at = Instant::now(),
-                    Ask::Room { name, sid } => self.look_now(name, &sid, Discovery::Webhook),
-                    Ask::Ours { name, sid } => {
-                        self.look_now(name, &sid, Discovery::Reconciler);
+                Some(request) = self.requests.recv() => match request {
+                    ReconcileRequest::AllRooms => list_at = Instant::now(),
+                    ReconcileRequest::Room { name, sid } => self.check_now(name, &sid, Discovery::Webhook),
+                    ReconcileRequest::Ours { name, sid } => {
+                        self.check_now(name, &sid, Discovery::Reconciler);
                         if let Some(k) = self.work.known.get_mut(&sid) {
-                            k.notes.joined();
+                            k.memory.joined();
                         }
                     }
                 },
@@ -143,52 +145,52 @@ impl Reconciler {
                     self.observers.delivery.not_listed(self.observers.wall.now());
                 }
                 () = sleep_until(list_at), if self.lists && !self.work.listing() => self.list(),
-                () = sleep_until(look_at.unwrap_or(list_at)), if look_at.is_some() => self.look(),
-                Some((question, answer)) = self.work.asked.join_next() => match (question, answer) {
-                    (_, Ok(Answer::Rooms { rooms, began })) => {
+                () = sleep_until(check_at.unwrap_or(list_at)), if check_at.is_some() => self.check_next(),
+                Some((question, answer)) = self.work.pending.join_next() => match (question, answer) {
+                    (_, Ok(ServerAnswer::Rooms { rooms, began })) => {
                         let wait = self.listed(rooms, began);
                         list_at = Instant::now() + wait.mul_f64(rand::random_range(0.8..1.2));
                     }
-                    (Question::Look(sid), Ok(Answer::Seen(seen))) => self.seen(sid, seen),
+                    (Question::Participants(sid), Ok(ServerAnswer::Room(view))) => self.checked(sid, view),
                     (Question::Rooms, broken) => {
                         tracing::error!(error = ?broken.err(), "a list of rooms broke");
                         list_at = Instant::now() + LIST_EVERY;
                     }
-                    (Question::Look(sid), broken) => {
+                    (Question::Participants(sid), broken) => {
                         tracing::error!(error = ?broken.err(), "a look at a room broke");
-                        self.work.known.look_in(&sid, PATIENT);
+                        self.work.known.check_after(&sid, PATIENT);
                     }
                 },
             }
         }
     }
 
-    // ---- asking the server -------------------------------------------------------------------
+    // ---- requests to the server -------------------------------------------------------------
 
     fn list(&mut self) {
         let api = self.observers.api.clone();
-        self.work.asked.spawn(Question::Rooms, async move {
+        self.work.pending.spawn(Question::Rooms, async move {
             let began = Instant::now();
             let rooms = api.list_rooms(vec![]).await.map_err(|e| e.to_string());
-            Answer::Rooms { rooms, began }
+            ServerAnswer::Rooms { rooms, began }
         });
     }
 
-    /// The room that is due first.
-    fn look(&mut self) {
+    /// Checks the room that is due first.
+    fn check_next(&mut self) {
         let Some((sid, known)) = self.work.known.take_next() else { return };
-        let ours = self.rooms.ours(&sid).is_some();
+        let ours = self.rooms.our_claim(&sid).is_some();
         let insists = known.unanswered < PATIENCE_WITH_SERVER;
         let (observers, name) = (self.observers.clone(), known.name.clone());
         let agent_name = self.agent_name.clone();
-        self.work.asked.spawn(Question::Look(sid), async move {
-            Answer::Seen(look(&observers, &name, &agent_name, ours, insists).await)
+        self.work.pending.spawn(Question::Participants(sid), async move {
+            ServerAnswer::Room(check(&observers, &name, &agent_name, ours, insists).await)
         });
     }
 
-    // ---- what it answers ---------------------------------------------------------------------
+    // ---- its answers ------------------------------------------------------------------------
 
-    /// How long to wait before the next list.
+    /// Takes a list of all rooms. Returns the wait for the next one.
     fn listed(&mut self, rooms: Result<Vec<Room>, String>, began: Instant) -> Duration {
         let took = began.elapsed();
         if let Some(state) = &self.state {
@@ -216,67 +218,68 @@ impl Reconciler {
         }
         tracing::debug!(rooms = rooms.len(), ?took, "rooms listed");
         let there: HashSet<&str> = rooms.iter().map(|r| r.sid.as_str()).collect();
-        self.work.known.keep(&there, began);
+        self.work.known.retain_listed(&there, began);
         self.observers.delivery.listed(&there);
         for r in rooms {
             if self.work.known.counted(&r.sid, r.num_participants) {
-                self.look_now(r.name, &r.sid, Discovery::Reconciler);
+                self.check_now(r.name, &r.sid, Discovery::Reconciler);
             }
         }
         (took * SHARE).clamp(LIST_EVERY, LIST_AT_LEAST_EVERY)
     }
 
-    fn look_now(&mut self, name: String, sid: &str, by: Discovery) {
-        // A dispatch may have brought us to any room.
-        let wanted = self.names.wanted(&name) || self.rooms.ours(sid).is_some();
+    fn check_now(&mut self, name: String, sid: &str, by: Discovery) {
+        // A dispatch may have brought us to a room that does not match the names.
+        let wanted = self.names.wanted(&name) || self.rooms.our_claim(sid).is_some();
         if wanted && !sid.is_empty() {
-            self.work.known.look_now(name, sid, by);
+            self.work.known.check_now(name, sid, by);
         }
     }
 
-    /// A worker is leaving: all of its rooms need another, not only the one we saw.
+    /// A worker is leaving: not only this room needs another observer, but all of its rooms.
     fn take_over_from(&mut self, worker: &str) {
         let now = Instant::now();
         self.work.leaving.retain(|_, since| now - *since < LEAVES_WITHIN);
         if !self.work.leaving.contains_key(worker) {
             self.work.leaving.insert(worker.to_owned(), now);
-            self.work.known.hurry(worker);
+            self.work.known.check_rooms_of(worker);
         }
     }
 
-    fn seen(&mut self, sid: String, seen: Result<Seen, String>) {
+    /// Takes the result of a check, and acts on the decision.
+    fn checked(&mut self, sid: String, view: Result<RoomView, String>) {
         let patience = self.patience();
-        let ours = self.rooms.ours(&sid);
+        let ours = self.rooms.our_claim(&sid);
         let full = self.rooms.full();
         let courtesy = self.courtesy();
         let Some(k) = self.work.known.get_mut(&sid) else { return };
-        let seen = match seen {
-            Ok(seen) => seen,
+        let view = match view {
+            Ok(view) => view,
             Err(error) => {
                 tracing::debug!(room = masked(&k.name), error, "a room could not be looked at");
                 k.unanswered = k.unanswered.saturating_add(1);
-                self.work.known.again(&sid);
-                return self.work.known.look_in(&sid, PATIENT);
+                self.work.known.take_again(&sid);
+                return self.work.known.check_after(&sid, PATIENT);
             }
         };
-        if seen.ours && ours.is_none() {
-            // It is not any more: what dispatches say of it must be known before it is taken again.
-            self.work.known.again(&sid);
-            return self.work.known.look_in(&sid, Duration::ZERO);
+        if view.ours && ours.is_none() {
+            // Our observation ended meanwhile. Dispatches must be read before the room is taken again.
+            self.work.known.take_again(&sid);
+            return self.work.known.check_after(&sid, Duration::ZERO);
         }
-        if !seen.occupancy.human() || ours.is_some() {
+        if !view.occupancy.human() || ours.is_some() {
             k.unanswered = 0;
         }
-        if let Some(identity) = &seen.stranger {
+        if let Some(identity) = &view.stranger {
             warn_of_stranger(&self.health, &self.agent_name, identity);
         }
         let me = self.observers.badge.worker();
-        let leaving = seen.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
+        let leaving = view.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
         let leaving = leaving.map(|c| c.worker.clone());
-        k.holder = seen.occupancy.holder(me).map(|c| c.worker.clone()).unwrap_or_default();
-        let next = k.notes.decide(&Observation {
-            occupancy: &seen.occupancy,
-            dispatched: seen.dispatch.is_some(),
+        k.holder = view.occupancy.holder(me).map(|c| c.worker.clone()).unwrap_or_default();
+        let decision = k.memory.decide(&Observation {
+            occupancy: &view.occupancy,
+            dispatched: view.dispatch.is_some(),
             ours: ours.as_ref(),
             me,
             full,
@@ -284,38 +287,38 @@ impl Reconciler {
             courtesy,
             patience,
         });
-        k.not_before = match next {
-            Next::Again(wait) if seen.occupancy.human() && ours.is_none() => {
+        k.not_before = match decision {
+            Decision::Again(wait) if view.occupancy.human() && ours.is_none() => {
                 Some(Instant::now() + wait)
             }
             _ => None,
         };
-        self.rooms.note_callers(&sid, seen.occupancy.human_since);
-        self.rooms.note_ordinal(&sid, k.notes.ordinal);
-        let wait = match next {
-            Next::Again(wait) => {
+        self.rooms.note_callers(&sid, view.occupancy.human_since);
+        self.rooms.note_ordinal(&sid, k.memory.ordinal);
+        let wait = match decision {
+            Decision::Again(wait) => {
                 self.rooms.seen_free(&sid);
                 wait
             }
-            Next::Elsewhere(wait) => {
+            Decision::Elsewhere(wait) => {
                 self.rooms.seen_elsewhere(&sid);
                 wait
             }
-            Next::NoPlace => {
+            Decision::NoPlace => {
                 self.no_place();
                 patience
             }
-            Next::Withdraw => {
+            Decision::Withdraw => {
                 self.rooms.withdraw(&sid);
                 patience
             }
-            Next::Take => {
+            Decision::Take => {
                 let found = RoomToObserve {
                     name: k.name.clone(),
                     sid: sid.clone(),
-                    metadata: seen.dispatch.unwrap_or_default(),
+                    metadata: view.dispatch.unwrap_or_default(),
                     by: k.by,
-                    ordinal: k.notes.ordinal,
+                    ordinal: k.memory.ordinal,
                 };
                 match self.rooms.take(found) {
                     Ok(()) | Err(Refusal::Observed | Refusal::Draining) => SOON,
@@ -330,17 +333,17 @@ impl Reconciler {
         if !full && self.health.clear(Topic::Calls) {
             tracing::info!("there is room for calls again");
         }
-        let again = self.work.known.again(&sid);
-        let needy = match next {
-            Next::Again(_) => seen.occupancy.human() || ours.is_some(),
-            Next::Take | Next::NoPlace | Next::Withdraw => true,
-            Next::Elsewhere(_) => false,
+        let again = self.work.known.take_again(&sid);
+        let needy = match decision {
+            Decision::Again(_) => view.occupancy.human() || ours.is_some(),
+            Decision::Take | Decision::NoPlace | Decision::Withdraw => true,
+            Decision::Elsewhere(_) => false,
         };
-        // Without lists nobody tells us that a room is gone, and a webhook tells of the next human.
+        // Without lists we would not learn that the room has ended. A webhook reports the next human.
         if !self.lists && !again && !needy {
             return self.work.known.forget(&sid);
         }
-        self.work.known.look_in(&sid, if again { Duration::ZERO } else { wait });
+        self.work.known.check_after(&sid, if again { Duration::ZERO } else { wait });
         if let Some(worker) = leaving {
             self.take_over_from(&worker);
         }
@@ -358,10 +361,11 @@ impl Reconciler {
         }
     }
 
-    /// So that rooms of which nothing is expected do not cost more than they are worth.
+    /// Time between checks of rooms in which nothing is expected: it grows with their number, to limit the
+    /// load on the server.
     fn patience(&self) -> Duration {
         let rooms = u32::try_from(self.work.known.len()).unwrap_or(u32::MAX);
-        let each = Duration::from_secs(1) * rooms / LOOKS_PER_SECOND;
+        let each = Duration::from_secs(1) * rooms / CHECKS_PER_SECOND;
         each.max(PATIENT).mul_f64(rand::random_range(0.75..1.25))
     }
 
@@ -370,22 +374,22 @@ impl Reconciler {
     }
 }
 
-/// Asks who is in a room; where it needs an observer, also whether one was dispatched by name.
-async fn look(
+/// Reads who is in a room. If the room needs an observer, also reads the dispatches to us.
+/// `insists`: a failure to read dispatches fails the check.
+async fn check(
     observers: &Observers,
     name: &str,
     agent_name: &str,
     ours: bool,
     insists: bool,
-) -> Result<Seen, String> {
+) -> Result<RoomView, String> {
     let participants = observers.api.list_participants(name).await.map_err(|e| e.to_string())?;
     let occupancy = observers.badge.read(&participants);
     let held = occupancy.holder(observers.badge.worker()).is_some();
     let needy = !ours && occupancy.human() && !held;
     let (mut dispatch, mut stranger) = (None, None);
     if needy {
-        // Its metadata may say that the call must not be recorded: so an answer is insisted on, but
-        // not for ever.
+        // The metadata may hold an opt-out, so a failure is retried, but only a few times.
         let all = match observers.dispatches.list_dispatch(name).await {
             Err(e) if insists => return Err(e.to_string()),
             all => all.unwrap_or_default(),
@@ -396,17 +400,18 @@ async fn look(
         let metadata = ours.into_iter().map(|d| d.metadata);
         dispatch = metadata.max_by_key(|m| (FromMetadata::read(m).opt_out, !m.is_empty()));
     }
-    Ok(Seen { occupancy, ours, dispatch, stranger })
+    Ok(RoomView { occupancy, ours, dispatch, stranger })
 }
 
-/// The identity of who took a job of this dispatch, if that is none of our observers.
+/// The identity of a participant that took a job of this dispatch and is not one of our observers.
 fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
     let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
     let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
     takers.filter(|i| !i.is_empty() && !observer::is_identity(i)).map(|i| masked(i)).next()
 }
 
-/// LiveKit gives each job to one worker of a name: two programs of one name take each other's calls.
+/// Warns that two programs have the same agent name. LiveKit gives each job to only one of them, so they take
+/// each other's jobs.
 fn warn_of_stranger(health: &Health, agent_name: &str, identity: &str) {
     let what =
         format!("another program is registered as \"{agent_name}\" and takes jobs of this one");

@@ -1,5 +1,4 @@
-//! One registration, kept for ever: connected again whenever it breaks; calls that are on do not
-//! notice.
+//! One registration with LiveKit. It is renewed whenever it breaks; running calls are not affected.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +13,12 @@ use super::{
     backoff::Backoff,
     connection::{self, Broken, Registered, Role},
     jobs::{self, Jobs},
-    room::Ask,
+    room::ReconcileRequest,
     rooms::Rooms,
 };
 use crate::{clock::WallClock, config::Config, descriptors, stop::Stop};
 
-/// A registration that lasted this long was a good one.
+/// After a registration that lasted this long, the backoff starts over.
 const STEADY: Duration = Duration::from_secs(10);
 
 pub(super) struct Registration {
@@ -29,14 +28,14 @@ pub(super) struct Registration {
     pub(super) jobs: Jobs,
     pub(super) stop: Stop,
     pub(super) state: watch::Sender<WorkerState>,
-    pub(super) asks: mpsc::Sender<Ask>,
-    /// Learns from refusals, and explains them.
+    pub(super) requests: mpsc::Sender<ReconcileRequest>,
+    /// Learns the server's time from refusals, and is logged with them: a wrong clock makes tokens invalid.
     pub(super) wall: WallClock,
     pub(super) health: Health,
 }
 
 impl Registration {
-    /// Until told to stop, and all calls are done.
+    /// Runs until the worker is drained and all calls are done, or the process must end now.
     pub(super) async fn run(mut self) {
         let url = self.config.livekit.loggable_url();
         let mut backoff = Backoff::default();
@@ -60,11 +59,11 @@ impl Registration {
                         agent_name = self.role.agent_name(&self.config),
                         "registered"
                     );
-                    // Rooms that were opened while we were away were offered to nobody.
-                    let _ = self.asks.try_send(Ask::AllRooms);
+                    // Nobody was offered the rooms that opened while we were not registered.
+                    let _ = self.requests.try_send(ReconcileRequest::AllRooms);
                     let broken = self.serve(&mut registered).await;
                     self.jobs.disconnected();
-                    // A server that registers us and closes at once must not be hammered.
+                    // A server that registers us and closes at once must not be asked without pause.
                     if since.elapsed() >= STEADY {
                         backoff.reset();
                     }
@@ -97,12 +96,12 @@ impl Registration {
         }
     }
 
-    /// One registered connection, until it breaks or the worker is done.
+    /// Serves one registered connection until it breaks or the worker is done.
     async fn serve(&mut self, registered: &mut Registered) -> Broken {
         registered.send(self.jobs.migrate()).await;
         let mut tick = tokio::time::interval(jobs::STATUS_EVERY);
-        // The server knows that we take no more jobs.
-        let mut told = self.stop.is_draining();
+        // Whether the server has received that we take no more jobs.
+        let mut drain_reported = self.stop.is_draining();
         loop {
             tokio::select! {
                 message = registered.receive() => match message {
@@ -114,8 +113,8 @@ impl Registration {
                 },
                 done = self.jobs.done() => registered.send(done).await,
                 _ = tick.tick() => registered.send(Some(self.jobs.status())).await,
-                () = self.stop.draining(), if !told => {
-                    told = true;
+                () = self.stop.draining(), if !drain_reported => {
+                    drain_reported = true;
                     registered.send(Some(self.jobs.status())).await;
                 }
                 () = self.rooms.done() => {
@@ -128,7 +127,7 @@ impl Registration {
         }
     }
 
-    /// Tokens begin and end at a time: a clock that is wrong looks like a key that is.
+    /// Logs a refused token. Tokens are valid for a time, so the cause may be the clock as well as the key.
     fn refused(&self, url: &str, why: &str) {
         let clock_ahead_s = self.wall.wrong_by();
         if clock_ahead_s.is_some() {

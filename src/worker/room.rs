@@ -1,26 +1,26 @@
-//! What the parts of the worker say to each other about a room.
+//! Types about a room that the files of the worker share.
 
 use std::time::Duration;
 
 use record::Discovery;
 
-/// What the reconciler is asked for.
+/// A request to the reconciler.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
-    /// To list all rooms now.
+pub(crate) enum ReconcileRequest {
+    /// List all rooms now.
     AllRooms,
-    /// To look at a room that a webhook told of.
+    /// Check a room that a webhook named.
     Room { name: String, sid: String },
-    /// To look at a room that we have joined.
+    /// Check a room that we have just joined: another worker may have joined it too.
     Ours { name: String, sid: String },
 }
 
-/// Why a room is not to be observed now.
+/// Why a room is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is observed, by us or by another worker.
+    /// It is already observed, by us or by another worker.
     Observed,
-    /// We do not come back to it.
+    /// We must not join it again: we were removed from it, or its call is already reported.
     Barred,
     Draining,
     Full,
@@ -37,23 +37,23 @@ impl Refusal {
     }
 }
 
-/// Our place in a room that we observe.
+/// Our claim to a room that we observe.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OurClaim {
-    /// Empty while the assignment is on its way.
+    /// Our identity in the room; empty while the assignment has not come.
     pub(super) identity: String,
-    /// For how long we are in it.
+    /// How long we have been in the room.
     pub(super) joined: Duration,
 }
 
-/// A room without an observer.
+/// A room that needs an observer.
 #[derive(Clone, Debug)]
 pub(super) struct RoomToObserve {
     pub(super) name: String,
     pub(super) sid: String,
-    /// Of the dispatch that nobody answered, if there is one.
+    /// Metadata of the dispatch to us that nobody has served, if there is one. It may hold an opt-out.
     pub(super) metadata: String,
     pub(super) by: Discovery,
-    /// Which call of the room it is, as far as other workers have told.
+    /// Which call of the room it is, as far as other workers have shown it in their claims.
     pub(super) ordinal: u32,
 }

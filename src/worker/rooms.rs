@@ -1,7 +1,7 @@
-//! The rooms that this worker observes, however it learned of them.
+//! The rooms that this worker observes, however they were found.
 //!
-//! In: rooms to observe, from offers, the reconciler, an earlier run. Out: one observer for each,
-//! never two for the same room. All layers of discovery ask here first, so nothing here waits.
+//! In: rooms to observe, from offers, the reconciler and an earlier run. Out: one observer for each room,
+//! never two for the same. All layers of discovery ask here first, so nothing here waits.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     WorkerState,
     connection::Role,
     load,
-    room::{Ask, OurClaim, Refusal, RoomToObserve},
+    room::{OurClaim, ReconcileRequest, Refusal, RoomToObserve},
 };
 use crate::{
     config::Config,
@@ -28,19 +28,20 @@ use crate::{
     telemetry::masked,
 };
 
-/// The server sends an assignment right after the answer to its offer, or never.
+/// How long a place is kept for a job. The server sends the assignment right after our answer, or never.
 const ASSIGNED_WITHIN: Duration = Duration::from_millis(7_500);
-/// After "now", for other workers to take over, the last records to be sealed, the rooms to be left.
+/// How long a worker that must end now waits for its observers: to hand calls over, to seal the last
+/// records and to leave the rooms.
 const FINISH_WITHIN: Duration = HAND_OVER_AT_MOST.saturating_add(Duration::from_secs(15));
-/// For how long a room is left to another worker that was seen in it.
+/// After another worker was seen in a room, offers for the room are refused for this long.
 const SEEN_ELSEWHERE: Duration = Duration::from_secs(30);
-/// Longer than any call: a room we were removed from is not joined again by ourselves.
+/// How long a barred room is not joined again; longer than any call.
 const BARRED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// A join usually takes much less.
+/// A join usually takes much less. A slower one no longer counts as busy joining.
 const JOINED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where an observation's end is told: its id, and how it ended.
-pub(super) type Report = mpsc::UnboundedSender<(String, Ended)>;
+/// Receives the end of each observation: its id, and how it ended.
+pub(super) type EndReports = mpsc::UnboundedSender<(String, Ended)>;
 
 pub(super) struct Rooms {
     url: String,
@@ -49,25 +50,25 @@ pub(super) struct Rooms {
     observers: Arc<Observers>,
     stop: Stop,
     state: watch::Sender<WorkerState>,
-    /// Observers that run, or are about to end.
+    /// Tasks of all observers; [`Rooms::finish`] waits for them.
     tasks: TaskTracker,
-    /// To have a look at a room that was just joined: another worker may have.
-    asks: mpsc::Sender<Ask>,
+    /// For a check of a room that was just joined: another worker may have joined it too.
+    requests: mpsc::Sender<ReconcileRequest>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Offers said yes to, by job id.
+    /// Places for accepted offers, by job id.
     reserved: HashMap<String, Reserved>,
-    /// By the assignment's id.
+    /// Running observers, by the assignment's id.
     running: HashMap<String, Running>,
-    /// Rooms in which another worker was seen, by sid, and when.
+    /// Rooms in which another worker was seen, by sid, with the time.
     elsewhere: HashMap<String, Instant>,
-    /// Rooms that we do not come back to, by sid, since when, and to which callers: those who came
-    /// before that time, or everybody.
+    /// Rooms that we must not join again, by sid: since when, and for which callers. `Some`: only those that
+    /// joined before this time, in milliseconds; `None`: all.
     barred: HashMap<String, (Instant, Option<i64>)>,
-    /// Which call it is in rooms that have had several, by sid, and when that was told.
+    /// Ordinals of the current call in rooms with several calls, by sid, with the time they were noted.
     ordinals: HashMap<String, (Instant, u32)>,
 }
 
@@ -75,9 +76,9 @@ struct Inner {
 struct Reserved {
     until: Instant,
     sid: String,
-    /// The registration that it was offered to: the assignment comes on the same connection or never.
+    /// The registration that was offered the job. The assignment comes on the same connection, or never.
     role: Role,
-    /// What jobs for the same room said meanwhile; the observer gets it first.
+    /// Metadata of later jobs for the same room, for the observer.
     metadata: Vec<String>,
 }
 
@@ -85,12 +86,12 @@ struct Running {
     room: String,
     sid: String,
     identity: String,
-    /// When we took it because nobody was there.
+    /// When we took the room because it had no observer; `None` for jobs and resumed calls.
     taken: Option<Instant>,
-    /// `None` while it is on the way.
+    /// When the observer last joined; `None` until then.
     joined: Option<Instant>,
     withdraw: watch::Sender<bool>,
-    /// What jobs for the same room say, to the observer.
+    /// Sends the metadata of later jobs for the same room to the observer.
     metadata: mpsc::UnboundedSender<String>,
 }
 
@@ -99,7 +100,7 @@ impl Inner {
         self.running.len() + self.reserved().count()
     }
 
-    /// Places that are still kept.
+    /// Places that have not expired.
     fn reserved(&self) -> impl Iterator<Item = &Reserved> {
         let now = Instant::now();
         self.reserved.values().filter(move |r| r.until > now)
@@ -110,7 +111,7 @@ impl Inner {
         self.reserved.retain(|_, r| r.until > now);
         self.elsewhere.retain(|_, seen| seen.elapsed() < SEEN_ELSEWHERE);
         self.barred.retain(|_, (since, _)| since.elapsed() < BARRED_FOR);
-        self.ordinals.retain(|_, (told, _)| told.elapsed() < BARRED_FOR);
+        self.ordinals.retain(|_, (noted, _)| noted.elapsed() < BARRED_FOR);
     }
 
     fn observes(&self, sid: &str) -> bool {
@@ -125,7 +126,7 @@ impl Rooms {
         observers: Arc<Observers>,
         stop: Stop,
         state: watch::Sender<WorkerState>,
-        asks: mpsc::Sender<Ask>,
+        requests: mpsc::Sender<ReconcileRequest>,
     ) -> Self {
         Self {
             url: config.livekit.url.clone(),
@@ -135,7 +136,7 @@ impl Rooms {
             stop,
             state,
             tasks: TaskTracker::new(),
-            asks,
+            requests,
             inner: Mutex::default(),
         }
     }
@@ -144,19 +145,19 @@ impl Rooms {
         self.inner.lock()
     }
 
-    // ---- asking ------------------------------------------------------------------------------
+    // ---- state ------------------------------------------------------------------------------
 
     pub(super) fn stopping(&self) -> bool {
         self.stop.is_draining()
     }
 
-    /// Nothing more can be taken.
+    /// Whether the worker can take no more rooms.
     pub(super) fn full(&self) -> bool {
         self.stopping() || self.inner().active() >= self.max || self.memory.short()
     }
 
-    /// Whether a room may be taken.
-    fn free(&self, inner: &Inner, sid: &str) -> Result<(), Refusal> {
+    /// Why a room may not be taken, if so.
+    fn check_free(&self, inner: &Inner, sid: &str) -> Result<(), Refusal> {
         if inner.observes(sid) {
             Err(Refusal::Observed)
         } else if self.stopping() {
@@ -168,8 +169,8 @@ impl Rooms {
         }
     }
 
-    /// How we stand in a room that we observe, or are about to.
-    pub(super) fn ours(&self, sid: &str) -> Option<OurClaim> {
+    /// Our claim to a room that we observe, or are about to.
+    pub(super) fn our_claim(&self, sid: &str) -> Option<OurClaim> {
         let inner = self.inner();
         let running = inner.running.values().find(|r| r.sid == sid);
         match running {
@@ -181,19 +182,19 @@ impl Rooms {
         }
     }
 
-    /// How many rooms we are on the way to that another worker could take as well. One that takes
-    /// long holds up no other.
+    /// How many rooms we are joining that another worker could take as well. A slow join does not count, so
+    /// that it does not delay others.
     pub(super) fn joining(&self) -> usize {
-        let on_the_way = |r: &&Running| {
+        let joining = |r: &&Running| {
             r.joined.is_none() && r.taken.is_some_and(|at| at.elapsed() < JOINED_WITHIN)
         };
-        self.inner().running.values().filter(on_the_way).count()
+        self.inner().running.values().filter(joining).count()
     }
 
     fn joined(&self, id: &str) {
         if let Some(r) = self.inner().running.get_mut(id) {
             r.joined = Some(Instant::now());
-            // Said of the connection before.
+            // A request to withdraw applied to the connection before.
             r.withdraw.send_replace(false);
         }
     }
@@ -202,11 +203,12 @@ impl Rooms {
         self.inner().active()
     }
 
-    /// As it is reported to the server.
+    /// The load as reported to the server.
     pub(super) fn load(&self) -> f32 {
         load::load(self.active(), self.max, self.memory.used())
     }
 
+    /// Updates what the health page shows.
     pub(super) fn publish(&self) {
         let (active_jobs, load) = (self.active(), self.load());
         self.state.send_modify(|s| {
@@ -215,24 +217,24 @@ impl Rooms {
         });
     }
 
-    // ---- taking ------------------------------------------------------------------------------
+    // ---- taking -----------------------------------------------------------------------------
 
-    /// Keeps a place for a job that is offered to a registration.
+    /// Keeps a place for a job that was offered to a registration.
     pub(super) fn reserve(&self, job_id: &str, sid: &str, role: Role) -> Result<(), Refusal> {
         let mut inner = self.inner();
         inner.expire();
         if inner.elsewhere.contains_key(sid) {
             return Err(Refusal::Observed);
         }
-        self.free(&inner, sid)?;
+        self.check_free(&inner, sid)?;
         let until = Instant::now() + ASSIGNED_WITHIN;
         let reserved = Reserved { until, sid: sid.into(), role, metadata: vec![] };
         inner.reserved.insert(job_id.into(), reserved);
         Ok(())
     }
 
-    /// A registration's connection broke: what it was offered is never assigned. The rooms are free for
-    /// the reconciler again.
+    /// A registration's connection broke: jobs offered on it are never assigned. Frees their rooms for the
+    /// reconciler.
     pub(super) fn release_reserved(&self, role: Role) {
         let lost: Vec<String> = {
             let mut inner = self.inner();
@@ -247,7 +249,7 @@ impl Rooms {
         }
     }
 
-    /// A room that nobody observes.
+    /// Observes a room that has no observer.
     pub(super) fn take(self: &Arc<Self>, room: RoomToObserve) -> Result<(), Refusal> {
         {
             let mut inner = self.inner();
@@ -255,7 +257,7 @@ impl Rooms {
             if inner.barred.contains_key(&room.sid) {
                 return Err(Refusal::Barred);
             }
-            self.free(&inner, &room.sid)?;
+            self.check_free(&inner, &room.sid)?;
             let assignment = Assignment {
                 metadata: room.metadata,
                 ordinal: room.ordinal,
@@ -267,9 +269,14 @@ impl Rooms {
         Ok(())
     }
 
-    /// A job that was assigned takes the place that was kept for it, in one step: nobody else can take
-    /// the room in between. False if there is no such place, or not any more.
-    pub(super) fn take_job(self: &Arc<Self>, mut assignment: Assignment, report: Report) -> bool {
+    /// Observes the room of an assigned job, in the place that was kept for it. Both happen under one lock,
+    /// so that the reconciler cannot take the room in between. False if there is no place for the job, or it
+    /// has expired.
+    pub(super) fn take_job(
+        self: &Arc<Self>,
+        mut assignment: Assignment,
+        reports: EndReports,
+    ) -> bool {
         {
             let mut inner = self.inner();
             inner.expire();
@@ -281,10 +288,10 @@ impl Rooms {
                 assignment.url.clone_from(&self.url);
             }
             let id = assignment.id.clone();
-            self.start(&mut inner, assignment, None, Some(report));
+            self.start(&mut inner, assignment, None, Some(reports));
             if let Some(running) = inner.running.get(&id) {
                 for metadata in reserved.metadata {
-                    // The observer has only just been started: it is there.
+                    // The observer was just started, so it still receives.
                     let _ = running.metadata.send(metadata);
                 }
             }
@@ -293,8 +300,8 @@ impl Rooms {
         true
     }
 
-    /// Calls that an earlier run was watching.
-    pub(super) fn go_on(self: &Arc<Self>, left: Vec<LeftBehind>) {
+    /// Resumes calls that an earlier run left behind.
+    pub(super) fn resume(self: &Arc<Self>, left: Vec<LeftBehind>) {
         for l in left {
             let room = l.call.room().clone();
             let (sid, url) = (Some(room.sid), self.url.clone());
@@ -309,7 +316,7 @@ impl Rooms {
         inner: &mut Inner,
         assignment: Assignment,
         left: Option<LeftBehind>,
-        report: Option<Report>,
+        reports: Option<EndReports>,
     ) {
         let id = assignment.id.clone();
         let (room, sid) = (assignment.room.clone(), assignment.room_sid.clone());
@@ -319,7 +326,7 @@ impl Rooms {
         let orders =
             Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe(), metadata: of_jobs };
         let identity = assignment.identity();
-        let taken = (report.is_none() && left.is_none()).then(Instant::now);
+        let taken = (reports.is_none() && left.is_none()).then(Instant::now);
         let running = Running {
             room: room.clone(),
             sid: sid.clone(),
@@ -330,53 +337,56 @@ impl Rooms {
             metadata,
         };
         inner.running.insert(id.clone(), running);
-        let mut end = End { id, rooms: self.clone(), report, told: false };
-        let (observers, asks) = (self.observers.clone(), self.asks.clone());
-        let tell = move |told: Progress<'_>| match told {
+        let mut end = EndReporter { id, rooms: self.clone(), reports, reported: false };
+        let (observers, requests) = (self.observers.clone(), self.requests.clone());
+        let on_progress = move |progress: Progress<'_>| match progress {
             Progress::Joined => {
                 end.rooms.joined(&end.id);
-                // A queue that is full has enough to do, and the next pass looks too.
-                let _ = asks.try_send(Ask::Ours { name: room.clone(), sid: sid.clone() });
+                // If the queue is full, the next list finds the room as well.
+                let _ = requests
+                    .try_send(ReconcileRequest::Ours { name: room.clone(), sid: sid.clone() });
             }
-            Progress::Over(ended) => end.tell(ended.clone()),
+            Progress::Over(ended) => end.report(ended.clone()),
         };
         self.tasks.spawn(async move {
-            observer::observe(observers, assignment, left, orders, tell).await;
+            observer::observe(observers, assignment, left, orders, on_progress).await;
         });
     }
 
-    // ---- letting go --------------------------------------------------------------------------
+    // ---- other workers ----------------------------------------------------------------------
 
-    /// Another worker observes the room.
+    /// Notes that another worker observes the room.
     pub(super) fn seen_elsewhere(&self, sid: &str) {
         let mut inner = self.inner();
-        // A worker that only sees the rooms of others takes none, so nobody else forgets them.
+        // A worker that takes no rooms itself would otherwise never remove old entries.
         inner.expire();
         inner.elsewhere.insert(sid.into(), Instant::now());
     }
 
-    /// Nobody does any more.
+    /// Notes that no other worker observes the room any more.
     pub(super) fn seen_free(&self, sid: &str) {
         self.inner().elsewhere.remove(sid);
     }
 
-    /// Who is there since when: a call of theirs cannot have been told before.
+    /// `since`: when the first of the present callers joined. If that is after the reported call ended, their
+    /// call is a new one, and the room is no longer barred.
     pub(super) fn note_callers(&self, sid: &str, since: Option<i64>) {
         let mut inner = self.inner();
-        let told_until = inner.barred.get(sid).and_then(|(_, until)| *until);
-        if told_until.is_some_and(|until| since.is_none_or(|since| since > until)) {
+        let reported_until = inner.barred.get(sid).and_then(|(_, until)| *until);
+        if reported_until.is_some_and(|until| since.is_none_or(|since| since > until)) {
             inner.barred.remove(sid);
         }
     }
 
-    /// Which call of a room it is by now.
+    /// Notes the ordinal of a room's current call.
     pub(super) fn note_ordinal(&self, sid: &str, ordinal: u32) {
         if ordinal > 0 {
             self.inner().ordinals.insert(sid.into(), (Instant::now(), ordinal));
         }
     }
 
-    /// What a job said for a room that is observed already, or about to be. False if that is not by us.
+    /// Passes a job's metadata to the observer of its room, also to one that is about to start. False if we
+    /// do not observe the room.
     pub(super) fn pass_on_metadata(&self, sid: &str, metadata: &str) -> bool {
         let mut inner = self.inner();
         if let Some(running) = inner.running.values().find(|r| r.sid == sid) {
@@ -414,12 +424,12 @@ impl Rooms {
         self.publish();
     }
 
-    /// Returns when told to stop and nothing is left to do.
+    /// Returns once the worker drains and has no calls left, or the process must end now.
     pub(super) async fn done(&self) {
         let mut state = self.state.subscribe();
         self.stop.draining().await;
         while !self.stop.is_now() && self.active() > 0 {
-            // A place that is kept expires without an event.
+            // No event comes when a kept place expires.
             let expires = self.inner().reserved().map(|r| r.until).min();
             tokio::select! {
                 () = self.stop.ending() => {}
@@ -429,7 +439,7 @@ impl Rooms {
         }
     }
 
-    /// Waits for what is ending.
+    /// Waits for the observers to end.
     pub(super) async fn finish(&self) {
         self.tasks.close();
         if timeout(FINISH_WITHIN, self.tasks.wait()).await.is_err() {
@@ -438,33 +448,33 @@ impl Rooms {
     }
 }
 
-/// Tells of an observation's end exactly once.
-struct End {
+/// Reports the end of an observation exactly once.
+struct EndReporter {
     id: String,
     rooms: Arc<Rooms>,
-    report: Option<Report>,
-    told: bool,
+    reports: Option<EndReports>,
+    reported: bool,
 }
 
-impl End {
-    fn tell(&mut self, ended: Ended) {
-        if std::mem::replace(&mut self.told, true) {
+impl EndReporter {
+    fn report(&mut self, ended: Ended) {
+        if std::mem::replace(&mut self.reported, true) {
             return;
         }
         if let Ended::Failed(why) = &ended {
             tracing::error!(job_id = self.id, error = why, "call not observed");
         }
         self.rooms.ended(&self.id, &ended);
-        if let Some(report) = &self.report {
-            // Nobody listens any more only when the process ends.
-            let _ = report.send((self.id.clone(), ended));
+        if let Some(reports) = &self.reports {
+            // The receiver is dropped only when the process ends.
+            let _ = reports.send((self.id.clone(), ended));
         }
     }
 }
 
-impl Drop for End {
-    /// Also if the observer panics: its room must not count for ever.
+impl Drop for EndReporter {
+    /// If the observer panicked, its room must not count as observed any more.
     fn drop(&mut self) {
-        self.tell(Ended::Failed("the observer broke".into()));
+        self.report(Ended::Failed("the observer broke".into()));
     }
 }

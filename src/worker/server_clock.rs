@@ -1,5 +1,5 @@
-//! Asks LiveKit for the time, at the start and once a minute: by a plain request, as every HTTP server
-//! dates its answers. What it learns is in [`WallClock`]; nothing waits for it.
+//! Asks LiveKit for the time, at the start and once a minute. A plain request is enough, as HTTP servers
+//! date their answers. The result goes to [`WallClock`]; nothing waits for it.
 
 use std::time::Duration;
 

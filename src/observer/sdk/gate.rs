@@ -1,10 +1,10 @@
-//! No room is joined by name behind our back.
+//! Keeps the SDK from joining a room by name on its own.
 //!
-//! When `livekit` cannot resume a connection it joins the room anew, by name and without a
-//! question. A room that was closed meanwhile would be created again by that, and a voice agent
-//! summoned into it. So a join is let through only while this observer itself is joining, after it
-//! has looked whether the room is still the same one; the SDK may resume, nothing else. A refused
-//! join ends the connection at once, and the observer comes back by [`super::super::admission`].
+//! If `livekit` cannot resume a connection, it joins the room again by name, without asking us. If the room
+//! was closed meanwhile, that creates it again and brings a voice agent into it. So a join passes only
+//! while the observer itself is joining, after it has checked that the room is still the same. By itself
+//! the SDK may only resume. A refused join ends the connection at once, and the observer then joins again
+//! through [`super::super::admission`].
 
 use std::{collections::BTreeSet, io::Read};
 
@@ -19,10 +19,10 @@ use prost::Message;
 use reqwest::Url;
 use serde::Deserialize;
 
-/// What a refused join is answered: the SDK takes it as final.
+/// Status with which a join is refused; the SDK takes it as final.
 pub(in crate::observer) const REFUSED: u16 = 403;
 
-/// A join request is a few kB.
+/// Limit for an unpacked join request, in bytes; usually it is a few kB.
 const MAX_REQUEST: u64 = 1024 * 1024;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -33,7 +33,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Identities that are joining now.
 static JOINING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Lets the joins of one identity through for as long as it lives.
+/// Joins of one identity pass until this value is dropped.
 pub(in crate::observer) struct Open(String);
 
 pub(in crate::observer) fn open(identity: &str) -> Open {
@@ -50,13 +50,13 @@ impl Drop for Open {
 /// Whether a signalling request may go out. `authorization` is the value of its header.
 pub(in crate::observer) fn allows(url: &str, authorization: &str) -> bool {
     let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization);
-    // What carries no token of ours is not a join of ours.
+    // A request without a token of ours is not our join.
     let Some(identity) = subject(token) else { return true };
     let joining = JOINING.lock().contains(&identity);
     joining || resumes(url)
 }
 
-/// The identity in a token, unverified.
+/// The identity in a token. The signature is not checked.
 fn subject(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -66,7 +66,7 @@ fn subject(token: &str) -> Option<String> {
     Some(serde_json::from_slice::<Claims>(&payload).ok()?.sub)
 }
 
-/// Whether the request goes on with a session that the server knows.
+/// Whether the request resumes a session that the server knows.
 fn resumes(url: &str) -> bool {
     let Ok(url) = url.parse::<Url>() else { return false };
     url.query_pairs().any(|(key, value)| match &*key {

@@ -1,10 +1,9 @@
-//! Finding out that a room went deaf.
+//! Detects a room that delivers no events any more.
 //!
-//! A task of the `livekit` crate that panics takes its room's event loop with it: no event ever
-//! comes again, while the connection says that all is well (known for 0.10.0: a legacy
-//! transcription with a malformed track id). Nothing tells which room it was. So a panic hook
-//! counts the panics, and after each one every observer sends itself one packet by the server's
-//! API; a room that does not deliver it is left and joined again.
+//! If a task of the `livekit` crate panics, its room's event loop ends. No further event comes, though the
+//! connection seems to be up (known for 0.10.0: a legacy transcription with a malformed track id). The
+//! panic does not show which room it was. So a panic hook counts panics. After each panic every observer
+//! sends itself a packet through the server's API. If the packet does not come, the observer joins again.
 
 use std::{
     panic,
@@ -18,20 +17,20 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::telemetry::masked;
 
-/// Topic of the packet to ourselves.
+/// Topic of the packet that an observer sends to itself.
 pub(in crate::observer) const PROBE_TOPIC: &str = "call-history.probe";
-/// A room that lives delivers one of them in milliseconds.
+/// How long an observer waits for its packet. A working room delivers it within milliseconds.
 pub(in crate::observer) const ECHO_WITHIN: Duration = Duration::from_secs(6);
-/// All observers ask at the same time after a panic: they spread over this.
+/// After a panic all observers send a probe: they spread over this time.
 const SPREAD: Duration = Duration::from_secs(1);
-/// A probe is repeated, as the server may be busy.
+/// How often a probe is sent if the server does not take it, as it may be busy.
 const REPEATS: u32 = 3;
 const REPEAT_EVERY: Duration = Duration::from_millis(1_500);
 
 static PANICS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
-/// Counts panics from now on, and logs where they were: not what they said, which may be a text
-/// out of a room.
+/// Counts panics from now on and logs their places. Their messages are not logged: they may hold text
+/// from a room.
 pub(in crate::observer) fn install_hook() -> watch::Receiver<u64> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -39,7 +38,7 @@ pub(in crate::observer) fn install_hook() -> watch::Receiver<u64> {
             let place = info.location().map(|l| format!("{}:{}", short(l.file()), l.line()));
             let place = place.unwrap_or_else(|| "unknown".into());
             if PANICS.receiver_count() == 0 {
-                // The runtime cuts tasks off when the process ends, and LiveKit's take it ill.
+                // At shutdown the runtime drops tasks, and the SDK's tasks then panic: harmless.
                 return tracing::warn!(place, "panic caught while stopping");
             }
             tracing::error!(place, "panic caught; rooms are checked");
@@ -55,8 +54,8 @@ fn short(file: &str) -> &str {
     &file[start..]
 }
 
-/// Asks the server to deliver a packet to ourselves; nobody else sees it. Whether it came shows in
-/// the room's events, or not.
+/// Sends a packet to ourselves through the server; no other participant receives it. It comes back as an
+/// event of the room.
 pub(in crate::observer) async fn probe(api: Arc<RoomClient>, room: String, identity: String) {
     sleep(SPREAD.mul_f64(rand::random())).await;
     for _ in 0..REPEATS {

@@ -1,5 +1,5 @@
-//! LiveKit's transport on our own connections: the signalling websocket with small buffers (its
-//! own zero-fills 128 KiB for each room) and one TLS configuration for everything.
+//! The SDK's transport, on connections that we open: the signalling websocket has small buffers (the SDK's
+//! own zero-fills 128 KiB for each room), and everything uses one TLS configuration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +22,10 @@ use tokio_tungstenite::tungstenite::{
 use super::gate;
 use crate::net::{self, Socket};
 
-/// For LiveKit's own HTTP requests (it validates a refused connection).
+/// Timeout of the SDK's own HTTP requests, with which it asks why a connection was refused.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes `livekit` use this transport, in the whole process.
+/// Makes `livekit` use this transport in the whole process.
 pub(in crate::observer) fn install() {
     livekit_net::set_ws_client(Arc::new(Transport));
     match net::http_client(HTTP_TIMEOUT) {
@@ -74,7 +74,7 @@ impl WsClient for Transport {
                 let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
                 Ok(WsConnectResult { connection: Arc::new(Connection { writer, reader }) })
             }
-            // LiveKit tells "no such endpoint" and "not allowed" apart by the status.
+            // The SDK distinguishes "no such endpoint" and "not allowed" by the status.
             Err(WsError::Http(r)) => Err(TransportError::Http { status: r.status().as_u16() }),
             Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::TimedOut => {
                 Err(TransportError::Timeout)
@@ -124,7 +124,7 @@ impl HttpClient for Http {
         headers: Vec<Header>,
         body: Option<Vec<u8>>,
     ) -> Result<HttpResponse, TransportError> {
-        // After a refused websocket the SDK asks here why.
+        // After a refused websocket the SDK sends this request to learn why.
         if !gate::allows(&url, bearer(&headers)) {
             let (status, headers, body) = (gate::REFUSED, vec![], vec![]);
             return Ok(HttpResponse { status, headers, body });
