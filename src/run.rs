@@ -261,7 +261,9 @@ async fn listen(stop: Stop, drain_timeout: Duration) {
     };
     let mut next = async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
     next().await;
-    tracing::info!("draining: no new calls, those that are on go on; signal again to stop now");
+    tracing::info!(
+        "draining worker: no new calls, those that are on go on; signal again to stop now"
+    );
     stop.drain();
     // On the second signal or after the timeout: stop now.
     let _ = timeout(drain_timeout, next()).await;

@@ -58,7 +58,7 @@ class Product:
         )
         product = cls(child, data, agent_name)
         product._again = (server, endpoint, directory, agent_name, settings)
-        await product.logs(lambda line: line.message == "registered", timeout=20.0)
+        await product.logs(lambda line: line.message == "registered worker", timeout=20.0)
         return product
 
     async def dies(self) -> None:

@@ -91,7 +91,7 @@ impl Jobs {
             }
             return refusal(job_id, redundant);
         }
-        tracing::info!(job_id, room = shown, "job accepted");
+        tracing::info!(job_id, room = shown, "received job request, accepted");
         ToServer::Availability(AvailabilityResponse {
             participant_identity: observer::identity(&job_id),
             participant_name: "call-history".into(),

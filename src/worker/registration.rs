@@ -57,7 +57,7 @@ impl Registration {
                         server = registered.server_version,
                         url,
                         agent_name = self.role.agent_name(&self.config),
-                        "registered"
+                        "registered worker"
                     );
                     // Nobody was offered the rooms that opened while we were not registered.
                     let _ = self.requests.try_send(ReconcileRequest::AllRooms);

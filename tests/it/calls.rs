@@ -35,9 +35,14 @@ async fn a_phone_call_ends_as_a_signed_record() -> Result<()> {
     let answered = r["metrics"]["average_agent_response_time"].as_f64().unwrap();
     assert!((0.3..1.5).contains(&answered), "{answered}");
     s.endpoint.posts()[0].check_signature(JWT_SECRET)?;
-    for message in
-        ["registered", "job accepted", "joined", "call started", "call ended", "delivered"]
-    {
+    for message in [
+        "registered worker",
+        "received job request, accepted",
+        "joined",
+        "call started",
+        "call ended",
+        "delivered",
+    ] {
         s.worker.logs(message).await?;
     }
     let log = format!("{:?}", s.worker.log());

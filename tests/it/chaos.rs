@@ -59,7 +59,7 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
     let mut calls: Vec<(Person, VoiceAgent)> = vec![];
     for round in 0..ROUNDS {
         if dice.random_ratio(1, 2) {
-            s.worker.logs("registered").await?;
+            s.worker.logs("registered worker").await?;
         }
         while calls.len() < AT_ONCE {
             // A room of its own; the token dispatches the worker that is registered.
@@ -83,7 +83,7 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
         logs.add(round, s.worker.log());
         s.worker = s.start_another()?;
     }
-    s.worker.logs_nth("registered", 1, POSTED).await?;
+    s.worker.logs_nth("registered worker", 1, POSTED).await?;
     s.endpoint.is_well();
     for (caller, _agent) in calls {
         caller.leaves(DisconnectReason::ClientInitiated).await?;

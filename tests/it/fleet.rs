@@ -42,7 +42,7 @@ impl Fleet {
             fleet.workers.push(worker);
         }
         for worker in &mut fleet.workers {
-            worker.logs("registered").await?;
+            worker.logs("registered worker").await?;
         }
         Ok(fleet)
     }
@@ -59,7 +59,7 @@ impl Fleet {
 
     async fn restart(&mut self, n: usize) -> Result<()> {
         self.workers[n] = self.start(n, &[])?;
-        self.workers[n].logs("registered").await?;
+        self.workers[n].logs("registered worker").await?;
         Ok(())
     }
 
@@ -214,7 +214,7 @@ async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
     for (n, addr) in addrs.iter().enumerate() {
         fleet.folders.push(tempfile::tempdir()?);
         let mut worker = fleet.start(n, &[("CALL_HISTORY_HTTP_ADDR", addr)])?;
-        worker.logs("registered").await?;
+        worker.logs("registered worker").await?;
         fleet.workers.push(worker);
     }
     for round in 0..3 {

@@ -24,7 +24,7 @@ async fn a_call_whose_assignment_was_lost_is_found_by_the_reconciler() -> Result
     let mut s = Scene::breakable().await?;
     s.venue.breakable()?.lose_assignments(1)?;
     let caller = s.web_in(&s.room, "alice").await?;
-    let again = s.worker.logs_nth("registered", 2, POSTED).await?;
+    let again = s.worker.logs_nth("registered worker", 2, POSTED).await?;
     let joined = s.worker.logs("joined").await?;
     assert_eq!(joined["by"], "reconciler");
     let took = logged_at(&joined)? - logged_at(&again)?;

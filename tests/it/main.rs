@@ -109,7 +109,7 @@ impl Scene {
     /// Starts another worker, which continues with what the last one left.
     async fn start_again(&mut self) -> Result<()> {
         self.worker = self.start_another()?;
-        self.worker.logs("registered").await?;
+        self.worker.logs("registered worker").await?;
         Ok(())
     }
 

@@ -71,7 +71,7 @@ async fn a_server_that_restarts_loses_its_rooms_but_no_record() -> Result<()> {
     agent.says("and then it went dark", WORD).await?;
     drop(agent);
     s.venue.breakable()?.restart(Duration::from_secs(1)).await?;
-    s.worker.logs_nth("registered", 2, POSTED).await?;
+    s.worker.logs_nth("registered worker", 2, POSTED).await?;
     let posts = s.posts(1).await?;
     let r = posts[0].record()?;
     assert_eq!(r["phone_number"], "+15550123420");

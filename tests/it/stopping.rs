@@ -17,7 +17,7 @@ async fn after_one_sigterm_the_worker_observes_its_calls_to_the_end() -> Result<
     let mut agent = s.agent().await?;
     s.worker.signal(15).await?;
     s.worker
-        .logs("draining: no new calls, those that are on go on; signal again to stop now")
+        .logs("draining worker: no new calls, those that are on go on; signal again to stop now")
         .await?;
     // The worker takes no new call any more.
     let _other = s.web_in(&unique("room"), "bob").await?;

@@ -133,7 +133,7 @@ impl Worker {
     /// If it does not register in time.
     pub async fn registered(setup: Setup<'_>) -> Result<Self> {
         let mut worker = Self::start(setup)?;
-        worker.logs("registered").await?;
+        worker.logs("registered worker").await?;
         Ok(worker)
     }
 
@@ -238,8 +238,10 @@ impl Worker {
     pub async fn stops_now(&mut self) -> Result<()> {
         self.signal(15).await?;
         // Two signals at once may arrive as one, so wait for the effect of the first.
-        self.logs("draining: no new calls, those that are on go on; signal again to stop now")
-            .await?;
+        self.logs(
+            "draining worker: no new calls, those that are on go on; signal again to stop now",
+        )
+        .await?;
         self.signal(15).await?;
         let status = self.ends(Duration::from_secs(30)).await?;
         if !status.success() {

@@ -96,7 +96,7 @@ async fn latencies(layers: &str, dispatched: bool, calls: usize) -> Result<Vec<i
         .logs(if layers == "reconcile" || layers == "webhook" {
             "health page"
         } else {
-            "registered"
+            "registered worker"
         })
         .await?;
     let mut times = vec![];

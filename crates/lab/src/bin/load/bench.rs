@@ -103,7 +103,7 @@ impl Bench {
 
     // ---- at rest -----------------------------------------------------------------------------
 
-    /// The time from the start of the process to its log line "registered", several times.
+    /// The time from the start of the process to its log line "registered worker", several times.
     ///
     /// # Errors
     /// If it does not register.
@@ -226,7 +226,7 @@ pub(crate) fn has_message(line: &serde_json::Value, message: &str) -> bool {
 }
 
 async fn registered(worker: &mut Program) -> Result<Instant> {
-    let line = |at, line: &serde_json::Value| has_message(line, "registered").then_some(at);
+    let line = |at, line: &serde_json::Value| has_message(line, "registered worker").then_some(at);
     worker.wait_for(LOGS_WITHIN, line).await.context("the worker does not register")
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 pub(crate) struct Report {
     pub(crate) server: String,
     pub(crate) binary_mb: f64,
-    /// From the start of the process to its log line "registered".
+    /// From the start of the process to its log line "registered worker".
     pub(crate) cold_start_ms: Spread,
     pub(crate) idle: Idle,
     pub(crate) quiet: Load,
