@@ -10,9 +10,9 @@ use super::{
     parties::{LOST_AFTER_MS, Parties, Party},
 };
 
-/// The caller's last words and the agent's last items arrive up to 2 s after the leave
-/// (docs/signals.md §3.6).
-const LAST_WORDS_MS: i64 = 2_500;
+/// The caller's last words and the agent's last items arrive, and text that is open is closed, up to
+/// 2 s after the leave (docs/signals.md §3.6).
+pub(crate) const LAST_WORDS_MS: i64 = 2_500;
 /// After a time-out the same identity was seen to come back 12 s later (docs/signals.md §3.3).
 const TIMEOUT_GRACE_MS: i64 = 20_000;
 /// The leave of a participant with quality LOST is reported at most this much later.

@@ -12,7 +12,7 @@ use super::{
     event::{AgentState, By, Moment, UserState},
     feed::{AgentView, FeedItem},
     parties::{Parties, Party, Role, Side},
-    speech::Segment,
+    speech::{A_WORD_MS, Segment},
 };
 
 /// An interval of speech.
@@ -307,13 +307,12 @@ fn item_transcribed(
 /// the caller leaves, the agent closes the segment at once: that text is not late, and the speech
 /// ended with the leave.
 fn transcribed_speech(s: &Segment, until: Moment) -> Interval {
-    const MS_PER_WORD: i64 = 380;
     let late = SignalDelay::user(Tier::Transcripts);
     let end = if s.last_at >= until { until.plus(late.end) } else { s.last_at };
     if s.had_interim {
         return Interval { start: s.first_at.min(end), end };
     }
-    let spoke_for = i64::from(s.words).saturating_mul(MS_PER_WORD).min(30_000);
+    let spoke_for = i64::from(s.words).saturating_mul(A_WORD_MS).min(30_000);
     Interval { start: end.plus(late.start - late.end - spoke_for), end }
 }
 

@@ -4,6 +4,7 @@
 use record::{Metrics, Tier, WordSource};
 
 use super::{
+    ending::LAST_WORDS_MS,
     event::{AgentState, Moment},
     evidence::{Interval, SignalDelay, VoiceActivity},
     feed::AgentView,
@@ -20,8 +21,6 @@ const SEEN_WITHIN_MS: i64 = 500;
 const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
 /// The agent may report the end of its speech this long after the end of the sound.
 const REPORTED_WITHIN_MS: i64 = 1_000;
-/// Text that is open when the caller leaves is closed within this time.
-const TEXT_CLOSES_WITHIN_MS: i64 = 2_500;
 /// Speech that stopped this close to the caller's leave was stopped by the leave.
 const FORCED_WITHIN_MS: i64 = 250;
 /// A response time that the agent reports was not measured from the caller's words if it differs
@@ -271,7 +270,7 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
             let next = agent.states[k..]
                 .iter()
                 .find(|(_, s)| *s == AgentState::Speaking)
-                .map_or(c.end.plus(TEXT_CLOSES_WITHIN_MS), |(t, _)| *t);
+                .map_or(c.end.plus(LAST_WORDS_MS), |(t, _)| *t);
             let caller_spoke = (c.user.before(stopped.plus(SEEN_WITHIN_MS)).last())
                 .is_some_and(|i| i.start > began && i.end.plus(SEEN_WITHIN_MS) > *stopped);
             while segment + 1 < c.agent_segments.len()
@@ -296,7 +295,7 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
 /// and no more of that text came until it was closed.
 fn by_streams(c: &Conversation) -> Vec<Moment> {
     let cut = |s: &Segment| -> Option<Moment> {
-        let closed = s.closed_at.filter(|t| *t < c.end.plus(TEXT_CLOSES_WITHIN_MS))?;
+        let closed = s.closed_at.filter(|t| *t < c.end.plus(LAST_WORDS_MS))?;
         let n = c.user_segments.partition_point(|u| u.first_at <= s.first_at);
         let into = c.user_segments[n..].first().filter(|u| u.first_at < closed)?;
         let last = s.last_word();

@@ -29,7 +29,7 @@ pub(crate) const CUT_AFTER_MS: i64 = 700;
 /// A chunk this close to the close of its stream was sent with the close.
 const WITH_CLOSE_MS: i64 = 250;
 /// About the time that it takes to speak a word.
-const A_WORD_MS: i64 = 380;
+pub(crate) const A_WORD_MS: i64 = 380;
 /// Segments of one call: a ten-hour call has some 20,000.
 const MAX_SEGMENTS: usize = 40_000;
 

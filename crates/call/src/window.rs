@@ -5,6 +5,7 @@
 use record::Tier;
 
 use super::{
+    ending::LAST_WORDS_MS,
     event::{By, Moment},
     evidence::{Interval, VoiceActivity},
     feed::{AgentView, FeedItem},
@@ -12,8 +13,6 @@ use super::{
     speech::Segment,
 };
 
-/// A caller's last words are transcribed up to this long after the caller has left.
-const LAST_WORDS_MS: i64 = 2_500;
 /// The agent's times are converted to our clock by an estimate; this much error is allowed.
 const ESTIMATE_MS: i64 = 500;
 
