@@ -206,7 +206,7 @@ impl RoomSession {
             tracing::info!(
                 job_id = self.assignment.id,
                 room = self.room_name,
-                "the call was reported before, as far as it was seen; it is not told twice"
+                "the call was reported before, as far as it was seen; it is not reported twice"
             );
             c.close();
             return Err(Ended::ReportedBefore(ended));

@@ -131,7 +131,7 @@ impl Connection {
         let metadata = room.metadata();
         // The server sends it with the join; the SDK only makes it awaitable.
         let sid = timeout(SID_WITHIN, room.sid()).await.map(|s| s.to_string());
-        let sid = sid.ok().filter(|s| !s.is_empty()).ok_or("the server does not tell its sid")?;
+        let sid = sid.ok().filter(|s| !s.is_empty()).ok_or("the server sent no room sid")?;
         let mut connection = Self {
             room: Some(room),
             events,

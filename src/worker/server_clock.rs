@@ -22,7 +22,7 @@ pub(super) async fn follow(livekit: &LiveKit, wall: &WallClock) {
         let answer = match client.get(&url).send().await {
             Ok(answer) => answer,
             Err(e) => {
-                tracing::debug!(error = %e.without_url(), "LiveKit does not tell the time");
+                tracing::debug!(error = %e.without_url(), "LiveKit cannot be asked for the time");
                 continue;
             }
         };

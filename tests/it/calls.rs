@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::worker::JWT_SECRET;
 use livekit::DisconnectReason;
-use livekit_protocol::CreateAgentDispatchRequest;
 use serde_json::json;
 
 use super::*;
@@ -89,13 +88,8 @@ async fn the_observer_is_hidden_from_the_other_participants() -> Result<()> {
 async fn a_worker_can_be_dispatched_by_the_api() -> Result<()> {
     let mut s = Scene::new().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
-    let request = CreateAgentDispatchRequest {
-        agent_name: s.name.clone(),
-        room: s.room.clone(),
-        metadata: json!({"agent_config": {"stt_config_key": "from-the-job"}}).to_string(),
-        ..Default::default()
-    };
-    s.venue.dispatches().create_dispatch(request).await?;
+    let metadata = json!({"agent_config": {"stt_config_key": "from-the-job"}}).to_string();
+    s.venue.dispatch(&s.name, &s.room, &metadata).await?;
     s.worker.logs("joined").await?;
     let caller = Person::phone(&s.venue, &s.room, "+15550123402", "dialing", false, &[]).await?;
     // LiveKit announces a leg without a track only after 3 s: one that leaves sooner is never seen.
@@ -112,12 +106,7 @@ async fn a_worker_can_be_dispatched_by_the_api() -> Result<()> {
 async fn a_room_without_a_caller_is_not_reported() -> Result<()> {
     let mut s = Scene::new().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
-    let request = CreateAgentDispatchRequest {
-        agent_name: s.name.clone(),
-        room: s.room.clone(),
-        ..Default::default()
-    };
-    s.venue.dispatches().create_dispatch(request).await?;
+    s.venue.dispatch(&s.name, &s.room, "").await?;
     s.worker.logs("joined").await?;
     let mut agent = s.agent().await?;
     agent.says("is anybody there", WORD).await?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use livekit::DisconnectReason;
 use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_devserver::{Config, WebhookConfig};
-use livekit_protocol::{CreateAgentDispatchRequest, RoomAgentDispatch, RoomConfiguration};
+use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
 use reqwest::StatusCode;
 
 use super::*;
@@ -86,14 +86,7 @@ impl Scene {
 
     /// The worker is dispatched to the room by the API.
     async fn dispatch(&self, metadata: &str) -> Result<()> {
-        let request = CreateAgentDispatchRequest {
-            agent_name: self.name.clone(),
-            room: self.room.clone(),
-            metadata: metadata.into(),
-            ..Default::default()
-        };
-        self.venue.dispatches().create_dispatch(request).await?;
-        Ok(())
+        self.venue.dispatch(&self.name, &self.room, metadata).await
     }
 
     /// How the worker discovered a room, from its log.
@@ -301,7 +294,7 @@ async fn a_call_reported_unfinished_is_not_reported_again_but_the_next_call_is()
     s.posts(1).await?;
     // The room still exists, and the caller is still in it.
     s.start_again().await?;
-    let reported = "the call was reported before, as far as it was seen; it is not told twice";
+    let reported = "the call was reported before, as far as it was seen; it is not reported twice";
     s.worker.logs(reported).await?;
     first.leaves(DisconnectReason::ClientInitiated).await?;
     let second = s.undispatched(&room, "bob").await?;

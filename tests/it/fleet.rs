@@ -10,7 +10,6 @@ use anyhow::Result;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use livekit::DisconnectReason;
 use livekit_devserver::{Config, WebhookConfig};
-use livekit_protocol::CreateAgentDispatchRequest;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -220,16 +219,7 @@ async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
     for round in 0..3 {
         let room = unique(&fleet.name);
         let caller = fleet.caller(&room, round % 2 == 0).await?;
-        let dispatches = (0..10).map(|_| {
-            let request = CreateAgentDispatchRequest {
-                agent_name: fleet.name.clone(),
-                room: room.clone(),
-                ..Default::default()
-            };
-            let api = fleet.venue.dispatches();
-            async move { api.create_dispatch(request).await }
-        });
-        try_join_all(dispatches).await?;
+        try_join_all((0..10).map(|_| fleet.venue.dispatch(&fleet.name, &room, ""))).await?;
         fleet.settle(std::slice::from_ref(&room)).await?;
         caller.leaves(DisconnectReason::ClientInitiated).await?;
         fleet.record(&room).await?;

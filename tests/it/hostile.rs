@@ -14,15 +14,15 @@ async fn garbage_is_ignored_and_the_call_goes_on() -> Result<()> {
     let huge = "x".repeat(200_000);
     for topic in ["call-history", "lk.transcription", "lk.agent.session", "lk.chat", ""] {
         for person in [&caller, &agent.person] {
-            person.tells(topic, "{").await?;
-            person.tells(topic, "").await?;
+            person.sends_text(topic, "{").await?;
+            person.sends_text(topic, "").await?;
             person.packet(topic, vec![0xff, 0xfe, 0x00, 0x80]).await?;
             person.packet(topic, vec![]).await?;
         }
-        agent.person.tells(topic, &huge).await?;
+        agent.person.sends_text(topic, &huge).await?;
     }
     let nested = "[".repeat(30_000);
-    agent.person.tells("call-history", &nested).await?;
+    agent.person.sends_text("call-history", &nested).await?;
     agent.person.set("call.outcomes", "{not json").await?;
     agent.person.set("call.agent_config", &"y".repeat(30_000)).await?;
     agent.person.set("lk.agent.state", "dancing").await?;
@@ -93,8 +93,8 @@ async fn a_caller_cannot_pass_for_an_agent() -> Result<()> {
     caller.set("lk.agent.state", "speaking").await?;
     caller.set("call.stage", "hacked").await?;
     caller.set("lk.publish_on_behalf", &agent.person.identity).await?;
-    caller.tells("call-history", r#"{"type":"end","status":"failed"}"#).await?;
-    caller.tells("lk.transcription", "I never said that").await?;
+    caller.sends_text("call-history", r#"{"type":"end","status":"failed"}"#).await?;
+    caller.sends_text("lk.transcription", "I never said that").await?;
     agent.says("hello", WORD).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = s.record().await?;
@@ -113,7 +113,7 @@ async fn messages_of_a_caller_that_are_not_read_are_not_journaled() -> Result<()
     let agent = s.agent().await?;
     let marked = "not-to-be-stored";
     for topic in ["call-history", "lk.transcription", "lk.agent.session", "lk.chat"] {
-        caller.tells(topic, marked).await?;
+        caller.sends_text(topic, marked).await?;
         caller.packet(topic, marked.into()).await?;
     }
     caller.set("own", marked).await?;

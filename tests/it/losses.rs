@@ -51,7 +51,7 @@ async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<
     let junk = "\u{1}".repeat(MESSAGE);
     for _ in 0..MESSAGES {
         if as_texts {
-            caller.tells(topic, &junk).await?;
+            caller.sends_text(topic, &junk).await?;
         } else {
             caller.packet(topic, junk.clone().into_bytes()).await?;
         }

@@ -162,7 +162,7 @@ async fn a_join_without_the_rooms_sid_is_repeated() -> Result<()> {
     s.venue.breakable()?.hide_sids(2)?;
     let caller = s.web_in(&s.room, "alice").await?;
     let line = s.worker.logs("could not join the room").await?;
-    assert_eq!(line["error"], "the server does not tell its sid");
+    assert_eq!(line["error"], "the server sent no room sid");
     s.worker.logs("joined").await?;
     let mut agent = s.agent().await?;
     agent.says("hello", WORD).await?;

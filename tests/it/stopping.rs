@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use livekit::DisconnectReason;
 use livekit_devserver::Config;
-use livekit_protocol::CreateAgentDispatchRequest;
 use tokio::time::Instant;
 
 use super::*;
@@ -140,12 +139,7 @@ async fn a_standing_room_without_a_call_does_not_delay_the_exit() -> Result<()> 
     let mut s = with_standing_rooms().await?;
     s.venue.rooms().create_room(&s.room, Default::default()).await?;
     let _agent = s.agent().await?;
-    let request = CreateAgentDispatchRequest {
-        agent_name: s.name.clone(),
-        room: s.room.clone(),
-        ..Default::default()
-    };
-    s.venue.dispatches().create_dispatch(request).await?;
+    s.venue.dispatch(&s.name, &s.room, "").await?;
     s.worker.logs("joined").await?;
     // A callee that is being dialled would have joined by then.
     tokio::time::sleep(LONG_EMPTY).await;

@@ -318,14 +318,14 @@ impl From<&Feed> for FeedSnapshot {
             || ids.len() > MAX_REMEMBERED_IDS;
         ids.drain(..ids.len().saturating_sub(MAX_REMEMBERED_IDS));
         let until = if forgotten { f.earlier_until.max(f.latest) } else { f.earlier_until };
-        Self { told: ids, models: f.models.clone(), offset: f.offset, until }
+        Self { earlier_ids: ids, models: f.models.clone(), offset: f.offset, until }
     }
 }
 
 impl From<FeedSnapshot> for Feed {
     fn from(b: FeedSnapshot) -> Self {
         Self {
-            earlier_ids: b.told.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
+            earlier_ids: b.earlier_ids.into_iter().enumerate().map(|(n, id)| (id, n)).collect(),
             earlier_until: b.until,
             models: b.models,
             offset: b.offset,

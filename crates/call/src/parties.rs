@@ -470,7 +470,8 @@ impl Parties {
 
 impl From<Party> for PartySnapshot {
     fn from(p: Party) -> Self {
-        let left = |l: Left| LeftSnapshot { at: l.at, told_at: l.reported_at, reason: l.reason };
+        let left =
+            |l: Left| LeftSnapshot { at: l.at, reported_at: l.reported_at, reason: l.reason };
         Self {
             identity: p.identity,
             kind: p.kind,
@@ -493,7 +494,8 @@ impl From<Party> for PartySnapshot {
 
 impl From<PartySnapshot> for Party {
     fn from(p: PartySnapshot) -> Self {
-        let left = |l: LeftSnapshot| Left { at: l.at, reported_at: l.told_at, reason: l.reason };
+        let left =
+            |l: LeftSnapshot| Left { at: l.at, reported_at: l.reported_at, reason: l.reason };
         Self {
             identity: p.identity,
             kind: p.kind,

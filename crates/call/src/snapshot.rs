@@ -56,7 +56,8 @@ pub struct PartySnapshot {
 pub struct LeftSnapshot {
     pub at: Moment,
     /// When the leave was reported to us.
-    pub told_at: Moment,
+    #[serde(rename = "told_at")] // in the journals of earlier versions
+    pub reported_at: Moment,
     pub reason: LeaveReason,
 }
 
@@ -65,11 +66,12 @@ pub struct LeftSnapshot {
 pub struct FeedSnapshot {
     /// Ids of items, tool calls and hand-offs of earlier calls, in the order of their first report.
     /// Older journals hold all ids of the room, sorted.
-    pub told: Vec<String>,
+    #[serde(rename = "told")] // in the journals of earlier versions
+    pub earlier_ids: Vec<String>,
     pub models: BTreeMap<ModelTask, String>,
     pub offset: Option<i64>,
     /// By the agent's clock: entries of a history up to this time belong to earlier calls, even if
-    /// `told` lacks their ids. `None` while `told` has all ids.
+    /// `earlier_ids` lacks theirs. `None` while it has all ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Moment>,
 }

@@ -258,7 +258,7 @@ impl Sender {
                 self.queue.unsealed(id, now);
             }
             Message::Rung => {
-                tracing::info!("told to look at the outbox anew");
+                tracing::info!("reading the outbox anew, as requested");
                 self.walk = None;
                 self.post.forget_attempts();
                 self.queue.retry_all();

@@ -154,7 +154,7 @@ impl VoiceAgent {
     /// # Errors
     /// If it cannot be sent.
     pub async fn publishes(&self, message: &serde_json::Value) -> Result<()> {
-        self.person.tells("call-history", &message.to_string()).await
+        self.person.sends_text("call-history", &message.to_string()).await
     }
 
     /// Sends the models in use on the session feed.

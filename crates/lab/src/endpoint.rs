@@ -68,6 +68,7 @@ impl Post {
     }
 }
 
+/// A token as an operator reads it. Not `record::Claims`: the product would then check itself.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Claims {
     pub phone_number: String,

@@ -95,7 +95,7 @@ impl Person {
     ///
     /// # Errors
     /// If it cannot be sent.
-    pub async fn tells(&self, topic: &str, text: &str) -> Result<()> {
+    pub async fn sends_text(&self, topic: &str, text: &str) -> Result<()> {
         let options = SendTextOptions::new_with_topic(topic);
         self.me().send_text(text, options).await?;
         Ok(())

@@ -8,7 +8,7 @@ use livekit_api::{
     services::{agent_dispatch::AgentDispatchClient, room::RoomClient},
 };
 use livekit_devserver::{Config, Server};
-use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
+use livekit_protocol::{CreateAgentDispatchRequest, RoomAgentDispatch, RoomConfiguration};
 
 /// A server and its API key.
 pub struct Venue {
@@ -63,6 +63,21 @@ impl Venue {
 
     pub fn dispatches(&self) -> AgentDispatchClient {
         AgentDispatchClient::with_api_key(&self.http_url(), &self.api_key, &self.api_secret)
+    }
+
+    /// Dispatches a worker to a room by the API.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn dispatch(&self, agent_name: &str, room: &str, metadata: &str) -> Result<()> {
+        let request = CreateAgentDispatchRequest {
+            agent_name: agent_name.into(),
+            room: room.into(),
+            metadata: metadata.into(),
+            ..Default::default()
+        };
+        self.dispatches().create_dispatch(request).await?;
+        Ok(())
     }
 
     pub fn http_url(&self) -> String {

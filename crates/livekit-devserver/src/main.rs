@@ -28,7 +28,7 @@ struct Args {
     /// Media port, TCP; 0 takes a free one
     #[arg(long, env = "DEVSERVER_TCP_PORT", default_value_t = 0)]
     tcp_port: u16,
-    /// Address that clients are told for media; default: the one of --bind
+    /// Address that clients get for media; default: the one of --bind
     #[arg(long, env = "DEVSERVER_NODE_IP")]
     node_ip: Option<IpAddr>,
     /// API key and its secret of 32 characters or more; repeat for more

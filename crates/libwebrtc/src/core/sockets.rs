@@ -3,8 +3,8 @@
 //! In: the machine's interfaces. Out: sockets, and local candidates for descriptions and
 //! listeners. Each connection has a socket of its own on each address: a LiveKit server with a
 //! single UDP port has the same remote address for every observer, so connections that share a socket
-//! could not be told apart. Must never ask STUN or TURN servers; a public server sees our outer address
-//! in our checks.
+//! could not be distinguished. Must never ask STUN or TURN servers; a public server sees our outer
+//! address in our checks.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

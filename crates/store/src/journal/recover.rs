@@ -69,7 +69,7 @@ pub fn left_behind(
         let Journal { whole, .. } = journal;
         let last_at = journal.events.iter().map(|e| e.at).max();
         let Ok(call) = catch_unwind(AssertUnwindSafe(|| replay(&journal))) else {
-            tracing::error!(path = %shown, "a journal cannot be told again, set aside as .broken");
+            tracing::error!(path = %shown, "a journal cannot be replayed, set aside as .broken");
             set_aside(disk, &path);
             continue;
         };
