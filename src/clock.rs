@@ -108,11 +108,7 @@ impl WallClock {
     }
 
     fn elapsed(&self, at: Instant) -> i64 {
-        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        match at.checked_duration_since(self.0.anchor) {
-            Some(after) => millis(after),
-            None => -millis(self.0.anchor.duration_since(at)),
-        }
+        elapsed(self.0.anchor, at)
     }
 
     /// Warns if the clocks differ: logs once when that begins and once when it ends.
@@ -154,11 +150,7 @@ struct Anchor {
 
 impl Anchor {
     fn moment(&self, at: Instant) -> Moment {
-        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        match at.checked_duration_since(self.at) {
-            Some(after) => self.wall.plus(millis(after)),
-            None => self.wall.plus(-millis(self.at.duration_since(at))),
-        }
+        self.wall.plus(elapsed(self.at, at))
     }
 }
 
@@ -208,7 +200,20 @@ impl Clock {
 
 fn moment(time: SystemTime) -> Moment {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Moment::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    Moment::from_millis(millis(since))
+}
+
+/// Milliseconds from one instant to another; negative if that was before.
+fn elapsed(from: Instant, to: Instant) -> i64 {
+    match to.checked_duration_since(from) {
+        Some(after) => millis(after),
+        None => -millis(from.duration_since(to)),
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

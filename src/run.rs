@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     admin::{self, Webhook},
-    clock::WallClock,
+    clock::{WallClock, millis},
     config::{Config, loggable},
     descriptors,
     fleet::Badge,
@@ -287,10 +287,6 @@ async fn flush(delivery: Delivery, sender: JoinHandle<()>) {
             "undelivered records stay in the data folder and are sent at the next start"
         );
     }
-}
-
-fn millis(d: Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use super::{
     Observers,
     admission::{self, RoomState},
     room::Connection,
-    session::{Ended, Progress, RoomSession, millis},
+    session::{Ended, Progress, RoomSession},
 };
-use crate::descriptors;
+use crate::{clock::millis, descriptors};
 
 /// Timeout of one attempt to join, without the wait for a permit.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);

@@ -486,7 +486,3 @@ fn connection_end(reason: LeaveReason) -> ConnectionEnd {
         _ => ConnectionEnd::Lost(reason),
     }
 }
-
-pub(super) fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}

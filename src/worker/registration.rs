@@ -16,7 +16,12 @@ use super::{
     room::ReconcileRequest,
     rooms::Rooms,
 };
-use crate::{clock::WallClock, config::Config, descriptors, stop::Stop};
+use crate::{
+    clock::{WallClock, millis},
+    config::Config,
+    descriptors,
+    stop::Stop,
+};
 
 /// After a registration that lasted this long, the backoff starts over.
 const STEADY: Duration = Duration::from_secs(10);
@@ -154,8 +159,4 @@ impl Registration {
         let role = self.role;
         self.state.send_modify(|s| s.set_away(role, away));
     }
-}
-
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
