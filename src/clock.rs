@@ -228,7 +228,7 @@ mod tests {
     fn learn(wall: &WallClock, by: i64, took: Duration) {
         let asked = Instant::now();
         let server = system().plus(-by);
-        wall.learn_join(server, server, asked, asked + took);
+        wall.learn_join(server, server, asked, Instant::now() + took);
     }
 
     #[test]
@@ -282,11 +282,12 @@ mod tests {
     fn a_date_counts_less_than_a_join() {
         let wall = WallClock::new(Health::default());
         let (asked, ours) = (Instant::now(), system());
+        let answered = Instant::now();
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
         // An answer from a cache has an old date.
         wall.learn_date(&date, true, asked, asked);
         assert_eq!(wall.ahead(), None);
-        wall.learn_join(ours, ours, asked, asked + Duration::from_millis(20));
+        wall.learn_join(ours, ours, asked, answered + Duration::from_millis(20));
         wall.learn_date(&date, false, asked, asked);
         assert_eq!(wall.ahead(), Some(0));
     }
@@ -306,6 +307,12 @@ mod tests {
         assert!(clock.now().since(began) >= 3_600_000);
         clock.restart(&wall);
         assert!(clock.now().since(began) < 60_000);
+        // The server turns out to be 5 s ahead: the next call begins by its time.
+        learn(&wall, -5_000, Duration::ZERO);
+        let before = clock.now();
+        let moved = clock.restart_after_call(&wall);
+        assert!((4_500..=5_500).contains(&moved), "{moved}");
+        assert_eq!(clock.now().since(before), moved);
         let after = Clock::start_after(later, &wall);
         assert_eq!(after.now(), later);
     }

@@ -109,7 +109,7 @@ pub(crate) fn is_identity(identity: &str) -> bool {
 }
 
 /// Makes the key and certificate that all connections of the process share. Otherwise the first call
-/// would wait for them: 30 ms, and most of a second on a busy machine. Blocking.
+/// would wait for them. Blocking.
 pub(crate) fn make_ready() {
     let factory = PeerConnectionFactory::default();
     match factory.create_peer_connection(RtcConfiguration::default()) {

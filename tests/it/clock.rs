@@ -67,7 +67,7 @@ async fn a_wrong_clock_is_logged_and_corrected(ahead_ms: i64) -> Result<()> {
     let posts = s.posts(1).await?;
     let (r, posted) = (posts[0].record()?, now() - posts[0].at.elapsed().as_secs_f64());
     let (start, end) = (time(&r, "start_time")? - began, time(&r, "end_time")? - ended);
-    assert!(start.abs() < 1.0 && end.abs() < 1.0, "off by {start} s and {end} s");
+    assert!(start.abs() < 3.0 && end.abs() < 3.0, "off by {start} s and {end} s");
     assert_eq!(verdict(&r), ("completed", None));
     let claims = posts[0].check_signature(JWT_SECRET)?;
     let minted = claims.iat as f64 - posted;

@@ -15,7 +15,7 @@ use store::{
     outbox::{Attempts, Outbox, OutboxError},
 };
 
-/// Bytes of records that are only in memory: some ten thousand without details.
+/// Bytes of records that are only in memory.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What happened to a record while it was only in memory.
