@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Register as a worker and observe every call that is dispatched to it (the default)
+    /// Register as a worker and observe every call of the server (the default)
     Start,
     /// Observe one room now, without registering; ends when the room does
     Connect {

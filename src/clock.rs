@@ -77,7 +77,8 @@ impl WallClock {
     }
 
     fn interval(&self, from: Moment, to: Moment, asked: Instant, answered: Instant) -> (i64, i64) {
-        (from.millis() - self.elapsed(answered), to.millis() - self.elapsed(asked))
+        let at_anchor = |t: Moment, seen| t.millis().saturating_sub(self.elapsed(seen));
+        (at_anchor(from, answered), at_anchor(to, asked))
     }
 
     /// The server's time if it is known to differ from the system's, else the system's.
@@ -102,9 +103,9 @@ impl WallClock {
         let server = *self.0.server.lock();
         let (lo, hi) = server.joins.or(server.dates)?;
         let ours = ours.millis() - self.elapsed(Instant::now());
-        let (least, most) = (ours - hi, ours - lo);
+        let (least, most) = (ours.saturating_sub(hi), ours.saturating_sub(lo));
         let same = least <= SAME_CLOCK_MS && most >= -SAME_CLOCK_MS;
-        Some(if same { 0 } else { least + (most - least) / 2 })
+        Some(if same { 0 } else { least.midpoint(most) })
     }
 
     fn elapsed(&self, at: Instant) -> i64 {
@@ -174,12 +175,16 @@ impl Clock {
     }
 
     /// Reads the wall clock again between two calls, as a room may live for weeks. The clock never goes back.
-    /// Returns by how much it has moved, in milliseconds.
-    pub(crate) fn restart_after_call(&self, wall: &WallClock) -> i64 {
-        let before = self.now();
-        let now = wall.now().max(before);
+    /// `server_behind_ms`: by how many milliseconds it was ahead of the server's clock. Returns the same for
+    /// the time after it: what is left if the server's time is known, else this and the move.
+    pub(crate) fn restart_after_call(&self, wall: &WallClock, server_behind_ms: i64) -> i64 {
+        let (before, server) = (self.now(), wall.now());
+        let now = server.max(before);
         *self.0.lock() = Anchor { wall: now, at: Instant::now() };
-        now.since(before)
+        match wall.ahead() {
+            Some(_) => now.since(server),
+            None => server_behind_ms.saturating_add(now.since(before)),
+        }
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -303,16 +308,20 @@ mod tests {
         assert_eq!(clock.instant(later), Instant::now() + Duration::from_secs(3600));
         assert_eq!(clock.instant(began.plus(-5)), clock.instant(began));
         // Only tokio's time moved, so the system's time seems to have been set back.
-        assert_eq!(clock.restart_after_call(&wall), 0);
+        assert_eq!(clock.restart_after_call(&wall, 7), 7, "the server's time is not known");
         assert!(clock.now().since(began) >= 3_600_000);
         clock.restart(&wall);
         assert!(clock.now().since(began) < 60_000);
         // The server turns out to be 5 s ahead: the next call begins by its time.
         learn(&wall, -5_000, Duration::ZERO);
         let before = clock.now();
-        let moved = clock.restart_after_call(&wall);
-        assert!((4_500..=5_500).contains(&moved), "{moved}");
-        assert_eq!(clock.now().since(before), moved);
+        let behind = clock.restart_after_call(&wall, 7);
+        let moved = clock.now().since(before);
+        assert!(behind == 0 && (4_500..=5_500).contains(&moved), "{behind} {moved}");
+        // The server turns out to be 2 s behind that: our clock never goes back, so it stays ahead.
+        learn(&wall, -3_000, Duration::ZERO);
+        let behind = clock.restart_after_call(&wall, 0);
+        assert!((1_500..=2_500).contains(&behind), "{behind}");
         let after = Clock::start_after(later, &wall);
         assert_eq!(after.now(), later);
     }

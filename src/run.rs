@@ -107,7 +107,8 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let Setup { observers, delivery, sender, left, _lock, .. } = setup;
     let journals = observers.journals.clone();
     // Only this room's call; those of other rooms wait for the next `start`.
-    let left = left.into_iter().find(|l| Some(&l.call.room().sid) == sid.as_ref());
+    let left = left.into_iter().filter(|l| Some(&l.call.room().sid) == sid.as_ref());
+    let left = left.max_by_key(|l| l.call.ordinal());
     let stop = Stop::default();
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let url = config.livekit.url.clone();

@@ -192,8 +192,8 @@ impl Recording {
     pub(super) async fn end_call(&mut self) {
         let Some(call) = self.report().await else { return };
         // A room may live for weeks: without a new reading the clock would keep its first error.
-        let moved = self.clock.restart_after_call(&self.services.wall);
-        let (next, event) = call.next(self.clock.now(), moved);
+        let behind = self.clock.restart_after_call(&self.services.wall, call.server_behind_ms());
+        let (next, event) = call.next(self.clock.now(), behind);
         if !next.opted_out() {
             let journal = self.services.journals.begin(&next);
             journal.append(&event);

@@ -190,7 +190,7 @@ impl Connection {
     fn joined_at(&self) -> Option<(Moment, Moment)> {
         let at = Some(self.us()?.joined_at()).filter(|ms| *ms > 0)?;
         // Older servers send whole seconds.
-        let until = if at % 1_000 == 0 { at + 999 } else { at };
+        let until = if at % 1_000 == 0 { at.saturating_add(999) } else { at };
         Some((Moment::from_millis(at), Moment::from_millis(until)))
     }
 

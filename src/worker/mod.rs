@@ -12,13 +12,13 @@
 //! | [`connection`] | one registered connection: messages in and out, until it breaks |
 //! | [`backoff`] | how long to wait before the next connection |
 //! | [`jobs`] | jobs of one registration: offered, accepted, running, done |
-//! | [`reconcile`] | requests the server for rooms that have no observer or several |
+//! | [`reconcile`] | asks the server for rooms that have no observer or several |
 //! | [`known`] | the rooms of the server, and when each is checked next |
 //! | [`decide`] | what to do about a room |
 //! | [`room`] | types about a room that the files share |
 //! | [`rooms`] | the rooms that we observe, each only once, however they were found |
 //! | [`load`] | how busy the worker is |
-//! | [`server_clock`] | requests LiveKit for the time |
+//! | [`server_clock`] | asks LiveKit for the time |
 
 mod backoff;
 mod connection;

@@ -2,7 +2,7 @@
 //!
 //! LiveKit offers a job only once, and a worker that was away has missed it. So we ask the server for its
 //! rooms about once a second, and for the participants of rooms that may need us. A closed room is not
-//! joined: every join requests for the room's sid first.
+//! joined: every join asks for the room's sid first.
 //!
 //! In: [`ReconcileRequest`]s (webhooks, a new registration, a room just joined) and the time. Out: rooms to
 //! take, rooms to leave. The load on the server is limited: one list at a time, and then a wait of
@@ -38,7 +38,7 @@ use crate::{
     telemetry::masked,
 };
 
-/// If rooms are not listed: how often ordinals of rooms that have long not been view are removed.
+/// If rooms are not listed: how often ordinals of rooms that nobody has seen for long are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// Time between lists of all rooms while the server answers quickly.
 const LIST_EVERY: Duration = Duration::from_secs(1);
@@ -267,13 +267,15 @@ impl Reconciler {
             self.work.known.take_again(&sid);
             return self.work.known.check_after(&sid, Duration::ZERO);
         }
-        if !view.occupancy.human() || ours.is_some() {
-            k.unanswered = 0;
-        }
         if let Some(identity) = &view.stranger {
             warn_of_stranger(&self.health, &self.agent_name, identity);
         }
         let me = self.observers.badge.worker();
+        // It counts failures one after the other, of a room that waits for an observer.
+        let held = ours.is_some() || view.occupancy.holder(me).is_some();
+        if !view.occupancy.human() || held {
+            k.unanswered = 0;
+        }
         let leaving = view.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
         let leaving = leaving.map(|c| c.worker.clone());
         k.holder = view.occupancy.holder(me).map(|c| c.worker.clone()).unwrap_or_default();

@@ -148,11 +148,15 @@ impl Call {
         }
     }
 
-    /// The next call in the same room, and the event that it begins with. `clock_moved`: by how many
-    /// milliseconds our clock was set since the last event.
-    pub fn next(&self, now: Moment, clock_moved: i64) -> (Self, Event) {
-        let mut carried = self.for_next_call();
-        carried.server_behind_ms = carried.server_behind_ms.saturating_add(clock_moved);
+    /// Milliseconds to add to the server's times to get ours.
+    pub fn server_behind_ms(&self) -> i64 {
+        self.server_behind_ms
+    }
+
+    /// The next call in the same room, and the event that it begins with. `server_behind_ms`: as
+    /// from now on, because our clock may have been set between the calls.
+    pub fn next(&self, now: Moment, server_behind_ms: i64) -> (Self, Event) {
+        let carried = Snapshot { server_behind_ms, ..self.for_next_call() };
         let fact = Fact::Carried(Box::new(carried));
         let event = Event { at: now, fact };
         let mut next = Self::new(self.room.clone(), self.settings.clone());

@@ -153,6 +153,8 @@ impl Queue {
     /// The operator wants all records to be tried now.
     pub(super) fn retry_all(&mut self) {
         self.more_on_disk = true;
+        // A listing that runs now may have passed what the operator has moved.
+        self.missed = true;
         self.down = None;
         let waiting = std::mem::take(&mut self.waiting);
         self.backlog.extend(waiting.into_values().map(|w| w.id));

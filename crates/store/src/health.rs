@@ -32,7 +32,7 @@ pub enum Topic {
     Memory,
     /// The next ordinals of rooms are not written.
     Ordinals,
-    /// Records are not sealed, or cannot be read.
+    /// Records are not sealed.
     Outbox,
     /// Rooms cannot be listed.
     Rooms,

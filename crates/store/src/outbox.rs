@@ -154,7 +154,11 @@ impl Outbox {
             .and_then(|()| self.disk.rename(&tmp, &path).context("cannot rename to", &path))
             .and_then(|()| self.disk.sync_dir(&pending).context("cannot sync", &pending));
         match &sealed {
-            Ok(()) => self.health.worked(Topic::Outbox),
+            Ok(()) => {
+                self.health.worked(Topic::Outbox);
+                // Perhaps no attempt has to be written for days.
+                self.health.not_needed(Topic::Attempts);
+            }
             Err(e) => {
                 self.health.failed(Topic::Outbox, &e.source);
                 // An incomplete file is useless, and takes room on a full disk.

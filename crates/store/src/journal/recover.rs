@@ -10,7 +10,10 @@ use std::{
 use call::{Call, Moment};
 
 use super::{Journal, read, replay::replay};
-use crate::{disk::Disk, outbox::Outbox};
+use crate::{
+    disk::{Disk, read_patiently},
+    outbox::Outbox,
+};
 
 /// A call whose journal was found.
 pub struct LeftBehind {
@@ -40,7 +43,7 @@ pub fn left_behind(
     for name in names.iter().filter(|n| n.ends_with(".jsonl")) {
         let path = dir.join(name);
         let shown = path.display();
-        let bytes = match disk.read(&path) {
+        let bytes = match read_patiently(disk, &path) {
             Ok(bytes) => bytes,
             Err(e) => {
                 tracing::error!(path = %shown, error = %e, "a journal cannot be read; its call is not recovered");
