@@ -48,6 +48,8 @@ pub(super) struct Queue {
     next: u64,
     /// All ids above, and those in flight.
     held: HashSet<String>,
+    /// Those of them that could not be sealed. They cannot be found on disk, so they are never dropped.
+    unsealed: HashSet<String>,
     in_flight: usize,
     /// There may be records on disk that are not held.
     more_on_disk: bool,
@@ -110,7 +112,8 @@ impl Queue {
             self.more_on_disk = true;
             self.missed = true;
             // A record of the backlog makes room: it will be found on disk again.
-            let Some(old) = self.backlog.pop_back() else { return };
+            let last = self.backlog.iter().rposition(|id| !self.unsealed.contains(id));
+            let Some(old) = last.and_then(|i| self.backlog.remove(i)) else { return };
             self.held.remove(&old);
         }
         self.add_new(id, now);
@@ -118,6 +121,7 @@ impl Queue {
 
     /// A record could not be sealed. It cannot be found on disk, so it is held in any case.
     pub(super) fn unsealed(&mut self, id: String, now: Instant) {
+        self.unsealed.insert(id.clone());
         self.add_new(id, now);
     }
 
@@ -125,6 +129,11 @@ impl Queue {
         if self.held.insert(id.clone()) {
             self.new.push_back((now + FIRST_WITHIN, id));
         }
+    }
+
+    fn drop_record(&mut self, id: &str) {
+        self.held.remove(id);
+        self.unsealed.remove(id);
     }
 
     /// How many records to read from the disk now.
@@ -246,7 +255,7 @@ impl Queue {
     /// up.
     pub(super) fn done(&mut self, id: &str, answered: bool) {
         self.attempt_ended(id);
-        self.held.remove(id);
+        self.drop_record(id);
         if answered {
             self.endpoint_is_up();
         }
@@ -255,7 +264,7 @@ impl Queue {
     /// The record was not taken for too long: it is dropped from the queue, and the endpoint has failed.
     pub(super) fn given_up(&mut self, id: &str, failure: Failure, now: Instant) {
         self.failure(id, failure, now);
-        self.held.remove(id);
+        self.drop_record(id);
     }
 
     /// The endpoint answered, and is to be asked about this record once more.
@@ -577,6 +586,31 @@ mod tests {
         }
         assert_eq!(q.held.len(), WINDOW + 5);
         assert_eq!(q.next(now).as_deref(), Some("memory4"));
+        assert_eq!(q.wants(), 0);
+    }
+
+    #[test]
+    fn a_record_that_is_not_on_disk_does_not_make_room_for_another() {
+        let now = Instant::now();
+        let mut q = answering(true);
+        q.unsealed("memory".into(), now);
+        assert_eq!(q.next(now).as_deref(), Some("memory"));
+        q.failed("memory".into(), failure(1, None), now);
+        q.found(ids(5), false);
+        q.retry_all();
+        for n in 0..3_000 {
+            q.sealed(format!("sealed{n}"), now);
+        }
+        assert!(q.holds("memory") && !q.holds("old0"));
+    }
+
+    #[test]
+    fn what_the_operator_moves_during_a_listing_is_found_by_another() {
+        let mut q = answering(true);
+        q.retry_all();
+        q.found(vec![], true);
+        assert!(q.wants() > 0);
+        q.found(vec![], true);
         assert_eq!(q.wants(), 0);
     }
 

@@ -37,7 +37,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const MAX_WAITING: usize = 16 * 1024 * 1024;
 /// Bytes of one journal. A ten-hour call has some twenty million, so more than this is abuse.
 const MAX_JOURNAL: u64 = 64 * 1024 * 1024;
-/// Bytes in the queue to the thread, of all calls; the queue grows while the disk hangs.
+/// Bytes of all calls that may wait: in the queue to the thread, which grows while the disk hangs, and for
+/// a failing disk.
 const MAX_QUEUED: usize = 64 * 1024 * 1024;
 
 /// A disk that needs longer for one write counts as hanging.
@@ -56,6 +57,10 @@ enum Command {
         id: u64,
         line: Vec<u8>,
         now: bool,
+    },
+    /// Nothing more comes; the file stays.
+    Close {
+        id: u64,
     },
     GiveUp {
         id: u64,
@@ -235,7 +240,8 @@ impl Journals {
     }
 }
 
-/// The journal of one call. If it is dropped without [`Self::end`], its file stays for the next start.
+/// The journal of one call. If it is dropped without [`Self::end`], its file is synced and closed, and stays
+/// for the next start.
 pub struct CallJournal {
     id: u64,
     path: PathBuf,
@@ -279,6 +285,13 @@ impl CallJournal {
     }
 }
 
+impl Drop for CallJournal {
+    fn drop(&mut self) {
+        // Without effect on a journal that has ended.
+        self.send(Command::Close { id: self.id });
+    }
+}
+
 /// A journal as the thread writes it.
 struct OpenJournal {
     path: PathBuf,
@@ -297,11 +310,18 @@ struct OpenJournal {
     given_up: Arc<AtomicBool>,
     /// Nothing is written yet: a file of this name would be of an earlier run.
     new: bool,
+    /// Nothing more comes. It is forgotten once all its lines are synced.
+    closed: bool,
 }
 
 impl OpenJournal {
     fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Nothing of it is to be written or synced.
+    fn is_done(&self) -> bool {
+        self.is_given_up() || (self.waiting.is_empty() && self.dirty_since.is_none())
     }
 }
 
@@ -381,6 +401,11 @@ impl Writer {
     ) {
         match command {
             Command::Begin { id, path, line, append_at, given_up } => {
+                // A file of that name that could not be removed is written over, and must not be removed
+                // any more.
+                let before = self.to_remove.len();
+                self.to_remove.retain(|ended| ended.path != path);
+                let new = append_at.is_none() && before == self.to_remove.len();
                 self.files.insert(
                     id,
                     OpenJournal {
@@ -392,7 +417,8 @@ impl Writer {
                         dirty_since: None,
                         sync_now: true,
                         given_up,
-                        new: append_at.is_none(),
+                        new,
+                        closed: false,
                     },
                 );
             }
@@ -409,6 +435,10 @@ impl Writer {
                 f.sync_now |= now;
             }
             Command::GiveUp { id, reason } => self.give_up(id, reason),
+            Command::Close { id } => {
+                let Some(f) = self.files.get_mut(&id) else { return };
+                f.closed = true;
+            }
             Command::End { id, keep } => {
                 let Some(mut f) = self.files.remove(&id) else { return };
                 let keep = keep.filter(|_| !f.is_given_up());
@@ -435,6 +465,17 @@ impl Writer {
         match done {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
+        }
+    }
+
+    /// Gives up the journals with the most lines that wait for the disk, until the rest is few enough.
+    fn bound_waiting(&mut self) {
+        let mut total: usize = self.files.values().map(|f| f.waiting.len()).sum();
+        while total > MAX_QUEUED {
+            let longest = self.files.iter().max_by_key(|(_, f)| f.waiting.len());
+            let Some((id, bytes)) = longest.map(|(id, f)| (*id, f.waiting.len())) else { return };
+            total -= bytes;
+            self.give_up(id, GiveUpReason::DiskFails);
         }
     }
 
@@ -475,7 +516,7 @@ impl Writer {
         let (mut failed, mut worked) = (false, false);
         for f in files.values_mut().filter(|f| !f.is_given_up()) {
             let due = f.dirty_since.is_some_and(|t| now.duration_since(t) >= self.within);
-            let sync = sync_all || f.sync_now || due;
+            let sync = sync_all || f.sync_now || f.closed || due;
             if f.waiting.is_empty() && !(sync && f.dirty_since.is_some()) {
                 continue;
             }
@@ -487,7 +528,11 @@ impl Writer {
                 }
             }
         }
+        files.retain(|_, f| !(f.closed && f.is_done()));
         self.files = files;
+        if failed {
+            self.bound_waiting();
+        }
         // A file that stays would be replayed at the next start, though its call opted out or its record
         // was sent without being sealed.
         for ended in std::mem::take(&mut self.to_remove) {
@@ -665,6 +710,60 @@ mod tests {
         assert!(w.write_all(false));
         assert!(!disk.exists(&w.dir.join("1.jsonl")), "the next start would replay it");
         assert!(!w.health.is_warned_of(Topic::Journal));
+    }
+
+    #[test]
+    fn a_journal_begun_in_the_place_of_one_that_cannot_be_removed_stays() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        begin(&mut w, 1);
+        append(&mut w, 1, 1_000);
+        assert!(w.write_all(true));
+        disk.fail(Fails::All);
+        take(&mut w, Command::End { id: 1, keep: None });
+        // The worker joins the same room again, so its call has the same id.
+        let (path, line, given_up) = (w.dir.join("1.jsonl"), b"anew\n".to_vec(), Arc::default());
+        take(&mut w, Command::Begin { id: 2, path, line, append_at: None, given_up });
+        assert!(!w.write_all(true));
+        disk.fail(Fails::None);
+        assert!(w.write_all(true));
+        assert_eq!(disk.read(&w.dir.join("1.jsonl")).unwrap(), b"anew\n");
+        assert_eq!(disk.walk(&w.dir).unwrap().count(), 1, "the old one was to be removed");
+    }
+
+    #[test]
+    fn all_journals_together_are_bounded_while_the_disk_fails() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        let calls: Vec<_> = (0..6).map(|id| begin(&mut w, id)).collect();
+        disk.fail(Fails::All);
+        for id in 0..6 {
+            append(&mut w, id, MAX_WAITING - if id == 3 { 0 } else { 1_000 });
+        }
+        assert!(!w.write_all(true));
+        let waiting: usize = w.files.values().map(|f| f.waiting.len()).sum();
+        assert!(waiting <= MAX_QUEUED, "{waiting}");
+        let given_up = calls.iter().filter(|g| g.load(Ordering::Relaxed)).count();
+        assert_eq!(given_up, 2, "the others go on");
+        assert!(calls[3].load(Ordering::Relaxed), "the longest first");
+    }
+
+    #[test]
+    fn a_journal_that_is_dropped_is_closed_once_it_is_synced() {
+        let disk = MemoryDisk::default();
+        let mut w = writer(&disk);
+        let given_up = begin(&mut w, 1);
+        begin(&mut w, 2);
+        disk.fail(Fails::All);
+        append(&mut w, 1, 10);
+        take(&mut w, Command::Close { id: 1 });
+        assert!(!w.write_all(false));
+        assert!(w.files.contains_key(&1) && !given_up.load(Ordering::Relaxed));
+        disk.fail(Fails::None);
+        assert!(w.write_all(false));
+        assert_eq!(w.files.keys().collect::<Vec<_>>(), [&2]);
+        let disk = disk.after_a_power_cut(0);
+        assert_eq!(disk.read(&w.dir.join("1.jsonl")).unwrap().len(), "header\n".len() + 10);
     }
 
     #[test]
