@@ -21,6 +21,8 @@ const SAME_CLOCK_MS: i64 = 50;
 /// We warn from this difference on: signatures and tokens are valid for minutes only, and records show times
 /// to people.
 const WARN_AT_MS: i64 = 2_000;
+/// Dates have whole seconds, and clocks drift by less than this between two of them.
+const STEP_MS: i64 = 1_000;
 /// The server's time is within this range of an HTTP date: a date has no fractions, and a proxy may have set
 /// it a second ago.
 const DATE_MS: (i64, i64) = (-1_000, 2_000);
@@ -71,6 +73,10 @@ impl WallClock {
         let (from, to) = (date.plus(DATE_MS.0), date.plus(DATE_MS.1));
         let new = self.interval(from, to, asked, answered);
         let mut server = self.0.server.lock();
+        if server.dates.is_some_and(|old| is_step(old, new)) {
+            // A clock was set, or this machine slept: what joins have shown is no longer true.
+            server.joins = None;
+        }
         server.dates = Some(narrowed(server.dates, new));
         drop(server);
         self.warn_of_difference();
@@ -130,6 +136,11 @@ impl WallClock {
             );
         }
     }
+}
+
+/// Whether dates have moved by more than clocks drift.
+fn is_step(old: (i64, i64), new: (i64, i64)) -> bool {
+    new.0.saturating_sub(old.1) > STEP_MS || old.0.saturating_sub(new.1) > STEP_MS
 }
 
 /// The intersection of both intervals. If there is none, a clock was set or has drifted since the old one was
@@ -295,6 +306,25 @@ mod tests {
         wall.learn_join(ours, ours, asked, answered + Duration::from_millis(20));
         wall.learn_date(&date, false, asked, asked);
         assert_eq!(wall.ahead(), Some(0));
+    }
+
+    #[test]
+    fn dates_that_step_correct_what_joins_have_shown() {
+        let wall = WallClock::new(Health::default());
+        let dated = |behind: i64| {
+            let (asked, server) = (Instant::now(), system().plus(-behind).millis() as u64);
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(server));
+            wall.learn_date(&date, false, asked, Instant::now());
+        };
+        // A proxy's clock is a minute ahead.
+        dated(-60_000);
+        learn(&wall, 0, Duration::from_millis(20));
+        dated(-60_500);
+        assert_eq!(wall.ahead(), Some(0), "joins count more");
+        // Then the clocks step, and nobody joins.
+        dated(600_000);
+        let ahead = wall.ahead().unwrap();
+        assert!((598_000..=602_000).contains(&ahead), "{ahead}");
     }
 
     #[tokio::test(start_paused = true)]

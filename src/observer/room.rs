@@ -516,6 +516,18 @@ mod tests {
         (sdk, connection)
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn streams_without_content_make_room_for_others_after_a_while() {
+        let (_sdk, mut c) = connection();
+        for n in 0..=MAX_STREAMS {
+            c.unsent(format!("stream{n}"), "agent".into());
+        }
+        assert_eq!(c.unsent.len(), MAX_STREAMS);
+        tokio::time::advance(UNSENT_FOR).await;
+        c.unsent("late".into(), "agent".into());
+        assert_eq!(c.unsent.keys().collect::<Vec<_>>(), ["late"]);
+    }
+
     /// The SDK's task may panic while it reconnects.
     #[tokio::test]
     async fn held_notices_are_reported_when_the_events_end_during_a_reconnect() {

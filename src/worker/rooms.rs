@@ -114,6 +114,12 @@ impl Inner {
         self.ordinals.retain(|_, (noted, _)| noted.elapsed() < BARRED_FOR);
     }
 
+    fn seen_elsewhere(&mut self, sid: &str) {
+        // A worker that takes no rooms itself would otherwise never remove old entries.
+        self.expire();
+        self.elsewhere.insert(sid.into(), Instant::now());
+    }
+
     fn observes(&self, sid: &str) -> bool {
         let reserved = self.reserved().map(|r| &r.sid);
         !sid.is_empty() && self.running.values().map(|r| &r.sid).chain(reserved).any(|s| s == sid)
@@ -357,10 +363,7 @@ impl Rooms {
 
     /// Notes that another worker observes the room.
     pub(super) fn seen_elsewhere(&self, sid: &str) {
-        let mut inner = self.inner();
-        // A worker that takes no rooms itself would otherwise never remove old entries.
-        inner.expire();
-        inner.elsewhere.insert(sid.into(), Instant::now());
+        self.inner().seen_elsewhere(sid);
     }
 
     /// Notes that no other worker observes the room any more.
@@ -476,5 +479,35 @@ impl Drop for EndReporter {
     /// If the observer panicked, its room must not count as observed any more.
     fn drop(&mut self) {
         self.report(Ended::Failed("the observer broke".into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_whose_job_is_never_assigned_hides_its_room_for_some_seconds_only() {
+        let mut inner = Inner::default();
+        let until = Instant::now() + ASSIGNED_WITHIN;
+        let reserved =
+            Reserved { until, sid: "RM_1".into(), role: Role::Dispatch, metadata: vec![] };
+        inner.reserved.insert("AJ_1".into(), reserved);
+        assert!(inner.observes("RM_1") && !inner.observes("") && !inner.observes("RM_2"));
+        assert_eq!(inner.active(), 1);
+        // Nobody offers another job, so nothing removes the place.
+        tokio::time::advance(ASSIGNED_WITHIN).await;
+        assert!(!inner.observes("RM_1"), "the reconciler must find it");
+        assert_eq!(inner.active(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rooms_seen_elsewhere_are_forgotten() {
+        let mut inner = Inner::default();
+        for n in 0..100 {
+            inner.seen_elsewhere(&format!("RM_{n}"));
+            tokio::time::advance(SEEN_ELSEWHERE / 10).await;
+        }
+        assert!(inner.elsewhere.len() <= 10, "{}", inner.elsewhere.len());
     }
 }
