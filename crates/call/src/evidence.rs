@@ -210,7 +210,7 @@ pub(crate) fn user(
     // The last turn often has no times, so one item without times is allowed.
     if timed > 0 && timed + 1 >= of_user().count() {
         let mut items = vec![];
-        let mut since = Moment::from_millis(i64::MIN);
+        let mut since = Moment::MIN;
         for i in of_user() {
             let transcribed = || item_transcribed(i, since, segments, until);
             items.extend(item_spoken(i, segments).or_else(transcribed));

@@ -138,7 +138,7 @@ fn agent_responses(c: &Conversation) -> Vec<Response> {
     let users = spoken(c.user_utterances);
     let observed: Vec<Response> = (users.iter().enumerate())
         .filter_map(|(n, u)| {
-            let until = users.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
+            let until = users.get(n + 1).map_or(Moment::MAX, |next| next.start);
             // The agent was still talking when the caller ended: its speech is not a response.
             if c.agent.before(u.end).last().is_some_and(|a| a.end > u.end) {
                 return None;
@@ -188,8 +188,7 @@ fn user_responses(c: &Conversation, interruptions: &[Moment]) -> Vec<Response> {
     };
     let mut out = vec![];
     for (n, a) in c.agent.intervals.iter().enumerate() {
-        let until =
-            c.agent.intervals.get(n + 1).map_or(Moment::from_millis(i64::MAX), |next| next.start);
+        let until = c.agent.intervals.get(n + 1).map_or(Moment::MAX, |next| next.start);
         let next = users.partition_point(|u| u.start < a.end);
         // The caller spoke before the agent ended, or cut the agent off: that is not a response.
         if users[..next].last().is_some_and(|u| u.end > a.end) || cut(a) {

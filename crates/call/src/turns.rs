@@ -49,7 +49,7 @@ pub(crate) fn user(
 ) -> (Vec<Utterance>, WordSource) {
     let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::User).collect();
     let mut out: Vec<Utterance> = vec![];
-    let mut before = Moment::from_millis(i64::MIN);
+    let mut before = Moment::MIN;
     let covered = Covered::of_user(view, &items, segments, agent);
     out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_before(s)), user, agent));
     for item in &items {

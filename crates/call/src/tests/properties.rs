@@ -123,7 +123,8 @@ fn fact() -> impl Strategy<Value = Fact> {
     let segment = || prop::sample::select(vec!["g1", "g2", "g3"]).prop_map(str::to_owned);
     let kind = prop::sample::select(vec![Kind::Standard, Kind::Sip, Kind::Agent, Kind::Egress]);
     prop_oneof![
-        1 => any::<i64>().prop_map(|server_behind_ms| Fact::Watching { server_behind_ms, by: None }),
+        1 => prop_oneof![any::<i64>(), -20_000_000_000_000i64..20_000_000_000_000]
+            .prop_map(|server_behind_ms| Fact::Watching { server_behind_ms, by: None }),
         1 => Just(Fact::Blind),
         1 => reason().prop_map(|reason| Fact::RoomEnded { reason }),
         1 => text().prop_map(|metadata| Fact::RoomMetadata { metadata }),
