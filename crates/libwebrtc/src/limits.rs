@@ -1,20 +1,11 @@
 //! The limits on what a peer can make this crate keep or do.
 //!
 //! Everything that a server or another participant sends is untrusted: descriptions, candidates,
-//! channel names, messages, packets. All their limits are in this file. Input beyond a limit is refused
+//! channel names, messages, packets. The limits are in this file; those of descriptions are in the crate `sdp`. Input beyond a limit is refused
 //! with an error, or dropped with a log line; it never ends the process, and memory never grows with
 //! the amount that a peer sends.
 
 use std::time::Duration;
-
-/// Bytes of one session description. A section of a LiveKit offer is 1 to 4 kB.
-pub(crate) const SDP_BYTES: usize = 2 * 1024 * 1024;
-/// Lines of one session description.
-pub(crate) const SDP_LINES: usize = 50_000;
-/// Media sections of one session description; a section lives as long as its connection.
-pub(crate) const SDP_SECTIONS: usize = 1024;
-/// Length of a section's id, and of ICE credentials (RFC 8839 §5.4 says 256).
-pub(crate) const SDP_TOKEN: usize = 256;
 
 /// Bytes of one ICE candidate.
 pub(crate) const CANDIDATE_BYTES: usize = 1024;

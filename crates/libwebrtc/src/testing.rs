@@ -59,7 +59,7 @@ fn candidate(text: &str) {
 fn answer(sdp: &Sdp, local: &Local) -> String {
     let mut out = Out::default();
     for m in &sdp.media {
-        let _ = (m.msid(), m.direction());
+        let _ = (m.msid(), m.receives());
         match m {
             _ if m.rejected() => out.reject(m),
             _ if m.is_app() => out.app(local, m.mid(), m.attr("sctp-init")),

@@ -189,8 +189,8 @@ impl Core {
     fn update_receivers(&mut self, sdp: &Sdp) {
         for (m, line) in sdp.media.iter().zip(&self.jsep.mlines) {
             let MLine::Media(t) = line else { continue };
-            let stream = m.msid().filter(|_| m.remote_sends()).map(|(s, _)| s);
-            t.set_current(if m.remote_sends() {
+            let stream = m.msid().filter(|_| m.sends()).map(|(s, _)| s);
+            t.set_current(if m.sends() {
                 RtpTransceiverDirection::RecvOnly
             } else {
                 RtpTransceiverDirection::Inactive

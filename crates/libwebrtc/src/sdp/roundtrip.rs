@@ -71,7 +71,7 @@ proptest! {
             prop_assert_eq!(&r.kind, &m.kind);
             prop_assert_eq!(r.rejected(), m.rejected());
             prop_assert_eq!(r.mid(), m.mid());
-            prop_assert!(!r.remote_sends() || m.is_app(), "we never promise to send");
+            prop_assert!(!r.sends() || m.is_app(), "we never promise to send");
         }
         if sections.iter().any(|m| !m.rejected()) {
             let t = read.transport().unwrap();
@@ -99,7 +99,7 @@ proptest! {
         let read = Sdp::parse(&out.finish(7, 3)).unwrap();
         prop_assert_eq!(read.media.len(), kinds.len());
         prop_assert!(read.media.iter().enumerate().all(|(i, m)| m.mid() == i.to_string()));
-        prop_assert!(read.media.iter().all(|m| m.is_app() || !m.remote_sends()));
+        prop_assert!(read.media.iter().all(|m| m.is_app() || !m.sends()));
     }
 
     #[test]

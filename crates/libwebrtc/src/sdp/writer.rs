@@ -108,7 +108,7 @@ impl Out {
         self.line(format!("m={} 9 {} {}", m.kind, m.proto, m.fmts.join(" ")));
         self.line("c=IN IP4 0.0.0.0");
         self.common(l, m.mid());
-        self.line(if m.remote_sends() { "a=recvonly" } else { "a=inactive" });
+        self.line(if m.sends() { "a=recvonly" } else { "a=inactive" });
         self.line("a=rtcp-mux");
         for a in m.attrs.iter().filter(|a| a.starts_with("rtpmap:") || a.starts_with("fmtp:")) {
             self.line(format!("a={a}"));

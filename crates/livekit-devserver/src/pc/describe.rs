@@ -4,7 +4,9 @@
 //! first section, everything bundled. Must never leave out an earlier section: libwebrtc counts the
 //! sections.
 
-use super::sdp::{LEVEL, MID, Media};
+use sdp::Section;
+
+use super::audio::{LEVEL, MID};
 
 /// Our transport, repeated in each section.
 pub(crate) struct Local<'a> {
@@ -95,8 +97,8 @@ impl<'a> Writer<'a> {
     }
 
     /// A section we cannot use (video), kept in its place: inactive, with the peer's own codecs.
-    pub(crate) fn inactive(&mut self, media: &Media) {
-        self.line(format!("m={} 9 {} {}", media.kind, media.proto, media.formats.join(" ")));
+    pub(crate) fn inactive(&mut self, media: &Section) {
+        self.line(format!("m={} 9 {} {}", media.kind, media.proto, media.fmts.join(" ")));
         self.common(media.mid());
         self.line("a=inactive");
         self.line("a=rtcp-mux");

@@ -8,9 +8,9 @@
 //! always DTLS server and so SCTP server, no matter which side offers. Must never pass the client's values to
 //! the direct API unchecked: the API may panic on inconsistent use; the checks of `sections` prevent that.
 
+mod audio;
 mod channels;
 mod describe;
-mod sdp;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sdp::Transport;
 use str0m::{
     Event, IceCreds, Input, Output, Rtc,
     format::{Codec, FormatParams},
@@ -31,7 +32,6 @@ use str0m::{
 
 use channels::Channels;
 pub(crate) use channels::{LOSSY, RELIABLE};
-use sdp::Transport;
 pub(crate) use sections::Incoming;
 use sections::Section;
 
@@ -53,8 +53,10 @@ pub(crate) enum PcEvent {
 /// What is wrong with a client's description.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PcError {
-    #[error("no ICE or DTLS parameters")]
-    NoTransport,
+    #[error("{}: {:?}", .0.1, .0.0)]
+    Description((String, String)),
+    #[error("{0}")]
+    Transport(&'static str),
     #[error("fingerprint: {0}")]
     Fingerprint(String),
     #[error(

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use sdp::{Sdp, Section as TheirSection};
 use str0m::{
     media::{MediaKind, Mid, Pt},
     rtp::{ExtensionValues, RtpPacket, RtpWrite, SeqNo, Ssrc},
@@ -13,8 +14,8 @@ use str0m::{
 
 use super::{
     Pc, PcError,
+    audio::{self, LEVEL, MID, extension, opus, track_id},
     describe::{Audio, Local, Writer},
-    sdp::{LEVEL, MID, Media, Sdp},
 };
 use crate::net::Net;
 
@@ -46,7 +47,7 @@ pub(super) struct Section {
     kind: String,
     used: Use,
     /// The section in the client's latest offer; `None` if only we offer.
-    theirs: Option<Media>,
+    theirs: Option<TheirSection>,
     /// The section is declared to str0m, which allows this only once.
     declared: bool,
 }
@@ -60,7 +61,7 @@ impl Section {
     fn free(&self, we_offer: bool) -> bool {
         self.kind == "audio"
             && self.used == Use::Idle
-            && (we_offer || self.theirs.as_ref().is_some_and(Media::receives))
+            && (we_offer || self.theirs.as_ref().is_some_and(TheirSection::receives))
     }
 }
 
@@ -93,15 +94,15 @@ fn check(sdp: &Sdp, ours: &[Section]) -> Result<(), PcError> {
 impl Pc {
     /// Takes the client's offer and answers it.
     pub(crate) fn answer(&mut self, offer: &str, net: &Net) -> Result<String, PcError> {
-        let sdp = Sdp::parse(offer);
+        let sdp = Sdp::parse(offer).map_err(PcError::Description)?;
         check(&sdp, &self.sections)?;
-        let transport = sdp.transport().ok_or(PcError::NoTransport)?;
+        let transport = sdp.transport().map_err(PcError::Transport)?;
         if self.rtc.is_none()
             && let Some(audio) = sdp.media.iter().find(|m| m.kind == "audio")
         {
-            self.format.payload_type = audio.opus().unwrap_or(111);
-            self.format.level = audio.extension(LEVEL);
-            self.format.mid = audio.extension(MID).filter(|id| Some(*id) != self.format.level);
+            self.format.payload_type = opus(audio).unwrap_or(111);
+            self.format.level = extension(audio, LEVEL);
+            self.format.mid = extension(audio, MID).filter(|id| Some(*id) != self.format.level);
         }
         self.set_transport(&transport, true, net)?;
         for media in &sdp.media {
@@ -136,14 +137,14 @@ impl Pc {
         mid
     }
 
-    fn read_audio(&mut self, i: usize, theirs: &Media, net: &Net) {
+    fn read_audio(&mut self, i: usize, theirs: &TheirSection, net: &Net) {
         let mid = self.declare(i, net);
         match self.sections[i].used.clone() {
             Use::Send { track, .. } if theirs.receives() && !theirs.sends() => {
                 tracing::trace!(track, "goes on being sent");
             }
             Use::Send { track, .. } => drop(self.remove_track(&track)),
-            Use::Receive { ssrc, .. } if !theirs.sends() || ssrc != theirs.ssrc() => {
+            Use::Receive { ssrc, .. } if !theirs.sends() || ssrc != audio::ssrc(theirs) => {
                 if let (Some(ssrc), Some(rtc)) = (ssrc, &mut self.rtc) {
                     rtc.direct_api().remove_stream_rx(Ssrc::from(ssrc));
                 }
@@ -152,12 +153,12 @@ impl Pc {
             _ => {}
         }
         if theirs.sends() && self.sections[i].used == Use::Idle {
-            let ssrc = theirs.ssrc();
+            let ssrc = audio::ssrc(theirs);
             if let Some(ssrc) = ssrc {
                 let mut direct = self.rtc(net).direct_api();
                 direct.expect_stream_rx(Ssrc::from(ssrc), None, mid, None).suppress_nack(true);
             }
-            let cid = theirs.track_id().unwrap_or("").to_owned();
+            let cid = track_id(theirs).unwrap_or("").to_owned();
             self.sections[i].used = Use::Receive { cid, ssrc };
         }
     }
@@ -175,10 +176,10 @@ impl Pc {
 
     /// Takes the client's answer to our offer.
     pub(crate) fn accept(&mut self, answer: &str, net: &Net) -> Result<(), PcError> {
-        let sdp = Sdp::parse(answer);
+        let sdp = Sdp::parse(answer).map_err(PcError::Description)?;
         self.offering.out = false;
-        self.set_transport(&sdp.transport().ok_or(PcError::NoTransport)?, false, net)?;
-        if sdp.media.iter().any(|m| m.kind == "application" && m.port != 0) {
+        self.set_transport(&sdp.transport().map_err(PcError::Transport)?, false, net)?;
+        if sdp.media.iter().any(|m| m.is_app() && !m.rejected()) {
             self.start_sctp();
         }
         Ok(())

@@ -1,45 +1,59 @@
-//! The reader: text in, sections and attributes out.
+//! Reads session descriptions (RFC 8866): text in, sections and attributes out.
 //!
-//! It checks what the other modules rely on: sizes, no control characters, and ids that are one word
-//! and unique. The meaning of attributes is left to the callers.
+//! Both ends of this repository use it: `libwebrtc` reads what a server sends, `livekit-devserver`
+//! reads what clients send. The text is untrusted. The reader checks what its users rely on: sizes, no
+//! control characters, and section ids that are one word and unique. It never panics. The meaning of
+//! most attributes is left to the callers.
 
 use std::collections::HashSet;
 
-use crate::limits::{SDP_BYTES, SDP_LINES, SDP_SECTIONS, SDP_TOKEN};
+/// Bytes of one session description. A section of a LiveKit offer is 1 to 4 kB.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Lines of one session description.
+const MAX_LINES: usize = 50_000;
+/// Media sections of one session description; a section lives as long as its connection.
+const MAX_SECTIONS: usize = 1024;
+/// Length of a section's id, and of ICE credentials (RFC 8839 §5.4 says 256).
+pub const MAX_TOKEN: usize = 256;
 
+/// What this crate reads of a session description.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Sdp {
+pub struct Sdp {
     /// a= lines of the session, without the `a=`.
     session: Vec<String>,
-    pub(crate) media: Vec<Section>,
+    /// The m= sections, in their order.
+    pub media: Vec<Section>,
 }
 
 /// One m= section.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Section {
+pub struct Section {
     /// "audio", "video", "application", or any other word of the peer.
-    pub(crate) kind: String,
-    pub(crate) port: u16,
-    pub(crate) proto: String,
-    pub(crate) fmts: Vec<String>,
+    pub kind: String,
+    /// 0: not used, unless the section is bundle-only.
+    pub port: u16,
+    pub proto: String,
+    /// The payload types, or the word after the protocol.
+    pub fmts: Vec<String>,
     /// a= lines, without the `a=`.
-    pub(crate) attrs: Vec<String>,
+    pub attrs: Vec<String>,
 }
 
 /// The parameters of a peer's transport, each from the session or from the first section that has it.
 #[derive(Debug, Clone)]
-pub(crate) struct Transport {
-    pub(crate) ufrag: String,
-    pub(crate) pwd: String,
-    pub(crate) fingerprint: String,
+pub struct Transport {
+    pub ufrag: String,
+    pub pwd: String,
+    /// "sha-256 " and 32 bytes in hexadecimal, with colons.
+    pub fingerprint: String,
     /// "actpass" if the peer names none.
-    pub(crate) setup: String,
+    pub setup: String,
     /// The peer only answers checks (RFC 8445 §2.5).
-    pub(crate) ice_lite: bool,
+    pub ice_lite: bool,
 }
 
 /// `(line, what is wrong with it)`
-pub(crate) type Bad = (String, String);
+pub type Bad = (String, String);
 
 fn bad<T>(line: &str, why: impl Into<String>) -> Result<T, Bad> {
     const SHOWN: usize = 120;
@@ -54,36 +68,45 @@ fn find<'a>(attrs: &'a [String], key: &str) -> Option<&'a str> {
 }
 
 impl Section {
-    pub(crate) fn attr(&self, key: &str) -> Option<&str> {
+    /// The value of `a=key:value`, or "" for a bare `a=key`.
+    pub fn attr(&self, key: &str) -> Option<&str> {
         find(&self.attrs, key)
     }
 
-    pub(crate) fn is_app(&self) -> bool {
+    /// The section of the data channels.
+    pub fn is_app(&self) -> bool {
         self.kind == "application"
     }
 
     /// The section's id; "" if it has none.
-    pub(crate) fn mid(&self) -> &str {
+    pub fn mid(&self) -> &str {
         self.attr("mid").unwrap_or("")
     }
 
-    pub(crate) fn rejected(&self) -> bool {
+    /// The section is switched off: port 0, and it is not bundle-only.
+    pub fn rejected(&self) -> bool {
         self.port == 0 && self.attr("bundle-only").is_none()
     }
 
-    pub(crate) fn direction(&self) -> &'static str {
+    fn direction(&self) -> &'static str {
         ["sendonly", "recvonly", "inactive"]
             .into_iter()
             .find(|d| self.attr(d).is_some())
             .unwrap_or("sendrecv")
     }
 
-    pub(crate) fn remote_sends(&self) -> bool {
+    /// The peer will send in this section.
+    pub fn sends(&self) -> bool {
         !self.rejected() && matches!(self.direction(), "sendonly" | "sendrecv")
     }
 
+    /// The peer will take what we send in this section.
+    pub fn receives(&self) -> bool {
+        !self.rejected() && matches!(self.direction(), "recvonly" | "sendrecv")
+    }
+
     /// `(stream, track)` of the first a=msid line.
-    pub(crate) fn msid(&self) -> Option<(&str, &str)> {
+    pub fn msid(&self) -> Option<(&str, &str)> {
         let mut it = self.attr("msid")?.split(' ');
         let stream = it.next().filter(|s| !s.is_empty() && *s != "-")?;
         Some((stream, it.next().unwrap_or(stream)))
@@ -102,10 +125,10 @@ impl Section {
 
 impl Sdp {
     /// # Errors
-    /// Text that is not a session description, or is larger than `limits` allows.
-    pub(crate) fn parse(text: &str) -> Result<Sdp, Bad> {
-        if text.len() > SDP_BYTES {
-            return bad(text, format!("longer than {SDP_BYTES} bytes"));
+    /// Text that is not a session description, or is larger than the limits allow.
+    pub fn parse(text: &str) -> Result<Sdp, Bad> {
+        if text.len() > MAX_BYTES {
+            return bad(text, format!("longer than {MAX_BYTES} bytes"));
         }
         let mut out = Sdp::default();
         let mut mids = HashSet::new();
@@ -115,8 +138,8 @@ impl Sdp {
             return bad(first, "expected v=0");
         }
         for (n, line) in lines.enumerate() {
-            if n >= SDP_LINES {
-                return bad(line, format!("more than {SDP_LINES} lines"));
+            if n >= MAX_LINES {
+                return bad(line, format!("more than {MAX_LINES} lines"));
             }
             if line.contains(char::is_control) {
                 return bad(line, "control character");
@@ -126,8 +149,8 @@ impl Sdp {
             };
             let sections = out.media.len();
             match (key, out.media.last_mut()) {
-                ("m", _) if sections >= SDP_SECTIONS => {
-                    return bad(line, format!("more than {SDP_SECTIONS} sections"));
+                ("m", _) if sections >= MAX_SECTIONS => {
+                    return bad(line, format!("more than {MAX_SECTIONS} sections"));
                 }
                 ("m", _) => out.media.push(Section::read(line, value)?),
                 ("a", Some(m)) => m.attrs.push(value.to_owned()),
@@ -138,7 +161,7 @@ impl Sdp {
         }
         for m in out.media.iter().filter(|m| !m.rejected()) {
             let mid = m.mid();
-            if mid.len() > SDP_TOKEN || mid.contains(char::is_whitespace) {
+            if mid.len() > MAX_TOKEN || mid.contains(char::is_whitespace) {
                 return bad(mid, "a section's id must be one short word");
             }
             if !mid.is_empty() && !mids.insert(mid) {
@@ -148,6 +171,7 @@ impl Sdp {
         Ok(out)
     }
 
+    /// The attribute of the session, or of the first section in use that has it.
     fn attr(&self, key: &str) -> Option<&str> {
         let used = || self.media.iter().filter(|m| !m.rejected());
         find(&self.session, key).or_else(|| used().find_map(|m| m.attr(key)))
@@ -155,7 +179,7 @@ impl Sdp {
 
     /// # Errors
     /// Says which part is missing or unusable.
-    pub(crate) fn transport(&self) -> Result<Transport, &'static str> {
+    pub fn transport(&self) -> Result<Transport, &'static str> {
         let word = |key| self.attr(key).filter(|v| is_word(v)).map(str::to_owned);
         Ok(Transport {
             ufrag: word("ice-ufrag").ok_or("no usable a=ice-ufrag")?,
@@ -179,22 +203,24 @@ impl Sdp {
         })
     }
 
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = &str> {
+    /// All a=candidate lines, without the `a=`.
+    pub fn candidates(&self) -> impl Iterator<Item = &str> {
         let all = self.session.iter().chain(self.media.iter().flat_map(|m| &m.attrs));
         all.filter(|a| a.starts_with("candidate:")).map(String::as_str)
     }
 
     /// The data section.
-    pub(crate) fn app(&self) -> Option<&Section> {
+    pub fn app(&self) -> Option<&Section> {
         self.media.iter().find(|m| m.is_app() && !m.rejected())
     }
 }
 
 fn is_word(v: &str) -> bool {
-    !v.is_empty() && v.len() <= SDP_TOKEN && !v.contains(char::is_whitespace)
+    !v.is_empty() && v.len() <= MAX_TOKEN && !v.contains(char::is_whitespace)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -237,9 +263,9 @@ mod tests {
     #[test]
     fn descriptions_that_are_too_large_are_refused() {
         let why = |text: &str| Sdp::parse(text).map(|_| ()).unwrap_err().1;
-        assert!(why(&format!("v=0\r\na={}", "x".repeat(SDP_BYTES))).contains("bytes"));
-        assert!(why(&("v=0\r\n".to_owned() + &"a=\n".repeat(SDP_LINES + 1))).contains("lines"));
-        let sections = "m=audio 9 X 0\r\n".repeat(SDP_SECTIONS + 1);
+        assert!(why(&format!("v=0\r\na={}", "x".repeat(MAX_BYTES))).contains("bytes"));
+        assert!(why(&("v=0\r\n".to_owned() + &"a=\n".repeat(MAX_LINES + 1))).contains("lines"));
+        let sections = "m=audio 9 X 0\r\n".repeat(MAX_SECTIONS + 1);
         assert!(why(&format!("v=0\r\n{sections}")).contains("sections"));
     }
 
@@ -280,13 +306,23 @@ mod tests {
             let text = format!("{HEAD}m=audio 9 X 0\r\n{attrs}");
             Sdp::parse(&text).unwrap().media.remove(0)
         };
-        assert!(read("").remote_sends() && read("a=sendonly\n").remote_sends());
-        assert!(!read("a=recvonly\n").remote_sends() && !read("a=inactive\n").remote_sends());
+        assert!(read("").sends() && read("").receives() && read("a=sendonly\n").sends());
+        assert!(read("a=recvonly\n").receives() && !read("a=sendonly\n").receives());
+        assert!(!read("a=recvonly\n").sends() && !read("a=inactive\n").sends());
         assert_eq!(read("a=msid:PA_x|ST TR_1\n").msid(), Some(("PA_x|ST", "TR_1")));
         assert_eq!(read("a=msid:alone\n").msid(), Some(("alone", "alone")));
         assert_eq!(read("a=msid:- TR_1\n").msid(), None);
         assert_eq!(read("a=msid:\n").msid(), None);
         assert_eq!(read("a=midnight:1\n").mid(), "");
+    }
+
+    #[test]
+    fn a_section_with_port_zero_neither_sends_nor_receives_unless_it_is_bundled() {
+        let read = |text: &str| Sdp::parse(&format!("{HEAD}{text}")).unwrap().media.remove(0);
+        let off = read("m=audio 0 X 0\r\na=sendrecv\r\n");
+        assert!(off.rejected() && !off.sends() && !off.receives());
+        let bundled = read("m=audio 0 X 0\r\na=bundle-only\r\n");
+        assert!(!bundled.rejected() && bundled.sends() && bundled.receives());
     }
 
     #[test]
