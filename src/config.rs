@@ -17,7 +17,10 @@ mod source;
 pub(crate) use layers::{Layers, RoomNames};
 pub(crate) use source::Source;
 
-use call::profile::Profiles;
+use call::{
+    profile::Profiles,
+    roles::{Identities, Patterns},
+};
 use store::BacklogLimit;
 
 /// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
@@ -53,6 +56,14 @@ const HTTP_ADDR: &str = "CALL_HISTORY_HTTP_ADDR";
 const DETAILS: &str = "CALL_HISTORY_DETAILS";
 /// Adds the transcript to the details.
 const TRANSCRIPT: &str = "CALL_HISTORY_TRANSCRIPT";
+/// Identities of agents that nothing else shows as such.
+const AGENT_IDENTITIES: &str = "CALL_HISTORY_AGENT_IDENTITIES";
+/// Identities of participants that only listen.
+const LISTENER_IDENTITIES: &str = "CALL_HISTORY_LISTENER_IDENTITIES";
+/// A room without any agent gives no record.
+const REQUIRE_AGENT: &str = "CALL_HISTORY_REQUIRE_AGENT";
+/// Keys of metadata that the details pass on.
+const METADATA_KEYS: &str = "CALL_HISTORY_METADATA_KEYS";
 /// Keeps the journals of ended calls.
 const KEEP_JOURNALS: &str = "CALL_HISTORY_KEEP_JOURNALS";
 /// Hours that delivered records are kept.
@@ -84,11 +95,18 @@ const KNOWN: &[&str] = &[
     LOG_FORMAT,
     DETAILS,
     TRANSCRIPT,
+    AGENT_IDENTITIES,
+    LISTENER_IDENTITIES,
+    REQUIRE_AGENT,
+    METADATA_KEYS,
     KEEP_JOURNALS,
     KEEP_SENT,
     MAX_BACKLOG,
     MAX_BACKLOG_MB,
 ];
+
+/// The values stand in every record.
+const MAX_METADATA_KEYS: usize = 32;
 
 /// Exit status for a wrong configuration (`EX_CONFIG` of sysexits).
 pub(crate) const EXIT_CONFIG: u8 = 78;
@@ -114,6 +132,9 @@ pub(crate) struct Config {
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) details: bool,
     pub(crate) transcript: bool,
+    pub(crate) identities: Identities,
+    pub(crate) require_agent: bool,
+    pub(crate) metadata_keys: Vec<String>,
     pub(crate) keep_journals: bool,
     pub(crate) keep_sent: Duration,
     pub(crate) max_backlog: BacklogLimit,
@@ -223,6 +244,28 @@ impl SettingsReader {
         Duration::from_secs_f64(self.number(name, default, ok, &what))
     }
 
+    fn identities(&mut self, name: &str) -> Patterns {
+        let text = self.optional(name).unwrap_or_default();
+        Patterns::parse(&text).unwrap_or_else(|everything| {
+            self.wrong(name, format!("has the pattern {everything}, which every identity matches"));
+            Patterns::default()
+        })
+    }
+
+    fn metadata_keys(&mut self) -> Vec<String> {
+        let text = self.optional(METADATA_KEYS).unwrap_or_default();
+        let mut keys: Vec<String> = vec![];
+        for key in text.split(',').map(str::trim).filter(|k| !k.is_empty()) {
+            if !keys.iter().any(|k| k == key) {
+                keys.push(key.to_owned());
+            }
+        }
+        if keys.len() > MAX_METADATA_KEYS {
+            self.wrong(METADATA_KEYS, format!("must name at most {MAX_METADATA_KEYS} keys"));
+        }
+        keys
+    }
+
     fn url(&mut self, name: &str, schemes: &[&str]) -> Option<Url> {
         let text = self.optional(name)?;
         match text.trim().parse::<Url>() {
@@ -311,6 +354,12 @@ impl Config {
         let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
+        let identities = Identities {
+            agents: t.identities(AGENT_IDENTITIES),
+            listeners: t.identities(LISTENER_IDENTITIES),
+        };
+        let require_agent = t.switch(REQUIRE_AGENT);
+        let metadata_keys = t.metadata_keys();
         let keep_journals = t.switch(KEEP_JOURNALS);
         let hours = t.number(
             KEEP_SENT,
@@ -344,6 +393,9 @@ impl Config {
                 log_format,
                 details,
                 transcript,
+                identities,
+                require_agent,
+                metadata_keys,
                 keep_journals,
                 keep_sent,
                 max_backlog,

@@ -213,6 +213,9 @@ fn set_up(config: &Config) -> Option<Setup> {
         end_grace_ms: millis(config.end_grace),
         details: config.details,
         transcript: config.transcript,
+        require_agent: config.require_agent,
+        identities: config.identities.clone(),
+        metadata_keys: config.metadata_keys.clone().into(),
         profiles: Arc::new(config.profiles.clone()),
     };
     let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir));

@@ -70,7 +70,8 @@ impl Badge {
         let mut claims: Vec<Claim> = there().filter_map(|p| self.claim(p)).collect();
         claims.sort_by(|a, b| (a.since, &a.identity).cmp(&(b.since, &b.identity)));
         let human_since = there().filter(|p| is_human(p)).map(joined_at).min();
-        Occupancy { human_since, claims }
+        let agent = there().any(is_agent);
+        Occupancy { human_since, agent, claims }
     }
 
     fn claim(&self, p: &ParticipantInfo) -> Option<Claim> {
@@ -96,10 +97,22 @@ fn joined_at(p: &ParticipantInfo) -> i64 {
     if p.joined_at_ms > 0 { p.joined_at_ms } else { p.joined_at.saturating_mul(1000) }
 }
 
-/// Whether the participant may be the caller of a record (docs/contract.md §2.1).
+/// Whether the participant may be the caller of a record (docs/contract.md §2.1). One that may send data
+/// may type, and so be a caller.
+#[allow(deprecated)] // `agent` and `recorder`: tokens without a kind still have them
 fn is_human(p: &ParticipantInfo) -> bool {
-    let unseen = p.permission.as_ref().is_some_and(|may| may.hidden);
-    matches!(p.kind(), Kind::Standard | Kind::Sip | Kind::Connector) && !unseen
+    let speaks_for_itself = p.permission.as_ref().is_none_or(|may| {
+        !may.hidden && !may.recorder && !may.agent && (may.can_publish || may.can_publish_data)
+    });
+    matches!(p.kind(), Kind::Standard | Kind::Sip | Kind::Connector) && speaks_for_itself
+}
+
+/// Whether the participant is an agent that others see.
+#[allow(deprecated)]
+fn is_agent(p: &ParticipantInfo) -> bool {
+    let may = p.permission.as_ref();
+    let hidden = may.is_some_and(|may| may.hidden);
+    !hidden && (p.kind() == Kind::Agent || may.is_some_and(|may| may.agent && !may.recorder))
 }
 
 /// An observer's claim to a room, as its attributes show it.
@@ -117,10 +130,12 @@ pub(crate) struct Claim {
 }
 
 /// What the worker needs to know about a room's participants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Occupancy {
     /// When the first of the present humans joined: milliseconds, by the server's clock.
     pub(crate) human_since: Option<i64>,
+    /// An agent is in the room, and may be about to dial.
+    pub(crate) agent: bool,
     /// Earliest claim first.
     pub(crate) claims: Vec<Claim>,
 }
@@ -129,6 +144,12 @@ impl Occupancy {
     /// Whether a participant is in the room that may be the caller of a record.
     pub(crate) fn human(&self) -> bool {
         self.human_since.is_some()
+    }
+
+    /// Whether the room needs an observer: it has a caller, or an agent that waits for one. A dial that
+    /// is refused at once lasts for milliseconds, so the observer has to be there before it.
+    pub(crate) fn wants_observer(&self) -> bool {
+        self.human() || self.agent
     }
 
     /// The claim of another worker than `me` that holds the room. Claims of `me` do not count: they may be
@@ -223,6 +244,18 @@ mod tests {
         ] {
             assert_eq!(badge().read(&[person(kind)]).human(), human, "{kind:?}");
         }
+        let person_with = |may: ParticipantPermission| {
+            badge().read(&[ParticipantInfo { permission: Some(may), ..person(Kind::Standard) }])
+        };
+        let speaks = ParticipantPermission { can_publish: true, ..Default::default() };
+        assert!(person_with(speaks.clone()).human());
+        let types = ParticipantPermission { can_publish_data: true, ..Default::default() };
+        assert!(person_with(types).human());
+        assert!(!person_with(ParticipantPermission::default()).human(), "a listener");
+        #[allow(deprecated)]
+        let bot = ParticipantPermission { agent: true, ..speaks };
+        let with_bot = person_with(bot);
+        assert!(!with_bot.human() && with_bot.agent && with_bot.wants_observer());
         let mut hidden = person(Kind::Standard);
         hidden.permission = Some(ParticipantPermission { hidden: true, ..Default::default() });
         assert!(!badge().read(&[hidden]).human());

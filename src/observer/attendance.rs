@@ -121,6 +121,7 @@ mod tests {
             metadata: String::new(),
             attributes: BTreeMap::new(),
             joined_at: t(0),
+            permissions: None,
         })
     }
 

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use call::{
-    Call, Fact, Moment, Phase, RoomFacts,
-    event::{Kind, LeaveReason},
-};
+use call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason, roles::Identities};
 use livekit_api::services::room::RoomClient;
 use store::journal::LeftBehind;
 use tokio::time::{Instant, sleep, timeout};
@@ -59,16 +56,13 @@ async fn later_call_elsewhere(shared: &Observers, room: &str, ordinal: u32) -> b
 }
 
 /// When the first of the present callers joined, by our clock.
-fn first_caller_joined_at(known: &[(Moment, Fact)]) -> Option<Moment> {
+fn first_caller_joined_at(known: &[(Moment, Fact)], names: &Identities) -> Option<Moment> {
     let behind = known.iter().find_map(|(_, fact)| match fact {
         Fact::Watching { server_behind_ms, .. } => Some(*server_behind_ms),
         _ => None,
     });
     let came = known.iter().filter_map(|(_, fact)| match fact {
-        Fact::Joined(j)
-            if matches!(j.kind, Kind::Standard | Kind::Sip | Kind::Connector)
-                && j.joined_at > Moment::default() =>
-        {
+        Fact::Joined(j) if names.may_be_caller(j) && j.joined_at > Moment::default() => {
             Some(j.joined_at.plus(behind.unwrap_or(0)))
         }
         _ => None,
@@ -171,7 +165,8 @@ impl RoomSession {
             let (clock, wall) = (self.clock.clone(), &self.shared.wall);
             let token = token.unwrap_or(&own);
             let first = call.is_none();
-            let open = Connection::open(&a.url, token, &identity, a.by, clock, wall, first);
+            let names = self.shared.settings.identities.clone();
+            let open = Connection::open(&a.url, token, &identity, a.by, clock, wall, names, first);
             tokio::select! {
                 done = timeout(JOIN_WITHIN, open) => match done {
                     Ok(done) => done.map_err(JoinError::Failed),
@@ -200,8 +195,9 @@ impl RoomSession {
         }
         let known = c.known();
         let (call, ended) = self.next_call().await;
+        let names = &self.shared.settings.identities;
         if let Some(ended) =
-            ended.filter(|e| first_caller_joined_at(&known).is_some_and(|at| at < *e))
+            ended.filter(|e| first_caller_joined_at(&known, names).is_some_and(|at| at < *e))
         {
             tracing::info!(
                 job_id = self.assignment.id,

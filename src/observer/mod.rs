@@ -15,6 +15,8 @@
 //! | [`room`] | one connection to the room, and what its events mean |
 //! | [`attendance`] | who is in the room, who has left, and who only seems to have left |
 //! | [`participants`] | LiveKit's participant types as the core's |
+//! | [`chat`] | typed texts that come on two channels are one |
+//! | [`rtvi`] | the messages of Pipecat bots |
 //! | [`streams`] | reading text and byte streams, within limits |
 //! | [`ids`] | ids that participants choose, cut to a length |
 //! | [`session_feed`] | the agent's session feed, and requests for its history |
@@ -22,11 +24,13 @@
 
 mod admission;
 mod attendance;
+mod chat;
 mod ids;
 mod joining;
 mod participants;
 mod recording;
 mod room;
+mod rtvi;
 mod sdk;
 mod session;
 mod session_feed;

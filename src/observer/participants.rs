@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use call::{
     Moment,
-    event::{Joined, Kind, LeaveReason},
+    event::{Joined, Kind, LeaveReason, Permissions},
 };
 use livekit::{
     participant::{ConnectionQuality, ParticipantKind},
     prelude::{DisconnectReason, RemoteParticipant},
 };
+use livekit_protocol::ParticipantPermission;
 
 pub(super) fn joined(p: &RemoteParticipant) -> Joined {
     Joined {
@@ -20,6 +21,20 @@ pub(super) fn joined(p: &RemoteParticipant) -> Joined {
         metadata: p.metadata(),
         attributes: attributes(p),
         joined_at: Moment::from_millis(p.joined_at()),
+        permissions: p.permission().as_ref().map(permissions),
+    }
+}
+
+// LiveKit calls `agent` and `recorder` deprecated in favour of the kind, but tokens without a kind still
+// have them: those of Pipecat, of older SDKs, of people's own bots.
+#[allow(deprecated)]
+pub(super) fn permissions(may: &ParticipantPermission) -> Permissions {
+    Permissions {
+        agent: may.agent,
+        recorder: may.recorder,
+        hidden: may.hidden,
+        publish: may.can_publish,
+        publish_data: may.can_publish_data,
     }
 }
 

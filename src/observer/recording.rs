@@ -6,14 +6,16 @@
 //! panic is not journaled, so it cannot break the next start.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
-use call::{Call, Event, Fact, Moment, Phase, published::Problem};
+use call::{
+    Call, Event, Fact, Moment, Phase, event::LeaveReason, metadata::OptOut, published::Problem,
+};
 use delivery::{Delivery, Finished};
-use record::{CallHistory, EndBasis};
+use record::{CallHistory, TimeBasis};
 use store::{CallJournal, Journals};
 use tokio::sync::watch;
 
@@ -68,6 +70,8 @@ pub(super) struct Recording {
     active: Option<ActiveCall>,
     /// How many calls ended in this recording.
     ended: u32,
+    /// The opt-out of this call is logged.
+    opted_out: bool,
     /// Kinds of problems already logged for this call.
     problems: BTreeSet<Problem>,
 }
@@ -82,6 +86,7 @@ impl Recording {
             journal: None,
             active: None,
             ended: 0,
+            opted_out: false,
             problems: BTreeSet::new(),
         }
     }
@@ -140,6 +145,22 @@ impl Recording {
         }
     }
 
+    /// Whether this fact is the beginning of another call: a phone has called again.
+    pub(super) fn is_over_by(&self, fact: &Fact) -> bool {
+        self.is_active() && self.call.as_ref().is_some_and(|c| c.is_over_by(fact))
+    }
+
+    /// The leave of the participant that joins again, if the server has not reported it.
+    pub(super) fn leave_before(&mut self, at: Moment, fact: &Fact) {
+        let Fact::Joined(j) = fact else { return };
+        let here = self.call.as_ref().is_some_and(|c| c.present().contains(&j.identity));
+        if here {
+            let (identity, attributes) = (j.identity.clone(), BTreeMap::new());
+            let reason = LeaveReason::UnknownReason;
+            self.apply(at, Fact::Left { identity, reason, attributes, since: None });
+        }
+    }
+
     /// Gives a fact to the core. Returns the event to journal, if there is one.
     fn take(&mut self, at: Moment, fact: Fact) -> Option<Event> {
         let call = self.call.as_mut()?;
@@ -152,6 +173,15 @@ impl Recording {
                 None
             }
         };
+        if call.opted_out() && !self.opted_out {
+            self.opted_out = true;
+            tracing::warn!(
+                room = self.room,
+                by = call.opted_out_by().map(OptOut::as_str),
+                "opted out of recording: the value of opt_out_sensitive_data is not a clear no; \
+                 nothing of this call is stored or sent"
+            );
+        }
         if call.opted_out()
             && let Some(journal) = self.journal.take()
         {
@@ -208,6 +238,7 @@ impl Recording {
         self.ended += 1;
         self.active = None;
         self.problems.clear();
+        self.opted_out = false;
         if call.opted_out() {
             tracing::info!(
                 room = self.room,
@@ -225,6 +256,12 @@ impl Recording {
                 journal: self.journal.take(),
             };
             self.services.delivery.submit(finished).await;
+        } else if call.has_caller() && !call.has_agent() {
+            tracing::info!(
+                call_id = call.id(),
+                room = self.room,
+                "call ended without an agent, not reported (CALL_HISTORY_REQUIRE_AGENT)"
+            );
         }
         self.forget_journal();
         Some(call)
@@ -252,7 +289,7 @@ impl Recording {
             status = r.status.as_str(),
             reason = call.known_reason(),
             duration_s = r.duration_seconds,
-            end_time_basis = call.end_basis().map(EndBasis::as_str),
+            end_time_basis = call.end_basis().map(TimeBasis::as_str),
             user_utterances = m.total_user_utterances,
             agent_utterances = m.total_agent_utterances,
             interruptions = m.interruption_count,
@@ -265,11 +302,11 @@ impl Recording {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::Path, sync::Arc};
+    use std::{path::Path, sync::Arc};
 
     use call::{
         RoomFacts, Settings,
-        event::{Joined, Kind, LeaveReason},
+        event::{Joined, Kind},
     };
     use delivery::{Store, Target};
     use store::{
@@ -339,6 +376,7 @@ mod tests {
             metadata: metadata.into(),
             attributes: BTreeMap::new(),
             joined_at: at,
+            permissions: None,
         })
     }
 

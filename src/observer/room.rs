@@ -13,10 +13,11 @@ use std::{
 use call::{
     Fact, Moment,
     event::{Discovery, FeedMessage, LeaveReason},
+    roles::Identities,
 };
 use futures_util::{StreamExt, stream::SelectAll};
 use livekit::{
-    participant::{ParticipantKind, ParticipantState},
+    participant::ParticipantState,
     prelude::{
         LocalParticipant, Participant, ParticipantIdentity, RemoteParticipant,
         RemoteTrackPublication, Room, RoomEvent, RoomOptions, TrackKind,
@@ -29,7 +30,9 @@ use tokio::{
 };
 
 use super::{
+    chat::{Channel, Chat},
     ids, participants,
+    rtvi::{self, Rtvi},
     sdk::{gate, liveness::PROBE_TOPIC},
     session_feed,
     streams::{self, Facts},
@@ -42,6 +45,8 @@ const MAX_STREAMS: usize = 256;
 const MAX_STREAMS_EACH: usize = 16;
 /// Bytes of a data packet that are read: one more than the core takes, so that it sees a longer one.
 const MAX_PACKET: usize = 64 * 1024 + 1;
+/// Bytes of one dialled digit. A name of a key may be longer than one character.
+const MAX_DIGIT: usize = 8;
 /// The SDK must not retry: before each attempt we check that the room still exists.
 const JOIN_RETRIES: u32 = 0;
 const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
@@ -93,6 +98,10 @@ pub(super) struct Connection {
     senders: HashMap<String, Arc<()>>,
     /// Transcript streams without a chunk yet, by stream id.
     unsent: HashMap<String, Unsent>,
+    /// The last typed texts.
+    chat: Chat,
+    /// The operator's rules about identities.
+    names: Identities,
     clock: Clock,
 }
 
@@ -115,6 +124,7 @@ impl Connection {
         by: Discovery,
         clock: Clock,
         wall: &WallClock,
+        names: Identities,
         first: bool,
     ) -> Result<Self, String> {
         let _joining = gate::open(identity);
@@ -143,6 +153,8 @@ impl Connection {
             speaking: HashMap::new(),
             senders: HashMap::new(),
             unsent: HashMap::new(),
+            chat: Chat::default(),
+            names,
             clock,
         };
         let mut server_behind_ms = 0;
@@ -224,7 +236,10 @@ impl Connection {
                         self.notice(Notice::Disconnected(LeaveReason::UnknownReason));
                     }
                 },
-                Some(fact) = self.streams.next(), if !self.streams.is_empty() => self.fact(fact),
+                Some(fact) = self.streams.next(), if !self.streams.is_empty() => match fact {
+                    Fact::Chat { identity, text, .. } => self.typed(identity, text, Channel::Stream),
+                    fact => self.fact(fact),
+                },
             }
         }
     }
@@ -297,6 +312,13 @@ impl Connection {
                 metadata,
                 ..
             } => self.fact(Fact::Metadata { identity: p.identity().to_string(), metadata }),
+            RoomEvent::ParticipantPermissionChanged {
+                participant: Participant::Remote(p),
+                permission: Some(may),
+            } => {
+                let permissions = participants::permissions(&may);
+                self.fact(Fact::Permissions { identity: p.identity().to_string(), permissions });
+            }
             RoomEvent::RoomMetadataChanged { metadata, .. } => {
                 self.fact(Fact::RoomMetadata { metadata });
             }
@@ -326,12 +348,12 @@ impl Connection {
                     });
                 }
             }
-            RoomEvent::SipDTMFReceived { participant: Some(p), .. } => {
-                self.fact(Fact::Dtmf { identity: p.identity().to_string() });
+            RoomEvent::SipDTMFReceived { participant: Some(p), digit, .. } => {
+                let digit = digit.filter(|d| d.len() <= MAX_DIGIT);
+                self.fact(Fact::Dtmf { identity: p.identity().to_string(), digit });
             }
             RoomEvent::ChatMessage { message, participant: Some(p) } => {
-                let identity = p.identity().to_string();
-                self.fact(Fact::Chat { identity, text: message.message, words: None });
+                self.typed(p.identity().to_string(), message.message, Channel::Message);
             }
             RoomEvent::TextStreamOpened { reader, topic, participant_identity } => {
                 if let Some(reader) = reader.take() {
@@ -397,7 +419,13 @@ impl Connection {
 
     fn is_not_agent(&self, identity: &ParticipantIdentity) -> bool {
         let all = self.room.as_ref().map(Room::remote_participants).unwrap_or_default();
-        all.get(identity).is_some_and(|p| p.kind() != ParticipantKind::Agent)
+        all.get(identity).is_some_and(|p| !self.names.is_agent(&participants::joined(p)))
+    }
+
+    fn typed(&mut self, identity: String, text: String, channel: Channel) {
+        if self.chat.is_new(&identity, &text, channel, self.clock.now()) {
+            self.fact(Fact::Chat { identity, text, words: None });
+        }
     }
 
     /// Adds a stream to those that are read. Beyond the limits it is dropped, which closes it.
@@ -469,6 +497,14 @@ impl Connection {
                 let identity = from.map(|p| p.identity().to_string());
                 self.fact(Fact::Published { identity, text: text.into_owned() });
             }
+            None | Some("") if payload.len() < MAX_PACKET => {
+                let Some(identity) = from.map(|p| p.identity().to_string()) else { return };
+                match rtvi::decode(payload) {
+                    Some(Rtvi::Bot(message)) => self.fact(Fact::Rtvi { identity, message }),
+                    Some(Rtvi::Typed(text)) => self.typed(identity, text, Channel::Rtvi),
+                    None => {}
+                }
+            }
             _ => {}
         }
     }
@@ -511,6 +547,8 @@ mod tests {
             speaking: HashMap::new(),
             senders: HashMap::new(),
             unsent: HashMap::new(),
+            chat: Chat::default(),
+            names: Identities::default(),
             clock: Clock::start(&WallClock::new(Health::default())),
         };
         (sdk, connection)

@@ -426,6 +426,11 @@ impl RoomSession {
 
     async fn fact(&mut self, c: &mut Connection, at: Moment, fact: Fact) {
         self.attendance.note(&fact);
+        if self.recording.is_over_by(&fact) {
+            self.recording.leave_before(at, &fact);
+            self.end_call().await;
+            self.show_ordinal();
+        }
         if matches!(fact, Fact::Feed { message: FeedMessage::History { .. }, .. }) {
             self.answered.send_replace(true);
         }

@@ -6,8 +6,8 @@ use std::{collections::HashSet, time::Duration};
 use call::{
     Moment,
     event::{
-        AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, ToolCall, Used,
-        UserState,
+        AgentState, Answerer, By, Components, FeedMessage, Handoff, Item, Model, ModelTask,
+        ToolCall, Used, UserState,
     },
 };
 use livekit::{ByteStreamWriter, StreamByteOptions, StreamWriter, prelude::LocalParticipant};
@@ -97,12 +97,22 @@ fn event(e: Event, at: Option<Moment>) -> Option<FeedMessage> {
             FeedMessage::FalseInterruption { at, resumed: f.resumed }
         }
         Event::AmdPrediction(p) => FeedMessage::Answered { by: answerer(p.category)? },
-        Event::Error(_) => FeedMessage::Error,
+        Event::Error(e) => FeedMessage::Error { fatal: is_fatal(&e.message) },
         Event::SessionUsageUpdated(u) => {
             let usage = u.usage?.model_usage.into_iter();
             FeedMessage::Usage { models: usage.filter_map(|m| model(m.usage?)).collect() }
         }
         _ => return None,
+    })
+}
+
+/// The feed has only the error's text. Python prints its fields (`recoverable=False`), Node may send JSON
+/// (`"recoverable":false`).
+fn is_fatal(message: &str) -> bool {
+    let text = message.to_ascii_lowercase();
+    text.match_indices("recoverable").any(|(at, word)| {
+        let value = text[at + word.len()..].trim_start_matches(['"', '\'', ' ', ':', '=']);
+        value.starts_with("false")
     })
 }
 
@@ -210,6 +220,12 @@ fn item(m: pb::ChatMessage) -> Option<Item> {
         started_at: metrics.started_speaking_at.and_then(moment),
         stopped_at: metrics.stopped_speaking_at.and_then(moment),
         e2e_latency: metrics.e2e_latency,
+        components: Components {
+            transcription_delay: metrics.transcription_delay,
+            end_of_turn_delay: metrics.end_of_turn_delay,
+            llm_first_token: metrics.llm_node_ttft,
+            tts_first_byte: metrics.tts_node_ttfb,
+        },
     })
 }
 

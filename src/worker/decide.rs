@@ -30,7 +30,7 @@ pub(super) struct RoomMemory {
     checks: u32,
     /// Checks since we joined the room.
     own_checks: u32,
-    /// At the last check it had a human and no observer.
+    /// At the last check it wanted an observer and had none.
     uncovered: bool,
     /// We have already waited for the worker that our dispatch went to.
     waited: bool,
@@ -64,9 +64,9 @@ pub(super) enum Decision {
     Again(Duration),
     /// Another worker observes it: offers for it are refused. Check it again after this time.
     Elsewhere(Duration),
-    /// It has a caller and no observer: observe it.
+    /// It has a caller or a waiting agent, and no observer: observe it.
     Take,
-    /// It has a caller and no observer, but we have no place free.
+    /// It wants an observer, but we have no place free.
     NoPlace,
     /// We observe it, but another worker was there first: leave it.
     Withdraw,
@@ -84,7 +84,7 @@ impl RoomMemory {
             self.uncovered = false;
             return Decision::Elsewhere(obs.patience);
         }
-        if !obs.occupancy.human() {
+        if !obs.occupancy.wants_observer() {
             self.uncovered = false;
             return Decision::Again(if self.checks <= YOUNG_CHECKS { SOON } else { obs.patience });
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn room(human: bool, claims: &[Claim]) -> Occupancy {
-        Occupancy { human_since: human.then_some(0), claims: claims.to_vec() }
+        Occupancy { human_since: human.then_some(0), claims: claims.to_vec(), agent: false }
     }
 
     /// Our claim, after some time in the room.
@@ -183,6 +183,14 @@ mod tests {
         assert_eq!(m.decide(&observation(&held, None)), Decision::Elsewhere(PATIENT));
         // That worker has left: we wait again.
         assert_eq!(m.decide(&observation(&o, None)), Decision::Again(COURTESY));
+    }
+
+    #[test]
+    fn a_room_in_which_an_agent_waits_for_its_caller_is_joined_ahead() {
+        let mut m = RoomMemory::default();
+        let o = Occupancy { agent: true, ..room(false, &[]) };
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Again(COURTESY));
+        assert_eq!(m.decide(&observation(&o, None)), Decision::Take);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finds rooms that have a caller but no observer, and decides who stays if a room has two observers.
+//! Finds rooms that have a caller, or an agent that waits for one, but no observer, and decides who stays if a room has two observers.
 //!
 //! LiveKit offers a job only once, and a worker that was away has missed it. So we ask the server for its
 //! rooms about once a second, and for the participants of rooms that may need us. A closed room is not
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use call::{event::Discovery, published::FromMetadata};
+use call::{event::Discovery, metadata::FromMetadata};
 use livekit_protocol::{AgentDispatch, Room};
 use store::health::{Health, Topic};
 use tokio::{
@@ -273,7 +273,7 @@ impl Reconciler {
         let me = self.observers.badge.worker();
         // It counts failures one after the other, of a room that waits for an observer.
         let held = ours.is_some() || view.occupancy.holder(me).is_some();
-        if !view.occupancy.human() || held {
+        if !view.occupancy.wants_observer() || held {
             k.unanswered = 0;
         }
         let leaving = view.occupancy.claims.iter().find(|c| c.leaving && c.worker != me);
@@ -290,7 +290,7 @@ impl Reconciler {
             patience,
         });
         k.not_before = match decision {
-            Decision::Again(wait) if view.occupancy.human() && ours.is_none() => {
+            Decision::Again(wait) if view.occupancy.wants_observer() && ours.is_none() => {
                 Some(Instant::now() + wait)
             }
             _ => None,
@@ -337,7 +337,7 @@ impl Reconciler {
         }
         let again = self.work.known.take_again(&sid);
         let needy = match decision {
-            Decision::Again(_) => view.occupancy.human() || ours.is_some(),
+            Decision::Again(_) => view.occupancy.wants_observer() || ours.is_some(),
             Decision::Take | Decision::NoPlace | Decision::Withdraw => true,
             Decision::Elsewhere(_) => false,
         };
@@ -388,7 +388,7 @@ async fn check(
     let participants = observers.api.list_participants(name).await.map_err(|e| e.to_string())?;
     let occupancy = observers.badge.read(&participants);
     let held = occupancy.holder(observers.badge.worker()).is_some();
-    let needy = !ours && occupancy.human() && !held;
+    let needy = !ours && occupancy.wants_observer() && !held;
     let (mut dispatch, mut stranger) = (None, None);
     if needy {
         // The metadata may hold an opt-out, so a failure is retried, but only a few times.

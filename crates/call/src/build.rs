@@ -1,21 +1,24 @@
 //! Makes the record from the state of a call.
 
 use record::{
-    AgentConfig, CallHistory, CallType, EndBasis, EndedBy,
-    details::{Agent, AgentRole, Details, Gap, Observation},
+    AgentConfig, CallHistory, CallType, EndedBy, TimeBasis,
+    details::{Agent, AgentRole, Details, Observation},
 };
 
 use super::{
-    details,
+    beginning, details,
     ending::{self, CallEnd, Cause},
-    event::{LeaveReason, Moment},
+    event::{By, LeaveReason, Moment},
     evidence,
     feed::AgentView,
+    metadata::FromMetadata,
     metrics::{self, Measured},
-    parties::{Party, Role, Side},
+    party::Party,
+    people,
     profile::Profile,
+    roles::{Role, Side},
     state::Call,
-    status, subject, turns,
+    status, subject, timeline, turns,
     window::Window,
 };
 
@@ -45,21 +48,20 @@ impl Call {
 
     fn build(&self, with_metrics: bool) -> Option<CallHistory> {
         let input = self.record_input()?;
-        let RecordInput { caller, end, view, call_type, start, ended } = &input;
-        let metadata =
-            [self.room_metadata.clone(), self.job_metadata.clone(), caller.metadata.clone()];
+        let RecordInput { caller, view, call_type, start, ended, .. } = &input;
+        let metadata = self.metadata(caller);
         let agent_config = self.outcome.agent_config(&metadata, view);
         let stage_timeline = self.stages.timeline();
         let entered: Vec<&str> = stage_timeline.iter().map(|s| s.stage.as_str()).collect();
         let profile = self.profile(&agent_config);
-        let mut notes = self.notes(caller, end);
+        let verdict_input = self.verdict_input(&input);
+        let mut notes = self.notes(&input, &verdict_input);
         let measured = if with_metrics {
             self.measured(&input)
         } else {
             notes.push("The metrics could not be computed.".into());
             Measured::default()
         };
-        let verdict_input = self.verdict_input(&input);
         let (status, termination_reason) = match self.outcome.published_end() {
             Some(published) => published,
             None => {
@@ -74,7 +76,7 @@ impl Call {
             .then(|| self.details(&input, &verdict_input, &measured, profile_name));
         Some(CallHistory {
             call_id: self.id(),
-            phone_number: subject::phone_number(caller, &caller.metadata, &self.room.name),
+            phone_number: subject::phone_number(caller, &metadata, &self.room.name),
             room_name: self.room.name.clone(),
             call_type: *call_type,
             start_time: start.to_rfc3339(),
@@ -91,7 +93,7 @@ impl Call {
     }
 
     /// How `end_time` is known, for the log.
-    pub fn end_basis(&self) -> Option<EndBasis> {
+    pub fn end_basis(&self) -> Option<TimeBasis> {
         Some(ending::end(&self.parties, self.room_ended)?.basis)
     }
 
@@ -102,25 +104,44 @@ impl Call {
 
     fn record_input(&self) -> Option<RecordInput<'_>> {
         let caller = self.parties.caller()?;
+        if self.settings.require_agent && !self.has_agent() {
+            return None;
+        }
         let end = ending::end(&self.parties, self.room_ended)?;
-        let start = start(caller);
+        let view = self.feeds.merged(&self.parties);
+        let words = self.speech.segments(Side::User, &self.parties);
+        let (start, start_basis) =
+            beginning::start(caller, &self.parties, &view, &words, self.watching_since);
         Some(RecordInput {
-            call_type: subject::call_type(caller, &caller.metadata),
-            view: self.feeds.merged(&self.parties),
+            call_type: subject::call_type(caller, &self.metadata(caller)),
+            view,
             ended: end.at.max(start),
             caller,
             end,
             start,
+            start_basis,
         })
     }
 
+    /// What metadata says, best first: of the room, of our jobs, of the caller.
+    fn metadata(&self, caller: &Party) -> [FromMetadata; 3] {
+        [self.room_metadata.clone(), self.job_metadata.clone(), caller.metadata.clone()]
+    }
+
     fn verdict_input<'a>(&'a self, input: &'a RecordInput<'a>) -> status::VerdictInput<'a> {
+        let agent_words = self.speech.segments(Side::Agent, &self.parties);
+        let spoke_again = |failed: Moment| {
+            self.measured(input).agent.intervals.last().is_some_and(|i| i.start > failed)
+        };
         status::VerdictInput {
             parties: &self.parties,
             caller: input.caller,
             call_type: input.call_type,
+            start: input.start,
             end: &input.end,
-            agent_heard: !self.speech.segments(Side::Agent, &self.parties).is_empty(),
+            room_ended: self.room_ended,
+            agent_heard: agent_words.iter().any(|s| s.end() > input.start),
+            agent_failed: input.view.failed_at.is_some_and(|failed| !spoke_again(failed)),
             answered_by: input.view.answered_by,
             end_unseen: self.recovered && self.blind_since.is_some(),
         }
@@ -139,21 +160,50 @@ impl Call {
         let window = Window { start: input.start, end: input.ended };
         let end = input.ended;
         let view = &window.view(&input.view);
-        let user_segments =
-            window.segments(Side::User, self.speech.segments(Side::User, &self.parties));
-        let agent_segments =
-            window.segments(Side::Agent, self.speech.segments(Side::Agent, &self.parties));
+        let all = |side| self.speech.segments(side, &self.parties);
+        let (user_segments, agent_segments) = (all(Side::User), all(Side::Agent));
+        let in_items = |by| input.view.items.iter().any(|i| i.by == by);
+        let any_user_words = !user_segments.is_empty() || in_items(By::User);
+        let any_agent_words = !agent_segments.is_empty() || in_items(By::Agent);
+        let user_segments = window.segments(Side::User, user_segments);
+        let agent_segments = window.segments(Side::Agent, agent_segments);
         let unseen = self.unseen(input.start, end);
-        let user = evidence::user(&self.parties, view, &user_segments, &unseen, end);
-        let agent = evidence::agent(&self.parties, view, &agent_segments, &unseen, end);
+        let rtvi_users = window.turns(self.rtvi.users(&self.parties));
+        let rtvi_bots = window.turns(self.rtvi.bots(&self.parties));
+        let signals = |segments, rtvi| evidence::Signals {
+            parties: &self.parties,
+            view,
+            segments,
+            rtvi,
+            unseen: &unseen,
+            until: end,
+        };
+        let user = evidence::user(signals(&user_segments, &rtvi_users));
+        let agent = evidence::agent(signals(&agent_segments, &rtvi_bots));
         let (user, agent) = (window.activity(user), window.activity(agent));
-        let transcribed = self.speech.any() || !view.items.is_empty();
+        let side = |segments, rtvi, typed, transcribed| turns::SideInput {
+            view,
+            segments,
+            rtvi,
+            typed,
+            transcribed,
+            user: &user,
+            agent: &agent,
+            until: end,
+        };
         let (user_utterances, user_words) =
-            turns::user(view, &user_segments, &self.typed, &user, &agent, transcribed);
+            turns::user(&side(&user_segments, &rtvi_users, &self.keyed.typed, any_user_words));
         let (agent_utterances, agent_words) =
-            turns::agent(view, &agent_segments, &agent, transcribed);
-        let mut signs = self.dtmf.clone();
-        signs.extend(self.typed.iter().map(|(at, _)| *at));
+            turns::agent(&side(&agent_segments, &rtvi_bots, &[], any_agent_words));
+        let signs = self.keyed.moments();
+        let mut unheard = evidence::unheard(&self.parties, input.start, end);
+        // A requested history tells of the time before we came.
+        if let Some(came) = self.watching_since.filter(|_| turns_from_history(input) == 0) {
+            unheard.push((input.start, came.max(input.start)));
+        }
+        let mut other_speech = evidence::speech_after_feed(&self.parties, view, end);
+        let third_parties = evidence::each_third_party(&self.parties, end);
+        other_speech.extend(third_parties.into_iter().flat_map(|(_, spoke)| spoke.intervals));
         let measured = metrics::measure(&metrics::Conversation {
             parties: &self.parties,
             view,
@@ -164,7 +214,8 @@ impl Call {
             user_utterances: &user_utterances,
             agent_utterances: &agent_utterances,
             other_signs: &signs,
-            other_speech: &evidence::speech_after_feed(&self.parties, view, end),
+            other_speech: &other_speech,
+            unheard: &unheard,
             unseen: &unseen,
             start: input.start,
             end,
@@ -190,8 +241,7 @@ impl Call {
     ) -> Details {
         let sip = input.caller.attributes.iter().filter(|(k, _)| k.starts_with("sip."));
         let published_end = self.outcome.published_end().is_some();
-        let gap =
-            |(from, to): (Moment, Moment)| Gap { from: from.to_rfc3339(), to: to.to_rfc3339() };
+        let unseen = self.unseen(input.start, input.ended);
         let since = self.watching_since;
         details::build(&details::DetailsInput {
             ended_by: match status::ended_by(verdict_input) {
@@ -205,18 +255,40 @@ impl Call {
                 discovered_by: self.discovered_by,
                 from: since.map(Moment::to_rfc3339),
                 to: self.last_at.map(|at| at.min(input.ended).to_rfc3339()),
-                gaps: self.unseen(input.start, input.ended).into_iter().map(gap).collect(),
+                gaps: unseen.iter().map(timeline::gap).collect(),
                 late_seconds: since.map(|t| t.since(input.caller.joined_at) as f64 / 1000.0),
                 turns_from_history: turns_from_history(input),
+                start_time_basis: input.start_basis,
                 end_time_basis: input.end.basis,
                 recovered: self.recovered,
             },
+            phone: people::phone(input.caller),
+            participants: people::participants(&self.parties),
+            transfers: people::transfers(&self.parties),
+            metadata: (!self.settings.metadata_keys.is_empty())
+                .then(|| self.passed.of(&input.caller.identity)),
+            timeline: timeline::build(&timeline::TimelineInput {
+                measured,
+                keyed: &self.keyed,
+                only_caller: self.only_caller(),
+                third_parties: &evidence::each_third_party(&self.parties, input.ended),
+                unheard: &evidence::unheard(&self.parties, input.start, input.ended),
+                unseen: &unseen,
+            }),
+            dialled: &self.keyed.dialled,
             agents: self.agents_seen(),
             view: &input.view,
             measured,
             profile,
             transcript: self.settings.transcript,
         })
+    }
+
+    /// The caller, if there was only one.
+    fn only_caller(&self) -> Option<&str> {
+        let mut callers = self.parties.callers();
+        let first = callers.next()?;
+        callers.next().is_none().then_some(first.identity.as_str())
     }
 
     fn agents_seen(&self) -> Vec<Agent> {
@@ -248,7 +320,8 @@ impl Call {
     }
 
     /// What is missing from the record, in sentences (docs/contract.md §8.2).
-    fn notes(&self, caller: &Party, end: &CallEnd) -> Vec<String> {
+    fn notes(&self, input: &RecordInput, verdict: &status::VerdictInput) -> Vec<String> {
+        let (caller, end) = (input.caller, &input.end);
         let mut notes = vec![];
         if let Some(since) = self.watching_since {
             let late = since.since(caller.joined_at);
@@ -262,7 +335,7 @@ impl Call {
         if self.recovered {
             notes.push("The worker was restarted during the call.".into());
         }
-        let unseen = self.unseen(start(caller), end.at);
+        let unseen = self.unseen(input.start, end.at);
         let missed =
             unseen.iter().fold(0i64, |sum, (from, to)| sum.saturating_add(to.since(*from)));
         if missed > 0 {
@@ -276,6 +349,12 @@ impl Call {
         {
             notes.push("The observer left or lost the room before the caller did.".into());
         }
+        if let Some(alone) = verdict.alone_ms().filter(|ms| *ms >= status::ALONE_MS) {
+            notes.push(format!(
+                "The caller was alone for the last {:.1} s: no agent was there.",
+                alone as f64 / 1000.0
+            ));
+        }
         notes
     }
 }
@@ -287,6 +366,7 @@ struct RecordInput<'a> {
     view: AgentView,
     call_type: CallType,
     start: Moment,
+    start_basis: TimeBasis,
     /// The end of the call, but never before the start.
     ended: Moment,
 }
@@ -294,13 +374,4 @@ struct RecordInput<'a> {
 fn turns_from_history(input: &RecordInput) -> u32 {
     let view = Window { start: input.start, end: input.ended }.view(&input.view);
     u32::try_from(view.items.iter().filter(|i| i.from_history).count()).unwrap_or(u32::MAX)
-}
-
-/// When the caller was connected: a SIP leg when it was answered, other callers when they joined
-/// (docs/contract.md §3.2).
-fn start(caller: &Party) -> Moment {
-    match caller.active {
-        Some((at, false)) if caller.is_sip() => at,
-        _ => caller.joined_at,
-    }
 }

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use record::{
     By, EndedBy, LeaveReason, ModelTask, Moment, Tier,
     details::{
-        Agent, Details, Distribution, Evidence, Interruptions, Latency, Line, Observation, Passed,
-        SideEvidence, Talk, Tool, Usage,
+        Agent, Component, Details, Distribution, Evidence, Interruptions, Latency, Line,
+        Observation, Passed, SideEvidence, Talk, Tool, Usage,
     },
+    people::{Participant, Phone, Transfer},
+    timeline::{LineKind, Timeline},
 };
 
 use super::{
     event::{Handoff, Used},
     evidence::{Interval, VoiceActivity},
     feed::{AgentView, ToolUse},
+    keyed::Dialled,
     metrics::{Measured, Response},
     turns::Utterance,
 };
@@ -23,6 +26,12 @@ pub(crate) struct DetailsInput<'a> {
     pub ended_by: EndedBy,
     pub disconnect_reason: LeaveReason,
     pub sip: Option<BTreeMap<String, String>>,
+    pub phone: Option<Phone>,
+    pub participants: Vec<Participant>,
+    pub transfers: Vec<Transfer>,
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    pub timeline: Timeline,
+    pub dialled: &'a [Dialled],
     pub observation: Observation,
     pub agents: Vec<Agent>,
     pub view: &'a AgentView,
@@ -44,6 +53,10 @@ pub(crate) fn build(s: &DetailsInput) -> Details {
         ended_by: s.ended_by,
         disconnect_reason: Some(s.disconnect_reason),
         sip: s.sip.clone(),
+        phone: s.phone.clone(),
+        participants: s.participants.clone(),
+        transfers: s.transfers.clone(),
+        metadata: s.metadata.clone(),
         observation: s.observation.clone(),
         evidence: Evidence {
             user: SideEvidence { speech: m.user.tier, words: m.user_words },
@@ -52,6 +65,7 @@ pub(crate) fn build(s: &DetailsInput) -> Details {
         latency: Latency {
             agent_response: distribution(&m.agent_responses),
             user_response: distribution(&m.user_responses),
+            components: components(m),
         },
         interruptions: Interruptions {
             by_caller: count(m.interruptions.len()),
@@ -86,7 +100,8 @@ pub(crate) fn build(s: &DetailsInput) -> Details {
         answered_by: v.answered_by,
         errors: has_feed.then_some(v.errors),
         profile: s.profile.clone(),
-        transcript: s.transcript.then(|| transcript(m)),
+        timeline: s.timeline.clone(),
+        transcript: s.transcript.then(|| transcript(s)),
     }
 }
 
@@ -103,11 +118,40 @@ fn usage(((task, provider, model), used): (&(ModelTask, String, String), &Used))
     }
 }
 
-/// Both sides' utterances in the order in which they were spoken.
-fn transcript(m: &Measured) -> Vec<Line> {
+/// What the agent reports of single turns; `None` if it reports nothing of that kind.
+fn components(m: &Measured) -> Option<Vec<Component>> {
+    let of = |by: By, u: &Utterance| {
+        let c = u.components;
+        let component = Component {
+            by,
+            from: u.spoken.map(|i| i.start.to_rfc3339()),
+            transcription_delay: c.transcription_delay,
+            end_of_turn_delay: c.end_of_turn_delay,
+            llm_first_token: c.llm_first_token,
+            tts_first_byte: c.tts_first_byte,
+        };
+        (!c.is_empty()).then(|| (u.spoken.map_or(u.known_at, |i| i.start), component))
+    };
+    let user = m.user_utterances.iter().filter_map(|u| of(By::User, u));
+    let agent = m.agent_utterances.iter().filter_map(|u| of(By::Agent, u));
+    let mut all: Vec<_> = user.chain(agent).collect();
+    all.sort_by_key(|(at, _)| *at);
+    (!all.is_empty()).then(|| all.into_iter().map(|(_, c)| c).collect())
+}
+
+/// Both sides' utterances in the order in which they were spoken, with what was typed and dialled.
+fn transcript(s: &DetailsInput) -> Vec<Line> {
+    let m = s.measured;
+    let role = |who: &Option<String>| {
+        let known = s.participants.iter().find(|p| who.as_ref() == Some(&p.identity));
+        known.map(|p| p.role)
+    };
     let of = |by: By, u: &Utterance| {
         let line = Line {
             by,
+            kind: if u.typed { LineKind::Typed } else { LineKind::Spoken },
+            identity: u.who.clone(),
+            role: role(&u.who),
             from: u.spoken.map(|i| i.start.to_rfc3339()),
             to: u.spoken.map(|i| i.end.to_rfc3339()),
             text: u.text.as_deref().unwrap_or_default().trim().to_owned(),
@@ -117,8 +161,39 @@ fn transcript(m: &Measured) -> Vec<Line> {
     };
     let user = m.user_utterances.iter().map(|u| of(By::User, u));
     let mut all: Vec<_> = user.chain(m.agent_utterances.iter().map(|u| of(By::Agent, u))).collect();
+    all.extend(dialled(s.dialled).into_iter().map(|(from, to, by, digits)| {
+        let by = Some(by);
+        let line = Line {
+            by: By::User,
+            kind: LineKind::Dialled,
+            role: role(&by),
+            identity: by,
+            from: Some(from.to_rfc3339()),
+            to: Some(to.to_rfc3339()),
+            text: digits,
+            interrupted: false,
+        };
+        (from, line)
+    }));
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, line)| line).filter(|l| !l.text.is_empty()).collect()
+}
+
+/// Digits that one participant dialled soon after each other are one line: from, to, who, digits.
+fn dialled(all: &[Dialled]) -> Vec<(Moment, Moment, String, String)> {
+    const TOGETHER_MS: i64 = 3_000;
+    let mut out: Vec<(Moment, Moment, String, String)> = vec![];
+    for d in all {
+        let digit = d.digit.as_deref().unwrap_or_default();
+        match out.last_mut() {
+            Some((_, to, by, digits)) if *by == d.by && d.at.since(*to) <= TOGETHER_MS => {
+                *to = d.at;
+                digits.push_str(digit);
+            }
+            _ => out.push((d.at, d.at, d.by.clone(), digit.to_owned())),
+        }
+    }
+    out
 }
 
 /// The distribution of one side's response times; `None` if there are none.

@@ -3,11 +3,12 @@
 //! Two different moments: the call *ended* when the last caller left. It is *over* later, when no
 //! caller can come back any more and the last words have arrived.
 
-use record::EndBasis;
+use record::TimeBasis;
 
 use super::{
     event::{LeaveReason, Moment},
-    parties::{LOST_AFTER_MS, Parties, Party},
+    parties::Parties,
+    party::{LOST_AFTER_MS, Left, Party},
 };
 
 /// The caller's last words and the agent's last items arrive, and text that is open is closed, up to
@@ -15,6 +16,17 @@ use super::{
 pub(crate) const LAST_WORDS_MS: i64 = 2_500;
 /// After a time-out the same identity was seen to come back 12 s later (docs/signals.md §3.3).
 const TIMEOUT_GRACE_MS: i64 = 20_000;
+/// The bridge reports a hang-up and leaves within 0.2 s. If it takes longer than this, the phone did not
+/// confirm the end: it was dead (docs/signals.md §4.5).
+const UNCONFIRMED_AFTER_MS: i64 = 5_000;
+/// A leg that leaves this close before the end of its room left with the room.
+const WITH_ROOM_MS: i64 = 1_000;
+/// The server announces the leave of a leg that lived for milliseconds in a batch, some 2.1 s later.
+const BATCH_MS: std::ops::RangeInclusive<i64> = 1_800..=3_000;
+/// The bridge leaves at most this long after the last sound of a phone that is dead.
+const DEAD_PHONE_MS: i64 = 47_000;
+/// The bridge gives up a phone that has sent nothing for this long.
+const MEDIA_TIMEOUT_MS: i64 = 15_000;
 /// The leave of a participant with quality LOST is reported at most this much later.
 const LOST_TO_TIMEOUT_MS: i64 = 15_000;
 
@@ -23,7 +35,7 @@ const LOST_TO_TIMEOUT_MS: i64 = 15_000;
 pub(crate) struct CallEnd {
     /// By our clock.
     pub at: Moment,
-    pub basis: EndBasis,
+    pub basis: TimeBasis,
     pub cause: Cause,
 }
 
@@ -50,7 +62,7 @@ impl CallEnd {
 pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) -> Option<CallEnd> {
     if parties.caller_present() {
         let (at, reason) = room_ended?;
-        return Some(CallEnd { at, basis: EndBasis::Observed, cause: Cause::RoomEnded(reason) });
+        return Some(CallEnd { at, basis: TimeBasis::Observed, cause: Cause::RoomEnded(reason) });
     }
     // A caller that was never connected (a leg that was not answered) does not end the call of
     // other callers.
@@ -58,7 +70,7 @@ pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) 
     let of = parties.callers().filter(|p| !connected || p.connected());
     let (at, basis, last) = of
         .filter_map(|p| {
-            let (at, basis) = own_end(p)?;
+            let (at, basis) = own_end(p, parties, room_ended)?;
             Some((at, basis, p))
         })
         .max_by_key(|(at, _, _)| *at)?;
@@ -68,15 +80,75 @@ pub(crate) fn end(parties: &Parties, room_ended: Option<(Moment, LeaveReason)>) 
 }
 
 /// When one caller was gone: at its hang-up, at its loss of connection, or at its reported leave.
-fn own_end(p: &Party) -> Option<(Moment, EndBasis)> {
+fn own_end(
+    p: &Party,
+    parties: &Parties,
+    room_ended: Option<(Moment, LeaveReason)>,
+) -> Option<(Moment, TimeBasis)> {
     let left = p.left.as_ref()?;
+    let hung_up_at = p.leg.hung_up_at;
+    if p.is_sip() && p.connected() && lost_its_phone(p, room_ended) {
+        let died = match hung_up_at {
+            Some(hung_up) => {
+                let died = hung_up.plus(-MEDIA_TIMEOUT_MS).max(p.joined_at);
+                p.last_heard().map_or(died, |heard| died.max(heard)).min(hung_up)
+            }
+            None => phone_died(p, left, parties),
+        };
+        return Some((died.min(left.at), TimeBasis::Estimated));
+    }
+    // A dial that is refused at once: the leg lives for milliseconds.
+    let rang = p.leg.rang_at.is_some() || p.connected();
+    if p.is_dialled() && !rang && BATCH_MS.contains(&left.at.since(p.joined_at)) {
+        return Some((p.joined_at, TimeBasis::Estimated));
+    }
     Some(match (left.reason, p.lost_at) {
         (LeaveReason::ConnectionTimeout, Some(lost)) => {
             let died = p.last_sign.max(lost.plus(-LOST_AFTER_MS)).min(left.at);
-            (died, EndBasis::Estimated)
+            (died, TimeBasis::Estimated)
         }
-        _ => (p.hung_up_at.map_or(left.at, |h| h.min(left.at)), EndBasis::Observed),
+        // A leg that rings gives no sign of life.
+        (LeaveReason::ConnectionTimeout, None) if p.is_sip() => {
+            (p.gone_at().unwrap_or(left.at), TimeBasis::Estimated)
+        }
+        _ => (hung_up_at.map_or(left.at, |h| h.min(left.at)), TimeBasis::Observed),
     })
+}
+
+/// When an answered phone was lost without a hang-up.
+fn phone_died(p: &Party, left: &Left, parties: &Parties) -> Moment {
+    if left.reason == LeaveReason::ConnectionTimeout {
+        // The bridge died; the server noticed.
+        let noticed = p.gone_at().unwrap_or(left.at);
+        return p.last_heard().map_or(noticed, |heard| noticed.max(heard));
+    }
+    // Nobody heard a caller who was alone: its silence shows nothing.
+    let heard_to_the_end =
+        parties.voice_agents().any(|a| a.gone_at().is_none_or(|gone| gone >= left.at));
+    match p.last_heard().filter(|_| heard_to_the_end) {
+        Some(heard) => heard.max(left.at.plus(-DEAD_PHONE_MS)),
+        None => left.at,
+    }
+}
+
+/// Whether an answered phone leg lost its connection (docs/contract.md §5.4).
+pub(crate) fn lost_its_phone(p: &Party, room_ended: Option<(Moment, LeaveReason)>) -> bool {
+    use LeaveReason as L;
+    let Some(left) = &p.left else { return false };
+    let unconfirmed = p.leg.hung_up_at.is_some_and(|h| left.at.since(h) > UNCONFIRMED_AFTER_MS);
+    let hung_up = p.hung_up();
+    match left.reason {
+        L::ConnectionTimeout | L::SignalClose | L::MediaFailure => true,
+        // The room may be closed just when the bridge leaves by itself.
+        L::ClientInitiated if !hung_up && p.call_status().is_some() => {
+            let closed = |(at, reason): (Moment, L)| {
+                matches!(reason, L::RoomDeleted | L::RoomClosed)
+                    && at.since(left.reported_at) <= WITH_ROOM_MS
+            };
+            !room_ended.is_some_and(closed)
+        }
+        _ => unconfirmed,
+    }
 }
 
 /// When the call will be over if no caller comes back; `None` while a caller is present, or before
@@ -106,5 +178,5 @@ fn last_to_leave(parties: &Parties) -> Option<&Party> {
 
 /// A SIP leg that hung up, or was never answered, does not come back under the same identity.
 fn cannot_return(p: &Party) -> bool {
-    p.is_sip() && (p.call_status() == Some("hangup") || !p.connected())
+    p.is_sip() && (p.hung_up() || !p.connected())
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub use record::{Answerer, By, Discovery, LeaveReason, ModelTask, Moment};
 use serde::{Deserialize, Serialize};
 
-pub use super::kinds::{AgentState, Kind, UserState};
+pub use super::kinds::{AgentState, Kind, Permissions, UserState};
 use super::snapshot::Snapshot;
 
 /// One fact, and when it reached the observer, by our clock.
@@ -65,6 +65,11 @@ pub enum Fact {
         identity: String,
         metadata: String,
     },
+    /// The server changed what a participant may do.
+    Permissions {
+        identity: String,
+        permissions: Permissions,
+    },
     Track {
         identity: String,
         sid: String,
@@ -101,8 +106,9 @@ pub enum Fact {
         text: String,
         is_final: bool,
     },
-    /// Typed text of a participant (`lk.chat`). Only the number of words is used, so a journal
-    /// holds that number and an empty text.
+    /// Typed text of a participant: on `lk.chat`, as an old chat message, or as RTVI `send-text`.
+    /// Only the number of words is used, so a journal holds that number, and the text only where a
+    /// transcript is asked for.
     Chat {
         identity: String,
         text: String,
@@ -111,6 +117,14 @@ pub enum Fact {
     },
     Dtmf {
         identity: String,
+        /// Kept only where a transcript is asked for: digits can be the number of a card.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digit: Option<String>,
+    },
+    /// One message of a Pipecat bot (RTVI), a data packet with an empty topic.
+    Rtvi {
+        identity: String,
+        message: RtviMessage,
     },
     /// One message of the agent's session feed, `lk.agent.session`.
     Feed {
@@ -140,6 +154,31 @@ pub struct Joined {
     pub attributes: BTreeMap<String, String>,
     /// By the server's clock.
     pub joined_at: Moment,
+    /// `None` in the journals of earlier versions; the kind alone decides then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Permissions>,
+}
+
+/// A message of RTVI, the protocol of Pipecat bots. It carries no time: it is used when it arrives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RtviMessage {
+    UserStarted,
+    /// The bot's turn detection has decided that the turn of the user is over.
+    UserStopped,
+    /// `user`: the identity of the participant that spoke.
+    UserText {
+        text: String,
+        user: Option<String>,
+    },
+    BotStarted,
+    BotStopped,
+    /// A part of the bot's text that was spoken to its end.
+    BotText {
+        text: String,
+    },
+    /// A sentence of the bot was spoken to its end.
+    BotSpoken,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -199,7 +238,11 @@ pub enum FeedMessage {
         by: Answerer,
     },
     /// Something failed in the agent. The error's text may contain anything, so it is not kept.
-    Error,
+    Error {
+        /// The agent's session cannot recover from it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fatal: bool,
+    },
     /// An event of which only the time is used: it helps to estimate the agent's clock.
     Clock {
         at: Moment,
@@ -218,6 +261,24 @@ pub struct Item {
     pub stopped_at: Option<Moment>,
     /// Seconds from the end of the caller's speech to the agent's first sound.
     pub e2e_latency: Option<f64>,
+    #[serde(default, skip_serializing_if = "Components::is_empty")]
+    pub components: Components,
+}
+
+/// What took time in one turn, in seconds. Shown in `details`; the metrics do not use it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Components {
+    pub transcription_delay: Option<f64>,
+    pub end_of_turn_delay: Option<f64>,
+    pub llm_first_token: Option<f64>,
+    pub tts_first_byte: Option<f64>,
+}
+
+impl Components {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One call of a tool. The same call may be reported several times: the id identifies it.

@@ -11,7 +11,10 @@ use record::Tier;
 use super::{
     event::{AgentState, By, Moment, UserState},
     feed::{AgentView, FeedItem},
-    parties::{Parties, Party, Role, Side},
+    parties::Parties,
+    party::Party,
+    roles::{Role, Side},
+    rtvi::Turn,
     speech::{A_WORD_MS, Segment},
 };
 
@@ -55,14 +58,15 @@ impl SignalDelay {
             Tier::Speakers => Self::new(440, 890),
             // The first interim and the final text of the speech recognition.
             Tier::Transcripts => Self::new(520, 475),
-            Tier::State | Tier::None => Self::new(0, 0),
+            // The delays of RTVI are subtracted when its messages are taken.
+            Tier::State | Tier::Rtvi | Tier::None => Self::new(0, 0),
         }
     }
 
     /// For the agent's speech, compared with the time at which the agent hands sound to its track.
     pub(crate) const fn agent(tier: Tier) -> Self {
         match tier {
-            Tier::Feed | Tier::Items | Tier::None => Self::new(0, 0),
+            Tier::Feed | Tier::Items | Tier::Rtvi | Tier::None => Self::new(0, 0),
             // The attribute's way through the server.
             Tier::State => Self::new(10, 10),
             Tier::Speakers => Self::new(250, 600),
@@ -122,13 +126,20 @@ impl VoiceActivity {
     }
 }
 
-pub(crate) fn agent(
-    parties: &Parties,
-    view: &AgentView,
-    segments: &[Segment],
-    unseen: &[(Moment, Moment)],
-    until: Moment,
-) -> VoiceActivity {
+/// What the observer has of one side.
+#[derive(Clone, Copy)]
+pub(crate) struct Signals<'a> {
+    pub parties: &'a Parties,
+    pub view: &'a AgentView,
+    pub segments: &'a [Segment],
+    pub rtvi: &'a [&'a Turn],
+    pub unseen: &'a [(Moment, Moment)],
+    /// The end of the call.
+    pub until: Moment,
+}
+
+pub(crate) fn agent(signals: Signals) -> VoiceActivity {
+    let Signals { parties, view, segments, rtvi, unseen, until } = signals;
     let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::agent(tier), all);
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
     let agents = || parties.iter().filter(|p| parties.role(p) == Role::Agent);
@@ -170,7 +181,31 @@ pub(crate) fn agent(
         return activity(Tier::Transcripts, all.collect());
     }
     let of = |p: &&Party| parties.side(&p.identity) == Some(Side::Agent);
-    activity(Tier::Speakers, by_speakers(parties.iter().filter(of), until))
+    let metered = activity(Tier::Speakers, by_speakers(parties.iter().filter(of), until));
+    if rtvi.is_empty() {
+        return metered;
+    }
+    activity(Tier::Rtvi, rtvi_bot(rtvi, &metered, until))
+}
+
+/// When a Pipecat bot spoke. Its starts and cut-offs are exact. A natural end is reported too early, so
+/// there the meter decides, if it has shown that speech.
+fn rtvi_bot(turns: &[&Turn], metered: &VoiceActivity, until: Moment) -> Vec<Interval> {
+    /// The bot's queue and the meter's error.
+    const METERED_WITHIN_MS: i64 = 1_500;
+    let mut out = vec![];
+    for (n, turn) in turns.iter().enumerate() {
+        let mut spoken = turn.of_bot(until);
+        let next = turns.get(n + 1).map_or(until, |next| next.start);
+        if turn.ended_by_itself() {
+            let latest = spoken.end.plus(METERED_WITHIN_MS).min(next);
+            let heard = metered.before(latest).last().filter(|i| i.end > spoken.start);
+            spoken.end = heard.map_or(spoken.end, |i| i.end);
+        }
+        spoken.end = spoken.end.min(next).max(spoken.start);
+        out.push(spoken);
+    }
+    out
 }
 
 /// A source of states is used if it reports at least one in this many of the states or items that
@@ -185,22 +220,18 @@ fn beginnings<'a, T: 'a>(
     states.filter(|(_, s)| is(s)).count()
 }
 
-pub(crate) fn user(
-    parties: &Parties,
-    view: &AgentView,
-    segments: &[Segment],
-    unseen: &[(Moment, Moment)],
-    until: Moment,
-) -> VoiceActivity {
+pub(crate) fn user(signals: Signals) -> VoiceActivity {
+    let Signals { parties, view, segments, rtvi, unseen, until } = signals;
     let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::user(tier), all);
     let speaking = |s: &UserState| *s == UserState::Speaking;
     let of_user = || view.items.iter().filter(|i| i.by == By::User);
     let in_feed = beginnings(view.sessions.iter().flat_map(|s| &s.user_states), speaking);
-    if in_feed > 0 && COVERS * in_feed >= of_user().filter(|i| i.started_at.is_some()).count() {
+    if in_feed > 0 && COVERS * in_feed >= of_user().count() {
         let mut all = vec![];
         for s in &view.sessions {
             let gone = s.gone_at.map_or(until, |t| t.min(until));
-            all.extend(spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone));
+            let spoken = spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone);
+            all.extend(spoken.into_iter().map(|i| until_last_word(i, segments)));
         }
         let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
         all.extend(unwatched(view, By::User, since.min(), unseen));
@@ -219,6 +250,9 @@ pub(crate) fn user(
             since = i.created_at.unwrap_or(i.arrived);
         }
         return activity(Tier::Items, items);
+    }
+    if segments.is_empty() && !rtvi.is_empty() {
+        return rtvi_user(parties, rtvi, until);
     }
     // Callers with a transcript speak with the agent. Other callers may be in the room too, such as
     // a colleague to whom the call was transferred.
@@ -248,6 +282,30 @@ pub(crate) fn user(
     activity(Tier::Speakers, all.collect())
 }
 
+/// When the users of a Pipecat bot spoke: by the server's meter, and by the bot's turns where the meter
+/// shows nothing, as for phone legs.
+fn rtvi_user(parties: &Parties, turns: &[&Turn], until: Moment) -> VoiceActivity {
+    let of_meter = SignalDelay::user(Tier::Speakers);
+    let named: Vec<&Party> = (parties.callers())
+        .filter(|p| turns.iter().any(|t| t.by.as_deref() == Some(p.identity.as_str())))
+        .collect();
+    let speakers = if named.is_empty() {
+        by_speakers(parties.callers(), until)
+    } else {
+        by_speakers(named.into_iter(), until)
+    };
+    let turns = turns.iter().map(|t| t.of_user(until));
+    if speakers.is_empty() {
+        return VoiceActivity::new(Tier::Rtvi, SignalDelay::user(Tier::Rtvi), turns.collect());
+    }
+    let metered = VoiceActivity::new(Tier::Speakers, of_meter, speakers.clone());
+    let unmetered = turns
+        .filter(|i| !metered.any_between(i.start.plus(-SHORTEST_MS), i.end.plus(SHORTEST_MS)))
+        .map(|i| Interval { start: i.start.plus(of_meter.start), end: i.end.plus(of_meter.end) });
+    let all = speakers.into_iter().chain(unmetered).collect();
+    VoiceActivity::new(Tier::Speakers, of_meter, all)
+}
+
 /// Callers' speech that the server's meter shows after the last report of any session. When an
 /// agent has closed its session, only the meter shows that a caller still speaks.
 pub(crate) fn speech_after_feed(
@@ -262,6 +320,62 @@ pub(crate) fn speech_after_feed(
     let Some(last) = view.sessions.iter().filter_map(states).max() else { return vec![] };
     let after = by_speakers(parties.callers(), until).into_iter().filter(|i| i.start > last);
     VoiceActivity::new(Tier::Speakers, SignalDelay::user(Tier::Speakers), after.collect()).intervals
+}
+
+/// When each third party spoke, by the server's meter. It only ends silences.
+pub(crate) fn each_third_party(parties: &Parties, until: Moment) -> Vec<(String, VoiceActivity)> {
+    let late = SignalDelay::user(Tier::Speakers);
+    let activity = |p: &Party| {
+        let all = by_speakers(std::iter::once(p), until);
+        (p.identity.clone(), VoiceActivity::new(Tier::Speakers, late, all))
+    };
+    parties.third_parties().map(activity).collect()
+}
+
+/// Parts of the call in which humans were connected with each other, no agent was there, and no level
+/// tells who spoke: nothing shows whether they were silent.
+pub(crate) fn unheard(parties: &Parties, start: Moment, end: Moment) -> Vec<(Moment, Moment)> {
+    let mut edges = vec![start, end];
+    let humans = || parties.callers().chain(parties.third_parties());
+    let agents = || parties.voice_agents();
+    edges.extend(humans().filter_map(Party::connected_at));
+    edges.extend(humans().chain(agents()).filter_map(Party::gone_at));
+    edges.extend(agents().map(|a| a.joined_at));
+    edges.retain(|t| (start..=end).contains(t));
+    edges.sort();
+    edges.dedup();
+    let mut out: Vec<(Moment, Moment)> = vec![];
+    for pair in edges.windows(2) {
+        let &[from, to] = pair else { continue };
+        let there: Vec<&Party> = humans().filter(|p| p.was_connected(from.plus(1))).collect();
+        let served =
+            agents().any(|a| a.joined_at <= from && a.gone_at().is_none_or(|gone| gone > from));
+        let levels = there.iter().all(|p| !p.speaking.is_empty());
+        if there.len() < 2 || served || levels {
+            continue;
+        }
+        match out.last_mut().filter(|last| last.1 == from) {
+            Some(last) => last.1 = to,
+            None => out.push((from, to)),
+        }
+    }
+    out
+}
+
+/// Ends a span of the state "speaking" with its words: a button that is held, or a state that is never
+/// reset, lasts longer.
+fn until_last_word(span: Interval, segments: &[Segment]) -> Interval {
+    /// The final text of speech comes earlier than this after its end.
+    const HELD_MS: i64 = 1_500;
+    let from = segments.partition_point(|s| s.first_at < span.start);
+    let to = segments.partition_point(|s| s.first_at < span.end);
+    let words = segments.get(from..to).unwrap_or_default();
+    let Some(last) = words.iter().map(|s| s.last_at).max() else { return span };
+    if span.end.since(last) < HELD_MS {
+        return span;
+    }
+    let late = SignalDelay::user(Tier::Feed).end - SignalDelay::user(Tier::Transcripts).end;
+    Interval { start: span.start, end: last.plus(late).max(span.start) }
 }
 
 /// When an item was spoken, by its own times. Its start may be that of an earlier noise

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     event::{
-        AgentState, Answerer, By, FeedMessage, Handoff, Item, Model, ModelTask, Moment, ToolCall,
-        Used, UserState,
+        AgentState, Answerer, By, Components, FeedMessage, Handoff, Item, Model, ModelTask, Moment,
+        ToolCall, Used, UserState,
     },
-    parties::{Parties, Party},
+    parties::Parties,
+    party::Party,
     snapshot::FeedSnapshot,
     taken::{fill, replace},
     words,
@@ -58,6 +59,7 @@ pub struct FeedItem {
     pub stopped_at: Option<Moment>,
     /// Seconds.
     pub e2e_latency: Option<f64>,
+    pub components: Components,
 }
 
 /// How often a tool was called, and how many of these calls failed.
@@ -98,6 +100,8 @@ pub struct Feed {
     false_interruptions: Vec<(Moment, bool)>,
     answered_by: Option<Answerer>,
     errors: u32,
+    /// By our clock: when the session reported an error from which it cannot recover.
+    failed_at: Option<Moment>,
     /// The smallest (arrival − created), in milliseconds: how far our clock is ahead of the
     /// agent's, plus the least delay of the network.
     offset: Option<i64>,
@@ -161,9 +165,12 @@ impl Feed {
                 kept
             }
             FeedMessage::Answered { by } => replace(&mut self.answered_by, Some(*by)),
-            FeedMessage::Error => {
+            FeedMessage::Error { fatal } => {
+                if *fatal {
+                    self.failed_at = Some(at);
+                }
                 let errors = self.errors.saturating_add(1);
-                replace(&mut self.errors, errors)
+                replace(&mut self.errors, errors) || *fatal
             }
         }
     }
@@ -277,7 +284,9 @@ impl Feed {
                 | fill(&mut known.created_at, item.created_at)
                 | fill(&mut known.started_at, item.started_at)
                 | fill(&mut known.stopped_at, item.stopped_at)
-                | fill(&mut known.e2e_latency, e2e_latency);
+                | fill(&mut known.e2e_latency, e2e_latency)
+                | (known.components.is_empty()
+                    && replace(&mut known.components, plausible_components(&item.components)));
         }
         if self.items.len() >= MAX_ITEMS || self.earlier_ids.contains_key(&item.id) {
             return false;
@@ -296,6 +305,7 @@ impl Feed {
             started_at: item.started_at,
             stopped_at: item.stopped_at,
             e2e_latency,
+            components: plausible_components(&item.components),
         });
         self.remember(&item.id, item.time(), at);
         true
@@ -331,6 +341,18 @@ impl From<FeedSnapshot> for Feed {
             offset: b.offset,
             ..Self::default()
         }
+    }
+}
+
+fn plausible_components(c: &Components) -> Components {
+    let plausible = |seconds: Option<f64>| {
+        seconds.filter(|s| s.is_finite() && (0.0..=LONGEST_RESPONSE_SECONDS).contains(s))
+    };
+    Components {
+        transcription_delay: plausible(c.transcription_delay),
+        end_of_turn_delay: plausible(c.end_of_turn_delay),
+        llm_first_token: plausible(c.llm_first_token),
+        tts_first_byte: plausible(c.tts_first_byte),
     }
 }
 
@@ -497,6 +519,8 @@ pub struct AgentView {
     pub handoffs: Vec<Handoff>,
     pub answered_by: Option<Answerer>,
     pub errors: u32,
+    /// When a session last reported an error from which it cannot recover.
+    pub failed_at: Option<Moment>,
 }
 
 impl AgentView {
@@ -522,5 +546,6 @@ impl AgentView {
         self.handoffs.sort_by_key(|h| h.at);
         self.answered_by = self.answered_by.or(feed.answered_by);
         self.errors = self.errors.saturating_add(feed.errors);
+        self.failed_at = self.failed_at.max(feed.failed_at);
     }
 }

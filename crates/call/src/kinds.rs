@@ -1,4 +1,4 @@
-//! The closed sets of values in events: kinds of participants, states of agents and users.
+//! Small values in events: kinds and permissions of participants, states of agents and users.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,4 +44,16 @@ pub enum UserState {
     Speaking,
     Listening,
     Away,
+}
+
+/// What a participant's token grants it, as far as a role depends on it. Only the server can set
+/// it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Permissions {
+    pub agent: bool,
+    pub recorder: bool,
+    pub hidden: bool,
+    pub publish: bool,
+    pub publish_data: bool,
 }

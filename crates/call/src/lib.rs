@@ -12,25 +12,34 @@
 //! | [`taken`] | how much of an event a call used |
 //! | [`reduced`] | the part of an event that a journal has to hold |
 //! | [`build`] | makes the record from the state of a call |
-//! | [`parties`] | the participants and their roles: caller, agent, avatar |
+//! | [`party`] | one participant |
+//! | [`parties`] | the participants of a room, and who is who among them |
+//! | [`roles`] | what kind, permissions and identity say about a role |
 //! | [`speech`] | what was said, on the two transcript channels |
+//! | [`keyed`] | what callers typed and dialled |
+//! | [`rtvi`] | what Pipecat bots report |
 //! | [`feed`] | what the agent itself reports of its session |
 //! | [`published`] | what the agent publishes for the record |
+//! | [`metadata`] | what metadata says of the call, and opting out |
 //! | [`evidence`] | who spoke when, from the best signal available |
 //! | [`window`] | cuts the observations to the time of the call |
 //! | [`turns`] | utterances: what each side said in one go |
 //! | [`metrics`] | the numbers |
 //! | [`stages`] | the stage timeline |
 //! | [`outcome`] | agent configuration and outcomes, merged by authority |
+//! | [`beginning`] | when a call began |
 //! | [`ending`] | when a call is over |
 //! | [`status`] | status and reason (docs/contract.md §5) |
 //! | [`subject`] | phone number and direction |
 //! | [`profile`] | what a kind of business expects of its calls |
 //! | [`snapshot`] | what a call leaves to the next in its room |
 //! | [`details`] | the optional details of a record |
+//! | [`people`] | who was in the room, for the details |
+//! | [`timeline`] | the call in moments and spans, for the details |
 //! | [`explain`] | which moments each number was made from |
 //! | [`words`] | how words are counted |
 
+mod beginning;
 mod build;
 mod details;
 mod ending;
@@ -38,13 +47,19 @@ pub mod event;
 mod evidence;
 pub mod explain;
 mod feed;
+mod keyed;
 mod kinds;
+pub mod metadata;
 mod metrics;
 mod outcome;
 mod parties;
+mod party;
+mod people;
 pub mod profile;
 pub mod published;
 mod reduced;
+pub mod roles;
+mod rtvi;
 mod snapshot;
 mod speech;
 mod stages;
@@ -52,6 +67,7 @@ mod state;
 mod status;
 mod subject;
 mod taken;
+mod timeline;
 mod turns;
 mod window;
 mod words;

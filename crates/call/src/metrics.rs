@@ -8,7 +8,9 @@ use super::{
     event::{AgentState, Moment},
     evidence::{Interval, SignalDelay, VoiceActivity},
     feed::AgentView,
-    parties::{Parties, Party, Role},
+    parties::Parties,
+    party::Party,
+    roles::Role,
     speech::{CUT_AFTER_MS, Segment},
     turns::Utterance,
 };
@@ -41,8 +43,10 @@ pub(crate) struct Conversation<'a> {
     pub agent_utterances: &'a [Utterance],
     /// Signs of life that are not speech: DTMF, typed text.
     pub other_signs: &'a [Moment],
-    /// Speech of callers that is used only to end a silence.
+    /// Speech of callers and third parties that is used only to end a silence.
     pub other_speech: &'a [Interval],
+    /// Intervals in which nothing shows whether somebody spoke.
+    pub unheard: &'a [(Moment, Moment)],
     /// Intervals in which the observer did not see the room.
     pub unseen: &'a [(Moment, Moment)],
     pub start: Moment,
@@ -135,7 +139,7 @@ fn observed(from: Moment, to: Moment) -> Response {
 /// agent *heard* the caller end, so the delay of this signal is added.
 fn agent_responses(c: &Conversation) -> Vec<Response> {
     let late_ms = SignalDelay::user(Tier::Feed).end;
-    let users = spoken(c.user_utterances);
+    let users = spoken(c.user_utterances.iter());
     let observed: Vec<Response> = (users.iter().enumerate())
         .filter_map(|(n, u)| {
             let until = users.get(n + 1).map_or(Moment::MAX, |next| next.start);
@@ -175,7 +179,8 @@ fn agent_responses(c: &Conversation) -> Vec<Response> {
 
 /// From the end of the agent's utterance to the beginning of the caller's response.
 fn user_responses(c: &Conversation, interruptions: &[Moment]) -> Vec<Response> {
-    let users = spoken(c.user_utterances);
+    // When the caller began to type is not known.
+    let users = spoken(c.user_utterances.iter().filter(|u| !u.typed));
     let mut cuts: Vec<Moment> = (c.agent_utterances.iter())
         .filter(|u| u.interrupted)
         .filter_map(|u| Some(u.spoken?.end))
@@ -201,14 +206,14 @@ fn user_responses(c: &Conversation, interruptions: &[Moment]) -> Vec<Response> {
 }
 
 /// When the utterances were spoken, in the order of their beginning.
-fn spoken(utterances: &[Utterance]) -> Vec<Interval> {
-    let mut all: Vec<Interval> = utterances.iter().filter_map(|u| u.spoken).collect();
+fn spoken<'a>(utterances: impl Iterator<Item = &'a Utterance>) -> Vec<Interval> {
+    let mut all: Vec<Interval> = utterances.filter_map(|u| u.spoken).collect();
     all.sort_by_key(|i| (i.start, i.end));
     all.dedup();
     all
 }
 
-/// The gaps in which neither side speaks, from the first speech to the end of the call.
+/// The gaps in which nobody speaks, types or dials, from the start to the end of the call.
 fn silences(c: &Conversation) -> Vec<Interval> {
     let mut all: Vec<Interval> = (c.user.intervals.iter().chain(&c.agent.intervals))
         .chain(c.other_speech)
@@ -216,13 +221,12 @@ fn silences(c: &Conversation) -> Vec<Interval> {
         .chain(c.other_signs.iter().map(|t| Interval { start: *t, end: *t }))
         .filter(|i| i.start < c.end && i.end >= c.start)
         .collect();
-    // Time in which we did not see the room does not count as silence.
+    // Time in which we did not see the room, or could not hear it, does not count as silence.
     let mut out = vec![];
-    let Some(first) = all.iter().min_by_key(|i| i.start).copied() else { return out };
-    let unseen = c.unseen.iter().filter(|(_, end)| *end > first.start);
-    all.extend(unseen.map(|(start, end)| Interval { start: *start, end: *end }));
+    let unknown = c.unseen.iter().chain(c.unheard);
+    all.extend(unknown.map(|(start, end)| Interval { start: *start, end: *end }));
     all.sort_by_key(|i| i.start);
-    let mut quiet_since = first.end;
+    let mut quiet_since = c.start;
     let last = Interval { start: c.end, end: c.end };
     for i in all.iter().chain([&last]) {
         if i.start.since(quiet_since) >= c.silence_threshold_ms {
@@ -236,6 +240,11 @@ fn silences(c: &Conversation) -> Vec<Interval> {
 /// When the caller cut off an utterance of the agent. Pauses because of noise or words of assent do
 /// not count, and neither does speech that the caller's leave cut off.
 fn interruptions(c: &Conversation) -> Vec<Moment> {
+    if c.agent.tier == Tier::Rtvi {
+        let forced = |s: &Interval| s.end.plus(FORCED_WITHIN_MS) > c.end;
+        let cut = c.agent_utterances.iter().filter(|u| u.interrupted).filter_map(|u| u.spoken);
+        return cut.filter(|s| !forced(s)).map(|s| s.end).collect();
+    }
     // Agents older than 1.7 send no times, and those before 1.5.13 never set the flag.
     let items_have_times = c.view.items.iter().any(|i| i.started_at.is_some());
     if items_have_times {

@@ -7,8 +7,9 @@ use record::{AgentConfig, Outcomes, Status};
 use super::{
     event::ModelTask,
     feed::AgentView,
+    metadata::FromMetadata,
     profile::Profile,
-    published::{ConfigPatch, FromMetadata, OutcomesPatch},
+    published::{ConfigPatch, OutcomesPatch},
     snapshot::{OutcomeSnapshot, SourceSnapshot},
     taken::replace,
 };

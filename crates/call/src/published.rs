@@ -1,5 +1,5 @@
-//! What a voice agent publishes for the record (docs/contract.md §6): messages on `call-history`,
-//! `call.*` attributes, metadata. This module only reads them; [`super::outcome`] and
+//! What a voice agent publishes for the record (docs/contract.md §6): messages on `call-history`
+//! and `call.*` attributes. [`super::metadata`] reads metadata. This module only reads them; [`super::outcome`] and
 //! [`super::stages`] decide what they mean for the record.
 //!
 //! All of it is untrusted JSON. A value that does not fit is left out and counted as a [`Problem`];
@@ -21,9 +21,6 @@ const MAX_NOTES: usize = 4096;
 const MAX_FIELDS: usize = 64;
 /// Bytes of one message or attribute value that are read at all.
 pub(super) const MAX_MESSAGE: usize = 64 * 1024;
-/// Bytes of metadata that are read. The server allows half of that, and prompts in metadata are
-/// common.
-const MAX_METADATA: usize = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Published {
@@ -283,7 +280,7 @@ impl Reader<'_> {
         Some(fields)
     }
 
-    fn name(&mut self, o: &Map<String, Value>, key: &str) -> Option<String> {
+    pub(super) fn name(&mut self, o: &Map<String, Value>, key: &str) -> Option<String> {
         self.text(o, key, MAX_NAME)
     }
 
@@ -312,76 +309,6 @@ impl Reader<'_> {
     }
 }
 
-/// What metadata (of the room, of our job, of the caller) may contain for us. Metadata belongs to
-/// the operator's application, so other content, or text that is not JSON, is not a problem.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FromMetadata {
-    pub config: Option<ConfigPatch>,
-    pub outcomes: Option<OutcomesPatch>,
-    pub outbound: Option<bool>,
-    pub phone_number: Option<String>,
-    /// The caller does not want to be recorded: nothing is stored and nothing is posted.
-    pub opt_out: bool,
-}
-
-impl FromMetadata {
-    pub fn read(text: &str) -> Self {
-        let mut problems = vec![];
-        let mut r = Reader { problems: &mut problems };
-        if text.len() > MAX_METADATA {
-            // Metadata that is not read may contain an opt-out.
-            return Self { opt_out: true, ..Self::default() };
-        }
-        let Ok(Value::Object(o)) = serde_json::from_str(text) else { return Self::default() };
-        let mut config = o.get("agent_config").and_then(Value::as_object).map(|c| r.config(c));
-        let flat = r.config(&o);
-        if flat != ConfigPatch::default() {
-            config.get_or_insert_default().fill_from(&flat);
-        }
-        if let Some(b) = o.get("business_config").and_then(Value::as_object) {
-            let nested = ConfigPatch {
-                business_type: r.name(b, "business_type"),
-                language: r.name(b, "language"),
-                ..Default::default()
-            };
-            if nested != ConfigPatch::default() {
-                config.get_or_insert_default().fill_from(&nested);
-            }
-        }
-        let direction = ["direction", "call_type"].iter().find_map(|k| o.get(*k)?.as_str());
-        Self {
-            config,
-            outcomes: o.get("outcomes").and_then(Value::as_object).map(|c| r.outcomes(c)),
-            outbound: match direction {
-                Some("outbound") => Some(true),
-                Some("inbound") => Some(false),
-                _ => None,
-            },
-            phone_number: r.name(&o, "phone_number"),
-            opt_out: o.get("opt_out_sensitive_data") == Some(&Value::Bool(true)),
-        }
-    }
-
-    /// Metadata with these values and nothing else, for the journal; [`FromMetadata::read`] reads
-    /// the same values from it. The original may contain prompts, and anything that a caller likes.
-    pub fn as_metadata(&self) -> String {
-        let Self { config, outcomes, outbound, phone_number, opt_out } = self;
-        if *self == Self::default() {
-            return String::new();
-        }
-        let direction = |outbound: bool| if outbound { "outbound" } else { "inbound" };
-        given([
-            ("agent_config", config.as_ref().map(ConfigPatch::as_json)),
-            ("outcomes", outcomes.as_ref().map(OutcomesPatch::as_json)),
-            ("call_type", outbound.map(direction).map(Value::from)),
-            ("phone_number", phone_number.clone().map(Value::from)),
-            ("opt_out_sensitive_data", opt_out.then_some(Value::Bool(true))),
-        ])
-        .to_string()
-    }
-}
-
 impl ConfigPatch {
     /// Takes from `other` the values that are missing here.
     pub fn fill_from(&mut self, other: &Self) {
@@ -393,7 +320,7 @@ impl ConfigPatch {
     }
 
     /// With the payload's keys.
-    fn as_json(&self) -> Value {
+    pub(super) fn as_json(&self) -> Value {
         let Self { stt, llm, tts, business_type, language } = self;
         given([
             ("stt_config_key", stt.clone().map(Value::from)),
@@ -416,7 +343,7 @@ impl OutcomesPatch {
     }
 
     /// With the payload's keys.
-    fn as_json(&self) -> Value {
+    pub(super) fn as_json(&self) -> Value {
         let Self { completion_rate, fields_collected, final_stage, successful, notes } = self;
         given([
             ("completion_rate", completion_rate.map(Value::from)),
@@ -428,7 +355,7 @@ impl OutcomesPatch {
     }
 }
 
-fn given<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Value {
+pub(super) fn given<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Value {
     let given = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Value::Object(given.collect())
 }
@@ -579,33 +506,6 @@ mod tests {
     }
 
     #[test]
-    fn metadata_written_for_the_journal_reads_back_to_the_same_values() {
-        let all = r#"{"agent_config":{"stt_config_key":"a","llm_config_key":"b",
-            "tts_config_key":"c","business_type":"d","language":"e"},"outcomes":{
-            "completion_rate":0.1,"fields_collected":["f","g"],"final_stage":"h",
-            "successful":false,"notes":"\u0001"},"direction":"inbound","phone_number":"+15550100",
-            "opt_out_sensitive_data":true,"prompt":"long"}"#;
-        for text in [
-            all,
-            "",
-            "x",
-            "[]",
-            "{}",
-            r#"{"agent_config":{}}"#,
-            r#"{"outcomes":{}}"#,
-            r#"{"outcomes":{"fields_collected":[]}}"#,
-            r#"{"language":"flat","business_config":{"business_type":"b"},"call_type":"outbound"}"#,
-            &"x".repeat(MAX_METADATA + 1),
-        ] {
-            let read = FromMetadata::read(text);
-            let written = read.as_metadata();
-            assert_eq!(FromMetadata::read(&written), read, "{written}");
-            assert!(!written.contains("prompt"), "{written}");
-        }
-        assert_eq!(FromMetadata::read(r#"{"prompt":"long"}"#).as_metadata(), "");
-    }
-
-    #[test]
     fn a_wrong_value_does_not_affect_the_other_keys() {
         let (p, problems) = message(
             r#"{"type":"outcomes","completion_rate":1.5,"successful":"yes","final_stage":"done",
@@ -629,22 +529,5 @@ mod tests {
         let Some(Published::Stage { stage, .. }) = p else { panic!("no stage") };
         assert_eq!(stage, "ä".repeat(MAX_NAME / 2));
         assert_eq!(problems, [Problem::Truncated]);
-    }
-
-    #[test]
-    fn metadata_is_read_flat_and_nested() {
-        let m = FromMetadata::read(
-            r#"{"agent_config":{"stt_config_key":"a"},"llm_config_key":"b",
-               "business_config":{"business_type":"restaurant","language":"german"},
-               "call_type":"outbound","opt_out_sensitive_data":true}"#,
-        );
-        let c = m.config.unwrap();
-        assert_eq!((c.stt.as_deref(), c.llm.as_deref()), (Some("a"), Some("b")));
-        assert_eq!(c.language.as_deref(), Some("german"));
-        assert_eq!(m.outbound, Some(true));
-        assert!(m.opt_out);
-        assert_eq!(FromMetadata::read("hello"), FromMetadata::default());
-        assert_eq!(FromMetadata::read(""), FromMetadata::default());
-        assert!(!FromMetadata::read(r#"{"opt_out_sensitive_data":"true"}"#).opt_out);
     }
 }

@@ -6,8 +6,9 @@
 
 use super::{
     event::{Fact, Joined},
-    parties::{self, CALL_STATUS},
-    published::FromMetadata,
+    metadata::{self, FromMetadata},
+    party::{self, CALL_STATUS},
+    roles::Grants,
     state::Call,
     words,
 };
@@ -18,43 +19,54 @@ impl Call {
     pub(super) fn reduced(&self, fact: &Fact) -> Option<Fact> {
         let reduced = match fact {
             Fact::RoomMetadata { metadata } => {
-                Fact::RoomMetadata { metadata: used_metadata(metadata) }
+                Fact::RoomMetadata { metadata: self.used_metadata(metadata) }
             }
             Fact::JobMetadata { metadata } => {
-                Fact::JobMetadata { metadata: used_metadata(metadata) }
+                Fact::JobMetadata { metadata: self.used_metadata(metadata) }
             }
             Fact::Joined(j) => {
-                let of_caller = parties::may_be_caller(j.kind);
-                let used = |k: &String| parties::uses_attribute(j.kind, &j.identity, k);
+                let grants = Grants::of(j, self.parties.names());
+                let used = |k: &str, v: &str| grants.uses_attribute(k, v);
                 Fact::Joined(Joined {
                     identity: j.identity.clone(),
                     sid: j.sid.clone(),
                     kind: j.kind,
                     name: String::new(),
-                    metadata: if of_caller { used_metadata(&j.metadata) } else { String::new() },
-                    attributes: parties::filtered(&j.attributes, used),
+                    metadata: if grants.may_be_caller() {
+                        self.used_metadata(&j.metadata)
+                    } else {
+                        String::new()
+                    },
+                    attributes: party::filtered(&j.attributes, used),
                     joined_at: j.joined_at,
+                    permissions: j.permissions,
                 })
             }
             Fact::Metadata { identity, metadata } => {
                 self.parties.get(identity)?;
-                Fact::Metadata { identity: identity.clone(), metadata: used_metadata(metadata) }
+                Fact::Metadata {
+                    identity: identity.clone(),
+                    metadata: self.used_metadata(metadata),
+                }
             }
             Fact::Attributes { identity, changed } => {
                 let p = self.parties.get(identity)?;
-                let changed =
-                    parties::filtered(changed, |k| parties::uses_attribute(p.kind, identity, k));
+                let changed = party::filtered(changed, |k, v| p.grants().uses_attribute(k, v));
                 Fact::Attributes { identity: identity.clone(), changed }
             }
             Fact::Left { identity, reason, attributes, since } => Fact::Left {
                 identity: identity.clone(),
                 reason: *reason,
-                attributes: parties::filtered(attributes, |k| k == CALL_STATUS),
+                attributes: party::filtered(attributes, |k, _| k == CALL_STATUS),
                 since: *since,
             },
             Fact::Chat { identity, text, words: None } if !text.trim().is_empty() => {
                 let words = Some(words::count(text));
-                Fact::Chat { identity: identity.clone(), text: String::new(), words }
+                let text = if self.settings.transcript { shortened(text) } else { String::new() };
+                Fact::Chat { identity: identity.clone(), text, words }
+            }
+            Fact::Dtmf { identity, digit: Some(_) } if !self.settings.transcript => {
+                Fact::Dtmf { identity: identity.clone(), digit: None }
             }
             Fact::StreamChunk { stream, text } => {
                 let text = self.speech.shortened_chunk(stream, text)?;
@@ -64,8 +76,15 @@ impl Call {
         };
         (reduced != *fact).then_some(reduced)
     }
+
+    fn used_metadata(&self, metadata: &str) -> String {
+        let used = FromMetadata::read(metadata).as_metadata();
+        metadata::with_passed(used, metadata, &self.settings.metadata_keys)
+    }
 }
 
-fn used_metadata(metadata: &str) -> String {
-    FromMetadata::read(metadata).as_metadata()
+/// Typed text for the transcript.
+fn shortened(text: &str) -> String {
+    const MAX_TYPED: usize = 4_096;
+    text.chars().take(MAX_TYPED).collect()
 }

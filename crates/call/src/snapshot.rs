@@ -12,8 +12,9 @@ use record::{LeaveReason, ModelTask, Moment, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    kinds::{AgentState, Kind},
-    published::{ConfigPatch, FromMetadata, OutcomesPatch},
+    kinds::{AgentState, Kind, Permissions},
+    metadata::{FromMetadata, Passed},
+    published::{ConfigPatch, OutcomesPatch},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub server_behind_ms: i64,
     pub room_metadata: FromMetadata,
     pub job_metadata: FromMetadata,
+    #[serde(default, skip_serializing_if = "Passed::is_empty")]
+    pub passed: Passed,
     /// The participants present, in the order of their first appearance.
     pub parties: Vec<PartySnapshot>,
     /// By sender.
@@ -46,6 +49,15 @@ pub struct PartySnapshot {
     pub lost_at: Option<Moment>,
     pub tracks: BTreeSet<String>,
     pub performed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Permissions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rang_at: Option<Moment>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub typed: bool,
+    /// It was dialled while a caller was connected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub third: bool,
     /// The last change.
     pub states: Vec<(Moment, AgentState)>,
     /// The last change.

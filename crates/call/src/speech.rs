@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use super::{
     event::{Moment, StreamOpened},
-    parties::{Parties, Side},
+    parties::Parties,
+    roles::Side,
     taken::fill,
     words,
 };
@@ -38,6 +39,9 @@ const MAX_SEGMENTS: usize = 40_000;
 pub(crate) struct Segment {
     /// The transcribed participant, as the stream names it.
     pub identity: String,
+    /// The participant that spoke: the owner of the transcribed track, or the named one. Set by
+    /// [`Speech::segments`].
+    pub who: String,
     track: Option<String>,
     /// First text, or the opening of its first stream.
     pub first_at: Moment,
@@ -68,6 +72,7 @@ impl Segment {
     fn new(identity: &str, at: Moment) -> Self {
         Self {
             identity: identity.to_owned(),
+            who: String::new(),
             track: None,
             first_at: at,
             last_at: at,
@@ -290,6 +295,10 @@ impl Speech {
                 .cloned()
                 .collect();
             found.sort_by_key(|s| s.first_at);
+            for s in &mut found {
+                let owner = s.track.as_deref().and_then(|t| parties.owner_of_track(t));
+                s.who = owner.map_or_else(|| s.identity.clone(), |p| p.identity.clone());
+            }
             found
         };
         // A stream that is still open counts with the words so far.

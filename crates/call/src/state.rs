@@ -8,12 +8,17 @@ use uuid::Uuid;
 
 use super::{
     ending,
-    event::{Discovery, Event, Fact, Kind, LeaveReason, Moment},
+    event::{Discovery, Event, Fact, LeaveReason, Moment, RtviMessage},
     feed::Feeds,
+    keyed::{Dialled, Keyed, Typed},
+    metadata::{self, FromMetadata, OptOut, Passed},
     outcome::{Outcome, Source},
-    parties::{Parties, Party, Side},
+    parties::Parties,
+    party::Party,
     profile::Profiles,
-    published::{FromMetadata, MAX_MESSAGE, Problem, Published, Reader},
+    published::{MAX_MESSAGE, Problem, Published, Reader},
+    roles::{Identities, Role, Side},
+    rtvi::Rtvi,
     snapshot::Snapshot,
     speech::Speech,
     stages::{Entered, Stages},
@@ -23,8 +28,6 @@ use super::{
 /// A message from an unknown sender is held this long for the sender to join.
 const HOLD_MS: i64 = 5_000;
 const MAX_HELD: usize = 64;
-/// Typed texts kept per call, and as many DTMF tones.
-const MAX_SIGNS: usize = 10_000;
 /// Gaps in our view of the room that are kept apart; later gaps are merged into the last one.
 const MAX_BLIND: usize = 1_000;
 
@@ -40,6 +43,11 @@ pub struct Settings {
     pub details: bool,
     /// Adds the transcript to the details.
     pub transcript: bool,
+    /// A room in which no agent ever was gives no record.
+    pub require_agent: bool,
+    pub identities: Identities,
+    /// Keys of metadata that `details` pass on.
+    pub metadata_keys: Arc<[String]>,
     pub profiles: Arc<Profiles>,
 }
 
@@ -50,6 +58,9 @@ impl Default for Settings {
             end_grace_ms: 10_000,
             details: false,
             transcript: false,
+            require_agent: false,
+            identities: Identities::default(),
+            metadata_keys: Arc::default(),
             profiles: Arc::default(),
         }
     }
@@ -87,10 +98,12 @@ pub struct Call {
     pub(super) held: Vec<(Moment, String, String)>,
     pub(super) room_metadata: FromMetadata,
     pub(super) job_metadata: FromMetadata,
+    pub(super) passed: Passed,
     pub(super) opted_out: bool,
-    /// Typed text of callers: when, and how many words.
-    pub(super) typed: Vec<(Moment, u32)>,
-    pub(super) dtmf: Vec<Moment>,
+    /// What callers typed and dialled.
+    pub(super) keyed: Keyed,
+    /// What Pipecat bots report.
+    pub(super) rtvi: Rtvi,
     pub(super) room_ended: Option<(Moment, LeaveReason)>,
     pub(super) server_behind_ms: i64,
     /// Since when we observe the room; used for the notes and the details.
@@ -111,19 +124,20 @@ impl Call {
     pub fn new(room: RoomFacts, settings: Settings) -> Self {
         Self {
             speech: Speech::new(settings.transcript),
-            settings,
             room,
             ordinal: 0,
-            parties: Parties::default(),
+            parties: Parties::new(settings.identities.clone()),
             feeds: Feeds::default(),
             outcome: Outcome::default(),
             stages: Stages::default(),
             held: vec![],
             room_metadata: FromMetadata::default(),
             job_metadata: FromMetadata::default(),
+            passed: Passed::default(),
             opted_out: false,
-            typed: vec![],
-            dtmf: vec![],
+            keyed: Keyed::default(),
+            rtvi: Rtvi::new(settings.transcript),
+            settings,
             room_ended: None,
             server_behind_ms: 0,
             watching_since: None,
@@ -142,6 +156,7 @@ impl Call {
             server_behind_ms: self.server_behind_ms,
             room_metadata: self.room_metadata.clone(),
             job_metadata: self.job_metadata.clone(),
+            passed: self.passed_of_present(),
             parties: self.parties.for_next_call(),
             feeds: self.feeds.for_next_call(),
             outcome: self.outcome.for_next_call().into(),
@@ -169,10 +184,12 @@ impl Call {
         self.server_behind_ms = c.server_behind_ms;
         self.room_metadata = c.room_metadata.clone();
         self.job_metadata = c.job_metadata.clone();
+        self.passed = c.passed.clone();
         // An opt-out of the room or the job holds for all calls of the room; that of a caller holds
         // for its own call only.
         self.opted_out |= c.room_metadata.opt_out || c.job_metadata.opt_out;
-        self.parties = Parties::from_earlier_call(c.parties.clone());
+        let names = self.parties.names().clone();
+        self.parties = Parties::from_earlier_call(c.parties.clone(), names);
         self.feeds = Feeds::from_earlier_call(c.feeds.clone());
         self.outcome = c.outcome.clone().into();
         self.watching_since.get_or_insert(at);
@@ -253,7 +270,9 @@ impl Call {
             }
             Fact::RoomEnded { reason } => self.room_ended = Some((at, *reason)),
             Fact::RoomMetadata { metadata } => {
-                let changed = replace(&mut self.room_metadata, FromMetadata::read(metadata));
+                let passed = metadata::passed(metadata, &self.settings.metadata_keys);
+                let changed = replace(&mut self.passed.room, passed)
+                    | replace(&mut self.room_metadata, FromMetadata::read(metadata));
                 return self.opt_out(self.room_metadata.opt_out) || changed;
             }
             Fact::JobMetadata { metadata } => {
@@ -261,16 +280,21 @@ impl Call {
                 // There may be several dispatches. An opt-out in one of them holds for all calls of
                 // the room.
                 new.opt_out |= self.job_metadata.opt_out;
-                let changed = replace(&mut self.job_metadata, new);
+                let mut passed = metadata::passed(metadata, &self.settings.metadata_keys);
+                let before = self.passed.job.clone();
+                passed.extend(before);
+                let changed =
+                    replace(&mut self.passed.job, passed) | replace(&mut self.job_metadata, new);
                 return self.opt_out(self.job_metadata.opt_out) || changed;
             }
             Fact::Joined(j) => {
                 let new = self.parties.joined(j, self.server_behind_ms, at);
+                let passed = new.is_some() && self.pass_on(&j.identity, &j.metadata);
                 if let Some(attributes) = &new {
                     self.published_attributes(&j.identity, attributes, at);
                     self.release_held(&j.identity, at);
                 }
-                return self.opt_out_of(&j.identity) || new.is_some();
+                return self.opt_out_of(&j.identity) || new.is_some() || passed;
             }
             Fact::Left { identity, reason, attributes, since } => {
                 return self.parties.left(identity, *reason, attributes, *since, at);
@@ -280,8 +304,12 @@ impl Call {
                 return self.published_attributes(identity, changed, at) || taken;
             }
             Fact::Metadata { identity, metadata } => {
-                let changed = self.parties.metadata(identity, metadata);
+                let changed =
+                    self.parties.metadata(identity, metadata) | self.pass_on(identity, metadata);
                 return self.opt_out_of(identity) || changed;
+            }
+            Fact::Permissions { identity, permissions } => {
+                return self.parties.permissions(identity, *permissions);
             }
             Fact::Track { identity, sid } => return self.parties.track(identity, sid, at),
             Fact::Speaking { identity, speaking } => {
@@ -321,22 +349,37 @@ impl Call {
                 self.parties.performed(identity);
                 self.parties.sign_of_life(identity, at);
             }
-            Fact::Chat { identity, words, .. } => {
+            Fact::Chat { identity, text, words, .. } => {
                 // Blank text is not counted.
                 let Some(words) = words else { return false };
-                let by_caller = self.parties.side(identity) == Some(Side::User);
-                if !by_caller || self.typed.len() >= MAX_SIGNS {
+                if !self.parties.types(identity) {
                     return false;
                 }
+                let text = (!text.is_empty()).then(|| text.as_str().into());
+                let typed = Typed { at, by: identity.clone(), words: *words, text };
+                if !self.keyed.types(typed) {
+                    return self.refuse(Problem::TooMany);
+                }
                 self.parties.sign_of_life(identity, at);
-                self.typed.push((at, *words));
             }
-            Fact::Dtmf { identity } => {
-                if self.dtmf.len() >= MAX_SIGNS {
-                    return false;
+            Fact::Dtmf { identity, digit } => {
+                let digit = digit.clone().filter(|_| self.settings.transcript);
+                if !self.keyed.dials(Dialled { at, by: identity.clone(), digit }) {
+                    return self.refuse(Problem::TooMany);
                 }
                 self.parties.sign_of_life(identity, at);
-                self.dtmf.push(at);
+            }
+            Fact::Rtvi { identity, message } => {
+                if self.parties.is_agent(identity) == Some(false) {
+                    return self.refuse(Problem::NotAnAgent);
+                }
+                if !self.rtvi.take(identity, message, at) {
+                    return self.refuse(Problem::TooMany);
+                }
+                self.parties.performed(identity);
+                if let RtviMessage::UserText { user: Some(user), .. } = message {
+                    self.parties.sign_of_life(user, at);
+                }
             }
             Fact::Feed { identity, message } => {
                 if self.parties.is_agent(identity) == Some(false) {
@@ -374,6 +417,29 @@ impl Call {
         self.opted_out
     }
 
+    /// An agent is or was in the room.
+    pub fn has_agent(&self) -> bool {
+        self.parties.iter().any(|p| matches!(self.parties.role(p), Role::Agent | Role::Avatar))
+            || self.speech.any()
+    }
+
+    /// Whether this fact is the beginning of another call, and this one is over. Phones do not come
+    /// back: they call again.
+    pub fn is_over_by(&self, fact: &Fact) -> bool {
+        self.parties.begins_another_call(fact)
+    }
+
+    /// Whose metadata opted out.
+    pub fn opted_out_by(&self) -> Option<OptOut> {
+        if self.room_metadata.opt_out {
+            Some(OptOut::Room)
+        } else if self.job_metadata.opt_out {
+            Some(OptOut::Job)
+        } else {
+            self.opted_out.then_some(OptOut::Caller)
+        }
+    }
+
     /// A caller is in the room.
     pub fn caller_present(&self) -> bool {
         self.parties.caller_present()
@@ -397,7 +463,7 @@ impl Call {
 
     /// Identities of the agents that can be asked for their history.
     pub fn agents(&self) -> Vec<String> {
-        let there = |p: &&Party| p.kind == Kind::Agent && p.present();
+        let there = |p: &&Party| p.grants().is_agent() && p.present();
         self.parties.voice_agents().filter(there).map(|p| p.identity.clone()).collect()
     }
 
@@ -410,6 +476,29 @@ impl Call {
     /// False if that changes nothing.
     fn opt_out(&mut self, opt_out: bool) -> bool {
         opt_out && replace(&mut self.opted_out, true)
+    }
+
+    /// Keeps the values of a caller's metadata that the operator wants passed on. False if nothing
+    /// changed.
+    fn pass_on(&mut self, identity: &str, metadata: &str) -> bool {
+        let may_be_caller = |p: &Party| p.grants().may_be_caller();
+        if self.settings.metadata_keys.is_empty()
+            || !self.parties.get(identity).is_some_and(may_be_caller)
+        {
+            return false;
+        }
+        let passed = metadata::passed(metadata, &self.settings.metadata_keys);
+        match self.passed.participants.get_mut(identity) {
+            Some(known) => replace(known, passed),
+            None if passed.is_empty() => false,
+            None => self.passed.participants.insert(identity.to_owned(), passed).is_none(),
+        }
+    }
+
+    fn passed_of_present(&self) -> Passed {
+        let mut passed = self.passed.clone();
+        passed.participants.retain(|i, _| self.parties.get(i).is_some_and(Party::present));
+        passed
     }
 
     fn opt_out_of(&mut self, identity: &str) -> bool {

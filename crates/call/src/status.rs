@@ -3,13 +3,16 @@
 use record::{CallType, EndedBy, Status};
 
 use super::{
-    ending::{CallEnd, Cause},
+    ending::{self, CallEnd, Cause},
     event::{Answerer, LeaveReason, Moment},
-    parties::{Parties, Party},
+    parties::Parties,
+    party::Party,
 };
 
 /// An agent counts as vanished if it was gone at least this long before the caller left.
 const VANISHED_BEFORE_MS: i64 = 2_000;
+/// A caller who waits alone for this long after the agent has left was abandoned.
+pub(crate) const ALONE_MS: i64 = 10_000;
 
 /// Every `termination_reason` that the worker itself gives. An agent may publish others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +21,16 @@ pub(crate) enum Reason {
     Rejected,
     /// Outbound: it rang, but was not answered.
     NoAnswer,
-    /// Outbound: the trunk or the network failed before an answer.
+    /// Outbound: nobody was reached: a wrong number, or the network failed before it rang.
     NotConnected,
     /// Inbound: the caller gave up while it rang.
     Abandoned,
-    /// No voice agent ever took the call.
+    /// No voice agent was there while the caller was connected.
     NoAgent,
-    /// The agent reported an error and left before the caller.
+    /// The agent's session failed for good, or the agent reported an error and left before the
+    /// caller.
     AgentError,
-    /// The agent vanished before the caller left, and no other agent took over.
+    /// The agent vanished, or left the caller alone for long, and no other agent took over.
     AgentLost,
     /// The caller's connection broke.
     ConnectionLost,
@@ -78,29 +82,68 @@ pub(crate) struct VerdictInput<'a> {
     pub parties: &'a Parties,
     pub caller: &'a Party,
     pub call_type: CallType,
+    /// When the caller was connected.
+    pub start: Moment,
     pub end: &'a CallEnd,
-    /// An agent spoke. It may not be among the participants: hidden agents are not listed.
+    pub room_ended: Option<(Moment, LeaveReason)>,
+    /// An agent spoke after the start. It may not be among the participants: hidden agents are not
+    /// listed.
     pub agent_heard: bool,
+    /// The agent's session failed for good, and the agent did not speak again.
+    pub agent_failed: bool,
     pub answered_by: Option<Answerer>,
     /// The worker was restarted, and the call ended before it was back.
     pub end_unseen: bool,
 }
 
+impl VerdictInput<'_> {
+    /// The voice agents that were there while the caller was connected.
+    fn serving_agents(&self) -> impl Iterator<Item = &Party> {
+        let there = |a: &&Party| {
+            a.joined_at <= self.end.at && a.gone_at().is_none_or(|gone| gone > self.start)
+        };
+        self.parties.voice_agents().filter(there)
+    }
+
+    /// How long the caller was alone at the end, after the last agent had left: no agent and no other
+    /// connected human was there. `None` if an agent stayed, or none ever came.
+    pub(crate) fn alone_ms(&self) -> Option<i64> {
+        let mut last: Option<Moment> = None;
+        for agent in self.serving_agents() {
+            last = last.max(Some(agent.gone_at().filter(|gone| *gone < self.end.at)?));
+        }
+        let since = last?;
+        let caller = match &self.end.cause {
+            Cause::CallerLeft { identity, .. } => identity,
+            Cause::RoomEnded(_) => &self.caller.identity,
+        };
+        let others = self.parties.callers().chain(self.parties.third_parties());
+        let accompanied = others.filter(|p| p.identity != *caller).any(|p| {
+            p.connected_at().is_some_and(|t| t < self.end.at)
+                && p.gone_at().is_none_or(|gone| gone > since)
+        });
+        (!accompanied).then(|| self.end.at.since(since))
+    }
+}
+
 /// Rules 2 to 7. Rule 1 (the agent published an end) is checked in [`super::build`].
 pub(crate) fn judge(s: &VerdictInput) -> Verdict {
     if !s.parties.callers().any(Party::connected) {
-        return never_connected(s.parties, s.caller, s.call_type, s.end);
+        return never_connected(s.caller, s.call_type, s.end);
     }
-    if !s.agent_heard && s.parties.voice_agents().next().is_none() {
+    if !s.agent_heard && s.serving_agents().next().is_none() {
         return (Status::Failed, Some(Reason::NoAgent));
     }
-    if let Some(verdict) = agent_vanished(s.parties, s.end.at) {
+    if s.agent_failed {
+        return (Status::Failed, Some(Reason::AgentError));
+    }
+    if let Some(verdict) = agent_left(s).or_else(|| agent_vanished(s.parties, s.end.at)) {
         return verdict;
     }
     let verdict = match &s.end.cause {
         Cause::CallerLeft { identity, reason } => {
             let left = s.parties.get(identity).unwrap_or(s.caller);
-            caller_left(left, *reason)
+            caller_left(left, *reason, s.room_ended)
         }
         // The room was closed while the caller was in it: many agents hang up this way.
         Cause::RoomEnded(LeaveReason::RoomDeleted | LeaveReason::RoomClosed) => {
@@ -128,13 +171,10 @@ pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
         Cause::RoomEnded(_) => EndedBy::Worker,
         Cause::CallerLeft { identity, reason } => {
             let left = s.parties.get(identity).unwrap_or(s.caller);
-            match caller_left(left, *reason).1 {
-                _ if !left.connected() => match reason {
-                    L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved => EndedBy::Room,
-                    L::UserRejected | L::UserUnavailable => EndedBy::Caller,
-                    _ if left.call_status() == Some("hangup") => EndedBy::Caller,
-                    _ => EndedBy::Network,
-                },
+            if !left.connected() {
+                return unanswered_ended_by(left, *reason);
+            }
+            match caller_left(left, *reason, s.room_ended).1 {
                 None if matches!(reason, L::ClientInitiated | L::UnknownReason) => EndedBy::Caller,
                 None => EndedBy::Room,
                 Some(Reason::Rejected | Reason::NoAnswer) => EndedBy::Caller,
@@ -146,22 +186,48 @@ pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
     }
 }
 
+/// Who ended a call that was never answered. What ends a dial before it rings is the network.
+fn unanswered_ended_by(p: &Party, reason: LeaveReason) -> EndedBy {
+    use LeaveReason as L;
+    let rang = p.leg.rang_at.is_some();
+    match reason {
+        L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved => EndedBy::Room,
+        L::UserRejected | L::UserUnavailable if rang || !p.is_sip() => EndedBy::Caller,
+        _ if p.hung_up() => EndedBy::Caller,
+        // Caller, bridge or network: nothing in the room shows which.
+        L::ClientInitiated if p.is_sip() && !p.is_dialled() => EndedBy::Unknown,
+        _ => EndedBy::Network,
+    }
+}
+
 /// No caller was ever connected (docs/contract.md §5.2).
-fn never_connected(
-    parties: &Parties,
-    caller: &Party,
-    call_type: CallType,
-    end: &CallEnd,
-) -> Verdict {
+fn never_connected(caller: &Party, call_type: CallType, end: &CallEnd) -> Verdict {
+    use LeaveReason as L;
+    let rang = caller.leg.rang_at.is_some();
     let why = match (call_type, end.reason()) {
-        (_, LeaveReason::UserRejected) => Reason::Rejected,
-        (_, LeaveReason::UserUnavailable) => Reason::NoAnswer,
+        (CallType::Outbound, L::UserRejected) => Reason::Rejected,
+        (
+            CallType::Outbound,
+            L::UserUnavailable | L::RoomDeleted | L::RoomClosed | L::ParticipantRemoved,
+        ) if rang => Reason::NoAnswer,
+        (CallType::Outbound, L::SipTrunkFailure) => Reason::SipTrunkFailure,
         (CallType::Outbound, _) => Reason::NotConnected,
-        (CallType::Inbound, _) if caller.call_status() == Some("hangup") => Reason::Abandoned,
-        (CallType::Inbound, _) if parties.voice_agents().next().is_none() => Reason::NoAgent,
+        (CallType::Inbound, _) if caller.hung_up() => Reason::Abandoned,
+        (CallType::Inbound, _) if caller.call_status() == Some("ringing") => Reason::NoAgent,
         (CallType::Inbound, _) => Reason::NotConnected,
     };
     (Status::Failed, Some(why))
+}
+
+/// The last agent said goodbye, and the caller stayed alone for long (docs/contract.md §5.3).
+fn agent_left(s: &VerdictInput) -> Option<Verdict> {
+    let last = s.serving_agents().max_by_key(|a| a.gone_at())?;
+    let goodbye = matches!(
+        last.left.as_ref()?.reason,
+        LeaveReason::ClientInitiated | LeaveReason::ParticipantRemoved
+    );
+    let long = s.alone_ms().is_some_and(|ms| ms >= ALONE_MS);
+    (goodbye && long).then_some((Status::Dropped, Some(Reason::AgentLost)))
 }
 
 fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
@@ -194,16 +260,18 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
 }
 
 /// How the last caller left (docs/contract.md §5.4).
-fn caller_left(p: &Party, reason: LeaveReason) -> Verdict {
+fn caller_left(
+    p: &Party,
+    reason: LeaveReason,
+    room_ended: Option<(Moment, LeaveReason)>,
+) -> Verdict {
     use LeaveReason as L;
-    let hung_up = p.is_sip() && p.call_status() == Some("hangup");
     let dropped = |r| (Status::Dropped, Some(r));
     let failed = |r| (Status::Failed, Some(r));
+    if p.is_sip() && ending::lost_its_phone(p, room_ended) {
+        return dropped(Reason::ConnectionLost);
+    }
     match reason {
-        // A bridge that leaves without having seen a hang-up has lost its caller.
-        L::ClientInitiated if p.is_sip() && p.call_status().is_some() && !hung_up => {
-            dropped(Reason::ConnectionLost)
-        }
         L::ClientInitiated | L::ParticipantRemoved | L::RoomDeleted | L::RoomClosed => {
             (Status::Completed, None)
         }
@@ -219,7 +287,7 @@ fn caller_left(p: &Party, reason: LeaveReason) -> Verdict {
         L::UserRejected => failed(Reason::Rejected),
         L::SipTrunkFailure => failed(Reason::SipTrunkFailure),
         L::AgentError => failed(Reason::AgentError),
-        L::UnknownReason if hung_up => (Status::Completed, None),
+        L::UnknownReason if p.hung_up() => (Status::Completed, None),
         L::UnknownReason => dropped(Reason::Unknown),
     }
 }

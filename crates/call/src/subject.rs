@@ -2,37 +2,44 @@
 
 use record::CallType;
 
-use super::{event::Kind, parties::Party, published::FromMetadata};
+use super::{metadata::FromMetadata, party::Party};
 
 pub(crate) const UNKNOWN: &str = "unknown";
+/// What the SIP bridge writes for a number that the phone hides.
+const HIDDEN: [&str; 4] = ["anonymous", "restricted", "unknown", "unavailable"];
 
-/// `caller_metadata` is the caller's own: room and job metadata never decide the direction.
-pub(crate) fn call_type(caller: &Party, caller_metadata: &FromMetadata) -> CallType {
-    if let Some(outbound) = caller_metadata.outbound {
-        return if outbound { CallType::Outbound } else { CallType::Inbound };
+/// `metadata`: best first.
+pub(crate) fn call_type(caller: &Party, metadata: &[FromMetadata]) -> CallType {
+    match metadata.iter().find_map(|m| m.outbound) {
+        Some(true) => CallType::Outbound,
+        Some(false) => CallType::Inbound,
+        None if caller.is_dialled() => CallType::Outbound,
+        None => CallType::Inbound,
     }
-    // The bridge writes the dispatch rule's id on inbound calls only.
-    if caller.kind == Kind::Sip && caller.attribute("sip.ruleID").is_none() {
-        return CallType::Outbound;
-    }
-    CallType::Inbound
 }
 
-pub(crate) fn phone_number(
-    caller: &Party,
-    caller_metadata: &FromMetadata,
-    room_name: &str,
-) -> String {
-    // Only the SIP bridge is trusted: other participants may set any attribute of their own.
-    let from_bridge =
-        caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned);
-    from_bridge
-        .or_else(|| caller_metadata.phone_number.clone())
+/// `metadata`: best first.
+pub(crate) fn phone_number(caller: &Party, metadata: &[FromMetadata], room_name: &str) -> String {
+    (bridge_number(caller).map(str::to_owned))
+        .or_else(|| metadata.iter().find_map(|m| m.phone_number.clone()))
         .or_else(|| caller.identity.strip_prefix("sip_").and_then(number_in))
         .or_else(|| number_in(room_name))
-        .or_else(|| (caller.kind != Kind::Sip).then(|| caller.identity.clone()))
+        .or_else(|| {
+            caller.attribute("sip.phoneNumber").filter(|_| caller.is_sip()).map(str::to_owned)
+        })
+        .or_else(|| (!caller.is_sip()).then(|| caller.identity.clone()))
         .filter(|n| !n.is_empty())
         .unwrap_or_else(|| UNKNOWN.into())
+}
+
+/// The number that the SIP bridge shows, unless it is hidden. Other participants may set any attribute of
+/// their own.
+pub(crate) fn bridge_number(p: &Party) -> Option<&str> {
+    p.attribute("sip.phoneNumber").filter(|n| p.is_sip() && !is_hidden(n))
+}
+
+fn is_hidden(number: &str) -> bool {
+    HIDDEN.iter().any(|hidden| number.trim().eq_ignore_ascii_case(hidden))
 }
 
 /// The first `+` and 7 to 15 digits; room names like `twilio-+15551234567-x` carry one.

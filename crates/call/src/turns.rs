@@ -8,23 +8,35 @@ use std::collections::BTreeMap;
 use record::{Tier, WordSource};
 
 use super::{
-    event::{By, Moment},
+    event::{By, Components, Moment},
     evidence::{Interval, VoiceActivity},
     feed::{AgentView, FeedItem},
+    keyed::Typed,
+    rtvi::Turn,
     speech::Segment,
 };
 
 /// Segments of one side closer than this, with no speech of the other side between them, are one
 /// utterance. This is LiveKit's longest endpointing delay.
 const JOIN_WITHIN_MS: i64 = 3_000;
-/// Speech without any words counts from this length on, and only if nothing was transcribed.
+/// Speech without any words counts from this length on, and only if its side was never transcribed.
 const MIN_WORDLESS_MS: i64 = 500;
 /// A segment that ends this long before the first item belongs to no item. (An agent's first item
 /// may have only the time of its report, and some reports are late.)
 const BEFORE_ITEMS_MS: i64 = 3_000;
+/// A turn that ended this long before the next item began is not part of that item.
+const BEFORE_ITEM_MS: i64 = 1_500;
+/// The report of a typed turn comes at most this long after its text.
+const TYPED_WITHIN_MS: i64 = 3_000;
+/// A turn of RTVI and the interval of its sound begin and end at most this far apart.
+const SAME_TURN_MS: i64 = 700;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Utterance {
+    /// The participant that spoke or typed, where it is known.
+    pub who: Option<String>,
+    /// It was typed, so it has no length.
+    pub typed: bool,
     /// When it was spoken; `None` if no signal shows it.
     pub spoken: Option<Interval>,
     pub words: u32,
@@ -34,25 +46,39 @@ pub struct Utterance {
     pub interrupted: bool,
     /// The response time that the agent measured, in seconds.
     pub e2e_latency: Option<f64>,
+    pub components: Components,
     /// By our clock: when it was reported.
     pub known_at: Moment,
 }
 
-/// What the caller said.
-pub(crate) fn user(
-    view: &AgentView,
-    segments: &[Segment],
-    typed: &[(Moment, u32)],
-    user: &VoiceActivity,
-    agent: &VoiceActivity,
-    transcribed: bool,
-) -> (Vec<Utterance>, WordSource) {
+/// What the observer has of one side, cut to the time of the call.
+pub(crate) struct SideInput<'a> {
+    pub view: &'a AgentView,
+    pub segments: &'a [Segment],
+    pub rtvi: &'a [&'a Turn],
+    /// Of callers only.
+    pub typed: &'a [Typed],
+    /// There are words of this side, if perhaps not of this call.
+    pub transcribed: bool,
+    pub user: &'a VoiceActivity,
+    pub agent: &'a VoiceActivity,
+    /// The end of the call.
+    pub until: Moment,
+}
+
+/// What the callers said.
+pub(crate) fn user(side: &SideInput) -> (Vec<Utterance>, WordSource) {
+    let SideInput { view, segments, user, agent, .. } = *side;
     let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::User).collect();
     let mut out: Vec<Utterance> = vec![];
     let mut before = Moment::MIN;
     let covered = Covered::of_user(view, &items, segments, agent);
     out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_before(s)), user, agent));
     for item in &items {
+        if let Some(typed) = as_typed(item, side.typed) {
+            out.push(Utterance { known_at: item.arrived, ..Utterance::from_typed(typed) });
+            continue;
+        }
         let spoken = match user.tier {
             Tier::Items if item.stopped_at.is_some() => of_item(user, item),
             _ => last_chain(user, agent, before, item.created_at.unwrap_or(item.arrived)),
@@ -60,42 +86,39 @@ pub(crate) fn user(
         before = spoken.map_or(before, |s| s.end);
         out.push(Utterance { spoken, ..Utterance::from_item(item) });
     }
+    let between = segments.iter().filter(|s| covered.is_left_out(s, &items));
+    out.extend(utterances_of_caller(between, user, agent));
     // Segments after the last item have no item of their own: the room ended before it was
     // reported.
     out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_after(s)), user, agent));
+    let mut words = words_from(&items, &out);
+    if out.is_empty() {
+        (out, words) = of_rtvi(side, user, Turn::of_user);
+    }
+    if out.is_empty() && !side.transcribed {
+        (out, words) = by_sound(user, agent);
+    }
     // If there is a feed, typed words come as items too.
-    if items.is_empty() && !typed.is_empty() {
-        let words = if out.is_empty() { WordSource::Typed } else { WordSource::Transcripts };
-        out.extend(typed.iter().map(|(at, words)| Utterance {
-            spoken: None,
-            words: *words,
-            text: None,
-            interrupted: false,
-            e2e_latency: None,
-            known_at: *at,
-        }));
-        return (out, words);
+    if items.is_empty() {
+        out.extend(side.typed.iter().map(Utterance::from_typed));
+        if words == WordSource::None && !out.is_empty() {
+            words = WordSource::Typed;
+        }
     }
-    if out.is_empty() && !transcribed {
-        return by_sound(user);
-    }
-    let words = words_from(&items, &out);
     (out, words)
 }
 
 /// What the agent said.
-pub(crate) fn agent(
-    view: &AgentView,
-    segments: &[Segment],
-    agent: &VoiceActivity,
-    transcribed: bool,
-) -> (Vec<Utterance>, WordSource) {
+pub(crate) fn agent(side: &SideInput) -> (Vec<Utterance>, WordSource) {
+    let SideInput { view, segments, user, agent, .. } = *side;
     let items: Vec<&FeedItem> = view.items.iter().filter(|i| i.by == By::Agent).collect();
     let covered = Covered::of_agent(view, &items);
     let mut out = utterances_of_agent(segments.iter().filter(|s| covered.is_before(s)), agent);
     for item in &items {
         let start = item.started_at.or(item.created_at).unwrap_or(item.arrived);
+        let who = view.sessions.get(item.session).map(|s| s.identity.clone());
         let u = Utterance {
+            who,
             spoken: at_or_before(agent, start, item.arrived),
             ..Utterance::from_item(item)
         };
@@ -109,28 +132,73 @@ pub(crate) fn agent(
         });
     }
     out.extend(utterances_of_agent(segments.iter().filter(|s| covered.is_after(s)), agent));
-    if out.is_empty() && !transcribed {
-        return by_sound(agent);
-    }
     let words = words_from(&items, &out);
-    (out, words)
+    if !out.is_empty() {
+        return (out, words);
+    }
+    match of_rtvi(side, agent, Turn::of_bot) {
+        (out, words) if !out.is_empty() => (out, words),
+        _ if side.transcribed => (out, words),
+        _ => by_sound(agent, user),
+    }
 }
 
-/// Utterances from sound alone, for calls without any words.
-fn by_sound(activity: &VoiceActivity) -> (Vec<Utterance>, WordSource) {
-    let long = |i: &&Interval| i.ms() >= MIN_WORDLESS_MS;
-    let out: Vec<Utterance> = (activity.intervals.iter().filter(long))
-        .map(|i| Utterance {
-            spoken: Some(*i),
-            words: 0,
-            text: None,
-            interrupted: false,
-            e2e_latency: None,
-            known_at: i.end,
-        })
+/// The turns that a Pipecat bot reported, if any of them has words.
+fn of_rtvi(
+    side: &SideInput,
+    activity: &VoiceActivity,
+    spoken: impl Fn(&Turn, Moment) -> Interval,
+) -> (Vec<Utterance>, WordSource) {
+    if side.rtvi.iter().all(|t| t.words == 0) {
+        return (vec![], WordSource::None);
+    }
+    let utterance = |turn: &&Turn| {
+        let reported = spoken(turn, side.until);
+        let (from, to) = (reported.start.plus(-SAME_TURN_MS), reported.end.plus(SAME_TURN_MS));
+        let heard = activity.before(to).iter().rev().take_while(|i| i.end > from);
+        let heard = heard
+            .copied()
+            .reduce(|a, b| Interval { start: a.start.min(b.start), end: a.end.max(b.end) });
+        Utterance {
+            who: turn.by.clone(),
+            spoken: Some(heard.unwrap_or(reported)),
+            words: turn.words,
+            text: turn.text.clone(),
+            interrupted: turn.cut,
+            known_at: turn.known_at,
+            ..Utterance::default()
+        }
+    };
+    (side.rtvi.iter().map(utterance).collect(), WordSource::Rtvi)
+}
+
+/// Utterances from sound alone, for a side without any words: chains of intervals with short pauses and
+/// no speech of the other side between them.
+fn by_sound(activity: &VoiceActivity, other: &VoiceActivity) -> (Vec<Utterance>, WordSource) {
+    let mut chains: Vec<Interval> = vec![];
+    for i in &activity.intervals {
+        match chains.last_mut() {
+            Some(last) if joins(other, last.end, i.start) => last.end = i.end,
+            _ => chains.push(*i),
+        }
+    }
+    let long = |i: &Interval| i.ms() >= MIN_WORDLESS_MS;
+    let out: Vec<Utterance> = (chains.into_iter().filter(long))
+        .map(|i| Utterance { spoken: Some(i), known_at: i.end, ..Utterance::default() })
         .collect();
     let words = if out.is_empty() { WordSource::None } else { WordSource::Sound };
     (out, words)
+}
+
+/// The typed text that an item reports: the item of a typed turn has no times of speech.
+fn as_typed<'a>(item: &FeedItem, typed: &'a [Typed]) -> Option<&'a Typed> {
+    if item.started_at.is_some() || item.stopped_at.is_some() {
+        return None;
+    }
+    let sent = |t: &&Typed| {
+        t.words == item.words && (0..=TYPED_WITHIN_MS).contains(&item.arrived.since(t.at))
+    };
+    typed.iter().rev().find(sent)
 }
 
 fn words_from(items: &[&FeedItem], out: &[Utterance]) -> WordSource {
@@ -195,6 +263,18 @@ impl<'a> Covered<'a> {
         let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
         !self.is_before(s) && until.is_none_or(|until| s.first_at > until)
     }
+
+    /// Within the covered part, but in no item: a hand-off between agents can leave a turn out. Only
+    /// an item that says when it began shows that.
+    fn is_left_out(&self, s: &Segment, items: &[&FeedItem]) -> bool {
+        if self.is_before(s) || self.is_after(s) {
+            return false;
+        }
+        // The last report of a segment may come after its item.
+        let next = items.iter().find(|i| i.arrived >= s.first_at);
+        let began = next.and_then(|i| i.started_at);
+        began.is_some_and(|began| began.since(s.end()) > BEFORE_ITEM_MS)
+    }
 }
 
 /// When the caller's last chain of segments began, as far as it was known at `by`.
@@ -213,23 +293,37 @@ fn chain_before(segments: &[Segment], agent: &VoiceActivity, by: Moment) -> Mome
 impl Utterance {
     fn from_item(item: &FeedItem) -> Self {
         Self {
-            spoken: None,
             words: item.words,
             text: item.text.clone(),
             interrupted: item.interrupted,
             e2e_latency: item.e2e_latency,
+            components: item.components,
             known_at: item.arrived,
+            ..Self::default()
+        }
+    }
+
+    /// A typed turn ends when it is sent.
+    fn from_typed(t: &Typed) -> Self {
+        Self {
+            who: Some(t.by.clone()),
+            typed: true,
+            spoken: Some(Interval { start: t.at, end: t.at }),
+            words: t.words,
+            text: t.text.clone(),
+            known_at: t.at,
+            ..Self::default()
         }
     }
 
     fn from_segment(s: &Segment, activity: &VoiceActivity) -> Self {
         Self {
+            who: Some(s.who.clone()).filter(|who| !who.is_empty()),
             spoken: at_or_before(activity, s.first_at, s.end()),
             words: s.words,
             text: s.text.clone(),
-            interrupted: false,
-            e2e_latency: None,
             known_at: s.end(),
+            ..Self::default()
         }
     }
 
@@ -311,8 +405,8 @@ fn joins(agent: &VoiceActivity, end: Moment, start: Moment) -> bool {
     start.since(end) <= JOIN_WITHIN_MS && !agent.any_between(end, start)
 }
 
-/// The caller's segments as utterances: consecutive segments that [`joins`] connects are one
-/// utterance.
+/// The callers' segments as utterances: consecutive segments of one caller that [`joins`] connects are
+/// one utterance.
 fn utterances_of_caller<'a>(
     segments: impl Iterator<Item = &'a Segment>,
     user: &VoiceActivity,
@@ -324,7 +418,7 @@ fn utterances_of_caller<'a>(
         let next = Utterance::from_segment(s, user);
         let end = s.end();
         match (last_end, out.last_mut()) {
-            (Some(e), Some(u)) if joins(agent, e, s.first_at) => {
+            (Some(e), Some(u)) if u.who == next.who && joins(agent, e, s.first_at) => {
                 u.append(next.words, next.text.as_deref());
                 u.known_at = end;
                 if let (Some(i), Some(n)) = (&mut u.spoken, next.spoken) {

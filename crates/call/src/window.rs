@@ -9,7 +9,8 @@ use super::{
     event::{By, Moment},
     evidence::{Interval, VoiceActivity},
     feed::{AgentView, FeedItem},
-    parties::Side,
+    roles::Side,
+    rtvi::Turn,
     speech::Segment,
 };
 
@@ -28,6 +29,11 @@ impl Window {
             Side::Agent => self.end,
         };
         all.retain(|s| s.closed_at.unwrap_or(s.last_at) > self.start && s.first_at <= latest);
+        all
+    }
+
+    pub(crate) fn turns<'a>(&self, mut all: Vec<&'a Turn>) -> Vec<&'a Turn> {
+        all.retain(|t| t.known_at > self.start && t.start < self.end);
         all
     }
 

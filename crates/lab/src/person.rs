@@ -6,8 +6,9 @@ use std::{collections::HashMap, time::Duration};
 use anyhow::{Context, Result, bail};
 use livekit::{
     DisconnectReason, SendTextOptions,
-    prelude::{DataPacket, LocalParticipant, Room, RoomEvent, RoomOptions},
+    prelude::{DataPacket, LocalParticipant, Room, RoomEvent, RoomOptions, SipDTMF},
 };
+use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     time::{sleep, timeout},
@@ -109,6 +110,27 @@ impl Person {
         let topic = Some(topic.to_owned());
         let packet = DataPacket { payload, topic, reliable: true, ..Default::default() };
         Ok(self.me().publish_data(packet).await?)
+    }
+
+    /// Dials digits, as the SIP bridge passes them on.
+    ///
+    /// # Errors
+    /// If they cannot be sent.
+    pub async fn dials(&self, digits: &str) -> Result<()> {
+        for digit in digits.chars() {
+            let dtmf = SipDTMF { code: 0, digit: digit.to_string(), ..Default::default() };
+            self.me().publish_dtmf(dtmf).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a message of a Pipecat bot, or of its client.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub async fn rtvi(&self, kind: &str, data: Value) -> Result<()> {
+        let message = json!({"label": "rtvi-ai", "type": kind, "data": data});
+        self.packet("", message.to_string().into_bytes()).await
     }
 
     /// Hangs up as the SIP bridge does: the status first, then the leave.

@@ -100,9 +100,11 @@ impl Venue {
             .with_grants(VideoGrants {
                 room_join: true,
                 room: ticket.room.clone(),
-                agent: ticket.kind == "agent",
-                can_update_own_metadata: Some(true),
-                ..Default::default()
+                ..ticket.grants.clone().unwrap_or(VideoGrants {
+                    agent: ticket.kind == "agent",
+                    can_update_own_metadata: Some(true),
+                    ..Default::default()
+                })
             });
         if !ticket.agents.is_empty() {
             let named = ticket
@@ -138,4 +140,6 @@ pub struct Ticket {
     pub attributes: Vec<(String, String)>,
     /// Names of agents to dispatch with the room.
     pub agents: Vec<String>,
+    /// What the token grants, where that is not the usual. Room and join are added.
+    pub grants: Option<VideoGrants>,
 }

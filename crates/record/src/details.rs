@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    people::{Participant, ParticipantRole, Phone, Transfer},
     rounding::{option_three_decimals, three_decimals, three_decimals_each},
-    words::{Answerer, By, Discovery, EndBasis, LeaveReason, ModelTask, Tier, WordSource},
+    timeline::{LineKind, Timeline},
+    words::{Answerer, By, Discovery, LeaveReason, ModelTask, Tier, TimeBasis, WordSource},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +23,14 @@ pub struct Details {
     pub disconnect_reason: Option<LeaveReason>,
     /// The caller's `sip.*` attributes; null if the caller is not a phone leg.
     pub sip: Option<BTreeMap<String, String>>,
+    /// The caller's phone leg; null if the caller is not a phone leg.
+    pub phone: Option<Phone>,
+    /// Everybody that was in the room during the call, in order of appearance.
+    pub participants: Vec<Participant>,
+    /// Phone legs that were dialled while a caller was connected.
+    pub transfers: Vec<Transfer>,
+    /// Values of the keys in CALL_HISTORY_METADATA_KEYS, untouched; null if no key is set.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
     /// What the observer saw of the call.
     pub observation: Observation,
     /// Which signals the metrics are based on.
@@ -43,6 +53,8 @@ pub struct Details {
     pub errors: Option<u32>,
     /// The business profile that was applied.
     pub profile: Option<String>,
+    /// The call in moments and spans, without a word of it.
+    pub timeline: Timeline,
     /// Only with CALL_HISTORY_TRANSCRIPT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript: Option<Vec<Line>>,
@@ -81,8 +93,10 @@ pub struct Observation {
     /// Turns of either side that were not received live: they are from the history that the agent
     /// sent on request.
     pub turns_from_history: u32,
+    /// How `start_time` is known.
+    pub start_time_basis: TimeBasis,
     /// How `end_time` is known.
-    pub end_time_basis: EndBasis,
+    pub end_time_basis: TimeBasis,
     /// The observation was continued after a crash of the worker.
     pub recovered: bool,
 }
@@ -119,6 +133,29 @@ pub struct Latency {
     pub agent_response: Option<Distribution>,
     /// From the end of the agent's speech to the caller's answer; null if there is none.
     pub user_response: Option<Distribution>,
+    /// What the agent reports of single turns; null without a session feed that has such times.
+    pub components: Option<Vec<Component>>,
+}
+
+/// What took time in one turn, in seconds, as the agent measured it; null where it does not say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Component {
+    pub by: By,
+    /// When the turn was spoken; null where no signal shows it.
+    pub from: Option<String>,
+    /// A caller's turn: from the end of the speech to its transcript.
+    #[serde(serialize_with = "option_three_decimals")]
+    pub transcription_delay: Option<f64>,
+    /// A caller's turn: from the end of the speech to the agent's decision that the turn is over.
+    #[serde(serialize_with = "option_three_decimals")]
+    pub end_of_turn_delay: Option<f64>,
+    /// An agent's turn: until the language model's first token.
+    #[serde(serialize_with = "option_three_decimals")]
+    pub llm_first_token: Option<f64>,
+    /// An agent's turn: until the first sound of the synthesis.
+    #[serde(serialize_with = "option_three_decimals")]
+    pub tts_first_byte: Option<f64>,
 }
 
 /// Seconds. Percentiles are values that were measured (nearest rank).
@@ -235,6 +272,10 @@ pub struct Passed {
 #[schemars(deny_unknown_fields)]
 pub struct Line {
     pub by: By,
+    pub kind: LineKind,
+    /// The participant that said it, where it is known.
+    pub identity: Option<String>,
+    pub role: Option<ParticipantRole>,
     /// When the line was spoken; null where no signal shows it.
     pub from: Option<String>,
     pub to: Option<String>,

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`history`] | the record |
 //! | [`details`] | what can be asked for beyond it |
+//! | [`people`] | who was in the room |
+//! | [`timeline`] | the moments and spans of a call |
 //! | [`words`] | the values of every field with a closed set of values |
 //! | [`moment`] | instants, and how they are written |
 //! | `rounding` | seconds have three decimals |
@@ -17,7 +19,9 @@ pub mod claims;
 pub mod details;
 pub mod history;
 pub mod moment;
+pub mod people;
 mod rounding;
+pub mod timeline;
 pub mod words;
 
 #[cfg(feature = "claims")]
@@ -25,7 +29,7 @@ pub use claims::Claims;
 pub use details::{Details, EndedBy};
 pub use history::{AgentConfig, CallHistory, CallType, Metrics, Outcomes, Stage, Status};
 pub use moment::Moment;
-pub use words::{Answerer, By, Discovery, EndBasis, LeaveReason, ModelTask, Tier, WordSource};
+pub use words::{Answerer, By, Discovery, LeaveReason, ModelTask, Tier, TimeBasis, WordSource};
 
 /// The JSON Schema of a record (draft 2020-12), generated from its types and their comments.
 pub fn schema() -> schemars::Schema {

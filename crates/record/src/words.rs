@@ -95,6 +95,8 @@ pub enum Tier {
     Items,
     /// The attribute `lk.agent.state`.
     State,
+    /// RTVI messages of a Pipecat bot.
+    Rtvi,
     /// Active-speaker events.
     Speakers,
     /// Transcripts.
@@ -112,6 +114,8 @@ pub enum WordSource {
     Items,
     /// Transcripts: there are no items, or the items do not cover the whole call.
     Transcripts,
+    /// RTVI messages of a Pipecat bot.
+    Rtvi,
     /// Typed texts.
     Typed,
     /// No words: only sound was counted.
@@ -120,18 +124,18 @@ pub enum WordSource {
     None,
 }
 
-/// How `end_time` is known.
+/// How a time is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum EndBasis {
-    /// The observer saw the end.
+pub enum TimeBasis {
+    /// The observer saw the moment.
     Observed,
-    /// The connection broke without a leave: estimated from the connection quality and the last
-    /// sign of life.
+    /// The observer did not see it. A start: the phone was answered before the observer came. An
+    /// end: the connection broke without a leave. Estimated from what was seen before and after.
     Estimated,
 }
 
-impl EndBasis {
+impl TimeBasis {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Observed => "observed",

@@ -210,6 +210,7 @@ fn the_servers_clock_may_differ() {
             metadata: String::new(),
             attributes: BTreeMap::new(),
             joined_at: at(-30_000),
+            permissions: None,
         })
     };
     t.fact(10, joined("caller", Kind::Standard));

@@ -153,13 +153,13 @@ fn typed_text_is_an_utterance_and_breaks_a_silence() {
 }
 
 #[test]
-fn a_silence_counts_once_however_long_and_only_after_the_first_word() {
+fn a_silence_counts_once_however_long_from_the_start_to_the_end() {
     let mut t = Scenario::web_call();
     t.agent_says(10_000, 11_000, "hello");
     t.agent_says(15_900, 17_000, "are you there");
     t.agent_says(60_000, 61_000, "good bye then");
-    // 4.9 s are too short to count; 43 s count once; 5 s at the end count once.
-    assert_eq!(t.ends(66_000).metrics.silence_count, 2);
+    // 10 s before the first word; 4.9 s are too short to count; 43 s count once; 5 s at the end.
+    assert_eq!(t.ends(66_000).metrics.silence_count, 3);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn thinking_is_silence_for_the_caller() {
 fn keys_pressed_break_a_silence() {
     let mut t = Scenario::web_call();
     t.agent_says(1_000, 2_000, "press one");
-    t.fact(6_500, Fact::Dtmf { identity: "caller".into() });
+    t.fact(6_500, Fact::Dtmf { identity: "caller".into(), digit: None });
     t.agent_says(11_000, 12_000, "thank you");
     assert_eq!(t.ends(13_000).metrics.silence_count, 0);
 }
@@ -490,6 +490,7 @@ fn speech_before_the_observer_joined_is_not_silence() {
                     metadata: String::new(),
                     attributes: map(&[]),
                     joined_at: at(-30_000),
+                    permissions: None,
                 }),
             );
         }

@@ -82,6 +82,7 @@ impl Scenario {
                 metadata: String::new(),
                 attributes: map(attributes),
                 joined_at: at(ms),
+                permissions: None,
             }),
         )
     }
@@ -224,6 +225,7 @@ fn item(id: &str, by: By, text: &str, spoken: Option<(i64, i64)>) -> Item {
         started_at: spoken.map(|(from, _)| at(from)),
         stopped_at: spoken.map(|(_, to)| at(to)),
         e2e_latency: None,
+        components: Default::default(),
     }
 }
 

@@ -95,6 +95,7 @@ fn item() -> impl Strategy<Value = Item> {
             started_at,
             stopped_at,
             e2e_latency,
+            components: Default::default(),
         },
     )
 }
@@ -130,7 +131,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => text().prop_map(|metadata| Fact::RoomMetadata { metadata }),
         4 => (who(), kind, attributes(), time(), text()).prop_map(
             |(identity, kind, attributes, joined_at, metadata)| Fact::Joined(Joined {
-                sid: "PA_1".into(), name: String::new(), identity, kind, metadata, attributes, joined_at,
+                sid: "PA_1".into(), name: String::new(), identity, kind, metadata, attributes, joined_at, permissions: None,
             })
         ),
         2 => (who(), reason(), attributes(), prop::option::of(time())).prop_map(
@@ -154,7 +155,7 @@ fn fact() -> impl Strategy<Value = Fact> {
             Fact::Legacy { identity, segment, text, is_final }
         }),
         1 => (who(), text()).prop_map(|(identity, text)| Fact::Chat { identity, text, words: None }),
-        1 => who().prop_map(|identity| Fact::Dtmf { identity }),
+        1 => who().prop_map(|identity| Fact::Dtmf { identity, digit: None }),
         6 => (who(), feed()).prop_map(|(identity, message)| Fact::Feed { identity, message }),
         2 => (prop::option::of(who()), text())
             .prop_map(|(identity, text)| Fact::Published { identity, text }),
@@ -205,7 +206,7 @@ fn rare_fact() -> impl Strategy<Value = Fact> {
             tools: vec![t]
         }),
         Just(FeedMessage::Answered { by: Answerer::Human }),
-        Just(FeedMessage::Error),
+        Just(FeedMessage::Error { fatal: false }),
         (some(), any::<bool>())
             .prop_map(|(at, resumed)| FeedMessage::FalseInterruption { at, resumed }),
     ];

@@ -34,9 +34,15 @@ fn a_phone_call_ends_as_its_leg_ended() {
         (true, "active", L::UnknownReason, Dropped, Some("unknown")),
         (true, "hangup", L::UnknownReason, Completed, None),
         (false, "ringing", L::UserRejected, Failed, Some("rejected")),
-        (false, "dialing", L::UserUnavailable, Failed, Some("no_answer")),
+        (false, "ringing", L::UserUnavailable, Failed, Some("no_answer")),
+        (false, "dialing", L::UserUnavailable, Failed, Some("not_connected")),
         (false, "dialing", L::ClientInitiated, Failed, Some("not_connected")),
-        (false, "ringing", L::RoomDeleted, Failed, Some("not_connected")),
+        (false, "ringing", L::ClientInitiated, Failed, Some("not_connected")),
+        (false, "ringing", L::RoomDeleted, Failed, Some("no_answer")),
+        (false, "ringing", L::ParticipantRemoved, Failed, Some("no_answer")),
+        (false, "dialing", L::RoomDeleted, Failed, Some("not_connected")),
+        (false, "dialing", L::SipTrunkFailure, Failed, Some("sip_trunk_failure")),
+        (true, "ringing", L::ClientInitiated, Failed, Some("no_agent")),
     ] {
         let first = if inbound { "ringing" } else { "dialing" };
         let mut t = if inbound {
@@ -203,6 +209,7 @@ fn the_phone_number_is_taken_from_the_best_source() {
                 metadata: metadata.into(),
                 attributes: map(attributes),
                 joined_at: at(0),
+                permissions: None,
             }),
         );
         t.leaves(1_000, identity, LeaveReason::ClientInitiated);
@@ -300,15 +307,17 @@ fn who_ended_the_call_is_independent_of_its_status() {
         t.leaves(9_000, "caller", left);
         assert_eq!(ended_by(&t), Some(by), "{status} {left:?}");
     }
-    for (left, by) in [
-        (L::UserRejected, By::Caller),
-        (L::UserUnavailable, By::Caller),
-        (L::ClientInitiated, By::Network),
-        (L::RoomDeleted, By::Room),
+    for (status, left, by) in [
+        ("ringing", L::UserRejected, By::Caller),
+        ("ringing", L::UserUnavailable, By::Caller),
+        ("dialing", L::UserRejected, By::Network),
+        ("dialing", L::UserUnavailable, By::Network),
+        ("dialing", L::ClientInitiated, By::Network),
+        ("dialing", L::RoomDeleted, By::Room),
     ] {
-        let mut t = phone(&[("sip.callStatus", "dialing")]);
+        let mut t = phone(&[("sip.callStatus", status)]);
         t.leaves(9_000, "caller", left);
-        assert_eq!(ended_by(&t), Some(by), "never answered, {left:?}");
+        assert_eq!(ended_by(&t), Some(by), "never answered, {status}, {left:?}");
     }
     for (reason, by) in [
         (L::RoomDeleted, By::Room),

@@ -71,8 +71,8 @@ fn a_fact_that_changes_nothing_is_not_taken() {
         (Fact::StreamChunk { stream: s(), text: "word".into() }, None),
         (Fact::StreamClosed { stream: s(), is_final: r#final }, None),
         (Fact::StreamSender { stream: s(), identity: who("caller") }, Some(Problem::NotAnAgent)),
-        (feed("caller", FeedMessage::Error), Some(Problem::NotAnAgent)),
-        (feed("recorder", FeedMessage::Error), Some(Problem::NotAnAgent)),
+        (feed("caller", FeedMessage::Error { fatal: false }), Some(Problem::NotAnAgent)),
+        (feed("recorder", FeedMessage::Error { fatal: false }), Some(Problem::NotAnAgent)),
         (feed("agent", FeedMessage::Clock { at: at(2_500) }), None),
         (feed("agent", FeedMessage::Tools { calls: vec![tool] }), None),
         (feed("agent", history(items)), None),
@@ -130,6 +130,7 @@ fn fields_that_the_core_does_not_read_are_not_journaled() {
             metadata: metadata.into(),
             attributes: map(attributes),
             joined_at: at(3_000),
+            permissions: None,
         })
     };
     let journaled = |fact| match fact {

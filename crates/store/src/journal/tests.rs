@@ -55,6 +55,7 @@ fn joins(n: i64) -> Event {
         metadata: String::new(),
         attributes: std::collections::BTreeMap::new(),
         joined_at: Moment::from_millis(1_000),
+        permissions: None,
     });
     Event { at: Moment::from_millis(1_000 + n), fact }
 }

@@ -1,0 +1,231 @@
+//! What Pipecat bots report of their calls (RTVI): turns, words, cut-offs. By our clock, because its
+//! messages carry no times.
+//!
+//! How late each message is was measured on Pipecat 0.0.108 and 1.14 (docs/signals.md §9). The delays
+//! depend on the bot's settings, so the times of sound come from the server's meter where there is one.
+
+use std::collections::BTreeMap;
+
+use super::{
+    event::{Moment, RtviMessage},
+    evidence::Interval,
+    parties::Parties,
+    words,
+};
+
+/// Bots of one room whose messages are kept.
+const MAX_BOTS: usize = 8;
+/// Turns of one side and one bot: a ten-hour call has some 20,000.
+const MAX_TURNS: usize = 20_000;
+/// Bytes of one turn's text.
+const MAX_TEXT: usize = 64 * 1024;
+
+/// A user's start is reported this late: 0.2 s of the bot's voice detector, and the way to the bot.
+const USER_START_LATE_MS: i64 = 300;
+/// A user's end is reported this late by default: 0.2 s of the voice detector, 0.6 s until the bot takes
+/// the turn as over, and the way to the bot.
+const USER_END_LATE_MS: i64 = 900;
+/// A natural end of the bot's speech is reported this early: the bot counts the sound that it has handed
+/// over, and up to a second of it waits in the queue of its audio source.
+const BOT_END_EARLY_MS: i64 = 1_000;
+/// The bot stops within this time after it has noticed the user, if it was cut off.
+const CUT_WITHIN_MS: i64 = 600;
+/// A user's final text arrives at most this long after the end of the turn was reported.
+const TEXT_LATE_MS: i64 = 3_000;
+
+/// One turn of one side.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    /// When it began, the delay subtracted.
+    pub start: Moment,
+    /// When its end was reported; `None` while it goes on.
+    stopped: Option<Moment>,
+    /// The last message that belongs to it.
+    pub known_at: Moment,
+    pub words: u32,
+    /// Only where a transcript is asked for.
+    pub text: Option<Box<str>>,
+    /// The user that spoke, if the bot names one.
+    pub by: Option<String>,
+    bytes: usize,
+    /// A sentence of it was spoken to its end since its beginning.
+    spoken: bool,
+    /// The user began to speak, and the bot stopped.
+    pub cut: bool,
+}
+
+impl Turn {
+    fn new(at: Moment, late_ms: i64) -> Self {
+        Self {
+            start: at.plus(-late_ms),
+            stopped: None,
+            known_at: at,
+            words: 0,
+            text: None,
+            by: None,
+            bytes: 0,
+            spoken: false,
+            cut: false,
+        }
+    }
+
+    fn append(&mut self, text: &str, at: Moment, keep_text: bool) -> bool {
+        if self.bytes.saturating_add(text.len()) > MAX_TEXT {
+            return false;
+        }
+        self.known_at = self.known_at.max(at);
+        self.bytes += text.len();
+        self.words = self.words.saturating_add(words::count(text));
+        if keep_text {
+            let mut all = self.text.take().map(String::from).unwrap_or_default();
+            if !all.is_empty() && !text.starts_with(char::is_whitespace) {
+                all.push(' ');
+            }
+            all.push_str(text);
+            self.text = Some(all.into());
+        }
+        true
+    }
+
+    /// When it was spoken. `until`: the end of the call, for a turn that goes on.
+    pub(crate) fn of_user(&self, until: Moment) -> Interval {
+        let end = self.stopped.map_or(until, |t| t.plus(-USER_END_LATE_MS));
+        Interval { start: self.start, end: end.max(self.start) }
+    }
+
+    pub(crate) fn of_bot(&self, until: Moment) -> Interval {
+        let end = match self.stopped {
+            Some(t) if self.cut => t,
+            Some(t) => t.plus(BOT_END_EARLY_MS),
+            None => until,
+        };
+        Interval { start: self.start, end: end.max(self.start) }
+    }
+
+    /// It has ended by itself, so its end is an estimate.
+    pub(crate) fn ended_by_itself(&self) -> bool {
+        self.stopped.is_some() && !self.cut
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Bot {
+    users: Vec<Turn>,
+    bot: Vec<Turn>,
+    /// When the last start of a user was reported.
+    user_started: Option<Moment>,
+}
+
+impl Bot {
+    /// False if there are too many turns, or the message belongs to none.
+    fn take(&mut self, message: &RtviMessage, at: Moment, keep_text: bool) -> bool {
+        match message {
+            RtviMessage::UserStarted => {
+                self.user_started = Some(at);
+                // A turn that is not over goes on.
+                if self.users.last().is_some_and(|t| t.stopped.is_none()) {
+                    return true;
+                }
+                push(&mut self.users, Turn::new(at, USER_START_LATE_MS))
+            }
+            RtviMessage::UserStopped => {
+                let Some(turn) = self.users.last_mut().filter(|t| t.stopped.is_none()) else {
+                    return false;
+                };
+                turn.stopped = Some(at);
+                turn.known_at = turn.known_at.max(at);
+                true
+            }
+            RtviMessage::UserText { text, user } => {
+                let belongs = |t: &&mut Turn| {
+                    t.stopped.is_none_or(|stopped| at.since(stopped) <= TEXT_LATE_MS)
+                };
+                if self.users.last_mut().filter(belongs).is_none()
+                    && !push(&mut self.users, Turn { stopped: Some(at), ..Turn::new(at, 0) })
+                {
+                    return false;
+                }
+                let Some(turn) = self.users.last_mut() else { return false };
+                turn.by = turn.by.take().or_else(|| user.clone());
+                turn.append(text, at, keep_text)
+            }
+            RtviMessage::BotStarted => {
+                if let Some(turn) = self.bot.last_mut().filter(|t| t.stopped.is_none()) {
+                    turn.stopped = Some(at);
+                }
+                push(&mut self.bot, Turn::new(at, 0))
+            }
+            RtviMessage::BotStopped => {
+                let noticed = self.user_started;
+                let Some(turn) = self.bot.last_mut().filter(|t| t.stopped.is_none()) else {
+                    return false;
+                };
+                turn.stopped = Some(at);
+                turn.known_at = at;
+                let by_user = noticed.is_some_and(|t| (0..CUT_WITHIN_MS).contains(&at.since(t)));
+                turn.cut = by_user && !turn.spoken;
+                true
+            }
+            RtviMessage::BotText { text } => {
+                self.bot.last_mut().is_some_and(|turn| turn.append(text, at, keep_text))
+            }
+            RtviMessage::BotSpoken => {
+                let turn = self.bot.last_mut();
+                turn.is_some_and(|turn| !std::mem::replace(&mut turn.spoken, true))
+            }
+        }
+    }
+}
+
+fn push(turns: &mut Vec<Turn>, turn: Turn) -> bool {
+    let room = turns.len() < MAX_TURNS;
+    if room {
+        turns.push(turn);
+    }
+    room
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rtvi {
+    bots: BTreeMap<String, Bot>,
+    keep_text: bool,
+}
+
+impl Rtvi {
+    pub(crate) fn new(keep_text: bool) -> Self {
+        Self { keep_text, ..Self::default() }
+    }
+
+    /// False if it was not used.
+    pub(crate) fn take(&mut self, identity: &str, message: &RtviMessage, at: Moment) -> bool {
+        if !self.bots.contains_key(identity) {
+            if self.bots.len() >= MAX_BOTS {
+                return false;
+            }
+            self.bots.insert(identity.to_owned(), Bot::default());
+        }
+        self.bots.get_mut(identity).is_some_and(|bot| bot.take(message, at, self.keep_text))
+    }
+
+    /// Turns of users that have words, in the order of their beginning.
+    pub(crate) fn users(&self, parties: &Parties) -> Vec<&Turn> {
+        let spoken = |t: &&Turn| t.words > 0;
+        self.sorted(parties, |bot| bot.users.iter().filter(spoken).collect())
+    }
+
+    /// Turns of bots.
+    pub(crate) fn bots(&self, parties: &Parties) -> Vec<&Turn> {
+        self.sorted(parties, |bot| bot.bot.iter().collect())
+    }
+
+    fn sorted<'a>(
+        &'a self,
+        parties: &Parties,
+        of: impl Fn(&'a Bot) -> Vec<&'a Turn>,
+    ) -> Vec<&'a Turn> {
+        let believed = self.bots.iter().filter(|(i, _)| parties.is_agent(i) == Some(true));
+        let mut all: Vec<&Turn> = believed.flat_map(|(_, bot)| of(bot)).collect();
+        all.sort_by_key(|t| t.start);
+        all
+    }
+}

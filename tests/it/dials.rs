@@ -1,0 +1,143 @@
+//! Phone legs that are dialled, refused, given up, redialled: what the SIP bridge shows of them.
+
+use livekit::DisconnectReason;
+use serde_json::json;
+
+use super::*;
+
+impl Scene {
+    /// A room with a waiting agent, which nobody dispatched us to, and our observer in it.
+    async fn outbound() -> Result<(Self, VoiceAgent)> {
+        let env = [("CALL_HISTORY_DETAILS", "true")];
+        let mut s = Self::at(Venue::from_env().await?, &env).await?;
+        let agent = s.agent().await?;
+        s.worker.logs("joined").await?;
+        Ok((s, agent))
+    }
+
+    async fn dialled(&self, number: &str, status: &str) -> Result<Person> {
+        Person::phone(&self.venue, &self.room, number, status, false, &[]).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_that_never_rings_reached_nobody() -> Result<()> {
+    let (mut s, _agent) = Scene::outbound().await?;
+    let leg = s.dialled("+15550190101", "dialing").await?;
+    s.worker.logs("call started").await?;
+    leg.leaves(DisconnectReason::UserUnavailable).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("failed", Some("not_connected")));
+    assert_eq!((&r["phone_number"], &r["call_type"]), (&json!("+15550190101"), &json!("outbound")));
+    assert_eq!(r["details"]["ended_by"], "network");
+    assert_eq!(r["details"]["observation"]["discovered_by"], "reconciler");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_that_is_given_up_while_it_rings_was_not_answered() -> Result<()> {
+    let (mut s, _agent) = Scene::outbound().await?;
+    let leg = s.dialled("+15550190102", "dialing").await?;
+    leg.set("sip.callStatus", "ringing").await?;
+    s.worker.logs("call started").await?;
+    s.venue.rooms().delete_room(&s.room).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("failed", Some("no_answer")));
+    assert_eq!(r["details"]["ended_by"], "room");
+    assert!(r["details"]["phone"]["rang_at"].is_string());
+    assert!(r["details"]["phone"]["answered_at"].is_null());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_that_is_removed_while_it_rings_was_not_answered() -> Result<()> {
+    let (mut s, _agent) = Scene::outbound().await?;
+    let leg = s.dialled("+15550190103", "dialing").await?;
+    leg.set("sip.callStatus", "ringing").await?;
+    s.worker.logs("call started").await?;
+    s.venue.rooms().remove_participant(&s.room, &leg.identity).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("failed", Some("no_answer")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_that_sends_digits_after_the_answer_is_answered() -> Result<()> {
+    let (mut s, mut agent) = Scene::outbound().await?;
+    let leg = s.dialled("+15550190104", "dialing").await?;
+    leg.set("sip.callStatus", "ringing").await?;
+    leg.set("sip.callStatus", "automation").await?;
+    s.worker.logs("call started").await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    leg.set("sip.callStatus", "active").await?;
+    agent.says("hello", WORD).await?;
+    leg.hangs_up().await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("completed", None));
+    assert!(r["duration_seconds"].as_f64().unwrap() > 2.0, "{r}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_left_before_the_answer_served_nobody() -> Result<()> {
+    let (mut s, agent) = Scene::outbound().await?;
+    let leg = s.dialled("+15550190105", "dialing").await?;
+    leg.set("sip.callStatus", "ringing").await?;
+    s.worker.logs("call started").await?;
+    agent.person.leaves(DisconnectReason::ClientInitiated).await?;
+    leg.set("sip.callStatus", "active").await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    leg.hangs_up().await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("failed", Some("no_agent")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_calls_again_makes_another_call() -> Result<()> {
+    let (mut s, mut agent) = Scene::outbound().await?;
+    let first = s.dialled("+15550190106", "active").await?;
+    s.worker.logs("call started").await?;
+    agent.says("hello", WORD).await?;
+    first.leaves(DisconnectReason::ClientInitiated).await?;
+    // The same identity, with another id of the bridge, long before the grace is over.
+    let second = s.dialled("+15550190106", "active").await?;
+    agent.says("hello again", WORD).await?;
+    s.worker.logs_nth("call started", 2, POSTED).await?;
+    second.hangs_up().await?;
+    let posts = s.posts(2).await?;
+    let records: Vec<Value> = posts.iter().map(|p| p.record()).collect::<Result<_>>()?;
+    assert_ne!(records[0]["call_id"], records[1]["call_id"]);
+    let of = |r: &Value| r["details"]["phone"]["call_id"].clone();
+    assert_ne!(of(&records[0]), of(&records[1]));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_after_one_that_failed_is_another_call_at_once() -> Result<()> {
+    let (mut s, mut agent) = Scene::outbound().await?;
+    let first = s.dialled("+15550190107", "dialing").await?;
+    first.set("sip.callStatus", "ringing").await?;
+    s.worker.logs("call started").await?;
+    first.leaves(DisconnectReason::UserRejected).await?;
+    let second = s.dialled("+15550190108", "active").await?;
+    agent.says("hello", WORD).await?;
+    s.worker.logs_nth("call started", 2, POSTED).await?;
+    second.hangs_up().await?;
+    let posts = s.posts(2).await?;
+    let records: Vec<Value> = posts.iter().map(|p| p.record()).collect::<Result<_>>()?;
+    let of = |number: &str| records.iter().find(|r| r["phone_number"] == number).expect("a record");
+    assert_eq!(verdict(of("+15550190107")), ("failed", Some("rejected")));
+    assert_eq!(verdict(of("+15550190108")), ("completed", None));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_in_which_only_an_agent_waits_gives_no_record_and_is_not_held_open() -> Result<()> {
+    let (mut s, agent) = Scene::outbound().await?;
+    agent.person.leaves(DisconnectReason::ClientInitiated).await?;
+    // By the server's own time for empty rooms.
+    s.worker.logs("room ended without a caller, nothing to report").await?;
+    assert!(s.endpoint.posts().is_empty());
+    Ok(())
+}
