@@ -48,7 +48,10 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::default());
     let requests = worker::request_channel();
-    let webhook = config.layers.webhook.then(|| Webhook::new(&config.livekit, requests.0.clone()));
+    let webhook = config
+        .layers
+        .webhook
+        .then(|| Webhook::new(&config.livekit, requests.0.clone(), observers.wall.clone()));
     let page = admin::Page {
         agent_name: config.agent_name.clone(),
         worker: state.subscribe(),

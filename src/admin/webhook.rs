@@ -1,8 +1,9 @@
 //! `POST /webhook`: LiveKit reports new rooms and participants, so that a room is checked sooner than the
 //! reconciler's list would cause it.
 //!
-//! In: LiveKit's signed events. Out: requests to check a room, and nothing else: the content of a webhook is
-//! not relied on, but read from the server again. A lost webhook costs a second. The port may be open to
+//! In: LiveKit's signed events. Out: requests to check a room: the content of a webhook is not relied on, but
+//! read from the server again. A lost webhook costs a second. One exception: a phone leg that was refused at
+//! once is nowhere but in the webhook of its leave. The port may be open to
 //! strangers: a request without a token for a webhook is refused before any of its body is read.
 
 use std::{sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header::AUTHORIZATION},
 };
+use call::Moment;
 use livekit_api::{
     access_token::TokenVerifier,
     webhooks::{WebhookError, WebhookReceiver},
@@ -25,7 +27,10 @@ use tokio::{
 };
 
 use super::LogThrottle;
-use crate::{config::LiveKit, telemetry::masked, worker::ReconcileRequest};
+use crate::{
+    clock::WallClock, config::LiveKit, observer::missed::MissedLeg, telemetry::masked,
+    worker::ReconcileRequest,
+};
 
 /// Limit for a body in bytes: the metadata of a room and of a participant may have 512 KiB each.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -40,11 +45,17 @@ pub(crate) struct Webhook {
     requests: mpsc::Sender<ReconcileRequest>,
     places: Arc<Semaphore>,
     refused: Arc<Mutex<LogThrottle>>,
+    /// The server's time.
+    now: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
 
 impl Webhook {
     /// Events must be signed with this server's key.
-    pub(crate) fn new(livekit: &LiveKit, requests: mpsc::Sender<ReconcileRequest>) -> Self {
+    pub(crate) fn new(
+        livekit: &LiveKit,
+        requests: mpsc::Sender<ReconcileRequest>,
+        wall: WallClock,
+    ) -> Self {
         let verifier =
             TokenVerifier::with_api_key(&livekit.api_key, livekit.api_secret.expose_secret());
         Self {
@@ -53,6 +64,7 @@ impl Webhook {
             requests,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             refused: Arc::default(),
+            now: Arc::new(move || wall.now()),
         }
     }
 
@@ -82,7 +94,8 @@ impl Webhook {
             }
             Err(e) => return self.refuse(&e.to_string()),
         };
-        if let Some(request) = check_request(event) {
+        let left = missed_leg(&event, &*self.now);
+        for request in left.into_iter().chain(check_request(event)) {
             // If the queue is full, the next list of all rooms finds the room as soon.
             let _ = self.requests.try_send(request);
         }
@@ -100,6 +113,22 @@ impl Webhook {
         }
         StatusCode::UNAUTHORIZED
     }
+}
+
+/// A phone leg that has left before it was answered: perhaps no observer saw it.
+fn missed_leg(event: &WebhookEvent, now: impl Fn() -> Moment) -> Option<ReconcileRequest> {
+    /// LiveKit sends an event at once, with its time in whole seconds; a retry comes later.
+    const AT_ONCE_MS: i64 = 2_000;
+    if event.event != "participant_left" {
+        return None;
+    }
+    let (room, participant) = (event.room.clone()?, event.participant.clone()?);
+    let created_at = Moment::from_millis(event.created_at.saturating_mul(1000));
+    let now = now();
+    let at_once = (0..=AT_ONCE_MS).contains(&now.since(created_at));
+    let left_at = if at_once { now } else { created_at };
+    let leg = MissedLeg::of(room, participant, left_at)?;
+    Some(ReconcileRequest::LegLeft(Box::new(leg)))
 }
 
 /// The request that an event causes: a caller may have joined, or an observer may have left.

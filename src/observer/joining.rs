@@ -216,7 +216,10 @@ impl RoomSession {
         let job_metadata = job_metadata.into_iter().filter(|metadata| !metadata.is_empty());
         let job_metadata = job_metadata.map(|metadata| (now, Fact::JobMetadata { metadata }));
         let first: Vec<_> = job_metadata.chain(known).collect();
-        first.iter().for_each(|(_, fact)| self.attendance.note(fact));
+        for (_, fact) in &first {
+            self.attendance.note(fact);
+            self.shared.legs.note(fact);
+        }
         self.recording.begin(call, first);
         if ordinal != self.assignment.ordinal {
             self.show_ordinal();

@@ -14,6 +14,7 @@
 //! | [`admission`] | whether the room still exists, and the token to join with |
 //! | [`room`] | one connection to the room, and what its events mean |
 //! | [`attendance`] | who is in the room, who has left, and who only seems to have left |
+//! | [`missed`] | phone legs that were too short for an observer |
 //! | [`participants`] | LiveKit's participant types as the core's |
 //! | [`chat`] | typed texts that come on two channels are one |
 //! | [`rtvi`] | the messages of Pipecat bots |
@@ -27,6 +28,7 @@ mod attendance;
 mod chat;
 mod ids;
 mod joining;
+pub(crate) mod missed;
 mod participants;
 mod recording;
 mod room;
@@ -46,7 +48,10 @@ use secrecy::ExposeSecret;
 use store::journal::Journals;
 use tokio::sync::{Semaphore, watch as signal};
 
-use self::recording::{ActiveCalls, RecordingServices};
+use self::{
+    missed::Legs,
+    recording::{ActiveCalls, RecordingServices},
+};
 use crate::{clock::WallClock, config::LiveKit, fleet::Badge};
 
 pub(crate) use session::{Ended, Orders, Progress, observe};
@@ -141,6 +146,8 @@ pub(crate) struct Observers {
     observing: Arc<()>,
     /// Running calls in all rooms. A drain waits for them.
     active_calls: ActiveCalls,
+    /// Which phone legs were seen.
+    legs: Legs,
     /// Counts panics of the process. After a panic each session checks that its room still delivers.
     panics: signal::Receiver<u64>,
 }
@@ -176,6 +183,7 @@ impl Observers {
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             observing: Arc::default(),
             active_calls: ActiveCalls::default(),
+            legs: Legs::default(),
             panics: sdk::liveness::install_hook(),
         }
     }

@@ -10,7 +10,7 @@ use livekit::{
     participant::{ConnectionQuality, ParticipantKind},
     prelude::{DisconnectReason, RemoteParticipant},
 };
-use livekit_protocol::ParticipantPermission;
+use livekit_protocol::{ParticipantInfo, ParticipantPermission, participant_info};
 
 pub(super) fn joined(p: &RemoteParticipant) -> Joined {
     Joined {
@@ -35,6 +35,30 @@ pub(super) fn permissions(may: &ParticipantPermission) -> Permissions {
         hidden: may.hidden,
         publish: may.can_publish,
         publish_data: may.can_publish_data,
+    }
+}
+
+/// A participant of the server's own list.
+pub(super) fn listed(p: &ParticipantInfo) -> Joined {
+    let joined_at =
+        if p.joined_at_ms > 0 { p.joined_at_ms } else { p.joined_at.saturating_mul(1000) };
+    Joined {
+        identity: p.identity.clone(),
+        sid: p.sid.clone(),
+        kind: match p.kind() {
+            participant_info::Kind::Standard => Kind::Standard,
+            participant_info::Kind::Sip => Kind::Sip,
+            participant_info::Kind::Connector => Kind::Connector,
+            participant_info::Kind::Agent => Kind::Agent,
+            participant_info::Kind::Ingress => Kind::Ingress,
+            participant_info::Kind::Egress => Kind::Egress,
+            participant_info::Kind::Bridge => Kind::Bridge,
+        },
+        name: p.name.clone(),
+        metadata: p.metadata.clone(),
+        attributes: p.attributes.clone().into_iter().collect(),
+        joined_at: Moment::from_millis(joined_at),
+        permissions: p.permission.as_ref().map(permissions),
     }
 }
 

@@ -250,8 +250,7 @@ impl Recording {
             self.log_end(&call, &record);
             let finished = Finished {
                 record: &record,
-                room: &call.room().sid,
-                ordinal: call.ordinal(),
+                place: Some((&call.room().sid, call.ordinal())),
                 ended: Moment::parse_rfc3339(&record.end_time).unwrap_or_default(),
                 journal: self.journal.take(),
             };

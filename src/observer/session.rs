@@ -426,6 +426,7 @@ impl RoomSession {
 
     async fn fact(&mut self, c: &mut Connection, at: Moment, fact: Fact) {
         self.attendance.note(&fact);
+        self.shared.legs.note(&fact);
         if self.recording.is_over_by(&fact) {
             self.recording.leave_before(at, &fact);
             self.end_call().await;

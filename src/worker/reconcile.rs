@@ -34,7 +34,7 @@ use super::{
 use crate::{
     config::RoomNames,
     fleet::Occupancy,
-    observer::{self, Observers},
+    observer::{self, Observers, missed},
     telemetry::masked,
 };
 
@@ -134,6 +134,11 @@ impl Reconciler {
                 Some(request) = self.requests.recv() => match request {
                     ReconcileRequest::AllRooms => list_at = Instant::now(),
                     ReconcileRequest::Room { name, sid } => self.check_now(name, &sid, Discovery::Webhook),
+                    ReconcileRequest::LegLeft(leg) => {
+                        if self.names.wanted(&leg.room.name) {
+                            self.rooms.spawn(missed::report(self.observers.clone(), *leg));
+                        }
+                    }
                     ReconcileRequest::Ours { name, sid } => {
                         self.check_now(name, &sid, Discovery::Reconciler);
                         if let Some(k) = self.work.known.get_mut(&sid) {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use record::Discovery;
 
+use crate::observer::missed::MissedLeg;
+
 /// A request to the reconciler.
 #[derive(Clone, Debug)]
 pub(crate) enum ReconcileRequest {
@@ -11,6 +13,8 @@ pub(crate) enum ReconcileRequest {
     AllRooms,
     /// Check a room that a webhook named.
     Room { name: String, sid: String },
+    /// A phone leg has left that no observer may have seen.
+    LegLeft(Box<MissedLeg>),
     /// Check a room that we have just joined: another worker may have joined it too.
     Ours { name: String, sid: String },
 }

@@ -223,6 +223,11 @@ impl Rooms {
         });
     }
 
+    /// Runs a task that the end of the process waits for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     // ---- taking -----------------------------------------------------------------------------
 
     /// Keeps a place for a job that was offered to a registration.

@@ -91,7 +91,7 @@ async fn a_worker_can_be_dispatched_by_the_api() -> Result<()> {
     let metadata = json!({"agent_config": {"stt_config_key": "from-the-job"}}).to_string();
     s.venue.dispatch(&s.name, &s.room, &metadata).await?;
     s.worker.logs("joined").await?;
-    let caller = Person::phone(&s.venue, &s.room, "+15550123402", "dialing", false, &[]).await?;
+    let caller = Person::phone(&s.venue, &s.room, "+15550123402", "ringing", false, &[]).await?;
     // LiveKit announces a leg without a track only after 3 s: one that leaves sooner is never seen.
     s.worker.logs("call started").await?;
     caller.leaves(DisconnectReason::UserUnavailable).await?;

@@ -1,6 +1,7 @@
 //! Phone legs that are dialled, refused, given up, redialled: what the SIP bridge shows of them.
 
 use livekit::DisconnectReason;
+use livekit_api::services::room::CreateRoomOptions;
 use serde_json::json;
 
 use super::*;
@@ -85,6 +86,8 @@ async fn an_agent_that_left_before_the_answer_served_nobody() -> Result<()> {
     leg.set("sip.callStatus", "ringing").await?;
     s.worker.logs("call started").await?;
     agent.person.leaves(DisconnectReason::ClientInitiated).await?;
+    // The leave of an agent without a track is announced in LiveKit's batch of 3 s.
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
     leg.set("sip.callStatus", "active").await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     leg.hangs_up().await?;
@@ -134,10 +137,66 @@ async fn a_dial_after_one_that_failed_is_another_call_at_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_in_which_only_an_agent_waits_gives_no_record_and_is_not_held_open() -> Result<()> {
-    let (mut s, agent) = Scene::outbound().await?;
-    agent.person.leaves(DisconnectReason::ClientInitiated).await?;
-    // By the server's own time for empty rooms.
-    s.worker.logs("room ended without a caller, nothing to report").await?;
+    let mut s = Scene::new().await?;
+    let options = CreateRoomOptions { empty_timeout: 6, ..Default::default() };
+    s.venue.rooms().create_room(&s.room, options).await?;
+    let _agent = s.agent().await?;
+    s.worker.logs("joined").await?;
+    // The server closes a room to which only agents came, and our observer is one of these.
+    let gone = "room ended without a caller, nothing to report";
+    s.worker.logs_nth(gone, 1, 2 * POSTED).await?;
     assert!(s.endpoint.posts().is_empty());
+    Ok(())
+}
+
+/// A dial into a room of its own that ends before any observer can come.
+async fn refused(s: &Scene, number: &str, status: &str, reason: DisconnectReason) -> Result<()> {
+    let leg = Person::phone(&s.venue, &s.room, number, status, false, &[]).await?;
+    leg.leaves(reason).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_that_nobody_could_see_is_reported_from_its_webhook_and_once() -> Result<()> {
+    let mut s = discovery::with_webhooks("dispatch, webhook").await?;
+    refused(&s, "+15550190109", "dialing", DisconnectReason::UserRejected).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("failed", Some("rejected")));
+    assert_eq!((&r["phone_number"], &r["call_type"]), (&json!("+15550190109"), &json!("outbound")));
+    assert_eq!(r["details"]["observation"]["discovered_by"], "webhook");
+    assert!(r["duration_seconds"].as_f64().unwrap() < 2.0, "{r}");
+    let log = format!("{:?}", s.worker.log());
+    assert!(!log.contains("15550190109"), "a phone number in the log");
+    // The next dial in the room, which an observer sees, is a record of its own, and the only other one.
+    let mut agent = s.agent().await?;
+    s.worker.logs("joined").await?;
+    let leg = s.dialled("+15550190110", "active").await?;
+    s.worker.logs("call started").await?;
+    agent.says("hello", WORD).await?;
+    leg.hangs_up().await?;
+    let posts = s.posts(2).await?;
+    let second = posts[1].record()?;
+    assert_eq!(
+        (verdict(&second), &second["phone_number"]),
+        (("completed", None), &json!("+15550190110"))
+    );
+    assert_ne!(second["call_id"], r["call_id"]);
+    s.worker.stops().await?;
+    assert_eq!(s.endpoint.posts().len(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_that_an_observer_saw_is_not_reported_again_from_its_webhook() -> Result<()> {
+    let mut s = discovery::with_webhooks("dispatch, reconcile, webhook").await?;
+    let _agent = s.agent().await?;
+    s.worker.logs("joined").await?;
+    let leg = s.dialled("+15550190111", "dialing").await?;
+    s.worker.logs("call started").await?;
+    leg.leaves(DisconnectReason::UserUnavailable).await?;
+    let r = s.record().await?;
+    assert_eq!(verdict(&r), ("failed", Some("not_connected")));
+    // Longer than a webhook's leg waits for an observer.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(s.endpoint.posts().len(), 1);
     Ok(())
 }

@@ -142,12 +142,10 @@ async fn a_dispatched_room_is_joined_through_the_dispatch_and_only_once() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_is_not_joined_before_a_caller_comes_and_never_made_again() -> Result<()> {
+async fn a_room_is_not_joined_while_nobody_is_in_it_and_never_made_again() -> Result<()> {
     let mut s = Scene::at(Venue::dev(short()).await?, &[]).await?;
     let room = s.room.clone();
     s.venue.rooms().create_room(&room, Default::default()).await?;
-    // An agent alone is not a call.
-    let agent = s.agent().await?;
     // That the room closes is the proof: the reconciler looked several times and did not join it.
     let gone = async {
         while !s.venue.rooms().list_rooms(vec![room.clone()]).await?.is_empty() {
@@ -157,7 +155,6 @@ async fn a_room_is_not_joined_before_a_caller_comes_and_never_made_again() -> Re
     };
     tokio::time::timeout(POSTED, gone).await??;
     assert_eq!(s.worker.count("joined", &room), 0);
-    drop(agent);
     // Nor is a room made again that closes while the worker looks at it. If it closes in the moment of
     // our join, an empty room of its name exists for a second.
     for n in 0..10 {
@@ -490,7 +487,7 @@ async fn free_port() -> Result<u16> {
     Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
 
-async fn with_webhooks(discovery: &str) -> Result<Scene> {
+pub(super) async fn with_webhooks(discovery: &str) -> Result<Scene> {
     let port = free_port().await?;
     let webhook = WebhookConfig {
         urls: vec![format!("http://127.0.0.1:{port}/webhook")],
@@ -498,8 +495,12 @@ async fn with_webhooks(discovery: &str) -> Result<Scene> {
     };
     let config = Config { webhook: Some(webhook), ..lab::server::quick() };
     let addr = format!("127.0.0.1:{port}");
-    Scene::at(Venue::dev(config).await?, &[(BY, discovery), ("CALL_HISTORY_HTTP_ADDR", &addr)])
-        .await
+    let env = [
+        (BY, discovery),
+        ("CALL_HISTORY_HTTP_ADDR", addr.as_str()),
+        ("CALL_HISTORY_DETAILS", "true"),
+    ];
+    Scene::at(Venue::dev(config).await?, &env).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

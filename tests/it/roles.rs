@@ -151,6 +151,8 @@ async fn a_pipecat_bot_is_the_agent_and_its_messages_make_the_numbers() -> Resul
     let mut s = Scene::with_details(&[("CALL_HISTORY_TRANSCRIPT", "true")]).await?;
     let caller = s.web("alice").await?;
     let pipecat = s.granted("Pipecat Agent-1", bot()).await?;
+    // Real bots have a track and are announced at once.
+    announced().await;
     let pause = |ms| tokio::time::sleep(Duration::from_millis(ms));
     // A greeting.
     pipecat.rtvi("bot-started-speaking", json!({})).await?;

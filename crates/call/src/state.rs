@@ -89,6 +89,9 @@ pub struct Call {
     pub(super) room: RoomFacts,
     /// Position of this call in its room, from 0.
     pub(super) ordinal: u32,
+    /// Of a call that consists of one phone leg that no observer saw: the leg's sid, which takes the
+    /// place of the ordinal in the id.
+    pub(super) leg: Option<String>,
     pub(super) parties: Parties,
     pub(super) speech: Speech,
     pub(super) feeds: Feeds,
@@ -126,6 +129,7 @@ impl Call {
             speech: Speech::new(settings.transcript),
             room,
             ordinal: 0,
+            leg: None,
             parties: Parties::new(settings.identities.clone()),
             feeds: Feeds::default(),
             outcome: Outcome::default(),
@@ -201,9 +205,17 @@ impl Call {
         self.ordinal = ordinal;
     }
 
+    /// The call is one phone leg that no observer saw.
+    pub fn set_leg(&mut self, sid: String) {
+        self.leg = Some(sid);
+    }
+
     /// UUIDv5 over the room's sid and the ordinal: the same from any worker, after any crash.
     pub fn id(&self) -> String {
-        let name = format!("{}/{}", self.room.sid, self.ordinal);
+        let name = match &self.leg {
+            Some(leg) => format!("{}/leg/{leg}", self.room.sid),
+            None => format!("{}/{}", self.room.sid, self.ordinal),
+        };
         Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
     }
 

@@ -53,9 +53,9 @@ enum Message {
 /// A call whose record is handed over.
 pub struct Finished<'a> {
     pub record: &'a CallHistory,
-    /// Sid of the call's room; the ordinal is the call's in that room.
-    pub room: &'a str,
-    pub ordinal: u32,
+    /// Sid of the call's room, and the ordinal of the call in it. `None` for a call that takes no place
+    /// among the calls of its room.
+    pub place: Option<(&'a str, u32)>,
     pub ended: Moment,
     /// Not needed any more once the record is sealed.
     pub journal: Option<CallJournal>,
@@ -78,7 +78,9 @@ impl Delivery {
         let id = call.record.call_id.clone();
         // Plain numbers, texts and lists: they always serialize.
         let body = serde_json::to_vec(call.record).unwrap_or_default();
-        self.ordinals.ended(call.room, call.ordinal, call.ended);
+        if let Some((room, ordinal)) = call.place {
+            self.ordinals.ended(room, ordinal, call.ended);
+        }
         self.unsealed.add(&id, body.into(), call.journal);
         let (unsealed, name) = (self.unsealed.clone(), id.clone());
         let sealed = matches!(self.disk.write(move || unsealed.seal(&name)).await, Some(Ok(())));

@@ -1,0 +1,204 @@
+//! Phone legs that no observer could see: a dial that is refused at once lasts for some milliseconds. LiveKit's
+//! webhook `participant_left` has all that such a call leaves behind, so it alone makes the record.
+//!
+//! In: the webhook's leg. Out: at most one record. A leg that an observer of any worker saw is not reported
+//! here: it is part of that observer's call.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use call::{
+    Call, Event, Fact, Moment, RoomFacts,
+    event::{Discovery, Joined, Kind},
+};
+use delivery::Finished;
+use livekit_protocol::{
+    ParticipantInfo, Room,
+    participant_info::{Kind as LiveKitKind, State},
+};
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use super::{Observers, participants};
+use crate::telemetry::masked;
+
+/// An observer is told of a leg that was short up to this much later.
+const SEEN_WITHIN: Duration = Duration::from_secs(6);
+/// Legs that are remembered.
+const MAX_LEGS: usize = 4_096;
+/// Legs that are looked at in the same time.
+const MAX_PENDING: usize = 256;
+
+/// A phone leg that has left, as LiveKit's webhook tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct MissedLeg {
+    pub(crate) room: Room,
+    pub(crate) participant: ParticipantInfo,
+    /// When it left, by the server's clock.
+    pub(crate) left_at: Moment,
+}
+
+impl MissedLeg {
+    /// `None` for participants that are no phone leg, and for legs that were answered: an observer has seen
+    /// those.
+    pub(crate) fn of(room: Room, participant: ParticipantInfo, left_at: Moment) -> Option<Self> {
+        let status = participant.attributes.get("sip.callStatus").map_or("", String::as_str);
+        let unanswered = matches!(status, "dialing" | "ringing");
+        let leg = participant.kind() == LiveKitKind::Sip && unanswered;
+        leg.then_some(Self { room, participant, left_at })
+    }
+}
+
+/// Sids of participants, the latest ones.
+#[derive(Debug, Default)]
+struct Latest {
+    set: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Latest {
+    /// False if the sid is there already.
+    fn add(&mut self, sid: &str) -> bool {
+        if !self.set.insert(sid.to_owned()) {
+            return false;
+        }
+        self.order.push_back(sid.to_owned());
+        if self.order.len() > MAX_LEGS {
+            self.order.pop_front().map(|oldest| self.set.remove(&oldest));
+        }
+        true
+    }
+}
+
+/// Which phone legs were seen. Cheap to clone; all clones share one memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Legs(Arc<Mutex<(Latest, Latest)>>);
+
+impl Legs {
+    /// An observer of this worker has seen the participant.
+    pub(super) fn note(&self, fact: &Fact) {
+        if let Fact::Joined(Joined { sid, kind: Kind::Sip, .. }) = fact {
+            self.0.lock().0.add(sid);
+        }
+    }
+
+    fn was_seen(&self, sid: &str) -> bool {
+        self.0.lock().0.set.contains(sid)
+    }
+
+    /// False if a webhook named the leg before.
+    fn is_new(&self, sid: &str) -> bool {
+        self.0.lock().1.add(sid)
+    }
+}
+
+/// Reports the leg, unless an observer saw it.
+pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
+    let sid = leg.participant.sid.clone();
+    if sid.is_empty() || !observers.legs.is_new(&sid) {
+        return;
+    }
+    // Each of them waits: without a limit, a flood of webhooks would be kept in memory.
+    if Arc::strong_count(&observers.legs.0) > MAX_PENDING {
+        tracing::warn!("too many phone legs at once, one that no observer saw is not reported");
+        return;
+    }
+    let _pending = observers.legs.clone();
+    sleep(SEEN_WITHIN).await;
+    if observers.legs.was_seen(&sid) {
+        return;
+    }
+    let there = observers.api.list_participants(&leg.room.name).await.unwrap_or_default();
+    let joined_at = leg.participant.joined_at_ms;
+    let mut others = observers.badge.read(&there).claims.into_iter();
+    if others.any(|c| c.worker != observers.badge.worker() && c.since <= joined_at) {
+        return;
+    }
+    let Some((call, record)) = record(&observers, &leg, &there) else { return };
+    tracing::info!(
+        call_id = record.call_id,
+        room = masked(&leg.room.name),
+        status = record.status.as_str(),
+        reason = call.known_reason(),
+        "call ended; it was too short for an observer, and is reported from LiveKit's webhook"
+    );
+    let ended = Moment::parse_rfc3339(&record.end_time).unwrap_or_default();
+    let finished = Finished { record: &record, place: None, ended, journal: None };
+    observers.delivery.submit(finished).await;
+}
+
+/// The record of a leg, made by the core as any other.
+fn record(
+    observers: &Observers,
+    leg: &MissedLeg,
+    there: &[ParticipantInfo],
+) -> Option<(Call, record::CallHistory)> {
+    let (p, room) = (&leg.participant, &leg.room);
+    let facts = RoomFacts { sid: room.sid.clone(), name: room.name.clone() };
+    let mut call = Call::new(facts, observers.settings.clone());
+    call.set_leg(p.sid.clone());
+    let joined = participants::listed(p);
+    let (from, identity) = (joined.joined_at, joined.identity.clone());
+    let to = leg.left_at.max(from);
+    let agents = there.iter().filter(|p| p.state() != State::Disconnected);
+    let agents = agents.map(participants::listed).filter(|j| j.joined_at <= to);
+    let mut all = vec![
+        (from, Fact::Watching { server_behind_ms: 0, by: Some(Discovery::Webhook) }),
+        (from, Fact::RoomMetadata { metadata: room.metadata.clone() }),
+    ];
+    // Only agents: other phone legs belong to other calls.
+    let names = &observers.settings.identities;
+    all.extend(agents.filter(|j| names.is_agent(j)).map(|j| (from, Fact::Joined(j))));
+    all.push((from, Fact::Joined(joined)));
+    let reason = participants::reason(p.disconnect_reason().into());
+    let attributes = p.attributes.clone().into_iter().collect();
+    all.push((to, Fact::Left { identity, reason, attributes, since: None }));
+    for (at, fact) in all {
+        let _ = call.apply(&Event { at, fact });
+    }
+    if call.opted_out() {
+        return None;
+    }
+    let record = call.record()?;
+    Some((call, record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_phone_legs_that_were_not_answered_are_missed() {
+        let leg = |kind: LiveKitKind, status: &str| {
+            let attributes = [("sip.callStatus".to_owned(), status.to_owned())].into();
+            let p = ParticipantInfo { kind: kind as i32, attributes, ..Default::default() };
+            MissedLeg::of(Room::default(), p, Moment::default()).is_some()
+        };
+        for (kind, status, missed) in [
+            (LiveKitKind::Sip, "dialing", true),
+            (LiveKitKind::Sip, "ringing", true),
+            (LiveKitKind::Sip, "active", false),
+            (LiveKitKind::Sip, "automation", false),
+            (LiveKitKind::Sip, "hangup", false),
+            (LiveKitKind::Sip, "", false),
+            (LiveKitKind::Standard, "dialing", false),
+            (LiveKitKind::Agent, "dialing", false),
+        ] {
+            assert_eq!(leg(kind, status), missed, "{kind:?} {status}");
+        }
+    }
+
+    #[test]
+    fn the_latest_legs_are_remembered() {
+        let mut latest = Latest::default();
+        for n in 0..2 * MAX_LEGS {
+            assert!(latest.add(&n.to_string()));
+        }
+        assert!(!latest.add(&(2 * MAX_LEGS - 1).to_string()));
+        assert!(latest.add("0"), "forgotten");
+        assert_eq!((latest.set.len(), latest.order.len()), (MAX_LEGS, MAX_LEGS));
+    }
+}
