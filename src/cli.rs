@@ -35,6 +35,12 @@ pub(crate) enum Command {
         #[arg(long)]
         room: String,
     },
+    /// Check settings, server, keys, clock, endpoint and data folder; says what to do
+    Doctor {
+        /// Print the checks as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the record that a call's journal gives; needs no settings
     Replay {
         /// Journals: files of DATA_DIR/live or DATA_DIR/journals

@@ -10,6 +10,7 @@
 //! | [`admin`] | the HTTP port: health page, webhooks |
 //! | [`config`] | reading and checking settings |
 //! | [`run`] | sets up the parts and runs them |
+//! | [`doctor`] | looks at everything that the worker needs |
 //! | [`commands`] | commands that need no server: `replay`, `schema`, `outbox` |
 //!
 //! Other packages are in `crates/`: `call`, the pure core; `store`, everything that touches the data folder;
@@ -21,6 +22,7 @@ mod clock;
 mod commands;
 mod config;
 mod descriptors;
+mod doctor;
 mod fleet;
 mod net;
 mod observer;
@@ -62,7 +64,10 @@ fn main() -> ExitCode {
     };
     // Each call needs a few file descriptors; the usual soft limit is 1,024.
     let raised = rlimit::increase_nofile_limit(u64::MAX);
-    telemetry::init(config.log_format);
+    // The doctor prints its findings, not a log.
+    if !matches!(command, cli::Command::Doctor { .. }) {
+        telemetry::init(config.log_format);
+    }
     if let Err(e) = raised {
         tracing::warn!(error = %e, "the limit of open files cannot be raised");
     }
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             cli::Command::Connect { room } => run::connect(config, room).await,
+            cli::Command::Doctor { json } => doctor::run(&config, json).await,
             _ => run::start(config).await,
         }
     });

@@ -45,6 +45,7 @@ use tokio::{
 
 use crate::{config::Config, observer::Observers, stop::Stop};
 
+pub(crate) use reconcile::taken_by_stranger;
 use reconcile::{Reconciler, Work};
 use registration::Registration;
 pub(crate) use room::ReconcileRequest;

@@ -411,7 +411,7 @@ async fn check(
 }
 
 /// The identity of a participant that took a job of this dispatch and is not one of our observers.
-fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
+pub(crate) fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
     let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
     let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
     takers.filter(|i| !i.is_empty() && !observer::is_identity(i)).map(|i| masked(i)).next()

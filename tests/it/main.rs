@@ -13,6 +13,7 @@ mod delivery;
 mod details;
 mod dials;
 mod discovery;
+mod doctor;
 mod fleet;
 mod health;
 mod hostile;

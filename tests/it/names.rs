@@ -25,7 +25,7 @@ use super::{wait::eventually, *};
 const WARNING: &str = "another program is registered under this agent name";
 
 /// A foreign worker that registers under our agent name. It accepts every job that it is offered.
-struct Rival {
+pub(super) struct Rival {
     /// The number of jobs that were assigned to it.
     taken: Arc<AtomicUsize>,
     task: JoinHandle<Result<()>>,
@@ -33,7 +33,7 @@ struct Rival {
 
 impl Rival {
     /// Registers the rival. If `joins`, it joins the rooms of its jobs, as a voice agent does.
-    async fn register(venue: &Venue, name: &str, joins: bool) -> Result<Self> {
+    pub(super) async fn register(venue: &Venue, name: &str, joins: bool) -> Result<Self> {
         let token = AccessToken::with_api_key(&venue.api_key, &venue.api_secret)
             .with_grants(VideoGrants { agent: true, ..Default::default() })
             .to_jwt()?;
@@ -90,7 +90,7 @@ impl Rival {
         Ok(Self { taken, task })
     }
 
-    fn taken(&self) -> usize {
+    pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 }
