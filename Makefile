@@ -18,7 +18,7 @@ help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 demo: ## one call, from the first ring to the posted record, on this machine alone
-	@$(CARGO) build --quiet -p call-history -p lab --bins
+	@$(CARGO) build --quiet -p call-history -p lab --bin call-history --bin demo
 	@$(abspath $(TARGET))/debug/demo
 
 build: ## debug binaries of everything

@@ -15,6 +15,7 @@ mod dials;
 mod discovery;
 mod doctor;
 mod fleet;
+mod frameworks;
 mod health;
 mod hostile;
 mod losses;

@@ -25,6 +25,12 @@ const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
 const REPORTED_WITHIN_MS: i64 = 1_000;
 /// Speech that stopped this close to the caller's leave was stopped by the leave.
 const FORCED_WITHIN_MS: i64 = 250;
+/// An agent that cannot pause stops 0.25 to 0.86 s after its caller began, as our signals show it, and the
+/// caller goes on for 0.41 s or longer.
+const SPOKE_BEFORE_MS: i64 = 200;
+const WENT_ON_MS: i64 = 350;
+/// The transcript of the words that stopped the agent begins within this time.
+const HEARD_MS: i64 = 1_500;
 /// A response time that the agent reports was not measured from the caller's words if it differs
 /// this much from the observed time.
 const CONTRADICTS_MS: i64 = 1_500;
@@ -263,11 +269,15 @@ fn by_caller(c: &Conversation, u: &Utterance) -> bool {
     !forced && c.user.any_between(spoken.start, spoken.end.plus(REPORTED_WITHIN_MS))
 }
 
-/// Interruptions without the agent's own flag: the agent stopped while the caller spoke, and the
-/// agent's segment was closed later than undisturbed text is, but before the agent spoke again.
-/// (The agent may be thinking by then.)
+/// Interruptions without the agent's own flag. The agent stopped while the caller spoke, and
+///
+/// * its segment was closed later than undisturbed text is, but before the agent spoke again (it may be
+///   thinking by then). So do agents that can pause: they wait whether the noise was a word.
+/// * or, if no segment of the call was closed so: its segment was closed with the sound in the middle of a
+///   sentence, and the caller went on. So do agents that cannot pause (docs/signals.md §8.2).
 fn by_states(c: &Conversation) -> Vec<Moment> {
     let mut out = vec![];
+    let mut without_pause = vec![];
     for agent in c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent) {
         let mut segment = 0;
         for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
@@ -286,6 +296,9 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
             {
                 segment += 1;
             }
+            if c.agent_segments.get(segment).is_some_and(|s| stopped_at_once(c, s, *stopped)) {
+                without_pause.push(*stopped);
+            }
             let cut = c.agent_segments.get(segment).is_some_and(|s| {
                 s.first_at <= *stopped
                     && s.closed_at
@@ -296,7 +309,22 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
             }
         }
     }
-    out
+    if out.is_empty() { without_pause } else { out }
+}
+
+/// The agent fell silent at `stopped` because the caller had begun, and its text ended with its sound.
+fn stopped_at_once(c: &Conversation, text: &Segment, stopped: Moment) -> bool {
+    let of_this_speech = text.first_at <= stopped
+        && text.closed_at.unwrap_or(text.last_at).since(stopped).abs() <= TEXT_ENDS_WITH_SOUND_MS;
+    let spoke_over = c
+        .user
+        .before(stopped.plus(-SPOKE_BEFORE_MS))
+        .last()
+        .is_some_and(|i| i.end.since(stopped) >= WENT_ON_MS);
+    // The words that stopped the agent.
+    let n = c.user_segments.partition_point(|s| s.end() < stopped);
+    let words = c.user_segments[n..].first().is_some_and(|s| s.first_at.since(stopped) < HEARD_MS);
+    of_this_speech && !text.ends_sentence && spoke_over && words
 }
 
 /// Interruptions from transcripts alone: the caller's words began while the agent's text was open,

@@ -145,7 +145,7 @@ impl<'a> Grants<'a> {
     /// `typed`: it has sent a text.
     pub(crate) fn is_listener(&self, typed: bool) -> bool {
         let may_only_listen =
-            self.permissions.is_some_and(|may| !may.publish && !(may.publish_data && typed));
+            self.permissions.is_some_and(|may| !(may.publish || may.publish_data && typed));
         self.named.listener || may_only_listen
     }
 

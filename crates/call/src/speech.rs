@@ -55,6 +55,8 @@ pub(crate) struct Segment {
     pub words: u32,
     /// Only where a transcript is asked for.
     pub text: Option<Box<str>>,
+    /// The text so far ends as a sentence does.
+    pub ends_sentence: bool,
     /// The speech recognition has sent the final text.
     pub is_final: bool,
     /// Text came before it was final, so `first_at` is close to the real beginning.
@@ -80,6 +82,7 @@ impl Segment {
             closed_at: None,
             words: 0,
             text: None,
+            ends_sentence: false,
             is_final: false,
             had_interim: false,
             vouched: false,
@@ -127,6 +130,8 @@ impl Segment {
 
     fn set(&mut self, text: &str, keep_text: bool) {
         self.words = words::count(text);
+        self.ends_sentence =
+            text.trim_end().ends_with(['.', '!', '?', '…', '。', '！', '？', '"', '”']);
         if keep_text {
             self.text = Some(text.trim().into());
         }

@@ -3,6 +3,7 @@
 
 mod endings;
 mod evidence;
+mod people;
 mod properties;
 mod published;
 mod rooms;
