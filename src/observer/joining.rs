@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Observers,
     admission::{self, RoomState},
-    room::Connection,
+    room::{Connection, Opening},
     session::{Ended, Progress, RoomSession},
 };
 use crate::{clock::millis, descriptors};
@@ -162,11 +162,16 @@ impl RoomSession {
             let badge = self.shared.badge.attributes(since, ordinal);
             let own = admission::token(&self.shared.livekit, &a.room, &identity, badge);
             let own = own.map_err(JoinError::Failed)?;
-            let (clock, wall) = (self.clock.clone(), &self.shared.wall);
-            let token = token.unwrap_or(&own);
-            let first = call.is_none();
-            let names = self.shared.settings.identities.clone();
-            let open = Connection::open(&a.url, token, &identity, a.by, clock, wall, names, first);
+            let open = Connection::open(Opening {
+                url: &a.url,
+                token: token.unwrap_or(&own),
+                identity: &identity,
+                by: a.by,
+                clock: self.clock.clone(),
+                wall: &self.shared.wall,
+                names: self.shared.settings.identities.clone(),
+                first: call.is_none(),
+            });
             tokio::select! {
                 done = timeout(JOIN_WITHIN, open) => match done {
                     Ok(done) => done.map_err(JoinError::Failed),

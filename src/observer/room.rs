@@ -111,22 +111,27 @@ struct Unsent {
     since: Instant,
 }
 
+/// What a join needs.
+pub(super) struct Opening<'a> {
+    pub(super) url: &'a str,
+    pub(super) token: &'a str,
+    pub(super) identity: &'a str,
+    pub(super) by: Discovery,
+    pub(super) clock: Clock,
+    pub(super) wall: &'a WallClock,
+    pub(super) names: Identities,
+    /// No moment of `clock` is in use yet, so the clock may be set by the server's time that the join
+    /// shows.
+    pub(super) first: bool,
+}
+
 impl Connection {
-    /// Joins. The first notices are the participants that are in the room already. `first`: no moment of
-    /// `clock` is in use yet, so the clock may be set by the server's time that the join shows.
+    /// Joins. The first notices are the participants that are in the room already.
     ///
     /// # Errors
     /// The SDK's error without the token; or that the server sent no sid, without which a call has no id.
-    pub(super) async fn open(
-        url: &str,
-        token: &str,
-        identity: &str,
-        by: Discovery,
-        clock: Clock,
-        wall: &WallClock,
-        names: Identities,
-        first: bool,
-    ) -> Result<Self, String> {
+    pub(super) async fn open(opening: Opening<'_>) -> Result<Self, String> {
+        let Opening { url, token, identity, by, clock, wall, names, first } = opening;
         let _joining = gate::open(identity);
         let mut options = RoomOptions::default();
         options.auto_subscribe = false;
