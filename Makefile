@@ -5,6 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
+PIPECAT := e2e/pipecat/.venv
 DENY := 0.20.2
 MACHETE := 0.9.2
 FUZZ := 0.13.2
@@ -76,13 +77,18 @@ fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
 # scenario that misses its tolerance is held once more, alone; then it must pass.
 E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
-foreign: build $(VENV)/ok node-modules ## real Python and Node voice agents, callers, a browser
+foreign: build $(VENV)/ok $(PIPECAT)/ok node-modules ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
 
 $(VENV)/ok: e2e/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r e2e/requirements.txt
+	touch $@
+
+$(PIPECAT)/ok: e2e/pipecat/requirements.txt
+	$(PYTHON) -m venv $(PIPECAT)
+	$(PIPECAT)/bin/pip install --quiet --disable-pip-version-check -r e2e/pipecat/requirements.txt
 	touch $@
 
 tools: ## installs the cargo tools that are missing
@@ -100,4 +106,4 @@ accuracy: build $(VENV)/ok node-modules ## docs/accuracy.md anew: half an hour, 
 
 clean: ## build output and the Python environment
 	$(CARGO) clean
-	rm -rf $(VENV) e2e/browser/node_modules e2e/node/node_modules
+	rm -rf $(VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules

@@ -232,15 +232,16 @@ def agent_response_unfed(truth: Truth) -> Near:
 
 
 def silences(truth: Truth, threshold: float = 5.0) -> int:
-    """The number of gaps of at least `threshold` seconds without any sound, up to the end."""
+    """The number of gaps of at least `threshold` seconds without any sound, from the moment when the
+    caller was connected to the end."""
     noises = zip(truth.all("caller", "noise"), truth.all("caller", "noise_over"), strict=True)
     sounds = [(said.start, said.end) for said in [*user_said(truth), *agent_said(truth)]]
     sounds += [(begin.t, end.t) for begin, end in noises]
-    if not sounds:
-        return 0
+    answered = [f.t for f in truth.all("caller", "status", status="active")]
+    connected = [f.t for f in truth.all("caller", "joined")]
     gone = [f.t for what in ("leaves", "killed") for f in truth.all("caller", what)]
     over = min([f.t for f in truth.all("agent", "deletes_room")] + sorted(gone)[-1:])
-    quiet_since, count = min(sounds)[0], 0
+    quiet_since, count = min(answered or connected or [min(sounds)[0]]), 0
     for start, end in [*sorted(sounds), (over, over)]:
         gap = start - quiet_since
         assert abs(gap - threshold) > 0.4, f"a pause of {gap:.2f} s: is it a silence or not?"
