@@ -4,9 +4,12 @@
 //! mistakes are reported together, before anything starts. Values are parsed from a [`Source`] and not from
 //! the process, so that parsing can be tested.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use reqwest::Url;
+use reqwest::{
+    Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
+};
 use secrecy::SecretString;
 
 mod file;
@@ -23,6 +26,18 @@ use call::{
 };
 use store::BacklogLimit;
 
+use crate::net::EndpointTls;
+
+/// Headers that the worker itself sets, or that belong to the connection.
+const OUR_HEADERS: [&str; 6] = [
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "idempotency-key",
+    "transfer-encoding",
+    "connection",
+];
+
 /// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
 const LIVEKIT_URL: &str = "LIVEKIT_URL";
 /// Key and secret of the LiveKit server; the worker signs its own tokens with them.
@@ -32,6 +47,19 @@ const LIVEKIT_API_SECRET: &str = "LIVEKIT_API_SECRET";
 const JWT_SECRET: &str = "JWT_SECRET";
 /// Where records are posted.
 const ENDPOINT: &str = "CALL_HISTORY_ENDPOINT";
+/// Seconds for one attempt to deliver a record.
+const ENDPOINT_TIMEOUT: &str = "CALL_HISTORY_ENDPOINT_TIMEOUT";
+/// Headers that the endpoint or its gateway asks for: `Name: value`, one a line.
+const ENDPOINT_HEADERS: &str = "CALL_HISTORY_ENDPOINT_HEADERS";
+/// PEM: certificates that are trusted at the endpoint, besides the system's.
+const ENDPOINT_CA: &str = "CALL_HISTORY_ENDPOINT_CA";
+/// PEM: our certificate for the endpoint, and its key.
+const ENDPOINT_CERT: &str = "CALL_HISTORY_ENDPOINT_CERT";
+const ENDPOINT_KEY: &str = "CALL_HISTORY_ENDPOINT_KEY";
+/// Sends large bodies compressed.
+const ENDPOINT_GZIP: &str = "CALL_HISTORY_ENDPOINT_GZIP";
+/// Kilobytes of the largest body that the endpoint takes.
+const MAX_BODY_KB: &str = "CALL_HISTORY_MAX_BODY_KB";
 /// The name under which agents are dispatched.
 const AGENT_NAME: &str = "CALL_HISTORY_AGENT_NAME";
 /// Journals and outbox.
@@ -82,6 +110,13 @@ const KNOWN: &[&str] = &[
     LIVEKIT_API_SECRET,
     JWT_SECRET,
     ENDPOINT,
+    ENDPOINT_TIMEOUT,
+    ENDPOINT_HEADERS,
+    ENDPOINT_CA,
+    ENDPOINT_CERT,
+    ENDPOINT_KEY,
+    ENDPOINT_GZIP,
+    MAX_BODY_KB,
     AGENT_NAME,
     DATA_DIR,
     DISCOVERY,
@@ -105,6 +140,25 @@ const KNOWN: &[&str] = &[
     MAX_BACKLOG_MB,
 ];
 
+/// Settings that are secret or long. Each has a twin with `_FILE` at its end, which names a file that holds
+/// the value.
+const IN_FILES: &[&str] = &[
+    LIVEKIT_API_KEY,
+    LIVEKIT_API_SECRET,
+    JWT_SECRET,
+    ENDPOINT,
+    ENDPOINT_HEADERS,
+    ENDPOINT_CA,
+    ENDPOINT_CERT,
+    ENDPOINT_KEY,
+];
+
+/// The setting that a variable names, if it is the `_FILE` twin of one.
+fn twin_of(name: &str) -> Option<&'static str> {
+    let of = name.strip_suffix("_FILE")?;
+    IN_FILES.iter().copied().find(|known| *known == of)
+}
+
 /// The values stand in every record.
 const MAX_METADATA_KEYS: usize = 32;
 
@@ -116,6 +170,7 @@ pub(crate) struct Config {
     pub(crate) livekit: LiveKit,
     pub(crate) endpoint: Url,
     pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) delivery: DeliverySettings,
     pub(crate) agent_name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) layers: Layers,
@@ -139,6 +194,17 @@ pub(crate) struct Config {
     pub(crate) keep_sent: Duration,
     pub(crate) max_backlog: BacklogLimit,
     pub(crate) profiles: Profiles,
+}
+
+/// How the endpoint wants its requests.
+#[derive(Clone, Debug)]
+pub(crate) struct DeliverySettings {
+    pub(crate) timeout: Duration,
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: EndpointTls,
+    pub(crate) gzip: bool,
+    /// Bytes.
+    pub(crate) max_body: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -227,6 +293,89 @@ impl SettingsReader {
         }
     }
 
+    /// Reads the files that `_FILE` twins name.
+    fn read_files(&mut self) {
+        for name in IN_FILES {
+            let twin = format!("{name}_FILE");
+            let Some((path, place)) = self.source.values.remove(&twin) else { continue };
+            if self.source.values.contains_key(*name) {
+                self.errors.push(format!("{name} and {twin} are both set: which one is right?"));
+                continue;
+            }
+            match std::fs::read_to_string(&path) {
+                Ok(text) => {
+                    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+                    let place = format!("the file that {twin} names ({place})");
+                    self.source.values.insert((*name).to_owned(), (text, place));
+                }
+                Err(e) => self.errors.push(format!("{twin} (from {place}) cannot be read: {e}")),
+            }
+        }
+    }
+
+    fn headers(&mut self, signs: bool) -> HeaderMap {
+        let text = self.optional(ENDPOINT_HEADERS).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            // The value may be a secret: an error shows the name only.
+            let Some((name, value)) = line.split_once(':') else {
+                self.wrong(ENDPOINT_HEADERS, "must have lines like \"Name: value\"");
+                continue;
+            };
+            let (name, value) = (name.trim(), value.trim());
+            let parsed = (HeaderName::try_from(name), HeaderValue::try_from(value));
+            match parsed {
+                (Ok(key), _) if OUR_HEADERS.contains(&key.as_str()) => {
+                    self.wrong(
+                        ENDPOINT_HEADERS,
+                        format!("must not set {name}: the worker sets it"),
+                    );
+                }
+                (Ok(key), _) if signs && key == AUTHORIZATION => self.wrong(
+                    ENDPOINT_HEADERS,
+                    "must not set Authorization together with JWT_SECRET: both want that header",
+                ),
+                (Ok(key), Ok(mut value)) => {
+                    value.set_sensitive(true);
+                    headers.append(key, value);
+                }
+                _ => self.wrong(ENDPOINT_HEADERS, format!("has a line that is no header: {name}")),
+            }
+        }
+        headers
+    }
+
+    fn endpoint_tls(&mut self) -> EndpointTls {
+        let (ca, cert, key) =
+            (self.optional(ENDPOINT_CA), self.optional(ENDPOINT_CERT), self.optional(ENDPOINT_KEY));
+        let mut tls = EndpointTls::default();
+        if let Some(pem) = ca {
+            match EndpointTls::certificates(&pem) {
+                Ok(certificates) => tls.trusted = certificates,
+                Err(e) => self.wrong(ENDPOINT_CA, e),
+            }
+        }
+        match (cert, key) {
+            (None, None) => {}
+            (Some(_), None) => self.wrong(ENDPOINT_CERT, format!("needs {ENDPOINT_KEY} too")),
+            (None, Some(_)) => self.wrong(ENDPOINT_KEY, format!("needs {ENDPOINT_CERT} too")),
+            (Some(cert), Some(key)) => {
+                match EndpointTls::certificates(&cert) {
+                    Ok(certificates) => tls.own = certificates,
+                    Err(e) => self.wrong(ENDPOINT_CERT, e),
+                }
+                match EndpointTls::key(&key) {
+                    Ok(key) => tls.key = Some(Arc::new(key)),
+                    Err(e) => self.wrong(ENDPOINT_KEY, e),
+                }
+            }
+        }
+        if let Err(e) = tls.check() {
+            self.wrong(ENDPOINT_KEY, e);
+        }
+        tls
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         match self.optional(name).as_deref().map(str::trim) {
             None | Some("false") => false,
@@ -284,6 +433,7 @@ impl Config {
     pub(crate) fn read(source: Source) -> Result<Self, ConfigErrors> {
         let errors = source.errors.clone();
         let mut t = SettingsReader { source, errors };
+        t.read_files();
         t.required(LIVEKIT_URL, "the URL of your LiveKit server, like ws://localhost:7880");
         let livekit_url = t.url(LIVEKIT_URL, &["ws", "wss", "http", "https"]);
         let api_key = t.required(LIVEKIT_API_KEY, "an API key of your LiveKit server");
@@ -353,6 +503,32 @@ impl Config {
         let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
         let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
+        let named = endpoint.as_ref().is_some_and(|u| !u.username().is_empty());
+        if named && jwt_secret.is_some() {
+            t.wrong(
+                ENDPOINT,
+                "has a user and password, and JWT_SECRET is set: both want the header Authorization",
+            );
+        }
+        let delivery = DeliverySettings {
+            timeout: Duration::from_secs_f64(t.number(
+                ENDPOINT_TIMEOUT,
+                30.0,
+                |s| (1.0..=600.0).contains(s),
+                "a number of seconds from 1 to 600",
+            )),
+            headers: t.headers(jwt_secret.is_some()),
+            tls: t.endpoint_tls(),
+            gzip: t.switch(ENDPOINT_GZIP),
+            max_body: Some(t.number(
+                MAX_BODY_KB,
+                0,
+                |kb| (1..=1_000_000).contains(kb),
+                "a whole number from 1 to 1000000",
+            ))
+            .filter(|kb| *kb > 0)
+            .map(|kb: usize| kb * 1_000),
+        };
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
         let identities = Identities {
             agents: t.identities(AGENT_IDENTITIES),
@@ -380,6 +556,7 @@ impl Config {
                 livekit: LiveKit { url: websocket_url(&url), api_key, api_secret },
                 endpoint,
                 jwt_secret,
+                delivery,
                 agent_name,
                 data_dir,
                 layers,
@@ -412,10 +589,10 @@ fn websocket_url(url: &Url) -> String {
     if url.scheme().starts_with("http") { text.replacen("http", "ws", 1) } else { text.into() }
 }
 
-/// A URL for logs: without user, password and query.
+/// A URL for logs: only scheme, host and port. The paths of hooks are secrets too.
 pub(crate) fn loggable(url: &Url) -> String {
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or(""), url.path())
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or(""))
 }
 
 #[cfg(test)]

@@ -33,11 +33,11 @@ use crate::{
 
 /// How long a stopping process waits for the last lines of journals to reach the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
-/// Timeout of one attempt to deliver.
-const POST_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes: smaller bodies are not worth compressing.
+const GZIP_FROM: usize = 8 * 1024;
 /// How long a stopping process waits for the last records to be posted. The others stay sealed for the next
 /// start.
-const FLUSH_WITHIN: Duration = POST_WITHIN.saturating_add(Duration::from_secs(2));
+const FLUSH_WITHIN: Duration = Duration::from_secs(12);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
@@ -184,7 +184,14 @@ fn set_up(config: &Config) -> Option<Setup> {
         tracing::error!(error = %e, "calls of an earlier run cannot be recovered");
         vec![]
     });
-    let client = match net::http_client(POST_WITHIN) {
+    let tls = match config.delivery.tls.client_config() {
+        Ok(tls) => tls,
+        Err(e) => {
+            tracing::error!(error = e, "TLS to the endpoint cannot be set up");
+            return None;
+        }
+    };
+    let client = match net::http_client_with(config.delivery.timeout, tls) {
         Ok(client) => client,
         Err(e) => {
             tracing::error!(error = %e, "TLS cannot be set up");
@@ -204,10 +211,13 @@ fn set_up(config: &Config) -> Option<Setup> {
         client,
         endpoint: config.endpoint.clone(),
         jwt_secret: config.jwt_secret.clone(),
+        headers: config.delivery.headers.clone(),
+        max_body: config.delivery.max_body,
+        gzip_from: config.delivery.gzip.then_some(GZIP_FROM),
         shown: loggable(&config.endpoint),
         keep_sent: config.keep_sent,
         now: Arc::new(now),
-        explain: descriptors::explain,
+        explain: |e| net::explained(descriptors::explain(e)),
     };
     let level = BacklogGauge::new(config.max_backlog, health.clone());
     let (delivery, sender) = delivery::start(store, target, level, health.clone());

@@ -14,7 +14,7 @@ pub(super) struct Entry {
 /// The name of the setting for a key in a file.
 pub(super) fn setting(key: &str) -> String {
     let upper = key.to_ascii_uppercase();
-    if upper.starts_with("LIVEKIT_") || upper == "JWT_SECRET" {
+    if upper.starts_with("LIVEKIT_") || upper.starts_with("JWT_SECRET") {
         upper
     } else {
         format!("{}{upper}", super::PREFIX)

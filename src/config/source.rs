@@ -7,7 +7,7 @@ use std::{
 
 use call::profile::Profiles;
 
-use super::{DATA_DIR, KNOWN, PREFIX, file, profiles};
+use super::{DATA_DIR, KNOWN, PREFIX, file, profiles, twin_of};
 
 /// The values of all settings: name → value, and the place where it was found.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +41,7 @@ impl Source {
     /// Later calls win over earlier ones. An empty value counts as unset.
     pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) {
         for (name, value) in vars {
-            if KNOWN.contains(&name.as_str()) {
+            if KNOWN.contains(&name.as_str()) || twin_of(&name).is_some() {
                 if !value.is_empty() {
                     self.values.insert(name, (value, "the environment".into()));
                 }
@@ -63,7 +63,7 @@ impl Source {
                 for e in entries {
                     let place = format!("{}:{}", path.display(), e.line);
                     let name = file::setting(&e.key);
-                    if KNOWN.contains(&name.as_str()) {
+                    if KNOWN.contains(&name.as_str()) || twin_of(&name).is_some() {
                         self.values.insert(name, (e.value, place));
                     } else {
                         let hint = did_you_mean(&name);

@@ -28,7 +28,9 @@ fn defaults_are_those_of_the_readme() {
     assert_eq!(c.drain_timeout, Duration::from_secs(600));
     assert_eq!(c.http_addr, "0.0.0.0:8081".parse().ok());
     assert!(c.jwt_secret.is_none() && c.log_format.is_none());
-    assert_eq!(loggable(&c.endpoint), "https://example.com/calls");
+    assert_eq!(loggable(&c.endpoint), "https://example.com");
+    assert_eq!(c.delivery.timeout, Duration::from_secs(30));
+    assert!(c.delivery.headers.is_empty() && !c.delivery.gzip && c.delivery.max_body.is_none());
 }
 
 #[test]
@@ -97,51 +99,60 @@ fn variables_of_a_kubernetes_service_are_not_settings() {
 
 #[test]
 fn secrets_are_not_in_debug_output() {
-    let c = read(&[(JWT_SECRET, "hush-hush")]).unwrap();
-    let text = format!("{c:?}");
+    let endpoint = (ENDPOINT, "https://example.com/hooks/hush-hush");
+    let headers = (ENDPOINT_HEADERS, "X-Api-Key: hush-hush");
+    let c = read(&[endpoint, headers, (JWT_SECRET, "hush-hush")]).unwrap();
+    let text = format!("{:?}", (&c.jwt_secret, &c.delivery, &c.livekit));
     assert!(!text.contains("hush-hush") && !text.contains("\"secret\""), "{text}");
+}
+
+/// Settings without a default: the files show an example.
+const EXAMPLES: &[&str] = &[
+    JWT_SECRET,
+    ENDPOINT_HEADERS,
+    ENDPOINT_CA,
+    ENDPOINT_CERT,
+    ENDPOINT_KEY,
+    MAX_BODY_KB,
+    METADATA_KEYS,
+    AGENT_IDENTITIES,
+    LISTENER_IDENTITIES,
+    MAX_MEMORY_MB,
+];
+
+/// The commented settings of a file, as if they were set: each setting once, or its `_FILE` twin.
+fn documented(lines: impl Iterator<Item = (String, String)>, place: &str) -> Config {
+    let mut s = Source::default();
+    let of = |k: &str| twin_of(k).or_else(|| KNOWN.iter().copied().find(|known| *known == k));
+    for (k, v) in lines {
+        if let Some(setting) = of(&k) {
+            s.values.insert(setting.into(), (v, place.into()));
+        }
+    }
+    assert_eq!(s.values.len(), KNOWN.len(), "a setting is not in {place}");
+    s.values.retain(|k, _| !EXAMPLES.contains(&k.as_str()));
+    s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    Config::read(s).unwrap()
 }
 
 #[test]
 fn the_documented_defaults_are_the_real_ones() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let debug = |s: Source| format!("{:?}", Config::read(s).unwrap());
     let built_in = {
         let mut s = Source::default();
         let vars = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]));
-        s
+        format!("{:?}", Config::read(s).unwrap())
     };
-    // Every commented setting of the two files, read as if it were set.
     let toml = std::fs::read_to_string(here.join("config/default.toml")).unwrap();
-    let lines = toml.lines().filter_map(|l| l.strip_prefix("# "));
-    let settings: String = lines
-        .filter(|l| l.split_once(" = ").is_some_and(|(k, _)| KNOWN.contains(&&*file::setting(k))))
-        .map(|l| format!("{l}\n"))
-        .collect();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("all.toml");
-    std::fs::write(&path, &settings).unwrap();
-    let mut s = Source::default();
-    s.file(&path);
-    assert_eq!(s.values.len(), KNOWN.len(), "a setting is not in config/default.toml");
-    s.values.remove(JWT_SECRET);
-    s.values.remove(MAX_MEMORY_MB);
-    s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-    assert_eq!(debug(s), debug(built_in.clone()));
+    let lines = toml.lines().filter_map(|l| l.strip_prefix("# ")?.split_once(" = "));
+    let lines = lines.map(|(k, v)| (file::setting(k), v.trim_matches('"').to_owned()));
+    assert_eq!(format!("{:?}", documented(lines, "config/default.toml")), built_in);
 
     let env = std::fs::read_to_string(here.join(".env.example")).unwrap();
     let lines = env.lines().map(|l| l.trim_start_matches('#')).filter_map(|l| l.split_once('='));
-    let vars: Vec<(String, String)> = lines
-        .filter(|(k, _)| KNOWN.contains(k))
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect();
-    assert_eq!(vars.len(), KNOWN.len(), "a setting is not in .env.example");
-    let mut s = Source::default();
-    s.environment(vars.into_iter());
-    s.values.remove(MAX_MEMORY_MB);
-    s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-    assert_eq!(debug(s), debug(built_in));
+    let lines = lines.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(format!("{:?}", documented(lines, ".env.example")), built_in);
 }
 
 #[test]
@@ -154,4 +165,47 @@ fn a_worker_that_could_find_nothing_is_refused() {
 #[test]
 fn an_unnamed_worker_is_refused() {
     assert!(read(&[(AGENT_NAME, " ")]).is_err());
+}
+
+#[test]
+fn what_gateways_ask_for() {
+    let lines = "X-Api-Key: a key\n\n cf-access-client-id : id:1 ";
+    let c =
+        read(&[(ENDPOINT_HEADERS, lines), (ENDPOINT_TIMEOUT, "60"), (MAX_BODY_KB, "100")]).unwrap();
+    assert_eq!(c.delivery.headers["x-api-key"], "a key");
+    assert_eq!(c.delivery.headers["cf-access-client-id"], "id:1");
+    assert_eq!((c.delivery.timeout, c.delivery.max_body), (Duration::from_secs(60), Some(100_000)));
+
+    let one = |extra: &[(&str, &str)]| read(extra).unwrap_err().join("\n");
+    let no_user = (ENDPOINT, "https://example.com/");
+    let said = one(&[(ENDPOINT_HEADERS, "X-Secret hush-hush")]);
+    assert!(said.contains("Name: value") && !said.contains("hush-hush"), "{said}");
+    assert!(one(&[(ENDPOINT_HEADERS, "Content-Type: text/xml")]).contains("Content-Type"));
+    let twice = [(ENDPOINT_HEADERS, "Authorization: Bearer x"), (JWT_SECRET, "s"), no_user];
+    assert!(one(&twice).contains("JWT_SECRET"));
+    assert!(read(&[(ENDPOINT_HEADERS, "Authorization: Bearer x"), no_user]).is_ok());
+    assert!(one(&[(JWT_SECRET, "s")]).contains("user and password"));
+    assert!(one(&[(ENDPOINT_CA, "no PEM")]).contains(ENDPOINT_CA));
+    assert!(one(&[(ENDPOINT_CERT, "no PEM"), (ENDPOINT_KEY, "no PEM")]).contains(ENDPOINT_KEY));
+    assert!(one(&[(ENDPOINT_CERT, "no PEM")]).contains("too"));
+    assert!(one(&[(ENDPOINT_TIMEOUT, "0")]).contains(ENDPOINT_TIMEOUT));
+    assert!(one(&[(MAX_BODY_KB, "0")]).contains(MAX_BODY_KB));
+}
+
+#[test]
+fn secrets_come_from_files_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, "hush-hush\n").unwrap();
+    let twin = format!("{JWT_SECRET}_FILE");
+    let shown = path.to_str().unwrap();
+    let no_user = (ENDPOINT, "https://example.com/");
+    let c = read(&[(&*twin, shown), no_user]).unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&c.jwt_secret.unwrap()), "hush-hush");
+    let both = read(&[(&*twin, shown), (JWT_SECRET, "x"), no_user]).unwrap_err();
+    assert!(both[0].contains("both set"), "{both:?}");
+    let missing = read(&[(&*twin, "/nowhere"), no_user]).unwrap_err();
+    assert!(missing[0].contains(&twin), "{missing:?}");
+    // Only secrets and long texts have twins.
+    assert!(read(&[("CALL_HISTORY_ROOMS_FILE", "/nowhere"), no_user]).is_err());
 }

@@ -16,6 +16,7 @@ mod discovery;
 mod doctor;
 mod fleet;
 mod frameworks;
+mod gateways;
 mod health;
 mod hostile;
 mod losses;
@@ -87,12 +88,21 @@ impl Scene {
         env: &[(&str, &str)],
         files: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::with_endpoint(venue, Endpoint::start().await?, env, files).await
+    }
+
+    /// `env` may name what stands before the endpoint.
+    async fn with_endpoint(
+        venue: Venue,
+        endpoint: Endpoint,
+        env: &[(&str, &str)],
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
         let owned = |all: &[(&str, &str)]| -> Vec<(String, String)> {
             all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
         let (env, files) = (owned(env), owned(files));
-        let (endpoint, data, name) =
-            (Endpoint::start().await?, tempfile::tempdir()?, unique("worker"));
+        let (data, name) = (tempfile::tempdir()?, unique("worker"));
         let setup = setup(&venue, &endpoint, &name, &env, &files, &data.path().join("data"));
         let worker = Worker::registered(setup).await?;
         let room = unique(&name);

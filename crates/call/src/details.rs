@@ -101,6 +101,7 @@ pub(crate) fn build(s: &DetailsInput) -> Details {
         errors: has_feed.then_some(v.errors),
         profile: s.profile.clone(),
         timeline: s.timeline.clone(),
+        reduced: None,
         transcript: s.transcript.then(|| transcript(s)),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -9,9 +10,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use flate2::{Compression, write::GzEncoder};
 use parking_lot::Mutex;
 use record::{Claims, Moment};
-use reqwest::{Response, StatusCode, Url, header};
+use reqwest::{
+    Response, StatusCode, Url,
+    header::{self, HeaderMap},
+};
 use secrecy::{ExposeSecret, SecretString};
 use store::{
     backlog::BacklogGauge,
@@ -20,6 +25,7 @@ use store::{
 };
 
 use super::{
+    body,
     retry::{self, Verdict},
     unsealed::Unsealed,
 };
@@ -33,6 +39,12 @@ pub struct Target {
     pub endpoint: Url,
     /// Signs requests.
     pub jwt_secret: Option<SecretString>,
+    /// Headers of the operator, such as an API key.
+    pub headers: HeaderMap,
+    /// Bytes of the largest body that the endpoint takes.
+    pub max_body: Option<usize>,
+    /// Bodies are sent compressed from this size on.
+    pub gzip_from: Option<usize>,
     /// For how long delivered records are kept.
     pub keep_sent: Duration,
     /// The endpoint as it may be logged: paths and user names are secrets too.
@@ -222,7 +234,23 @@ impl Poster {
             },
         };
         let doubtful = attempts.unclear || !known;
-        let attempt = match self.post(id, body).await {
+        let fitting = self.target.max_body.and_then(|most| body::fitting(&body, most));
+        let body = fitting.unwrap_or(body);
+        let mut attempt = self.post(id, body.clone()).await;
+        // The numbers are worth more than the transcript.
+        if let Attempt::Refused { status: 413 } = attempt
+            && let Some(small) = body::without_bulk(&body).filter(|small| small.len() < body.len())
+        {
+            tracing::warn!(
+                call_id = id,
+                bytes = body.len(),
+                reduced_to = small.len(),
+                "answered 413, the record is too large: sent once more without transcript and \
+                 timeline; see CALL_HISTORY_MAX_BODY_KB"
+            );
+            attempt = self.post(id, small).await;
+        }
+        let attempt = match attempt {
             Attempt::Delivered { status: 409 } if doubtful => Attempt::AskAgain,
             attempt => attempt,
         };
@@ -246,15 +274,24 @@ impl Poster {
         }
     }
 
-    async fn post(&self, id: &str, body: Vec<u8>) -> Attempt {
+    async fn post(&self, id: &str, record: Vec<u8>) -> Attempt {
         let t = &self.target;
         let failed =
             |why| Attempt::Failed(Failed { why, status: None, asked: None, clock_ahead_s: None });
+        // The signature covers the bytes that are sent.
+        let (body, encoding) = match t.gzip_from {
+            Some(from) if record.len() >= from => (gzipped(&record), Some("gzip")),
+            _ => (record.clone(), None),
+        };
         let mut request = (t.client.post(t.endpoint.clone()))
+            .headers(t.headers.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", id);
+        if let Some(encoding) = encoding {
+            request = request.header(header::CONTENT_ENCODING, encoding);
+        }
         if let Some(secret) = &t.jwt_secret {
-            match Claims::of(id, &body, self.token_time()).sign(secret.expose_secret()) {
+            match Claims::of(id, &record, &body, self.token_time()).sign(secret.expose_secret()) {
                 Ok(token) => request = request.bearer_auth(token),
                 Err(e) => return failed(e.to_string()),
             }
@@ -279,7 +316,12 @@ impl Poster {
                 });
                 let unauthorized = status == StatusCode::UNAUTHORIZED;
                 let clock_ahead_s = date.filter(|_| unauthorized).and_then(|d| self.learn(d));
-                let why = format!("answered {}", status.as_u16());
+                let mut why = format!("answered {}", status.as_u16());
+                if status.is_redirection()
+                    && let Some(to) = header(header::LOCATION)
+                {
+                    why = format!("{why}: {}", redirected(&self.target.endpoint, to));
+                }
                 Attempt::Failed(Failed { why, status: Some(status), asked, clock_ahead_s })
             }
         }
@@ -333,6 +375,38 @@ impl Poster {
             tracing::warn!(call_id = id, error = %e, "record not filed; it may be sent again");
         }
     }
+}
+
+fn gzipped(body: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory does not fail.
+    let _ = gzip.write_all(body);
+    gzip.finish().unwrap_or_default()
+}
+
+/// Where a redirect points, as far as it may be logged: without query and without secrets of the endpoint's
+/// own path.
+fn redirected(endpoint: &Url, location: &str) -> String {
+    let Ok(to) = endpoint.join(location) else {
+        return "a redirect to no URL".into();
+    };
+    let secret: HashSet<&str> = endpoint.path_segments().into_iter().flatten().collect();
+    let shown = |segment: &str| {
+        if !segment.is_empty() && secret.contains(segment) {
+            "…".to_owned()
+        } else {
+            segment.into()
+        }
+    };
+    let path: Vec<String> = to.path_segments().into_iter().flatten().map(shown).collect();
+    let port = to.port().map(|p| format!(":{p}")).unwrap_or_default();
+    format!(
+        "it redirects to {}://{}{port}/{}; redirects are not followed, set CALL_HISTORY_ENDPOINT to \
+         where it points",
+        to.scheme(),
+        to.host_str().unwrap_or_default(),
+        path.join("/")
+    )
 }
 
 /// An error with its causes, without the URL: it may hold a password.

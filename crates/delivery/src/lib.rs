@@ -8,11 +8,13 @@
 //! |---|---|
 //! | [`sender`] | which attempts run, and what follows from them |
 //! | [`attempt`] | one attempt: read, sign, post, file |
+//! | [`body`] | a smaller body for an endpoint that takes no larger one |
 //! | [`queue`] | which record is tried next, and when |
 //! | [`retry`] | what an answer means, and how long to wait |
 //! | [`unsealed`] | records that are not on disk yet |
 
 mod attempt;
+mod body;
 mod queue;
 mod retry;
 mod sender;

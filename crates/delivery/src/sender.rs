@@ -383,7 +383,7 @@ impl Sender {
         match attempt {
             Attempt::Delivered { status } => {
                 tracing::info!(call_id = id, status, attempts, "delivered");
-                self.queue.done(&id, true);
+                self.queue.done(&id, true, now);
             }
             Attempt::Refused { status } => {
                 tracing::error!(
@@ -392,7 +392,7 @@ impl Sender {
                     endpoint,
                     "refused: the endpoint will not take this record; it is kept in dead/"
                 );
-                self.queue.done(&id, true);
+                self.queue.done(&id, true, now);
             }
             Attempt::AskAgain => {
                 tracing::warn!(
@@ -416,7 +416,7 @@ impl Sender {
             }
             Attempt::Gone => {
                 tracing::debug!(call_id = id, "record is not there any more, not sent");
-                self.queue.done(&id, false);
+                self.queue.done(&id, false, now);
             }
             Attempt::GivenUp(Failed { why, asked, .. }) => {
                 tracing::error!(

@@ -1,6 +1,6 @@
 //! The operator's endpoint: keeps the posts, checks their signature, and can misbehave.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io::Read, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use axum::{
@@ -11,6 +11,7 @@ use axum::{
     routing::post,
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use flate2::read::GzDecoder;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
@@ -34,10 +35,17 @@ pub struct Post {
 }
 
 impl Post {
+    /// The record; a compressed body is decompressed.
+    ///
     /// # Errors
     /// If the body is not JSON.
     pub fn record(&self) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.body)?)
+        if self.header("content-encoding") != "gzip" {
+            return Ok(serde_json::from_slice(&self.body)?);
+        }
+        let mut plain = vec![];
+        GzDecoder::new(&*self.body).read_to_end(&mut plain)?;
+        Ok(serde_json::from_slice(&plain)?)
     }
 
     pub fn header(&self, name: &str) -> &str {
@@ -93,10 +101,12 @@ pub enum Answer {
 struct Shared {
     posts: Vec<Post>,
     answers: VecDeque<Answer>,
+    elsewhere: Option<Answer>,
 }
 
 pub struct Endpoint {
     pub url: String,
+    pub addr: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     count: watch::Receiver<usize>,
     task: JoinHandle<()>,
@@ -118,21 +128,28 @@ impl Endpoint {
     /// If the address is taken.
     pub async fn at(addr: &str) -> Result<Self> {
         let listener = TcpListener::bind(addr).await?;
-        let url = format!("http://{}/calls", listener.local_addr()?);
+        let addr = listener.local_addr()?;
+        let url = format!("http://{addr}/calls");
         let shared = Arc::<Mutex<Shared>>::default();
         let (counter, count) = watch::channel(0);
-        let app =
-            Router::new().route("/calls", post(receive)).with_state((shared.clone(), counter));
+        let app = (Router::new().route("/calls", post(receive)))
+            .fallback(elsewhere)
+            .with_state((shared.clone(), counter));
         let task = tokio::spawn(async move {
             // Ends with the test.
             let _ = axum::serve(listener, app).await;
         });
-        Ok(Self { url, shared, count, task })
+        Ok(Self { url, addr, shared, count, task })
     }
 
     /// Sets the answers to the next requests; after them the answer is 200.
     pub fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
         lock(&self.shared).answers.extend(answers);
+    }
+
+    /// Answers this to requests for another path than its own. Their records are not kept.
+    pub fn elsewhere(&self, answer: Answer) {
+        lock(&self.shared).elsewhere = Some(answer);
     }
 
     /// Answers 200 from now on.
@@ -186,6 +203,19 @@ async fn receive(
     body: Bytes,
 ) -> (StatusCode, HeaderMap) {
     let answer = lock(&shared).answers.pop_front().unwrap_or(Answer::Status(200));
+    let (status, out) = answered(answer).await;
+    lock(&shared).posts.push(Post { at: Instant::now(), headers, body, status });
+    counter.send_modify(|n| *n += 1);
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), out)
+}
+
+async fn elsewhere(State((shared, _)): State<Ctx>) -> (StatusCode, HeaderMap) {
+    let answer = lock(&shared).elsewhere.clone().unwrap_or(Answer::Status(404));
+    let (status, out) = answered(answer).await;
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), out)
+}
+
+async fn answered(answer: Answer) -> (u16, HeaderMap) {
     let mut out = HeaderMap::new();
     let status = match answer {
         Answer::Status(status) => status,
@@ -200,7 +230,5 @@ async fn receive(
             200
         }
     };
-    lock(&shared).posts.push(Post { at: Instant::now(), headers, body, status });
-    counter.send_modify(|n| *n += 1);
-    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), out)
+    (status, out)
 }

@@ -9,10 +9,12 @@
 //! | [`endpoint`] | the operator's endpoint, which can misbehave |
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
 //! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock |
+//! | [`gateway`] | what stands between: TLS with certificates of its own, a proxy |
 
 pub mod agent;
 pub mod endpoint;
 pub mod faults;
+pub mod gateway;
 pub mod person;
 pub mod server;
 pub mod worker;

@@ -37,16 +37,17 @@ struct Subject {
 }
 
 impl Claims {
-    /// The claims for the body of a record, as it is sent. `now`: Unix seconds.
-    pub fn of(call_id: &str, body: &[u8], now: i64) -> Self {
-        let subject: Subject = serde_json::from_slice(body).unwrap_or_default();
+    /// The claims for a record. `sent`: the bytes of the body, which may be compressed. `now`: Unix
+    /// seconds.
+    pub fn of(call_id: &str, record: &[u8], sent: &[u8], now: i64) -> Self {
+        let subject: Subject = serde_json::from_slice(record).unwrap_or_default();
         Self {
             phone_number: subject.phone_number,
             timestamp: subject.end_time.or(subject.start_time).unwrap_or_default(),
             iat: now,
             exp: now + VALID_FOR,
             jti: call_id.to_owned(),
-            sha256: digest(body),
+            sha256: digest(sent),
         }
     }
 
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_signed_token_is_verified_and_bound_to_its_body() {
-        let claims = Claims::of("id", BODY, now());
+        let claims = Claims::of("id", BODY, BODY, now());
         assert_eq!((claims.phone_number.as_str(), claims.timestamp.as_str()), ("+1", "b"));
         let token = claims.sign(SECRET).unwrap();
         let read = Claims::verify(&token, SECRET).unwrap();
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_expired_token_and_one_of_another_algorithm_are_refused() {
-        let old = Claims::of("id", BODY, now() - 3600).sign(SECRET).unwrap();
+        let old = Claims::of("id", BODY, BODY, now() - 3600).sign(SECRET).unwrap();
         assert!(Claims::verify(&old, SECRET).is_err());
         let none = "eyJhbGciOiJub25lIn0.e30.";
         assert!(Claims::verify(none, SECRET).is_err());
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn a_body_that_is_not_a_record_has_claims_too() {
         for body in [&b"{}"[..], b"[]", b"\xff", br#"{"start_time":"a"}"#] {
-            let claims = Claims::of("id", body, 0);
+            let claims = Claims::of("id", body, body, 0);
             assert!(claims.timestamp.is_empty() || claims.timestamp == "a");
             assert!(claims.bind(body));
         }
