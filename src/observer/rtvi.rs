@@ -34,8 +34,9 @@ struct Data {
     content: Option<String>,
     user_id: Option<String>,
     r#final: bool,
-    /// `true` for a sentence that was spoken to its end; other versions send other types.
+    /// Of a part of the bot's text: whether it was spoken to its end. Other versions send other types.
     spoken: serde_json::Value,
+    will_be_spoken: Option<bool>,
 }
 
 /// `None` for packets that are no RTVI, and for messages that are not used.
@@ -63,7 +64,16 @@ pub(super) fn decode(packet: &[u8]) -> Option<Rtvi> {
         "bot-tts-text" => {
             bot(RtviMessage::BotText { text: data.text.filter(|t| !t.trim().is_empty())? })
         }
-        "bot-output" if data.spoken == serde_json::Value::Bool(true) => bot(RtviMessage::BotSpoken),
+        "bot-output" => {
+            let words = call::count_words(&data.text?);
+            match data.spoken {
+                serde_json::Value::Bool(true) => bot(RtviMessage::BotSpoken { words }),
+                serde_json::Value::Bool(false) if data.will_be_spoken != Some(false) => {
+                    bot(RtviMessage::BotOutput { words })
+                }
+                _ => None,
+            }
+        }
         "send-text" => Some(Rtvi::Typed(data.content.or(data.text)?)),
         _ => None,
     }
@@ -90,9 +100,13 @@ mod tests {
             (r#"{"label":"rtvi-ai","type":"bot-tts-text","data":{"text":" "}}"#, None),
             (
                 r#"{"label":"rtvi-ai","type":"bot-output","data":{"text":"a","spoken":true}}"#,
-                bot(RtviMessage::BotSpoken),
+                bot(RtviMessage::BotSpoken { words: 1 }),
             ),
-            (r#"{"label":"rtvi-ai","type":"bot-output","data":{"text":"a","spoken":false}}"#, None),
+            (
+                r#"{"label":"rtvi-ai","type":"bot-output","data":{"text":"a b","spoken":false}}"#,
+                bot(RtviMessage::BotOutput { words: 2 }),
+            ),
+            (r#"{"label":"rtvi-ai","type":"bot-output","data":{"text":"a"}}"#, None),
             (
                 r#"{"label":"rtvi-ai","type":"user-transcription",
                     "data":{"text":"a table","user_id":"web","final":true,"timestamp":"x"}}"#,

@@ -130,6 +130,8 @@ impl Call {
 
     fn verdict_input<'a>(&'a self, input: &'a RecordInput<'a>) -> status::VerdictInput<'a> {
         let agent_words = self.speech.segments(Side::Agent, &self.parties);
+        // A session that is taken down after the call reports errors too.
+        let failed = input.view.failed_at.filter(|failed| *failed <= input.end.at);
         let spoke_again = |failed: Moment| {
             self.measured(input).agent.intervals.last().is_some_and(|i| i.start > failed)
         };
@@ -141,7 +143,7 @@ impl Call {
             end: &input.end,
             room_ended: self.room_ended,
             agent_heard: agent_words.iter().any(|s| s.end() > input.start),
-            agent_failed: input.view.failed_at.is_some_and(|failed| !spoke_again(failed)),
+            agent_failed: failed.is_some_and(|failed| !spoke_again(failed)),
             answered_by: input.view.answered_by,
             end_unseen: self.recovered && self.blind_since.is_some(),
         }

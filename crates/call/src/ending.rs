@@ -157,23 +157,23 @@ pub(crate) fn due(parties: &Parties, end_grace_ms: i64) -> Option<Moment> {
     if parties.caller_present() {
         return None;
     }
-    let last = last_to_leave(parties)?;
-    let left = last.left.as_ref()?;
-    let grace = if cannot_return(last) {
+    let due = parties.callers().filter_map(|p| own_due(p, end_grace_ms)).max()?;
+    // An agent's connection was lost before: wait until the server reports whether the agent left.
+    let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
+    Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
+}
+
+/// Until when one caller that has left may come back.
+fn own_due(p: &Party, end_grace_ms: i64) -> Option<Moment> {
+    let left = p.left.as_ref()?;
+    let grace = if cannot_return(p) {
         LAST_WORDS_MS
     } else if left.reason == LeaveReason::ConnectionTimeout {
         end_grace_ms.max(TIMEOUT_GRACE_MS)
     } else {
         end_grace_ms.max(LAST_WORDS_MS)
     };
-    // An agent's connection was lost before: wait until the server reports whether the agent left.
-    let doubt = parties.voice_agents().filter(|a| a.present()).filter_map(|a| a.lost_at).max();
-    let due = left.reported_at.plus(grace);
-    Some(doubt.map_or(due, |lost| due.max(lost.plus(LOST_TO_TIMEOUT_MS))))
-}
-
-fn last_to_leave(parties: &Parties) -> Option<&Party> {
-    parties.callers().max_by_key(|p| p.left.as_ref().map(|l| l.reported_at))
+    Some(left.reported_at.plus(grace))
 }
 
 /// A SIP leg that hung up, or was never answered, does not come back under the same identity.

@@ -177,8 +177,14 @@ pub enum RtviMessage {
     BotText {
         text: String,
     },
-    /// A sentence of the bot was spoken to its end.
-    BotSpoken,
+    /// The bot is about to speak this many words.
+    BotOutput {
+        words: u32,
+    },
+    /// This many words of it were spoken to their end.
+    BotSpoken {
+        words: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -338,9 +338,9 @@ pub(crate) fn unheard(parties: &Parties, start: Moment, end: Moment) -> Vec<(Mom
     let mut edges = vec![start, end];
     let humans = || parties.callers().chain(parties.third_parties());
     let agents = || parties.voice_agents();
-    edges.extend(humans().filter_map(Party::connected_at));
-    edges.extend(humans().chain(agents()).filter_map(Party::gone_at));
-    edges.extend(agents().map(|a| a.joined_at));
+    edges.extend(humans().flat_map(Party::stays).filter_map(|s| s.connected));
+    edges.extend(humans().chain(agents()).flat_map(Party::stays).filter_map(|s| s.gone));
+    edges.extend(agents().flat_map(Party::stays).map(|s| s.from));
     edges.retain(|t| (start..=end).contains(t));
     edges.sort();
     edges.dedup();
@@ -348,8 +348,7 @@ pub(crate) fn unheard(parties: &Parties, start: Moment, end: Moment) -> Vec<(Mom
     for pair in edges.windows(2) {
         let &[from, to] = pair else { continue };
         let there: Vec<&Party> = humans().filter(|p| p.was_connected(from.plus(1))).collect();
-        let served =
-            agents().any(|a| a.joined_at <= from && a.gone_at().is_none_or(|gone| gone > from));
+        let served = agents().flat_map(Party::stays).any(|s| s.overlaps(from, from));
         let levels = there.iter().all(|p| !p.speaking.is_empty());
         if there.len() < 2 || served || levels {
             continue;

@@ -30,9 +30,14 @@ pub(crate) struct Keyed {
 }
 
 impl Keyed {
+    /// Whether there is room for one more text.
+    pub(crate) fn takes_text(&self) -> bool {
+        self.typed.len() < MAX_SIGNS
+    }
+
     /// False if there are too many. The same holds for `dials`.
     pub(crate) fn types(&mut self, typed: Typed) -> bool {
-        let room = self.typed.len() < MAX_SIGNS;
+        let room = self.takes_text();
         if room {
             self.typed.push(typed);
         }

@@ -78,3 +78,4 @@ mod tests;
 pub use event::{Event, Fact, Moment};
 pub use state::{Call, Phase, RoomFacts, Settings};
 pub use taken::Taken;
+pub use words::count as count_words;

@@ -15,6 +15,8 @@ use super::{
 
 /// Participants kept per call; a call has a handful, so more is an attack or a mistake.
 const MAX_PARTIES: usize = 128;
+/// Earlier dials of colleagues that were dialled again.
+const MAX_REDIALLED: usize = 64;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parties {
@@ -22,6 +24,8 @@ pub(crate) struct Parties {
     by_identity: BTreeMap<String, Party>,
     /// Order of first appearance.
     order: Vec<String>,
+    /// Third parties that were dialled again, as they were before.
+    redialled: Vec<Party>,
 }
 
 impl Parties {
@@ -41,22 +45,47 @@ impl Parties {
         server_behind_ms: i64,
         at: Moment,
     ) -> Option<BTreeMap<String, String>> {
-        if let Some(p) = self.by_identity.get_mut(&j.identity) {
-            let changed = p.again(j, at);
-            self.settle();
-            return changed;
-        }
-        if self.order.len() >= MAX_PARTIES {
-            return None;
-        }
         // Some servers do not send the time of the join.
         let known = j.joined_at != Moment::default();
         let joined_at = if known { j.joined_at.plus(server_behind_ms) } else { at };
+        let redials = |p: &Party| p.third && p.is_other_call(&j.attributes);
+        if let Some(p) = self.by_identity.get_mut(&j.identity) {
+            if redials(p) && self.redialled.len() < MAX_REDIALLED {
+                let mut before = std::mem::replace(p, Party::new(j, &self.names, joined_at, at));
+                before.leaves(LeaveReason::UnknownReason, &BTreeMap::new(), None, at);
+                self.redialled.push(before);
+                self.settle();
+                return Some(j.attributes.clone());
+            }
+            let changed = p.again(j, at);
+            if changed.is_some() {
+                self.settle();
+            }
+            return changed;
+        }
         let p = Party::new(j, &self.names, joined_at, at);
+        if self.order.len() >= MAX_PARTIES && !self.makes_room_for(&p) {
+            return None;
+        }
         self.order.push(j.identity.clone());
         self.by_identity.insert(j.identity.clone(), p);
         self.settle();
         Some(j.attributes.clone())
+    }
+
+    /// Forgets a participant that takes no part in the conversation, first one that has left. False if
+    /// there is none.
+    fn makes_room_for(&mut self, new: &Party) -> bool {
+        let part = |p: &Party| !matches!(self.role(p), Role::Listener | Role::None);
+        let outside = |p: &&Party| !part(p);
+        let gone = self.iter().filter(outside).find(|p| !p.present());
+        let any = || self.iter().find(outside).filter(|_| part(new));
+        let Some(identity) = gone.or_else(any).map(|p| p.identity.clone()) else {
+            return false;
+        };
+        self.by_identity.remove(&identity);
+        self.order.retain(|i| *i != identity);
+        true
     }
 
     /// Decides anew which phone legs are third parties. Who joined first may be known only later,
@@ -68,14 +97,17 @@ impl Parties {
             .collect();
         legs.sort();
         let legs: Vec<String> = legs.into_iter().map(|(_, identity)| identity.clone()).collect();
-        for (n, identity) in legs.iter().enumerate() {
-            let Some(p) = self.by_identity.get(identity) else { continue };
-            let joined_at = p.joined_at;
-            // Legs that joined later were not connected yet, and are not decided yet.
-            let earlier = |q: &Party| !q.is_sip() || legs[..n].contains(&q.identity);
-            let first = !self.callers().any(|q| earlier(q) && q.was_connected(joined_at));
-            if let Some(p) = self.by_identity.get_mut(identity) {
-                p.settle(first);
+        let others = self.callers().filter(|p| !p.is_sip());
+        let mut before: Vec<String> = others.map(|p| p.identity.clone()).collect();
+        // Legs that joined later are not decided yet, and were not connected yet.
+        for identity in legs {
+            let of = |identity: &String| self.by_identity.get(identity);
+            let settled = of(&identity).map(|p| p.settled(before.iter().filter_map(of)));
+            if let Some((p, settled)) = self.by_identity.get_mut(&identity).zip(settled) {
+                p.settle(settled);
+            }
+            if self.get(&identity).is_some_and(|p| self.role(p) == Role::Caller) {
+                before.push(identity);
             }
         }
     }
@@ -148,12 +180,16 @@ impl Parties {
         self.by_identity.get_mut(identity).is_some_and(|p| p.take_quality(lost, at))
     }
 
+    /// Whether one of the callers opted out.
+    pub(crate) fn caller_opted_out(&self) -> bool {
+        let mut opted_out = self.by_identity.values().filter(|p| p.metadata.opt_out);
+        opted_out.any(|p| self.role(p) == Role::Caller)
+    }
+
     /// Records that the participant sent a text. False if it is no caller even so.
     pub(crate) fn types(&mut self, identity: &str) -> bool {
-        let Some(p) = self.get(identity) else { return false };
-        let mut would_be = p.clone();
-        would_be.typed = true;
-        if self.role(&would_be) != Role::Caller {
+        let would_be = self.get(identity).map(|p| self.role_if(p, true));
+        if would_be != Some(Role::Caller) {
             return false;
         }
         let known = self.by_identity.get_mut(identity);
@@ -187,6 +223,10 @@ impl Parties {
     }
 
     pub(crate) fn role(&self, p: &Party) -> Role {
+        self.role_if(p, p.typed)
+    }
+
+    fn role_if(&self, p: &Party, typed: bool) -> Role {
         let grants = p.grants();
         if grants.is_outside() {
             Role::None
@@ -194,7 +234,7 @@ impl Parties {
             Role::Avatar
         } else if grants.is_agent() || (grants.looks_like_old_agent() && !self.has_agents()) {
             Role::Agent
-        } else if grants.is_listener(p.typed) {
+        } else if grants.is_listener(typed) {
             Role::Listener
         } else if p.third {
             Role::ThirdParty
@@ -219,7 +259,8 @@ impl Parties {
     }
 
     pub(crate) fn third_parties(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| self.role(p) == Role::ThirdParty)
+        let now = self.iter().filter(|p| self.role(p) == Role::ThirdParty);
+        self.redialled.iter().chain(now)
     }
 
     pub(crate) fn caller_present(&self) -> bool {
@@ -254,13 +295,13 @@ impl Parties {
             && callers.all(|p| !p.present() && p.is_sip() && (p.hung_up() || !p.connected()))
     }
 
-    /// The voice agents: the agents that published a state; if there is no such agent, those that
+    /// The voice agents: the agents that published a state; if none of them ever spoke, those too that
     /// made a sound, or sent a transcript or a session feed. A recorder or a silent helper is never
     /// a voice agent.
     pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
         let agents = || self.iter().filter(|p| self.role(p) == Role::Agent);
-        let have_states = agents().any(|p| !p.states.is_empty());
-        agents().filter(move |p| if have_states { !p.states.is_empty() } else { p.performed })
+        let states_tell = agents().any(Party::spoke);
+        agents().filter(move |p| !p.states.is_empty() || (p.performed && !states_tell))
     }
 
     /// Whether that participant belongs to the agents' side by its token or by the operator's word;
@@ -296,6 +337,7 @@ impl Parties {
             order: there.iter().map(|p| p.identity.clone()).collect(),
             by_identity: there.into_iter().map(|p| (p.identity.clone(), p)).collect(),
             names,
+            redialled: vec![],
         };
         parties.settle();
         parties

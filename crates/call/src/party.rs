@@ -17,6 +17,10 @@ const MAX_TRACKS: usize = 64;
 const MAX_MARKS: usize = 100_000;
 /// Changes of a participant's metadata that are read per call. An opt-out is always read.
 const MAX_METADATA_CHANGES: u32 = 64;
+/// Earlier stays of one participant that are kept apart; a later one is merged into the last.
+const MAX_STAYS: usize = 64;
+/// Room for the bridge's own attributes besides the others: headers of a phone call must not displace them.
+const MAX_OWN: usize = 64;
 /// An event that only shows that a participant is connected is used if the last sign of life is at
 /// least this old.
 const SIGN_EVERY_MS: i64 = 100;
@@ -54,6 +58,25 @@ pub struct Leg {
     pub hung_up_at: Option<Moment>,
 }
 
+/// One stay of a participant in the room, by our clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    pub from: Moment,
+    /// When it could first speak with an agent.
+    pub connected: Option<Moment>,
+    /// When it was really gone.
+    pub gone: Option<Moment>,
+    /// As the server told it; `None` while it tells of no leave.
+    pub left: Option<(Moment, LeaveReason)>,
+}
+
+impl Stay {
+    /// Whether it was there at a moment between the two.
+    pub fn overlaps(&self, from: Moment, to: Moment) -> bool {
+        self.from <= to && self.gone.is_none_or(|gone| gone > from)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Party {
     pub identity: String,
@@ -77,6 +100,10 @@ pub struct Party {
     pub joined_at: Moment,
     /// `None` while it is present.
     pub left: Option<Left>,
+    /// Stays before the last one.
+    earlier: Vec<Stay>,
+    /// When the last stay began, if there was an earlier one.
+    back_at: Option<Moment>,
     pub leg: Leg,
     /// When we first saw it, by our clock.
     seen_at: Moment,
@@ -120,6 +147,8 @@ impl Party {
             attributes: BTreeMap::new(),
             joined_at,
             left: None,
+            earlier: vec![],
+            back_at: None,
             leg: Leg::default(),
             seen_at: at,
             last_sign: at,
@@ -192,9 +221,31 @@ impl Party {
         }
     }
 
+    fn last_stay(&self) -> Stay {
+        let from = self.back_at.unwrap_or(self.joined_at);
+        Stay {
+            from,
+            connected: self.connected_at().map(|at| at.max(from)),
+            gone: self.gone_at(),
+            left: self.left.as_ref().map(|l| (l.at, l.reason)),
+        }
+    }
+
+    /// All stays, in their order.
+    pub fn stays(&self) -> impl Iterator<Item = Stay> {
+        self.earlier.iter().copied().chain([self.last_stay()])
+    }
+
     /// Whether it was connected before that moment, and still was then.
     pub fn was_connected(&self, at: Moment) -> bool {
-        self.connected_at().is_some_and(|t| t < at) && self.gone_at().is_none_or(|gone| gone > at)
+        self.stays().any(|s| s.connected.is_some_and(|t| t < at) && s.gone.is_none_or(|t| t > at))
+    }
+
+    /// As `was_connected`, as far as the server had told anybody. A lost connection may come back, and
+    /// who dialled meanwhile did not know of it.
+    fn seemed_connected(&self, at: Moment) -> bool {
+        let left = |s: &Stay| s.left.map(|(left_at, _)| left_at);
+        self.stays().any(|s| s.connected.is_some_and(|t| t < at) && left(&s).is_none_or(|t| t > at))
     }
 
     /// When it was really gone; `None` while it is present. The server reports the leave of a dead
@@ -251,7 +302,9 @@ impl Party {
         let used: Vec<_> =
             changed.iter().filter(|(k, v)| self.grants().uses_attribute(k, v)).collect();
         for (key, value) in used {
-            if self.attributes.len() >= MAX_ATTRIBUTES && !self.attributes.contains_key(key) {
+            let own = key.starts_with("sip.") && !key.starts_with("sip.h.");
+            let most = MAX_ATTRIBUTES + if own { MAX_OWN } else { 0 };
+            if self.attributes.len() >= most && !self.attributes.contains_key(key) {
                 continue;
             }
             taken |= if value.is_empty() {
@@ -285,6 +338,15 @@ impl Party {
         let back = self.sid != j.sid || self.left.is_some();
         if back {
             self.sid = j.sid.clone();
+            if self.left.is_some() {
+                let stay = self.last_stay();
+                let full = self.earlier.len() >= MAX_STAYS;
+                match self.earlier.last_mut().filter(|_| full) {
+                    Some(last) => (last.gone, last.left) = (stay.gone, stay.left),
+                    None => self.earlier.push(stay),
+                }
+                self.back_at = Some(at);
+            }
             self.left = None;
             self.lost_at = None;
             self.leg.hung_up_at = None;
@@ -293,7 +355,8 @@ impl Party {
         let metadata_changed = replace(&mut self.metadata, FromMetadata::read(&j.metadata));
         let granted = j.permissions.is_some_and(|p| self.take_permissions(p));
         let changed = filtered(&j.attributes, |k, _| self.attributes.get(k) != j.attributes.get(k));
-        let set = self.take_attributes(&changed, at, false);
+        // What changed while we did not see it: nobody knows when.
+        let set = self.take_attributes(&changed, at, true);
         (back || metadata_changed || granted || set).then_some(changed)
     }
 
@@ -372,11 +435,23 @@ impl Party {
         Self { named, ..p.into() }
     }
 
-    /// Whether it is a third party: it was dialled while another caller was connected.
-    pub(super) fn settle(&mut self, first: bool) {
-        self.first = first;
-        self.third = self.was_third || (!first && self.is_dialled());
+    /// Decides whether it is a third party: it was dialled while another caller was connected. `before`:
+    /// the callers that joined before it.
+    pub(super) fn settled<'a>(&self, mut before: impl Iterator<Item = &'a Self>) -> Settled {
+        let first = !before.any(|p| p.seemed_connected(self.joined_at));
+        Settled { first, third: self.was_third || (!first && self.is_dialled()) }
     }
+
+    pub(super) fn settle(&mut self, as_: Settled) {
+        (self.first, self.third) = (as_.first, as_.third);
+    }
+}
+
+/// What a phone leg is in its call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    first: bool,
+    third: bool,
 }
 
 impl From<Party> for PartySnapshot {
@@ -433,6 +508,8 @@ impl From<PartySnapshot> for Party {
             states: p.states,
             speaking: p.speaking,
             left: p.left.map(left),
+            earlier: vec![],
+            back_at: None,
             metadata_changes: 0,
         }
     }

@@ -48,8 +48,6 @@ pub(crate) struct Turn {
     /// The user that spoke, if the bot names one.
     pub by: Option<String>,
     bytes: usize,
-    /// A sentence of it was spoken to its end since its beginning.
-    spoken: bool,
     /// The user began to speak, and the bot stopped.
     pub cut: bool,
 }
@@ -64,7 +62,6 @@ impl Turn {
             text: None,
             by: None,
             bytes: 0,
-            spoken: false,
             cut: false,
         }
     }
@@ -108,33 +105,51 @@ impl Turn {
     }
 }
 
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Took {
+    Used,
+    /// It says nothing new, or belongs to no turn.
+    Nothing,
+    Full,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Bot {
     users: Vec<Turn>,
     bot: Vec<Turn>,
     /// When the last start of a user was reported.
     user_started: Option<Moment>,
+    /// Words that the bot wanted to speak and has not yet spoken to their end. Bots tell of sentences, and
+    /// some of single words: only words can be compared.
+    to_speak: u32,
+    /// Something was spoken to its end in the last turn.
+    spoken: bool,
+    /// The bot tells beforehand what it will speak.
+    tells_before: bool,
 }
 
 impl Bot {
-    /// False if there are too many turns, or the message belongs to none.
-    fn take(&mut self, message: &RtviMessage, at: Moment, keep_text: bool) -> bool {
+    fn take(&mut self, message: &RtviMessage, at: Moment, keep_text: bool) -> Took {
+        let used = |yes| if yes { Took::Used } else { Took::Nothing };
         match message {
             RtviMessage::UserStarted => {
-                self.user_started = Some(at);
                 // A turn that is not over goes on.
-                if self.users.last().is_some_and(|t| t.stopped.is_none()) {
-                    return true;
+                if self.users.last().is_none_or(|t| t.stopped.is_some())
+                    && !push(&mut self.users, Turn::new(at, USER_START_LATE_MS))
+                {
+                    return Took::Full;
                 }
-                push(&mut self.users, Turn::new(at, USER_START_LATE_MS))
+                self.user_started = Some(at);
+                Took::Used
             }
             RtviMessage::UserStopped => {
                 let Some(turn) = self.users.last_mut().filter(|t| t.stopped.is_none()) else {
-                    return false;
+                    return Took::Nothing;
                 };
                 turn.stopped = Some(at);
                 turn.known_at = turn.known_at.max(at);
-                true
+                Took::Used
             }
             RtviMessage::UserText { text, user } => {
                 let belongs = |t: &&mut Turn| {
@@ -143,35 +158,56 @@ impl Bot {
                 if self.users.last_mut().filter(belongs).is_none()
                     && !push(&mut self.users, Turn { stopped: Some(at), ..Turn::new(at, 0) })
                 {
-                    return false;
+                    return Took::Full;
                 }
-                let Some(turn) = self.users.last_mut() else { return false };
+                let Some(turn) = self.users.last_mut() else { return Took::Nothing };
+                if !turn.append(text, at, keep_text) {
+                    return Took::Full;
+                }
                 turn.by = turn.by.take().or_else(|| user.clone());
-                turn.append(text, at, keep_text)
+                Took::Used
             }
             RtviMessage::BotStarted => {
+                if self.bot.len() >= MAX_TURNS {
+                    return Took::Full;
+                }
                 if let Some(turn) = self.bot.last_mut().filter(|t| t.stopped.is_none()) {
                     turn.stopped = Some(at);
                 }
-                push(&mut self.bot, Turn::new(at, 0))
+                self.spoken = false;
+                push(&mut self.bot, Turn::new(at, 0));
+                Took::Used
             }
             RtviMessage::BotStopped => {
                 let noticed = self.user_started;
                 let Some(turn) = self.bot.last_mut().filter(|t| t.stopped.is_none()) else {
-                    return false;
+                    return Took::Nothing;
                 };
                 turn.stopped = Some(at);
                 turn.known_at = at;
                 let by_user = noticed.is_some_and(|t| (0..CUT_WITHIN_MS).contains(&at.since(t)));
-                turn.cut = by_user && !turn.spoken;
-                true
+                let unfinished = if self.tells_before { self.to_speak > 0 } else { !self.spoken };
+                turn.cut = by_user && unfinished;
+                // What was cut off is never spoken.
+                if turn.cut {
+                    self.to_speak = 0;
+                }
+                Took::Used
             }
             RtviMessage::BotText { text } => {
-                self.bot.last_mut().is_some_and(|turn| turn.append(text, at, keep_text))
+                let Some(turn) = self.bot.last_mut() else { return Took::Nothing };
+                if turn.append(text, at, keep_text) { Took::Used } else { Took::Full }
             }
-            RtviMessage::BotSpoken => {
-                let turn = self.bot.last_mut();
-                turn.is_some_and(|turn| !std::mem::replace(&mut turn.spoken, true))
+            RtviMessage::BotOutput { words } => {
+                self.tells_before = true;
+                self.to_speak = self.to_speak.saturating_add(*words);
+                used(*words > 0)
+            }
+            RtviMessage::BotSpoken { words } => {
+                let before = (self.to_speak, self.spoken);
+                self.to_speak = self.to_speak.saturating_sub(*words);
+                self.spoken |= !self.bot.is_empty();
+                used(before != (self.to_speak, self.spoken))
             }
         }
     }
@@ -196,15 +232,19 @@ impl Rtvi {
         Self { keep_text, ..Self::default() }
     }
 
-    /// False if it was not used.
-    pub(crate) fn take(&mut self, identity: &str, message: &RtviMessage, at: Moment) -> bool {
-        if !self.bots.contains_key(identity) {
-            if self.bots.len() >= MAX_BOTS {
-                return false;
-            }
-            self.bots.insert(identity.to_owned(), Bot::default());
+    pub(crate) fn take(&mut self, identity: &str, message: &RtviMessage, at: Moment) -> Took {
+        if let Some(bot) = self.bots.get_mut(identity) {
+            return bot.take(message, at, self.keep_text);
         }
-        self.bots.get_mut(identity).is_some_and(|bot| bot.take(message, at, self.keep_text))
+        if self.bots.len() >= MAX_BOTS {
+            return Took::Full;
+        }
+        let mut bot = Bot::default();
+        let took = bot.take(message, at, self.keep_text);
+        if took == Took::Used {
+            self.bots.insert(identity.to_owned(), bot);
+        }
+        took
     }
 
     /// Turns of users that have words, in the order of their beginning.

@@ -18,7 +18,7 @@ use super::{
     profile::Profiles,
     published::{MAX_MESSAGE, Problem, Published, Reader},
     roles::{Identities, Role, Side},
-    rtvi::Rtvi,
+    rtvi::{Rtvi, Took},
     snapshot::Snapshot,
     speech::Speech,
     stages::{Entered, Stages},
@@ -249,6 +249,11 @@ impl Call {
         if !self.takes(reduced.as_ref().unwrap_or(&event.fact), event.at) {
             return Taken::No;
         }
+        // A listener that speaks or types becomes a caller, whose metadata counts. What is known from an
+        // earlier call is not yet told of this one.
+        if !self.opted_out && !matches!(event.fact, Fact::Carried(_)) {
+            self.opted_out = self.parties.caller_opted_out();
+        }
         self.last_at = self.last_at.max(Some(event.at));
         reduced.map_or(Taken::Whole, |fact| Taken::Part(Box::new(fact)))
     }
@@ -306,7 +311,7 @@ impl Call {
                     self.published_attributes(&j.identity, attributes, at);
                     self.release_held(&j.identity, at);
                 }
-                return self.opt_out_of(&j.identity) || new.is_some() || passed;
+                return new.is_some() || passed;
             }
             Fact::Left { identity, reason, attributes, since } => {
                 return self.parties.left(identity, *reason, attributes, *since, at);
@@ -316,9 +321,8 @@ impl Call {
                 return self.published_attributes(identity, changed, at) || taken;
             }
             Fact::Metadata { identity, metadata } => {
-                let changed =
-                    self.parties.metadata(identity, metadata) | self.pass_on(identity, metadata);
-                return self.opt_out_of(identity) || changed;
+                return self.parties.metadata(identity, metadata)
+                    | self.pass_on(identity, metadata);
             }
             Fact::Permissions { identity, permissions } => {
                 return self.parties.permissions(identity, *permissions);
@@ -364,6 +368,9 @@ impl Call {
             Fact::Chat { identity, text, words, .. } => {
                 // Blank text is not counted.
                 let Some(words) = words else { return false };
+                if !self.keyed.takes_text() {
+                    return self.refuse(Problem::TooMany);
+                }
                 if !self.parties.types(identity) {
                     return false;
                 }
@@ -375,6 +382,10 @@ impl Call {
                 self.parties.sign_of_life(identity, at);
             }
             Fact::Dtmf { identity, digit } => {
+                let role = self.parties.get(identity).map(|p| self.parties.role(p));
+                if !matches!(role, Some(Role::Caller | Role::ThirdParty | Role::Agent)) {
+                    return false;
+                }
                 let digit = digit.clone().filter(|_| self.settings.transcript);
                 if !self.keyed.dials(Dialled { at, by: identity.clone(), digit }) {
                     return self.refuse(Problem::TooMany);
@@ -385,8 +396,10 @@ impl Call {
                 if self.parties.is_agent(identity) == Some(false) {
                     return self.refuse(Problem::NotAnAgent);
                 }
-                if !self.rtvi.take(identity, message, at) {
-                    return self.refuse(Problem::TooMany);
+                match self.rtvi.take(identity, message, at) {
+                    Took::Used => {}
+                    Took::Nothing => return false,
+                    Took::Full => return self.refuse(Problem::TooMany),
                 }
                 self.parties.performed(identity);
                 if let RtviMessage::UserText { user: Some(user), .. } = message {
@@ -511,12 +524,6 @@ impl Call {
         let mut passed = self.passed.clone();
         passed.participants.retain(|i, _| self.parties.get(i).is_some_and(Party::present));
         passed
-    }
-
-    fn opt_out_of(&mut self, identity: &str) -> bool {
-        let of_caller = self.parties.side(identity) == Some(Side::User);
-        let p = self.parties.get(identity).filter(|_| of_caller);
-        self.opt_out(p.is_some_and(|p| p.metadata.opt_out))
     }
 
     /// False if nothing changed. The same holds for `published`, `read_message` and `take`.

@@ -6,7 +6,7 @@ use super::{
     ending::{self, CallEnd, Cause},
     event::{Answerer, LeaveReason, Moment},
     parties::Parties,
-    party::Party,
+    party::{Party, Stay},
 };
 
 /// An agent counts as vanished if it was gone at least this long before the caller left.
@@ -99,30 +99,33 @@ pub(crate) struct VerdictInput<'a> {
 impl VerdictInput<'_> {
     /// The voice agents that were there while the caller was connected.
     fn serving_agents(&self) -> impl Iterator<Item = &Party> {
-        let there = |a: &&Party| {
-            a.joined_at <= self.end.at && a.gone_at().is_none_or(|gone| gone > self.start)
-        };
+        let there = |a: &&Party| a.stays().any(|s| s.overlaps(self.start, self.end.at));
         self.parties.voice_agents().filter(there)
     }
 
-    /// How long the caller was alone at the end, after the last agent had left: no agent and no other
-    /// connected human was there. `None` if an agent stayed, or none ever came.
+    /// Their stays up to the end of the call.
+    fn service(&self) -> Vec<Stay> {
+        let stays = self.serving_agents().flat_map(Party::stays);
+        stays.filter(|s| s.overlaps(self.start, self.end.at)).collect()
+    }
+
+    /// How long the caller was alone at the end: no agent and no other connected human was there. `None`
+    /// if somebody stayed, or no agent ever came.
     pub(crate) fn alone_ms(&self) -> Option<i64> {
-        let mut last: Option<Moment> = None;
-        for agent in self.serving_agents() {
-            last = last.max(Some(agent.gone_at().filter(|gone| *gone < self.end.at)?));
-        }
-        let since = last?;
         let caller = match &self.end.cause {
             Cause::CallerLeft { identity, .. } => identity,
             Cause::RoomEnded(_) => &self.caller.identity,
         };
+        let service = self.service();
+        service.first()?;
         let others = self.parties.callers().chain(self.parties.third_parties());
-        let accompanied = others.filter(|p| p.identity != *caller).any(|p| {
-            p.connected_at().is_some_and(|t| t < self.end.at)
-                && p.gone_at().is_none_or(|gone| gone > since)
-        });
-        (!accompanied).then(|| self.end.at.since(since))
+        let others = others.filter(|p| p.identity != *caller).flat_map(Party::stays);
+        let humans = others.filter(|s| s.connected.is_some_and(|at| at < self.end.at));
+        let mut last = self.start;
+        for stay in service.into_iter().chain(humans) {
+            last = last.max(stay.gone.filter(|gone| *gone < self.end.at)?);
+        }
+        Some(self.end.at.since(last))
     }
 }
 
@@ -137,7 +140,7 @@ pub(crate) fn judge(s: &VerdictInput) -> Verdict {
     if s.agent_failed {
         return (Status::Failed, Some(Reason::AgentError));
     }
-    if let Some(verdict) = agent_left(s).or_else(|| agent_vanished(s.parties, s.end.at)) {
+    if let Some(verdict) = agent_left(s).or_else(|| agent_vanished(s)) {
         return verdict;
     }
     let verdict = match &s.end.cause {
@@ -204,7 +207,9 @@ fn unanswered_ended_by(p: &Party, reason: LeaveReason) -> EndedBy {
 fn never_connected(caller: &Party, call_type: CallType, end: &CallEnd) -> Verdict {
     use LeaveReason as L;
     let rang = caller.leg.rang_at.is_some();
-    let why = match (call_type, end.reason()) {
+    // Several may have been dialled at the same time: the reason is that of the leg that is reported.
+    let own = caller.left.as_ref().map_or(end.reason(), |l| l.reason);
+    let why = match (call_type, own) {
         (CallType::Outbound, L::UserRejected) => Reason::Rejected,
         (
             CallType::Outbound,
@@ -221,18 +226,17 @@ fn never_connected(caller: &Party, call_type: CallType, end: &CallEnd) -> Verdic
 
 /// The last agent said goodbye, and the caller stayed alone for long (docs/contract.md §5.3).
 fn agent_left(s: &VerdictInput) -> Option<Verdict> {
-    let last = s.serving_agents().max_by_key(|a| a.gone_at())?;
-    let goodbye = matches!(
-        last.left.as_ref()?.reason,
-        LeaveReason::ClientInitiated | LeaveReason::ParticipantRemoved
-    );
+    let last = s.service().into_iter().max_by_key(|stay| stay.gone)?;
+    let goodbye =
+        matches!(last.left?.1, LeaveReason::ClientInitiated | LeaveReason::ParticipantRemoved);
     let long = s.alone_ms().is_some_and(|ms| ms >= ALONE_MS);
     (goodbye && long).then_some((Status::Dropped, Some(Reason::AgentLost)))
 }
 
-fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
-    let gone = |p: &Party| -> Option<(Moment, Reason)> {
-        let reason = match p.left.as_ref().map(|l| l.reason) {
+/// An agent broke off before the end, and no other one took over (docs/contract.md §5.4).
+fn agent_vanished(s: &VerdictInput) -> Option<Verdict> {
+    let vanished = |stay: &Stay| -> Option<(Moment, Reason)> {
+        let reason = match stay.left.map(|(_, reason)| reason) {
             Some(LeaveReason::AgentError) => Reason::AgentError,
             Some(
                 LeaveReason::ConnectionTimeout
@@ -243,20 +247,17 @@ fn agent_vanished(parties: &Parties, ended: Moment) -> Option<Verdict> {
             None => Reason::AgentLost,
             Some(_) => return None,
         };
-        Some((p.gone_at()?, reason))
+        Some((stay.gone?, reason))
     };
-    let before = |at: Moment| ended.since(at) >= VANISHED_BEFORE_MS;
-    let mut found = None;
-    for agent in parties.voice_agents() {
-        match gone(agent) {
-            Some((at, reason)) if before(at) => found = Some(reason),
-            // Another agent stayed to the end, or left in good order after it.
-            None if agent.left.as_ref().is_none_or(|l| !before(l.at)) => return None,
-            _ => {}
-        }
+    let service = s.service();
+    let early = |(at, _): &(Moment, Reason)| s.end.at.since(*at) >= VANISHED_BEFORE_MS;
+    let (at, reason) =
+        service.iter().filter_map(vanished).filter(early).max_by_key(|(at, _)| *at)?;
+    if service.iter().any(|stay| stay.gone.is_none_or(|gone| gone > at)) {
+        return None;
     }
-    let status = |r| if r == Reason::AgentError { Status::Failed } else { Status::Dropped };
-    found.map(|r| (status(r), Some(r)))
+    let failed = reason == Reason::AgentError;
+    Some((if failed { Status::Failed } else { Status::Dropped }, Some(reason)))
 }
 
 /// How the last caller left (docs/contract.md §5.4).

@@ -149,7 +149,7 @@ fn of_rtvi(
     activity: &VoiceActivity,
     spoken: impl Fn(&Turn, Moment) -> Interval,
 ) -> (Vec<Utterance>, WordSource) {
-    if side.rtvi.iter().all(|t| t.words == 0) {
+    if side.rtvi.iter().all(|t| t.words == 0 && !t.cut) {
         return (vec![], WordSource::None);
     }
     let utterance = |turn: &&Turn| {

@@ -4,7 +4,7 @@
 //! word of punctuation only does not count.
 
 /// The number of words in `text`.
-pub(crate) fn count(text: &str) -> u32 {
+pub fn count(text: &str) -> u32 {
     let mut words = 0u32;
     // Whether the word being read has anything in it but punctuation.
     let mut in_word = false;

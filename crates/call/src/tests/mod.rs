@@ -7,6 +7,7 @@ mod people;
 mod properties;
 mod published;
 mod rooms;
+mod stays;
 mod tables;
 mod taken;
 

@@ -8,14 +8,14 @@ use crate::{
     roles::{Identities, Patterns},
 };
 
-const SPEAKS: Permissions =
+pub(super) const SPEAKS: Permissions =
     Permissions { agent: false, recorder: false, hidden: false, publish: true, publish_data: true };
-const BOT: Permissions = Permissions { agent: true, ..SPEAKS };
+pub(super) const BOT: Permissions = Permissions { agent: true, ..SPEAKS };
 const READS: Permissions = Permissions { publish: false, ..SPEAKS };
 const MUTE: Permissions = Permissions { publish: false, publish_data: false, ..SPEAKS };
 const INBOUND: (&str, &str) = ("sip.ruleID", "SDR_1");
 
-fn detailed(settings: Settings) -> Scenario {
+pub(super) fn detailed(settings: Settings) -> Scenario {
     let room = RoomFacts { sid: "RM_1".into(), name: "room".into() };
     let settings = Settings { details: true, ..settings };
     let mut t = Scenario { call: Call::new(room, settings), events: vec![], streams: 0 };
@@ -24,7 +24,7 @@ fn detailed(settings: Settings) -> Scenario {
 }
 
 impl Scenario {
-    fn granted(&mut self, ms: i64, who: &str, permissions: Permissions) -> &mut Self {
+    pub(super) fn granted(&mut self, ms: i64, who: &str, permissions: Permissions) -> &mut Self {
         self.fact(
             ms,
             Fact::Joined(Joined {
@@ -40,12 +40,17 @@ impl Scenario {
         )
     }
 
-    fn dialled(&mut self, ms: i64, who: &str, status: &str) -> &mut Self {
+    pub(super) fn dialled(&mut self, ms: i64, who: &str, status: &str) -> &mut Self {
         let id = format!("SCL_{who}");
         self.joins(ms, who, Kind::Sip, &[("sip.callStatus", status), ("sip.callID", &id)])
     }
 
-    fn rtvi(&mut self, ms: i64, message: RtviMessage) -> &mut Self {
+    pub(super) fn sounds(&mut self, ms: i64, who: &str) -> &mut Self {
+        self.fact(ms, Fact::Speaking { identity: who.into(), speaking: true });
+        self.fact(ms + 1_000, Fact::Speaking { identity: who.into(), speaking: false })
+    }
+
+    pub(super) fn rtvi(&mut self, ms: i64, message: RtviMessage) -> &mut Self {
         self.fact(ms, Fact::Rtvi { identity: "bot".into(), message })
     }
 
@@ -55,7 +60,7 @@ impl Scenario {
     }
 }
 
-fn verdict(r: &CallHistory) -> (Status, Option<&str>) {
+pub(super) fn verdict(r: &CallHistory) -> (Status, Option<&str>) {
     (r.status, r.termination_reason.as_deref())
 }
 
@@ -355,7 +360,9 @@ fn rtvi_makes_all_numbers_of_a_pipecat_call() {
     t.granted(0, "alice", SPEAKS).granted(0, "bot", BOT);
     let text = |s: &str| M::BotText { text: s.into() };
     let said = |s: &str| M::UserText { text: s.into(), user: Some("alice".into()) };
-    t.rtvi(1_000, M::BotStarted).rtvi(1_800, M::BotSpoken).rtvi(1_810, text("hello and welcome"));
+    t.rtvi(1_000, M::BotStarted)
+        .rtvi(1_800, M::BotSpoken { words: 3 })
+        .rtvi(1_810, text("hello and welcome"));
     // Reported a second early.
     t.rtvi(1_900, M::BotStopped);
     t.rtvi(4_300, M::UserStarted).rtvi(6_500, said("a table for four")).rtvi(6_900, M::UserStopped);
@@ -363,7 +370,7 @@ fn rtvi_makes_all_numbers_of_a_pipecat_call() {
     // Cut off.
     t.rtvi(9_300, M::UserStarted).rtvi(9_301, M::BotStopped);
     t.rtvi(10_200, said("wait")).rtvi(10_900, M::UserStopped);
-    t.rtvi(11_500, M::BotStarted).rtvi(12_300, M::BotSpoken);
+    t.rtvi(11_500, M::BotStarted).rtvi(12_300, M::BotSpoken { words: 2 });
     t.rtvi(12_301, text("all right")).rtvi(12_400, M::BotStopped);
     t.leaves(22_000, "alice", LeaveReason::ClientInitiated);
     let r = t.record();
@@ -389,7 +396,9 @@ fn rtvi_of_callers_and_of_hostile_bots_changes_nothing() {
     let from = |who: &str, message| Fact::Rtvi { identity: who.into(), message };
     assert_eq!(t.taken(1_000, from("alice", M::BotStarted)), None);
     // Ends without beginnings, texts without turns, a turn of any length.
-    for message in [M::BotStopped, M::UserStopped, M::BotSpoken, M::BotText { text: "x".into() }] {
+    for message in
+        [M::BotStopped, M::UserStopped, M::BotSpoken { words: 1 }, M::BotText { text: "x".into() }]
+    {
         assert_eq!(t.taken(1_000, from("bot", message.clone())), None, "{message:?}");
     }
     t.rtvi(1_000, M::BotStarted);
