@@ -35,7 +35,7 @@ pub(crate) enum Command {
         #[arg(long)]
         room: String,
     },
-    /// Check settings, server, keys, clock, endpoint and data folder; says what to do
+    /// Check settings, server, keys, clock, agent name, endpoint and data folder; says what to do
     Doctor {
         /// Print the checks as JSON
         #[arg(long)]

@@ -303,6 +303,9 @@ impl SettingsReader {
                 continue;
             }
             match std::fs::read_to_string(&path) {
+                Ok(text) if text.trim().is_empty() => {
+                    self.errors.push(format!("{twin} (from {place}) names an empty file"));
+                }
                 Ok(text) => {
                     let text = text.trim_end_matches(['\r', '\n']).to_owned();
                     let place = format!("the file that {twin} names ({place})");
@@ -313,33 +316,41 @@ impl SettingsReader {
         }
     }
 
-    fn headers(&mut self, signs: bool) -> HeaderMap {
+    /// `taken`: what else wants the header `Authorization`.
+    fn headers(&mut self, taken: Option<&str>) -> HeaderMap {
         let text = self.optional(ENDPOINT_HEADERS).unwrap_or_default();
         let mut headers = HeaderMap::new();
-        for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-            // The value may be a secret: an error shows the name only.
-            let Some((name, value)) = line.split_once(':') else {
-                self.wrong(ENDPOINT_HEADERS, "must have lines like \"Name: value\"");
-                continue;
-            };
-            let (name, value) = (name.trim(), value.trim());
-            let parsed = (HeaderName::try_from(name), HeaderValue::try_from(value));
-            match parsed {
-                (Ok(key), _) if OUR_HEADERS.contains(&key.as_str()) => {
+        let lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty());
+        for (n, line) in lines {
+            // Any part of a wrong line may be a secret: an error shows its number only.
+            let header = line.split_once(':').and_then(|(name, value)| {
+                let value = HeaderValue::try_from(value.trim()).ok()?;
+                Some((HeaderName::try_from(name.trim()).ok()?, value))
+            });
+            match (header, taken) {
+                (None, _) => self.wrong(
+                    ENDPOINT_HEADERS,
+                    format!(
+                        "must have lines like \"Name: value\"; line {} is not like that",
+                        n + 1
+                    ),
+                ),
+                (Some((name, _)), _) if OUR_HEADERS.contains(&name.as_str()) => {
                     self.wrong(
                         ENDPOINT_HEADERS,
                         format!("must not set {name}: the worker sets it"),
                     );
                 }
-                (Ok(key), _) if signs && key == AUTHORIZATION => self.wrong(
+                (Some((name, _)), Some(taken)) if name == AUTHORIZATION => self.wrong(
                     ENDPOINT_HEADERS,
-                    "must not set Authorization together with JWT_SECRET: both want that header",
+                    format!(
+                        "must not set Authorization together with {taken}: both want that header"
+                    ),
                 ),
-                (Ok(key), Ok(mut value)) => {
+                (Some((name, mut value)), _) => {
                     value.set_sensitive(true);
-                    headers.append(key, value);
+                    headers.append(name, value);
                 }
-                _ => self.wrong(ENDPOINT_HEADERS, format!("has a line that is no header: {name}")),
             }
         }
         headers
@@ -349,6 +360,7 @@ impl SettingsReader {
         let (ca, cert, key) =
             (self.optional(ENDPOINT_CA), self.optional(ENDPOINT_CERT), self.optional(ENDPOINT_KEY));
         let mut tls = EndpointTls::default();
+        let before = self.errors.len();
         if let Some(pem) = ca {
             match EndpointTls::certificates(&pem) {
                 Ok(certificates) => tls.trusted = certificates,
@@ -370,7 +382,9 @@ impl SettingsReader {
                 }
             }
         }
-        if let Err(e) = tls.check() {
+        if self.errors.len() == before
+            && let Err(e) = tls.check()
+        {
             self.wrong(ENDPOINT_KEY, e);
         }
         tls
@@ -503,7 +517,8 @@ impl Config {
         let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
         let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
-        let named = endpoint.as_ref().is_some_and(|u| !u.username().is_empty());
+        let named =
+            endpoint.as_ref().is_some_and(|u| !u.username().is_empty() || u.password().is_some());
         if named && jwt_secret.is_some() {
             t.wrong(
                 ENDPOINT,
@@ -517,7 +532,11 @@ impl Config {
                 |s| (1.0..=600.0).contains(s),
                 "a number of seconds from 1 to 600",
             )),
-            headers: t.headers(jwt_secret.is_some()),
+            headers: t.headers(match (&jwt_secret, named) {
+                (Some(_), _) => Some(JWT_SECRET),
+                (None, true) => Some("a user and password in CALL_HISTORY_ENDPOINT"),
+                (None, false) => None,
+            }),
             tls: t.endpoint_tls(),
             gzip: t.switch(ENDPOINT_GZIP),
             max_body: Some(t.number(

@@ -135,7 +135,7 @@ impl Trust {
         let mut exact = HashSet::new();
         for certificate in trusted {
             exact.insert(Sha256::digest(certificate).into());
-            // A certificate that is no authority is only good as the server's own.
+            // An error means that it cannot be an authority.
             let _ = roots.add(certificate.clone());
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -209,7 +209,7 @@ pub(crate) fn explained(error: String) -> String {
              certificate",
         ),
         (
-            "Expired",
+            "certificate expired",
             "the server's certificate has expired; renew it, or check this machine's clock",
         ),
         ("not valid yet", "the server's certificate is not valid yet; check this machine's clock"),

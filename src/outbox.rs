@@ -255,7 +255,7 @@ fn show(outbox: &Outbox, id: &str, json: bool, out: &mut dyn Write) -> Result<()
 fn retry(outbox: &Outbox, id: &str, out: &mut dyn Write) -> Result<(), String> {
     let folder = find(outbox, id)?;
     outbox.revive(folder, id).map_err(|e| e.to_string())?;
-    outbox.ring().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
+    outbox.request_reload().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
     write(out, &format!("{id} was {}, and will be tried", folder.name()))
 }
 
@@ -276,7 +276,7 @@ fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
             n = 0;
         }
     }
-    outbox.ring().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
+    outbox.request_reload().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
     write(out, &format!("{n} records will be tried now"))
 }
 

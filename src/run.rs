@@ -231,7 +231,7 @@ fn set_up(config: &Config) -> Option<Setup> {
         metadata_keys: config.metadata_keys.clone().into(),
         profiles: Arc::new(config.profiles.clone()),
     };
-    let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir));
+    let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir), config.identities.clone());
     let observers =
         Observers::new(settings, config.livekit.clone(), wall, delivery.clone(), journals, badge);
     Some(Setup { observers, delivery, sender, health, left, _lock: lock })

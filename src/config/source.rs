@@ -40,6 +40,9 @@ impl Source {
 
     /// Later calls win over earlier ones. An empty value counts as unset.
     pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) {
+        let vars: Vec<(String, String)> = vars.collect();
+        let set = vars.iter().filter(|(_, value)| !value.is_empty());
+        self.forget_twins(set.map(|(name, _)| name.as_str()));
         for (name, value) in vars {
             if KNOWN.contains(&name.as_str()) || twin_of(&name).is_some() {
                 if !value.is_empty() {
@@ -48,6 +51,17 @@ impl Source {
             } else if name.starts_with(PREFIX) && !is_kubernetes_service(&name) {
                 self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));
             }
+        }
+    }
+
+    /// A setting or its `_FILE` twin replaces both of an earlier source. Only within one source are the two a
+    /// contradiction.
+    fn forget_twins<'a>(&mut self, set: impl Iterator<Item = &'a str>) {
+        for name in set {
+            match twin_of(name) {
+                Some(of) => self.values.remove(of),
+                None => self.values.remove(&format!("{name}_FILE")),
+            };
         }
     }
 
@@ -60,6 +74,8 @@ impl Source {
         match file::read(&text) {
             Err(e) => self.errors.push(format!("{}: {e}", path.display())),
             Ok(entries) => {
+                let names: Vec<String> = entries.iter().map(|e| file::setting(&e.key)).collect();
+                self.forget_twins(names.iter().map(String::as_str));
                 for e in entries {
                     let place = format!("{}:{}", path.display(), e.line);
                     let name = file::setting(&e.key);

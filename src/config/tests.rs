@@ -178,13 +178,19 @@ fn what_gateways_ask_for() {
 
     let one = |extra: &[(&str, &str)]| read(extra).unwrap_err().join("\n");
     let no_user = (ENDPOINT, "https://example.com/");
-    let said = one(&[(ENDPOINT_HEADERS, "X-Secret hush-hush")]);
-    assert!(said.contains("Name: value") && !said.contains("hush-hush"), "{said}");
-    assert!(one(&[(ENDPOINT_HEADERS, "Content-Type: text/xml")]).contains("Content-Type"));
+    for wrong in ["X-Secret hush-hush", "Authorization Bearer hush:hush", "X-Key: hush\u{7f}hush"] {
+        let said = one(&[(ENDPOINT_HEADERS, wrong)]);
+        assert!(said.contains("line 1") && !said.contains("hush"), "{said}");
+    }
+    assert!(one(&[(ENDPOINT_HEADERS, "Content-Type: text/xml")]).contains("content-type"));
     let twice = [(ENDPOINT_HEADERS, "Authorization: Bearer x"), (JWT_SECRET, "s"), no_user];
     assert!(one(&twice).contains("JWT_SECRET"));
     assert!(read(&[(ENDPOINT_HEADERS, "Authorization: Bearer x"), no_user]).is_ok());
     assert!(one(&[(JWT_SECRET, "s")]).contains("user and password"));
+    let only_password = (ENDPOINT, "https://:pw@example.com/");
+    assert!(one(&[(JWT_SECRET, "s"), only_password]).contains("user and password"));
+    let both = one(&[(ENDPOINT_HEADERS, "Authorization: Bearer x"), only_password]);
+    assert!(both.contains("user and password"), "{both}");
     assert!(one(&[(ENDPOINT_CA, "no PEM")]).contains(ENDPOINT_CA));
     assert!(one(&[(ENDPOINT_CERT, "no PEM"), (ENDPOINT_KEY, "no PEM")]).contains(ENDPOINT_KEY));
     assert!(one(&[(ENDPOINT_CERT, "no PEM")]).contains("too"));
@@ -206,6 +212,26 @@ fn secrets_come_from_files_too() {
     assert!(both[0].contains("both set"), "{both:?}");
     let missing = read(&[(&*twin, "/nowhere"), no_user]).unwrap_err();
     assert!(missing[0].contains(&twin), "{missing:?}");
+    std::fs::write(&path, "\n").unwrap();
+    let empty = read(&[(&*twin, shown), no_user]).unwrap_err();
+    assert!(empty[0].contains("empty file"), "{empty:?}");
+    // The environment wins over a file, whichever of the two names each has.
+    std::fs::write(&path, "from-the-file").unwrap();
+    let toml = dir.path().join("local.toml");
+    for (in_toml, in_environment) in [
+        ("jwt_secret = \"dev\"".to_owned(), (twin.clone(), shown.to_owned())),
+        (format!("jwt_secret_file = \"{shown}\""), (JWT_SECRET.into(), "from-the-file".into())),
+    ] {
+        std::fs::write(&toml, &in_toml).unwrap();
+        let mut s = Source::default();
+        s.file(&toml);
+        let good = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let own = [(ENDPOINT.to_owned(), "https://example.com/".to_owned()), in_environment];
+        s.environment(good.chain(own));
+        let c = Config::read(s).unwrap();
+        let secret = c.jwt_secret.unwrap();
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&secret), "from-the-file", "{in_toml}");
+    }
     // Only secrets and long texts have twins.
     assert!(read(&[("CALL_HISTORY_ROOMS_FILE", "/nowhere"), no_user]).is_err());
 }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use call::Moment;
+use call::{Moment, roles::Identities};
 use livekit_protocol::{
     ParticipantInfo,
     participant_info::{Kind, State},
@@ -33,12 +33,19 @@ pub(super) const LEAVING: &str = "call-history.leaving";
 pub(crate) struct Badge {
     fleet: String,
     worker: String,
+    identities: Identities,
 }
 
 impl Badge {
     /// `worker`: an id that stays the same as long as the worker keeps its data folder.
-    pub(crate) fn new(agent_name: &str, worker: String) -> Self {
-        Self { fleet: agent_name.to_owned(), worker }
+    /// `identities`: the operator's word on who is no caller.
+    pub(crate) fn new(agent_name: &str, worker: String, identities: Identities) -> Self {
+        Self { fleet: agent_name.to_owned(), worker, identities }
+    }
+
+    /// Whether workers of that name are ours.
+    pub(crate) fn is_fleet(&self, agent_name: &str) -> bool {
+        self.fleet == agent_name
     }
 
     /// The id of this worker.
@@ -69,7 +76,9 @@ impl Badge {
         let there = || participants.iter().filter(|p| p.state() != State::Disconnected);
         let mut claims: Vec<Claim> = there().filter_map(|p| self.claim(p)).collect();
         claims.sort_by(|a, b| (a.since, &a.identity).cmp(&(b.since, &b.identity)));
-        let human_since = there().filter(|p| is_human(p)).map(joined_at).min();
+        let human =
+            |p: &&ParticipantInfo| is_human(p) && !self.identities.names_no_caller(&p.identity);
+        let human_since = there().filter(human).map(joined_at).min();
         let agent = there().any(is_agent);
         Occupancy { human_since, agent, claims }
     }
@@ -97,13 +106,14 @@ fn joined_at(p: &ParticipantInfo) -> i64 {
     if p.joined_at_ms > 0 { p.joined_at_ms } else { p.joined_at.saturating_mul(1000) }
 }
 
-/// Whether the participant may be the caller of a record (docs/contract.md §2.1). One that may send data
-/// may type, and so be a caller.
+/// Whether the participant is the caller of a record by its token (docs/contract.md §2.1). One that may only
+/// send data is a monitor until it types. The room has an observer then if it has an agent.
 #[allow(deprecated)] // `agent` and `recorder`: tokens without a kind still have them
 fn is_human(p: &ParticipantInfo) -> bool {
-    let speaks_for_itself = p.permission.as_ref().is_none_or(|may| {
-        !may.hidden && !may.recorder && !may.agent && (may.can_publish || may.can_publish_data)
-    });
+    let speaks_for_itself = p
+        .permission
+        .as_ref()
+        .is_none_or(|may| !may.hidden && !may.recorder && !may.agent && may.can_publish);
     matches!(p.kind(), Kind::Standard | Kind::Sip | Kind::Connector) && speaks_for_itself
 }
 
@@ -171,7 +181,7 @@ mod tests {
     use super::*;
 
     fn badge() -> Badge {
-        Badge::new("call-history", uuid::Uuid::new_v4().to_string())
+        Badge::new("call-history", uuid::Uuid::new_v4().to_string(), Identities::default())
     }
 
     fn observer(identity: &str, joined_at: i64, of: &Badge, since: Option<i64>) -> ParticipantInfo {
@@ -224,7 +234,12 @@ mod tests {
         leaving.attributes.insert(LEAVING.into(), "true".into());
         let mut gone = observer("gone", 1_000, &badge(), None);
         gone.state = State::Disconnected as i32;
-        let other = observer("other", 1_000, &Badge::new("staging", "w".into()), None);
+        let other = observer(
+            "other",
+            1_000,
+            &Badge::new("staging", "w".into(), Identities::default()),
+            None,
+        );
         let mut forged = observer("forged", 1_000, &badge(), None);
         forged.kind = Kind::Standard as i32;
         assert_eq!(holder(&[leaving.clone(), gone, other, forged]), None);
@@ -250,7 +265,7 @@ mod tests {
         let speaks = ParticipantPermission { can_publish: true, ..Default::default() };
         assert!(person_with(speaks.clone()).human());
         let types = ParticipantPermission { can_publish_data: true, ..Default::default() };
-        assert!(person_with(types).human());
+        assert!(!person_with(types).human(), "a monitor, until it types");
         assert!(!person_with(ParticipantPermission::default()).human(), "a listener");
         #[allow(deprecated)]
         let bot = ParticipantPermission { agent: true, ..speaks };
@@ -259,6 +274,19 @@ mod tests {
         let mut hidden = person(Kind::Standard);
         hidden.permission = Some(ParticipantPermission { hidden: true, ..Default::default() });
         assert!(!badge().read(&[hidden]).human());
+    }
+
+    #[test]
+    fn who_is_named_as_no_caller_is_not_human() {
+        let names = Identities {
+            listeners: call::roles::Patterns::parse("supervisor-*").unwrap(),
+            ..Identities::default()
+        };
+        let badge = Badge::new("call-history", "w".into(), names);
+        let person =
+            |identity: &str| ParticipantInfo { identity: identity.into(), ..Default::default() };
+        assert!(!badge.read(&[person("supervisor-1")]).human());
+        assert!(badge.read(&[person("alice")]).human());
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn first_caller_joined_at(known: &[(Moment, Fact)], names: &Identities) -> Optio
         _ => None,
     });
     let came = known.iter().filter_map(|(_, fact)| match fact {
-        Fact::Joined(j) if names.may_be_caller(j) && j.joined_at > Moment::default() => {
+        Fact::Joined(j) if names.is_caller(j) && j.joined_at > Moment::default() => {
             Some(j.joined_at.plus(behind.unwrap_or(0)))
         }
         _ => None,
@@ -266,6 +266,7 @@ impl RoomSession {
         let LeftBehind { call, last_at, whole, superseded } = left;
         self.sid = call.room().sid.clone();
         self.attendance.resume(call.present());
+        self.shared.legs.note_seen(call.phone_legs());
         tracing::info!(
             call_id = call.id(),
             room = self.room_name,

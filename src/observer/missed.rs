@@ -85,6 +85,12 @@ impl Legs {
         }
     }
 
+    /// The same for an observer of an earlier run.
+    pub(super) fn note_seen(&self, sids: impl Iterator<Item = String>) {
+        let seen = &mut self.0.lock().0;
+        sids.for_each(|sid| _ = seen.add(&sid));
+    }
+
     fn was_seen(&self, sid: &str) -> bool {
         self.0.lock().0.set.contains(sid)
     }
@@ -107,17 +113,31 @@ pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
         return;
     }
     let _pending = observers.legs.clone();
+    // At once: an agent may close the room as soon as its dial has failed.
+    let first = Around::read(&observers, &leg.room.name).await;
     sleep(SEEN_WITHIN).await;
     if observers.legs.was_seen(&sid) {
         return;
     }
-    let there = observers.api.list_participants(&leg.room.name).await.unwrap_or_default();
-    let joined_at = leg.participant.joined_at_ms;
-    let mut others = observers.badge.read(&there).claims.into_iter();
-    if others.any(|c| c.worker != observers.badge.worker() && c.since <= joined_at) {
-        return;
-    }
-    let Some((call, record)) = record(&observers, &leg, &there) else { return };
+    let later = Around::read(&observers, &leg.room.name).await;
+    let why = match (&first, &later) {
+        (Err(e), _) => Err(format!("nothing is known of its room: {e}")),
+        (Ok(first), later) => first.allows(&observers, &leg).and_then(|()| match later {
+            Ok(later) => later.allows(&observers, &leg),
+            // The room is closed by now.
+            Err(_) => Ok(()),
+        }),
+    };
+    let around = match (why, first) {
+        (Ok(()), Ok(around)) => around,
+        (why, _) => {
+            let why = why.err().unwrap_or_default();
+            let room = masked(&leg.room.name);
+            tracing::info!(room, why, "a short phone leg is not reported");
+            return;
+        }
+    };
+    let Some((call, record)) = record(&observers, &leg, &around) else { return };
     tracing::info!(
         call_id = record.call_id,
         room = masked(&leg.room.name),
@@ -130,11 +150,60 @@ pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
     observers.delivery.submit(finished).await;
 }
 
+/// What is around a leg.
+struct Around {
+    participants: Vec<ParticipantInfo>,
+    /// Metadata of the dispatches to us: it may opt out.
+    jobs: Vec<String>,
+}
+
+impl Around {
+    /// Fails if anything is unknown: an opt-out may be in it.
+    async fn read(observers: &Observers, room: &str) -> Result<Self, String> {
+        let (participants, dispatches) = tokio::join!(
+            observers.api.list_participants(room),
+            observers.dispatches.list_dispatch(room)
+        );
+        let participants = participants.map_err(|e| e.to_string())?;
+        let dispatches = dispatches.map_err(|e| e.to_string())?;
+        let ours = dispatches.into_iter().filter(|d| observers.badge.is_fleet(&d.agent_name));
+        Ok(Self { participants, jobs: ours.map(|d| d.metadata).collect() })
+    }
+
+    fn there(&self) -> impl Iterator<Item = Joined> + '_ {
+        let there = self.participants.iter().filter(|p| p.state() != State::Disconnected);
+        there.map(participants::listed)
+    }
+
+    /// An error says why the leg is not a call that nobody reports.
+    fn allows(&self, observers: &Observers, leg: &MissedLeg) -> Result<(), String> {
+        let (us, left_at) = (observers.badge.worker(), leg.left_at.millis());
+        let claims = observers.badge.read(&self.participants).claims;
+        if claims.iter().any(|c| c.worker != us && c.since < left_at) {
+            return Err("another worker observed the room".into());
+        }
+        let (names, p) = (&observers.settings.identities, &leg.participant);
+        let caller = |j: &Joined| {
+            j.sid != p.sid && names.is_caller(j) && j.joined_at.millis() < p.joined_at_ms
+        };
+        if self.there().any(|j| caller(&j) && connected(&j)) {
+            return Err("it was dialled for a caller, whose call goes on".into());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a participant that is listed can speak with an agent.
+fn connected(j: &Joined) -> bool {
+    let status = j.attributes.get("sip.callStatus").map_or("", String::as_str);
+    j.kind != Kind::Sip || matches!(status, "active" | "automation")
+}
+
 /// The record of a leg, made by the core as any other.
 fn record(
     observers: &Observers,
     leg: &MissedLeg,
-    there: &[ParticipantInfo],
+    around: &Around,
 ) -> Option<(Call, record::CallHistory)> {
     let (p, room) = (&leg.participant, &leg.room);
     let facts = RoomFacts { sid: room.sid.clone(), name: room.name.clone() };
@@ -143,12 +212,13 @@ fn record(
     let joined = participants::listed(p);
     let (from, identity) = (joined.joined_at, joined.identity.clone());
     let to = leg.left_at.max(from);
-    let agents = there.iter().filter(|p| p.state() != State::Disconnected);
-    let agents = agents.map(participants::listed).filter(|j| j.joined_at <= to);
+    let agents = around.there().filter(|j| j.joined_at <= to);
     let mut all = vec![
         (from, Fact::Watching { server_behind_ms: 0, by: Some(Discovery::Webhook) }),
         (from, Fact::RoomMetadata { metadata: room.metadata.clone() }),
     ];
+    let jobs = around.jobs.iter().filter(|metadata| !metadata.is_empty());
+    all.extend(jobs.map(|metadata| (from, Fact::JobMetadata { metadata: metadata.clone() })));
     // Only agents: other phone legs belong to other calls.
     let names = &observers.settings.identities;
     all.extend(agents.filter(|j| names.is_agent(j)).map(|j| (from, Fact::Joined(j))));

@@ -200,3 +200,31 @@ async fn a_leg_that_an_observer_saw_is_not_reported_again_from_its_webhook() -> 
     assert_eq!(s.endpoint.posts().len(), 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_leg_is_not_reported_against_a_dispatchs_opt_out_nor_if_it_was_dialled_for_a_caller()
+-> Result<()> {
+    let mut s = discovery::with_webhooks("participant, webhook").await?;
+    // Nobody takes this job: without "dispatch" we are not registered by our name.
+    let metadata = r#"{"opt_out_sensitive_data":true}"#;
+    s.venue.dispatch(&s.name, &s.room, metadata).await?;
+    refused(&s, "+15550190112", "dialing", DisconnectReason::UserRejected).await?;
+    // Another room without an opt-out, as a mark: when its leg is reported, the first one would be too.
+    let (opted_out, marked) = (s.room.clone(), unique("mark"));
+    s.room = marked;
+    refused(&s, "+15550190113", "dialing", DisconnectReason::UserRejected).await?;
+    s.posts(1).await?;
+    assert!(s.endpoint.about(&opted_out).is_empty());
+
+    // A transfer that failed at once belongs to the caller's call.
+    s.room = unique("transfer");
+    let room = s.room.clone();
+    let caller = s.web_in(&room, "alice").await?;
+    refused(&s, "+15550190114", "dialing", DisconnectReason::UserRejected).await?;
+    // Longer than a webhook's leg waits for an observer.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let posts = s.posts(1).await?;
+    assert_eq!((posts.len(), &posts[0].record()?["phone_number"]), (1, &json!("alice")));
+    Ok(())
+}

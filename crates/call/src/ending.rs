@@ -12,7 +12,8 @@ use super::{
 };
 
 /// The caller's last words and the agent's last items arrive, and text that is open is closed, up to
-/// 2 s after the leave (docs/signals.md §3.6).
+/// 2 s after the leave (docs/signals.md §3.6); half a second more for the way here. A phone that hung up does not
+/// come back, so its call is over then.
 pub(crate) const LAST_WORDS_MS: i64 = 2_500;
 /// After a time-out the same identity was seen to come back 12 s later (docs/signals.md §3.3).
 const TIMEOUT_GRACE_MS: i64 = 20_000;

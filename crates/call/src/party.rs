@@ -168,6 +168,10 @@ impl Party {
         Grants { identity, kind: self.kind, permissions: self.permissions, named }
     }
 
+    pub(super) fn sid(&self) -> &str {
+        &self.sid
+    }
+
     pub fn present(&self) -> bool {
         self.left.is_none()
     }

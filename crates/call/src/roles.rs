@@ -92,10 +92,17 @@ impl Identities {
         Grants::of(j, self).is_agent()
     }
 
-    /// Whether that participant can be a caller at some time.
-    pub fn may_be_caller(&self, j: &Joined) -> bool {
+    /// Whether that participant is a caller from its join on. One that may only send data is none before
+    /// it types, and nothing in its join shows whether it will.
+    pub fn is_caller(&self, j: &Joined) -> bool {
         let grants = Grants::of(j, self);
-        grants.may_be_caller() && !grants.is_listener(true) && !grants.looks_like_old_agent()
+        grants.may_be_caller() && !grants.is_listener(false) && !grants.looks_like_old_agent()
+    }
+
+    /// Whether a pattern says that a participant of that identity is no caller.
+    pub fn names_no_caller(&self, identity: &str) -> bool {
+        let named = self.of(identity);
+        named.agent || named.listener
     }
 
     pub(crate) fn of(&self, identity: &str) -> Named {

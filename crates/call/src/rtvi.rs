@@ -1,7 +1,7 @@
 //! What Pipecat bots report of their calls (RTVI): turns, words, cut-offs. By our clock, because its
 //! messages carry no times.
 //!
-//! How late each message is was measured on Pipecat 0.0.108 and 1.14 (docs/signals.md §9). The delays
+//! How late each message is was measured on Pipecat 0.0.108 and 1.14 (docs/signals.md §9.3). The delays
 //! depend on the bot's settings, so the times of sound come from the server's meter where there is one.
 
 use std::collections::BTreeMap;

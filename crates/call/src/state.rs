@@ -30,6 +30,8 @@ const HOLD_MS: i64 = 5_000;
 const MAX_HELD: usize = 64;
 /// Gaps in our view of the room that are kept apart; later gaps are merged into the last one.
 const MAX_BLIND: usize = 1_000;
+/// Changes of metadata that is passed on, of all participants together: each may be journaled.
+const MAX_PASSED_CHANGES: u32 = 1_000;
 
 /// The operator's settings. They are part of the journal, because they decide the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +104,8 @@ pub struct Call {
     pub(super) room_metadata: FromMetadata,
     pub(super) job_metadata: FromMetadata,
     pub(super) passed: Passed,
+    /// How often a participant changed that in this call.
+    passed_changes: u32,
     pub(super) opted_out: bool,
     /// What callers typed and dialled.
     pub(super) keyed: Keyed,
@@ -138,6 +142,7 @@ impl Call {
             room_metadata: FromMetadata::default(),
             job_metadata: FromMetadata::default(),
             passed: Passed::default(),
+            passed_changes: 0,
             opted_out: false,
             keyed: Keyed::default(),
             rtvi: Rtvi::new(settings.transcript),
@@ -230,6 +235,11 @@ impl Call {
     /// Identities of the participants present.
     pub fn present(&self) -> Vec<String> {
         self.parties.iter().filter(|p| p.present()).map(|p| p.identity.clone()).collect()
+    }
+
+    /// Sids of the phone legs that are or were in the room.
+    pub fn phone_legs(&self) -> impl Iterator<Item = String> {
+        self.parties.iter().filter(|p| p.is_sip()).map(|p| p.sid().to_owned())
     }
 
     /// A caller is or was in the room. Without a caller there is no record.
@@ -512,12 +522,17 @@ impl Call {
         {
             return false;
         }
+        if self.passed_changes >= MAX_PASSED_CHANGES {
+            return false;
+        }
         let passed = metadata::passed(metadata, &self.settings.metadata_keys);
-        match self.passed.participants.get_mut(identity) {
+        let changed = match self.passed.participants.get_mut(identity) {
             Some(known) => replace(known, passed),
             None if passed.is_empty() => false,
             None => self.passed.participants.insert(identity.to_owned(), passed).is_none(),
-        }
+        };
+        self.passed_changes += u32::from(changed);
+        changed
     }
 
     fn passed_of_present(&self) -> Passed {

@@ -31,8 +31,9 @@ pub(crate) fn build(s: &TimelineInput) -> Timeline {
         (By::Agent, &m.agent, &m.agent_utterances, None),
     ];
     for (by, activity, utterances, only) in sides {
+        let known = known(utterances);
         for i in &activity.intervals {
-            let who = speaker(i, utterances).or(only).map(str::to_owned);
+            let who = speaker(i, &known).or(only).map(str::to_owned);
             speech.push((i.start, span(Some(by), who, i, activity)));
         }
     }
@@ -80,13 +81,22 @@ fn span(by: Option<By>, identity: Option<String>, i: &Interval, activity: &Voice
     Span { by, identity, from, to, basis: activity.tier }
 }
 
-/// The participant whose utterance overlaps the interval most.
-fn speaker<'a>(i: &Interval, utterances: &'a [Utterance]) -> Option<&'a str> {
-    let shared = |u: &&Utterance| {
-        u.spoken.map_or(0, |s| s.end.min(i.end).since(s.start.max(i.start)).max(0))
-    };
-    let spoke = utterances.iter().filter(|u| u.who.is_some() && shared(u) > 0);
-    spoke.max_by_key(shared).and_then(|u| u.who.as_deref())
+/// Utterances that were spoken by a known participant, in the order of their beginning.
+fn known(utterances: &[Utterance]) -> Vec<(Interval, &str)> {
+    let mut all: Vec<(Interval, &str)> =
+        utterances.iter().filter_map(|u| Some((u.spoken?, u.who.as_deref()?))).collect();
+    all.sort_by_key(|(i, _)| i.start);
+    all
+}
+
+/// The participant whose utterance overlaps the interval most. Only the latest before its end are looked at:
+/// utterances of one side hardly overlap, and there may be many thousands.
+fn speaker<'a>(i: &Interval, known: &[(Interval, &'a str)]) -> Option<&'a str> {
+    const LOOKED_AT: usize = 32;
+    let n = known.partition_point(|(spoken, _)| spoken.start < i.end);
+    let shared = |s: &Interval| s.end.min(i.end).since(s.start.max(i.start));
+    let near = known[..n].iter().rev().take(LOOKED_AT).filter(|(s, _)| shared(s) > 0);
+    near.max_by_key(|(s, _)| shared(s)).map(|(_, who)| *who)
 }
 
 fn response(by: By, r: &Response, utterances: &[Utterance]) -> (Moment, ResponseGap) {

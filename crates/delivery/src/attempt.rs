@@ -234,8 +234,7 @@ impl Poster {
             },
         };
         let doubtful = attempts.unclear || !known;
-        let fitting = self.target.max_body.and_then(|most| body::fitting(&body, most));
-        let body = fitting.unwrap_or(body);
+        let body = self.fitting(id, body);
         let mut attempt = self.post(id, body.clone()).await;
         // The numbers are worth more than the transcript.
         if let Attempt::Refused { status: 413 } = attempt
@@ -272,6 +271,25 @@ impl Poster {
             Err(e) if e.is_gone() => Err((attempts, Attempt::Gone)),
             Err(e) => Err((attempts, Attempt::Unreadable { why: Some(e.to_string()) })),
         }
+    }
+
+    /// The record with at most the bytes that the endpoint takes, as they are sent.
+    fn fitting(&self, id: &str, body: Vec<u8>) -> Vec<u8> {
+        let Some(most) = self.target.max_body.filter(|most| body.len() > *most) else {
+            return body;
+        };
+        let zips = self.target.gzip_from.is_some_and(|from| body.len() >= from);
+        if zips && gzipped(&body).len() <= most {
+            return body;
+        }
+        let Some(cut) = body::fitting(&body, most) else { return body };
+        tracing::info!(
+            call_id = id,
+            bytes = body.len(),
+            reduced_to = cut.len(),
+            "longer than CALL_HISTORY_MAX_BODY_KB: parts of its details are not sent"
+        );
+        cut
     }
 
     async fn post(&self, id: &str, record: Vec<u8>) -> Attempt {

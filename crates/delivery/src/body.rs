@@ -2,7 +2,7 @@
 //! one.
 //!
 //! The numbers are never cut. What goes is bulk: first the transcript's middle, then the parts of `details`
-//! that grow with the length of a call.
+//! that grow with the length of a call, raw values of latencies among them, and the metadata that is passed on.
 
 use serde_json::{Map, Value, json};
 
@@ -22,8 +22,11 @@ pub(super) fn without_bulk(body: &[u8]) -> Option<Vec<u8>> {
         if let Some(distribution) = latency.as_object_mut() {
             distribution.insert("values".into(), json!([]));
         } else if latency.is_array() {
-            *latency = Value::Null;
+            *latency = json!([]);
         }
+    }
+    if details.contains_key("metadata") {
+        details.insert("metadata".into(), Value::Null);
     }
     details.insert("reduced".into(), Value::Bool(true));
     serde_json::to_vec(&record).ok()
@@ -92,6 +95,7 @@ mod tests {
                     "user_response": null,
                     "components": [{"by": "user"}],
                 },
+                "metadata": {"customer_id": "17"},
                 "timeline": {"speech": [1, 2, 3], "silences": [1]},
                 "transcript": lines,
             },
@@ -112,7 +116,8 @@ mod tests {
         assert_eq!(small["details"]["timeline"], json!({"speech": [], "silences": []}));
         let latency = &small["details"]["latency"];
         assert_eq!(latency["agent_response"], json!({"count": 2, "p50": 0.5, "values": []}));
-        assert_eq!(latency["components"], Value::Null);
+        assert_eq!(latency["components"], json!([]));
+        assert_eq!(small["details"]["metadata"], Value::Null);
         assert_eq!(without_bulk(br#"{"call_id":"id"}"#), None);
         assert_eq!(without_bulk(b"no JSON"), None);
     }

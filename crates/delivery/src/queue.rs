@@ -271,15 +271,21 @@ impl Queue {
         }
     }
 
-    /// The record was not taken for too long: it is dropped from the queue, and the endpoint has failed.
+    /// The record was not taken for too long: it is dropped from the queue. The endpoint has failed too, unless
+    /// it takes others.
     pub(super) fn given_up(&mut self, id: &str, failure: Failure, now: Instant) {
-        self.failure(id, failure, now);
+        if failure.asked.is_none() && self.is_own_fault(id) {
+            self.attempt_ended(id);
+        } else {
+            self.failure(id, failure, now);
+        }
         self.drop_record(id);
     }
 
     /// The endpoint answered, and is to be asked about this record once more.
     pub(super) fn ask_again(&mut self, id: String, wait: Duration, now: Instant) {
         self.attempt_ended(&id);
+        self.since.remove(&id);
         self.answered_at = Some(now);
         self.endpoint_is_up();
         self.wait(now + wait, Waiting { id, endpoint_failed: false });
@@ -288,6 +294,7 @@ impl Queue {
     /// The record's file cannot be read now. This shows nothing about the endpoint.
     pub(super) fn unreadable(&mut self, id: String, now: Instant) {
         self.attempt_ended(&id);
+        self.since.remove(&id);
         self.wait(now + UNREADABLE_FOR, Waiting { id, endpoint_failed: false });
     }
 
@@ -350,12 +357,16 @@ impl Queue {
         down.probe.take_if(|probe| probe == id).is_some()
     }
 
-    /// The endpoint is up: records that failed because of it may go.
+    /// The endpoint is up: records that failed because of it may go. If it failed more than once, it was the
+    /// endpoint's fault, and says nothing about the records.
     fn endpoint_is_up(&mut self) {
-        if self.down.take().is_some() {
+        if let Some(outage) = self.down.take() {
             let waiting = std::mem::take(&mut self.waiting);
             for (at, w) in waiting {
                 if w.endpoint_failed {
+                    if outage.failures > 1 {
+                        self.since.remove(&w.id);
+                    }
                     self.backlog.push_back(w.id);
                 } else {
                     self.waiting.insert(at, w);

@@ -434,3 +434,44 @@ fn a_retry_after_holds_for_all_records() {
     q.failed("a".into(), failure(1, Some(60)), now);
     assert!(q.is_down());
 }
+
+#[test]
+fn a_second_outage_is_one_too_although_records_of_the_first_failed_before() {
+    let mut now = Instant::now();
+    let mut q = answering(true);
+    q.found(ids(6), true);
+    // The first outage: probe after probe fails.
+    let first = drain(&mut q, now);
+    for id in &first {
+        q.failed(id.clone(), failure(1, None), now);
+    }
+    assert!(q.is_down());
+    for _ in 0..2 {
+        now = q.due().unwrap();
+        let probe = drain(&mut q, now);
+        assert_eq!(probe.len(), 1);
+        q.failed(probe[0].clone(), failure(2, None), now);
+    }
+    // The endpoint takes one, and is gone again.
+    now = q.due().unwrap();
+    let probe = drain(&mut q, now);
+    q.done(&probe[0], true, now);
+    now += Duration::from_secs(1);
+    let next = drain(&mut q, now);
+    assert!(!next.is_empty());
+    q.failed(next[0].clone(), failure(2, None), now);
+    assert!(q.is_down(), "it is not the record's fault");
+}
+
+#[test]
+fn a_record_that_is_given_up_while_others_are_taken_is_no_outage() {
+    let mut now = Instant::now();
+    let mut q = answering(true);
+    q.found(vec!["poisoned".into(), "good".into()], true);
+    assert_eq!(drain(&mut q, now).len(), 2);
+    now += Duration::from_secs(1);
+    q.done("good", true, now);
+    q.given_up("poisoned", failure(900, None), now);
+    assert!(!q.is_down());
+    assert!(q.held.is_empty() && q.in_flight == 0);
+}

@@ -28,7 +28,7 @@ use super::{
     unsealed::Unsealed,
 };
 
-/// How often the sender checks for a ring of the operator, and tries to seal what is only in memory.
+/// How often the sender checks whether the operator changed the outbox, and tries to seal what is only in memory.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often old delivered records are deleted, and the backlog is counted.
 const TIDY_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -44,7 +44,7 @@ enum Message {
     /// A record is only in memory.
     Unsealed(String),
     /// The operator has changed something.
-    Rung,
+    ReloadRequested,
     /// The ids found in `pending/`, and the rest of the walk; or the error, which is `None` if the disk
     /// did not answer.
     Found(Result<(Vec<String>, Option<Ids>), Option<String>>),
@@ -259,7 +259,7 @@ impl Sender {
                 self.remember(&id);
                 self.queue.unsealed(id, now);
             }
-            Message::Rung => {
+            Message::ReloadRequested => {
                 tracing::info!("reading the outbox anew, as requested");
                 self.walk = None;
                 self.post.forget_attempts();
@@ -320,15 +320,15 @@ impl Sender {
         });
     }
 
-    /// Checks for a ring of the operator, and seals what is only in memory. Does not wait for the disk.
+    /// Checks whether the operator changed the outbox, and seals what is only in memory. Does not wait for the disk.
     fn check(&self) {
         let (outbox, back) = (self.post.outbox.clone(), self.back.clone());
         let unsealed = self.post.unsealed.clone();
         self.post.disk.start(move || {
-            if outbox.was_rung()
+            if outbox.reload_was_requested()
                 && let Some(back) = back.upgrade()
             {
-                let _ = back.send(Message::Rung);
+                let _ = back.send(Message::ReloadRequested);
             }
             if unsealed.has_work() {
                 unsealed.seal_all();
@@ -428,10 +428,12 @@ impl Sender {
                 );
                 let failure = Failure { attempts, asked, dice: rand::random() };
                 self.queue.given_up(&id, failure, now);
-                self.failing(&why);
+                if self.queue.is_down() {
+                    self.failing(&why);
+                }
             }
             Attempt::Failed(Failed { why, asked, clock_ahead_s, .. }) => {
-                let first = !self.queue.is_down();
+                let was_down = self.queue.is_down();
                 let failure = Failure { attempts, asked, dice: rand::random() };
                 let wait = self.queue.failed(id.clone(), failure, now);
                 tracing::warn!(
@@ -443,13 +445,16 @@ impl Sender {
                     retry_in_ms = millis(wait),
                     "not delivered, will be tried again"
                 );
-                if first {
-                    tracing::info!(
-                        endpoint,
-                        "one record at a time probes until the endpoint answers"
-                    );
+                // Else the endpoint takes other records.
+                if self.queue.is_down() {
+                    if !was_down {
+                        tracing::info!(
+                            endpoint,
+                            "one record at a time probes until the endpoint answers"
+                        );
+                    }
+                    self.failing(&why);
                 }
-                self.failing(&why);
             }
         }
         self.show();

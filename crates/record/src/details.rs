@@ -43,7 +43,8 @@ pub struct Details {
     pub usage: Option<Vec<Usage>>,
     /// Tools that the agent called; null without a session feed.
     pub tools: Option<Vec<Tool>>,
-    /// All participants of kind agent, in order of appearance.
+    /// All agents, in order of appearance: participants of kind agent, with the grant `agent`, or named by
+    /// the operator.
     pub agents: Vec<Agent>,
     /// Hand-offs between the agents of one session; null without a session feed.
     pub handoffs: Option<Vec<Passed>>,

@@ -328,17 +328,17 @@ impl Outbox {
     }
 
     /// Asks a running worker to look at the outbox anew: the operator has changed it.
-    pub fn ring(&self) -> io::Result<()> {
-        self.disk.write(&self.bell(), b"")
+    pub fn request_reload(&self) -> io::Result<()> {
+        self.disk.write(&self.reload_request(), b"")
     }
 
-    /// Whether [`Self::ring`] was called since the last check.
-    pub fn was_rung(&self) -> bool {
-        let bell = self.bell();
-        self.disk.exists(&bell) && self.disk.remove(&bell).is_ok()
+    /// Whether [`Self::request_reload`] was called since the last check.
+    pub fn reload_was_requested(&self) -> bool {
+        let request = self.reload_request();
+        self.disk.exists(&request) && self.disk.remove(&request).is_ok()
     }
 
-    fn bell(&self) -> PathBuf {
+    fn reload_request(&self) -> PathBuf {
         self.dir.join(".look")
     }
 }
@@ -425,8 +425,8 @@ mod tests {
     fn a_ring_of_the_operator_is_seen_once() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = open(dir.path());
-        assert!(!outbox.was_rung());
-        outbox.ring().unwrap();
-        assert!(outbox.was_rung() && !outbox.was_rung());
+        assert!(!outbox.reload_was_requested());
+        outbox.request_reload().unwrap();
+        assert!(outbox.reload_was_requested() && !outbox.reload_was_requested());
     }
 }

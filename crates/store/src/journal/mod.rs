@@ -23,7 +23,7 @@
 //!
 //! The same journal gives the same record, byte for byte: `call-history replay FILE` prints it, and
 //! recovery and tests replay journals too. A journal holds what was said in the call: only the worker's
-//! own user may read its file, and the file is removed once the record is sealed.
+//! own user may read its file, and the file is removed once the record is sealed, or moved to `journals/` if it is to be kept.
 
 mod read;
 mod recover;
