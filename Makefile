@@ -11,7 +11,7 @@ MACHETE := 0.9.2
 FUZZ := 0.13.2
 FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
-CORE_TREE := 36
+CORE_TREE := 37
 
 .PHONY: help demo build release test lint schema bench unit black-box foreign fuzz tools node-modules accuracy clean
 
