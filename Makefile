@@ -46,6 +46,9 @@ lint: tools ## formatting, clippy, dependencies, docs
 			echo "only the binary may know LiveKit: it is in the tree of $$crate"; exit 1; fi; done
 	@if $(CARGO) tree --workspace --target all -i webrtc-sys >/dev/null 2>&1; then \
 		echo "webrtc-sys is in the tree: the patch of libwebrtc is not used"; exit 1; fi
+	@grep -rhoE 'docs/[a-z-]+\.md §[0-9.]*[0-9]' src crates tests --include=*.rs | sort -u | while read -r doc section; do \
+		id=s$$(echo "$${section#§}" | tr . -); \
+		grep -q "id=\"$$id\"" "$$doc" || { echo "a comment cites $$doc $$section, which is not there"; exit 1; }; done
 
 schema: ## writes docs/schema anew, after a change of the record's types
 	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
