@@ -3,6 +3,14 @@
 //! Every setting has one name. In a file it is written in lower case and without `CALL_HISTORY_`. All
 //! mistakes are reported together, before anything starts. Values are parsed from a [`Source`] and not from
 //! the process, so that parsing can be tested.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | `config.rs` | the settings: their names, ranges and defaults |
+//! | `source.rs` | where values come from, and which one wins |
+//! | `file.rs` | reads one TOML file, with line numbers |
+//! | `layers.rs` | the layers of discovery, and names of rooms |
+//! | `profiles.rs` | business profiles |
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 

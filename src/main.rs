@@ -11,7 +11,13 @@
 //! | [`config`] | reading and checking settings |
 //! | [`run`] | sets up the parts and runs them |
 //! | [`doctor`] | looks at everything that the worker needs |
-//! | [`commands`] | commands that need no server: `replay`, `schema`, `outbox` |
+//! | [`commands`], [`outbox`] | commands that need no server: `replay`, `schema`, `outbox` |
+//! | [`cli`] | the command line and its help |
+//! | [`net`] | every connection that goes out: TLS, HTTP clients, websockets |
+//! | [`clock`] | our clock against LiveKit's |
+//! | [`telemetry`] | the log, and what must not stand in it |
+//! | [`descriptors`] | the limit on open files |
+//! | [`stop`] | signals that stop the process |
 //!
 //! Other packages are in `crates/`: `call`, the pure core; `store`, everything that touches the data folder;
 //! `delivery`, which posts records; `record`, the types of a record. `docs/architecture.md` has a drawing.

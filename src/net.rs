@@ -21,6 +21,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
 };
+use rustls_native_certs::CertificateResult;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -39,16 +40,20 @@ const WEBSOCKET_MESSAGE: usize = 16 * 1024 * 1024;
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The system's trusted certificates; `SSL_CERT_FILE` names others.
-static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
+static SYSTEM: LazyLock<CertificateResult> = LazyLock::new(rustls_native_certs::load_native_certs);
+
+/// Warns of what is wrong with them. They are read before there is a log.
+pub(crate) fn report_certificates() {
+    if SYSTEM.certs.is_empty() {
         tracing::warn!("no trusted root certificates found: no TLS connection will succeed");
     }
-    found.certs
-});
+    for error in &SYSTEM.errors {
+        tracing::warn!(%error, "trusted root certificates cannot be read; see SSL_CERT_FILE");
+    }
+}
 
 static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
-    let trust = Arc::new(Trust::of(SYSTEM.iter()));
+    let trust = Arc::new(Trust::of(SYSTEM.certs.iter()));
     let builder = ClientConfig::builder().dangerous();
     Arc::new(builder.with_custom_certificate_verifier(trust).with_no_client_auth())
 });
@@ -102,7 +107,7 @@ impl EndpointTls {
     /// # Errors
     /// As [`Self::check`].
     pub(crate) fn client_config(&self) -> Result<ClientConfig, String> {
-        let trust = Trust::of(SYSTEM.iter().chain(&self.trusted));
+        let trust = Trust::of(SYSTEM.certs.iter().chain(&self.trusted));
         let builder =
             ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(trust));
         match &self.key {

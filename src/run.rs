@@ -42,6 +42,7 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(12);
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
     descriptors::warn_if_few(config.max_calls);
+    net::report_certificates();
     let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
     let Setup { observers, delivery, sender, health, left, _lock } = setup;
     let journals = observers.journals.clone();
