@@ -131,7 +131,8 @@ impl Call {
     fn verdict_input<'a>(&'a self, input: &'a RecordInput<'a>) -> status::VerdictInput<'a> {
         let agent_words = self.speech.segments(Side::Agent, &self.parties);
         // A session that is taken down after the call reports errors too.
-        let failed = input.view.failed_at.filter(|failed| *failed <= input.end.at);
+        let failures = input.view.failed_at.iter().copied();
+        let failed = failures.filter(|failed| *failed <= input.end.at).max();
         let spoke_again = |failed: Moment| {
             self.measured(input).agent.intervals.last().is_some_and(|i| i.start > failed)
         };

@@ -8,7 +8,7 @@ use record::{
         Agent, Component, Details, Distribution, Evidence, Interruptions, Latency, Line,
         Observation, Passed, SideEvidence, Talk, Tool, Usage,
     },
-    people::{Participant, Phone, Transfer},
+    people::{Participant, ParticipantRole, Phone, Transfer},
     timeline::{LineKind, Timeline},
 };
 
@@ -164,10 +164,11 @@ fn transcript(s: &DetailsInput) -> Vec<Line> {
     let mut all: Vec<_> = user.chain(m.agent_utterances.iter().map(|u| of(By::Agent, u))).collect();
     all.extend(dialled(s.dialled).into_iter().map(|(from, to, by, digits)| {
         let by = Some(by);
+        let role = role(&by);
         let line = Line {
-            by: By::User,
+            by: if role == Some(ParticipantRole::Agent) { By::Agent } else { By::User },
             kind: LineKind::Dialled,
-            role: role(&by),
+            role,
             identity: by,
             from: Some(from.to_rfc3339()),
             to: Some(to.to_rfc3339()),

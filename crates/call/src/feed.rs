@@ -23,6 +23,8 @@ use super::{
 const MAX_SENDERS: usize = 8;
 const MAX_ITEMS: usize = 20_000;
 const MAX_STATES: usize = 100_000;
+/// Errors kept from which a session cannot recover: one ends it.
+const MAX_FAILURES: usize = 64;
 const MAX_TOOL_CALLS: usize = 10_000;
 const MAX_TOOLS: usize = 256;
 const MAX_MODELS: usize = 64;
@@ -100,8 +102,8 @@ pub struct Feed {
     false_interruptions: Vec<(Moment, bool)>,
     answered_by: Option<Answerer>,
     errors: u32,
-    /// By our clock: when the session reported an error from which it cannot recover.
-    failed_at: Option<Moment>,
+    /// By our clock: when the session reported errors from which it cannot recover.
+    failed_at: Vec<Moment>,
     /// The smallest (arrival − created), in milliseconds: how far our clock is ahead of the
     /// agent's, plus the least delay of the network.
     offset: Option<i64>,
@@ -166,8 +168,8 @@ impl Feed {
             }
             FeedMessage::Answered { by } => replace(&mut self.answered_by, Some(*by)),
             FeedMessage::Error { fatal } => {
-                if *fatal {
-                    self.failed_at = Some(at);
+                if *fatal && self.failed_at.len() < MAX_FAILURES {
+                    self.failed_at.push(at);
                 }
                 let errors = self.errors.saturating_add(1);
                 replace(&mut self.errors, errors) || *fatal
@@ -519,8 +521,8 @@ pub struct AgentView {
     pub handoffs: Vec<Handoff>,
     pub answered_by: Option<Answerer>,
     pub errors: u32,
-    /// When a session last reported an error from which it cannot recover.
-    pub failed_at: Option<Moment>,
+    /// When sessions reported errors from which they cannot recover.
+    pub failed_at: Vec<Moment>,
 }
 
 impl AgentView {
@@ -546,6 +548,6 @@ impl AgentView {
         self.handoffs.sort_by_key(|h| h.at);
         self.answered_by = self.answered_by.or(feed.answered_by);
         self.errors = self.errors.saturating_add(feed.errors);
-        self.failed_at = self.failed_at.max(feed.failed_at);
+        self.failed_at.extend(&feed.failed_at);
     }
 }

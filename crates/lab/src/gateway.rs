@@ -1,16 +1,9 @@
-//! What stands between a worker and its endpoint or server: TLS and a proxy. Both pass bytes on to a plain
-//! address of the loopback.
+//! What stands between a worker and its endpoint: TLS with certificates of its own. It passes bytes on to a
+//! plain address of the loopback.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::{Context, Result};
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
@@ -20,7 +13,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_bidirectional},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -140,115 +133,4 @@ impl Drop for TlsFront {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// A small HTTP proxy: CONNECT, and plain requests with a whole URL. Whatever the destination's name, it
-/// connects to one address, so that tests may use names that no resolver knows.
-pub struct Proxy {
-    pub addr: SocketAddr,
-    passed: Arc<AtomicUsize>,
-    refused: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Proxy {
-    /// `login`: `user:password` that it asks for.
-    ///
-    /// # Errors
-    /// If no port is free.
-    pub async fn start(login: Option<&str>, to: SocketAddr) -> Result<Self> {
-        let wanted = login.map(|l| format!("Basic {}", BASE64.encode(l)));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let addr = listener.local_addr()?;
-        let (passed, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let counts = (passed.clone(), refused.clone());
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (wanted, (passed, refused)) = (wanted.clone(), counts.clone());
-                tokio::spawn(async move {
-                    match serve(stream, wanted.as_deref(), to, &passed).await {
-                        Ok(true) => {}
-                        _ => _ = refused.fetch_add(1, Relaxed),
-                    }
-                });
-            }
-        });
-        Ok(Self { addr, passed, refused, task })
-    }
-
-    /// Connections that it passed on.
-    pub fn passed(&self) -> usize {
-        self.passed.load(Relaxed)
-    }
-
-    /// Connections that it refused or that failed.
-    pub fn refused(&self) -> usize {
-        self.refused.load(Relaxed)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Whether the request was passed on.
-async fn serve(
-    stream: TcpStream,
-    wanted: Option<&str>,
-    to: SocketAddr,
-    passed: &AtomicUsize,
-) -> Result<bool> {
-    let mut client = BufReader::new(stream);
-    let mut head = vec![];
-    loop {
-        let mut line = String::new();
-        if client.read_line(&mut line).await? == 0 {
-            return Ok(true);
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-        head.push(line);
-    }
-    let login = head.iter().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("proxy-authorization").then(|| value.trim().to_owned())
-    });
-    if wanted.is_some() && login.as_deref() != wanted {
-        let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\
-            content-length: 0\r\nconnection: close\r\n\r\n";
-        client.write_all(answer.as_bytes()).await?;
-        return Ok(false);
-    }
-    passed.fetch_add(1, Relaxed);
-    let mut server = TcpStream::connect(to).await?;
-    let request = head.first().context("no request")?.clone();
-    if request.starts_with("CONNECT ") {
-        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-    } else {
-        // One request a connection: the next one may be for another host.
-        let (method, rest) = request.split_once(' ').context("no method")?;
-        let path = rest.split_once("://").and_then(|(_, r)| r.find('/').map(|at| &r[at..]));
-        let mut plain = format!("{method} {}", path.context("no URL")?);
-        for line in &head[1..] {
-            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-            if name != "connection" && !name.starts_with("proxy-") {
-                plain.push_str(line);
-            }
-        }
-        plain.push_str("connection: close\r\n\r\n");
-        server.write_all(plain.as_bytes()).await?;
-    }
-    both_ways(&mut client, &mut server).await;
-    Ok(true)
-}
-
-async fn both_ways(
-    a: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    b: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) {
-    // Either side may break off.
-    let _ = copy_bidirectional(a, b).await;
 }

@@ -9,7 +9,7 @@
 //! | [`endpoint`] | the operator's endpoint, which can misbehave |
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
 //! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock |
-//! | [`gateway`] | what stands between: TLS with certificates of its own, a proxy |
+//! | [`gateway`] | what stands before an endpoint: TLS with certificates of its own |
 
 pub mod agent;
 pub mod endpoint;

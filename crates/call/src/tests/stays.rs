@@ -162,3 +162,92 @@ fn rtvi_of_many_sentences_and_of_words_tells_a_cut_from_an_end() {
         assert_eq!(record(&[], word_by_word), 1, "cut off in the first sentence");
     }
 }
+
+#[test]
+fn an_error_of_the_agent_after_the_hang_up_changes_nothing() {
+    for (at_ms, expected) in
+        [(59_000, (Status::Failed, Some("agent_error"))), (60_600, (Status::Completed, None))]
+    {
+        let mut t = detailed(Settings::default());
+        t.granted(0, "alice", SPEAKS);
+        t.joins(0, "agent", Kind::Agent, &[("lk.agent.state", "listening")]);
+        t.agent_says(1_000, 2_000, "hello");
+        let leave = |t: &mut Scenario| _ = t.leaves(60_000, "alice", LeaveReason::ClientInitiated);
+        let error = |t: &mut Scenario| {
+            _ = t.feed(at_ms, FeedMessage::Error { fatal: true });
+        };
+        if at_ms < 60_000 {
+            error(&mut t);
+            leave(&mut t);
+            // The end of the session tells of another one.
+            t.feed(60_600, FeedMessage::Error { fatal: true });
+        } else {
+            leave(&mut t);
+            error(&mut t);
+        }
+        assert_eq!(verdict(&t.record()), expected, "{at_ms}");
+    }
+}
+
+#[test]
+fn each_caller_that_left_has_its_own_time_to_come_back() {
+    let mut t = detailed(Settings::default());
+    t.granted(0, "alice", SPEAKS).granted(0, "bot", BOT);
+    t.joins(1_000, "phone", Kind::Sip, &[("sip.callStatus", "active"), ("sip.ruleID", "SDR_1")]);
+    t.leaves(50_000, "alice", LeaveReason::ConnectionTimeout);
+    t.sets(51_000, "phone", &[("sip.callStatus", "hangup")]);
+    t.leaves(51_000, "phone", LeaveReason::ClientInitiated);
+    assert_eq!(t.phase(55_000), Phase::Ending(at(70_000)), "the web caller may come back");
+}
+
+#[test]
+fn phones_that_were_dialled_at_once_are_not_mixed() {
+    let mut t = detailed(Settings::default());
+    t.granted(0, "bot", BOT);
+    t.dialled(1_000, "a", "dialing").dialled(1_100, "b", "dialing");
+    t.leaves(2_000, "a", LeaveReason::UserRejected);
+    t.sets(3_000, "b", &[("sip.callStatus", "ringing")]);
+    t.leaves(30_000, "b", LeaveReason::UserUnavailable);
+    assert_eq!(verdict(&t.record()), (Status::Failed, Some("rejected")), "number and reason of a");
+}
+
+#[test]
+fn a_bot_beside_a_helper_with_a_state_is_a_voice_agent() {
+    let mut t = detailed(Settings::default());
+    t.granted(0, "alice", SPEAKS).granted(0, "bot", BOT);
+    t.joins(0, "helper", Kind::Agent, &[("lk.agent.state", "listening")]);
+    t.leaves(5_000, "helper", LeaveReason::ClientInitiated);
+    t.sounds(10_000, "bot");
+    t.leaves(60_000, "alice", LeaveReason::ClientInitiated);
+    assert_eq!(verdict(&t.record()), (Status::Completed, None));
+}
+
+#[test]
+fn digits_are_those_of_callers_colleagues_and_agents() {
+    let mut t = detailed(Settings { transcript: true, ..Settings::default() });
+    t.granted(0, "alice", SPEAKS).granted(0, "bot", BOT).sounds(0, "bot");
+    t.granted(0, "viewer", Permissions::default());
+    let digit = |who: &str| Fact::Dtmf { identity: who.into(), digit: Some("5".into()) };
+    for who in ["viewer", "nobody"] {
+        assert_eq!(t.taken(1_000, digit(who)), None, "{who}");
+    }
+    t.fact(5_000, digit("bot")).fact(9_000, digit("alice"));
+    t.leaves(11_000, "alice", LeaveReason::ClientInitiated);
+    let lines = t.record().details.unwrap().transcript.unwrap();
+    let by: Vec<By> = lines.iter().map(|l| l.by).collect();
+    assert_eq!(by, [By::Agent, By::User]);
+}
+
+#[test]
+fn an_answer_that_nobody_saw_has_no_observed_time() {
+    let mut t = detailed(Settings::default());
+    t.dialled(1_000, "phone", "ringing").granted(2_000, "bot", BOT);
+    t.fact(3_000, Fact::Blind);
+    t.fact(31_000, Fact::Watching { server_behind_ms: 0, by: None });
+    let answered = [("sip.callStatus", "active"), ("sip.callID", "SCL_phone")];
+    t.joins(31_000, "phone", Kind::Sip, &answered);
+    t.sounds(32_000, "bot").leaves(60_000, "phone", LeaveReason::ClientInitiated);
+    let r = t.record();
+    let basis = r.details.unwrap().observation.start_time_basis;
+    assert_eq!(basis, record::TimeBasis::Estimated);
+}
