@@ -25,14 +25,14 @@ use tokio::time::sleep;
 use super::{Observers, participants};
 use crate::telemetry::masked;
 
-/// An observer is told of a leg that was short up to this much later.
+/// The server announces a short leg to an observer up to this much later.
 const SEEN_WITHIN: Duration = Duration::from_secs(6);
 /// Legs that are remembered.
 const MAX_LEGS: usize = 4_096;
 /// Legs that are looked at in the same time.
 const MAX_PENDING: usize = 256;
 
-/// A phone leg that has left, as LiveKit's webhook tells it.
+/// A phone leg that has left, as LiveKit's webhook reports it.
 #[derive(Clone, Debug)]
 pub(crate) struct MissedLeg {
     pub(crate) room: Room,
@@ -131,7 +131,8 @@ pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
     let around = match (why, first) {
         (Ok(()), Ok(around)) => around,
         (why, _) => {
-            let why = why.err().unwrap_or_default();
+            // The error is LiveKit's own text.
+            let why = masked(&why.err().unwrap_or_default());
             let room = masked(&leg.room.name);
             tracing::info!(room, why, "a short phone leg is not reported");
             return;

@@ -200,7 +200,7 @@ impl Call {
             turns::agent(&side(&agent_segments, &rtvi_bots, &[], any_agent_words));
         let signs = self.keyed.moments();
         let mut unheard = evidence::unheard(&self.parties, input.start, end);
-        // A requested history tells of the time before we came.
+        // A requested history reports the time before we came.
         if let Some(came) = self.watching_since.filter(|_| turns_from_history(input) == 0) {
             unheard.push((input.start, came.max(input.start)));
         }

@@ -333,7 +333,7 @@ pub(crate) fn each_third_party(parties: &Parties, until: Moment) -> Vec<(String,
 }
 
 /// Parts of the call in which humans were connected with each other, no agent was there, and no level
-/// tells who spoke: nothing shows whether they were silent.
+/// shows who spoke: nothing shows whether they were silent.
 pub(crate) fn unheard(parties: &Parties, start: Moment, end: Moment) -> Vec<(Moment, Moment)> {
     let mut edges = vec![start, end];
     let humans = || parties.callers().chain(parties.third_parties());

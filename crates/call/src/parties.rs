@@ -89,7 +89,7 @@ impl Parties {
     }
 
     /// Decides anew which phone legs are third parties. Who joined first may be known only later,
-    /// because we are told of those present in no order.
+    /// because the server announces those present in no order.
     fn settle(&mut self) {
         let mut legs: Vec<(Moment, &String)> = (self.by_identity.values())
             .filter(|p| p.is_sip())

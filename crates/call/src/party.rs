@@ -66,7 +66,7 @@ pub struct Stay {
     pub connected: Option<Moment>,
     /// When it was really gone.
     pub gone: Option<Moment>,
-    /// As the server told it; `None` while it tells of no leave.
+    /// The leave as the server reported it; `None` while it reports none.
     pub left: Option<(Moment, LeaveReason)>,
 }
 
@@ -245,7 +245,7 @@ impl Party {
         self.stays().any(|s| s.connected.is_some_and(|t| t < at) && s.gone.is_none_or(|t| t > at))
     }
 
-    /// As `was_connected`, as far as the server had told anybody. A lost connection may come back, and
+    /// As `was_connected`, as far as the server had reported it. A lost connection may come back, and
     /// who dialled meanwhile did not know of it.
     fn seemed_connected(&self, at: Moment) -> bool {
         let left = |s: &Stay| s.left.map(|(left_at, _)| left_at);

@@ -120,13 +120,13 @@ struct Bot {
     bot: Vec<Turn>,
     /// When the last start of a user was reported.
     user_started: Option<Moment>,
-    /// Words that the bot wanted to speak and has not yet spoken to their end. Bots tell of sentences, and
+    /// Words that the bot wanted to speak and has not yet spoken to their end. Bots report sentences, and
     /// some of single words: only words can be compared.
     to_speak: u32,
     /// Something was spoken to its end in the last turn.
     spoken: bool,
-    /// The bot tells beforehand what it will speak.
-    tells_before: bool,
+    /// The bot announces what it will speak.
+    announces: bool,
 }
 
 impl Bot {
@@ -186,7 +186,7 @@ impl Bot {
                 turn.stopped = Some(at);
                 turn.known_at = at;
                 let by_user = noticed.is_some_and(|t| (0..CUT_WITHIN_MS).contains(&at.since(t)));
-                let unfinished = if self.tells_before { self.to_speak > 0 } else { !self.spoken };
+                let unfinished = if self.announces { self.to_speak > 0 } else { !self.spoken };
                 turn.cut = by_user && unfinished;
                 // What was cut off is never spoken.
                 if turn.cut {
@@ -199,7 +199,7 @@ impl Bot {
                 if turn.append(text, at, keep_text) { Took::Used } else { Took::Full }
             }
             RtviMessage::BotOutput { words } => {
-                self.tells_before = true;
+                self.announces = true;
                 self.to_speak = self.to_speak.saturating_add(*words);
                 used(*words > 0)
             }

@@ -260,7 +260,7 @@ impl Call {
             return Taken::No;
         }
         // A listener that speaks or types becomes a caller, whose metadata counts. What is known from an
-        // earlier call is not yet told of this one.
+        // earlier call is not yet reported for this one.
         if !self.opted_out && !matches!(event.fact, Fact::Carried(_)) {
             self.opted_out = self.parties.caller_opted_out();
         }

@@ -235,7 +235,7 @@ impl Poster {
         };
         let doubtful = attempts.unclear || !known;
         let body = self.fitting(id, body);
-        let mut attempt = self.post(id, body.clone()).await;
+        let mut attempt = self.post(id, &body).await;
         // The numbers are worth more than the transcript.
         if let Attempt::Refused { status: 413 } = attempt
             && let Some(small) = body::without_bulk(&body).filter(|small| small.len() < body.len())
@@ -247,7 +247,7 @@ impl Poster {
                 "answered 413, the record is too large: sent once more without transcript and \
                  timeline; see CALL_HISTORY_MAX_BODY_KB"
             );
-            attempt = self.post(id, small).await;
+            attempt = self.post(id, &small).await;
         }
         let attempt = match attempt {
             Attempt::Delivered { status: 409 } if doubtful => Attempt::AskAgain,
@@ -292,14 +292,14 @@ impl Poster {
         cut
     }
 
-    async fn post(&self, id: &str, record: Vec<u8>) -> Attempt {
+    async fn post(&self, id: &str, record: &[u8]) -> Attempt {
         let t = &self.target;
         let failed =
             |why| Attempt::Failed(Failed { why, status: None, asked: None, clock_ahead_s: None });
         // The signature covers the bytes that are sent.
         let (body, encoding) = match t.gzip_from {
-            Some(from) if record.len() >= from => (gzipped(&record), Some("gzip")),
-            _ => (record.clone(), None),
+            Some(from) if record.len() >= from => (gzipped(record), Some("gzip")),
+            _ => (record.to_vec(), None),
         };
         let mut request = (t.client.post(t.endpoint.clone()))
             .headers(t.headers.clone())
@@ -309,7 +309,7 @@ impl Poster {
             request = request.header(header::CONTENT_ENCODING, encoding);
         }
         if let Some(secret) = &t.jwt_secret {
-            match Claims::of(id, &record, &body, self.token_time()).sign(secret.expose_secret()) {
+            match Claims::of(id, record, &body, self.token_time()).sign(secret.expose_secret()) {
                 Ok(token) => request = request.bearer_auth(token),
                 Err(e) => return failed(e.to_string()),
             }
