@@ -131,7 +131,7 @@ fn components(m: &Measured) -> Option<Vec<Component>> {
             llm_first_token: c.llm_first_token,
             tts_first_byte: c.tts_first_byte,
         };
-        (!c.is_empty()).then(|| (u.spoken.map_or(u.known_at, |i| i.start), component))
+        (!c.is_empty()).then(|| (u.began(), component))
     };
     let user = m.user_utterances.iter().filter_map(|u| of(By::User, u));
     let agent = m.agent_utterances.iter().filter_map(|u| of(By::Agent, u));
@@ -158,7 +158,7 @@ fn transcript(s: &DetailsInput) -> Vec<Line> {
             text: u.text.as_deref().unwrap_or_default().trim().to_owned(),
             interrupted: u.interrupted,
         };
-        (u.spoken.map_or(u.known_at, |i| i.start), line)
+        (u.began(), line)
     };
     let user = m.user_utterances.iter().map(|u| of(By::User, u));
     let mut all: Vec<_> = user.chain(m.agent_utterances.iter().map(|u| of(By::Agent, u))).collect();

@@ -49,6 +49,15 @@ pub struct Utterance {
     pub components: Components,
     /// By our clock: when it was reported.
     pub known_at: Moment,
+    /// By our clock: where it belongs in the conversation if `spoken` is not known.
+    pub placed_at: Moment,
+}
+
+impl Utterance {
+    /// When it began, as well as that is known.
+    pub fn began(&self) -> Moment {
+        self.spoken.map_or(self.placed_at, |i| i.start)
+    }
 }
 
 /// What the observer has of one side, cut to the time of the call.
@@ -81,7 +90,11 @@ pub(crate) fn user(side: &SideInput) -> (Vec<Utterance>, WordSource) {
         }
         let spoken = match user.tier {
             Tier::Items if item.stopped_at.is_some() => of_item(user, item),
-            _ => last_chain(user, agent, before, item.created_at.unwrap_or(item.arrived)),
+            _ => {
+                // The caller may go on before the item is made: that is the next turn.
+                let until = [item.stopped_at, item.created_at, Some(item.arrived)];
+                until.iter().flatten().find_map(|until| last_chain(user, agent, before, *until))
+            }
         };
         before = spoken.map_or(before, |s| s.end);
         out.push(Utterance { spoken, ..Utterance::from_item(item) });
@@ -166,6 +179,7 @@ fn of_rtvi(
             text: turn.text.clone(),
             interrupted: turn.cut,
             known_at: turn.known_at,
+            placed_at: reported.start,
             ..Utterance::default()
         }
     };
@@ -184,7 +198,12 @@ fn by_sound(activity: &VoiceActivity, other: &VoiceActivity) -> (Vec<Utterance>,
     }
     let long = |i: &Interval| i.ms() >= MIN_WORDLESS_MS;
     let out: Vec<Utterance> = (chains.into_iter().filter(long))
-        .map(|i| Utterance { spoken: Some(i), known_at: i.end, ..Utterance::default() })
+        .map(|i| Utterance {
+            spoken: Some(i),
+            known_at: i.end,
+            placed_at: i.start,
+            ..Utterance::default()
+        })
         .collect();
     let words = if out.is_empty() { WordSource::None } else { WordSource::Sound };
     (out, words)
@@ -299,6 +318,7 @@ impl Utterance {
             e2e_latency: item.e2e_latency,
             components: item.components,
             known_at: item.arrived,
+            placed_at: item.order(),
             ..Self::default()
         }
     }
@@ -312,6 +332,7 @@ impl Utterance {
             words: t.words,
             text: t.text.clone(),
             known_at: t.at,
+            placed_at: t.at,
             ..Self::default()
         }
     }
@@ -323,6 +344,7 @@ impl Utterance {
             words: s.words,
             text: s.text.clone(),
             known_at: s.end(),
+            placed_at: s.first_at,
             ..Self::default()
         }
     }

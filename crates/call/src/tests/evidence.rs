@@ -309,6 +309,41 @@ fn noise_before_a_turn_does_not_lengthen_it() {
 }
 
 #[test]
+fn a_caller_who_goes_on_before_the_item_is_made_begins_the_next_turn() {
+    let mut t = Scenario::web_call();
+    t.call.settings.transcript = true;
+    t.feed_user(1_000, UserState::Speaking).feed_user(2_000, UserState::Listening);
+    t.feed_user(2_200, UserState::Speaking);
+    let made_later = |i: Item, ms| Item { created_at: Some(at(ms)), ..i };
+    let first = item("i1", By::User, "a table", Some((1_000, 2_000)));
+    t.item(2_500, made_later(first, 2_500)).feed_user(3_500, UserState::Listening);
+    let second = item("i2", By::User, "for four", Some((2_200, 3_500)));
+    t.item(3_900, made_later(second, 3_900)).feed_agent(3_950, AgentState::Speaking);
+    t.feed_agent(5_000, AgentState::Listening);
+    t.item(5_000, item("i3", By::Agent, "thank you", Some((3_950, 5_000))));
+    let lines = t.ends(9_000).details.unwrap().transcript.unwrap();
+    let spoken = |n: usize| (lines[n].from.clone(), lines[n].to.clone());
+    let time = |ms| Some(at(ms).to_rfc3339());
+    assert_eq!(spoken(0), (time(1_000), time(2_000)));
+    assert_eq!(spoken(1), (time(2_200), time(3_500)));
+}
+
+#[test]
+fn a_turn_without_speech_stands_where_it_was_said_and_not_where_it_was_reported() {
+    let mut t = Scenario::web_call();
+    t.call.settings.transcript = true;
+    t.feed_user(500, UserState::Speaking).feed_user(1_000, UserState::Listening);
+    t.item(1_500, item("i0", By::User, "hello", Some((500, 1_000))));
+    t.feed_agent(3_000, AgentState::Speaking);
+    t.item(4_000, item("i1", By::User, "a table", Some((2_000, 2_500))));
+    t.feed_agent(5_000, AgentState::Listening);
+    t.item(5_000, item("i2", By::Agent, "thank you", Some((3_000, 5_000))));
+    let lines = t.ends(9_000).details.unwrap().transcript.unwrap();
+    let texts: Vec<&str> = lines.iter().map(|l| l.text.as_str()).collect();
+    assert_eq!(texts, ["hello", "a table", "thank you"]);
+}
+
+#[test]
 fn an_item_marked_as_interrupted_counts_if_the_caller_interrupted_it() {
     let cut = |spoke: bool, left: i64| {
         let mut t = Scenario::web_call();
