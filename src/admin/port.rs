@@ -24,7 +24,8 @@ use hyper_util::{
 use parking_lot::{Mutex, MutexGuard};
 use store::health::Health;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::watch,
     time::{sleep, timeout},
 };
@@ -94,7 +95,11 @@ pub(super) async fn serve(listener: TcpListener, app: Router, health: Health) {
 }
 
 /// Serves one connection until it ends or makes no progress.
-async fn connection(stream: TcpStream, app: Router, _place: Place) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    app: Router,
+    _place: Place,
+) {
     let (asked, mut asks) = watch::channel(());
     let app = TowerToHyperService::new(app);
     let service = service_fn(move |request| {
@@ -199,7 +204,60 @@ fn owner(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::post;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
+
     use super::*;
+
+    /// A client's end of a connection that is being served.
+    fn client() -> DuplexStream {
+        let (client, server) = duplex(1024);
+        let place = Places::new(Bounds { all: 1, each: 1 }).take(ip("192.0.2.1")).unwrap();
+        let app = Router::new().route("/", post(|body: String| async { body }));
+        tokio::spawn(connection(server, app, place));
+        client
+    }
+
+    /// When the server closes the connection, and what it answered until then.
+    async fn closed(client: &mut DuplexStream) -> (Duration, String) {
+        let (began, mut answer) = (Instant::now(), vec![]);
+        // A connection may also end with an error.
+        let _ = timeout(Duration::from_secs(600), client.read_to_end(&mut answer)).await;
+        (began.elapsed(), String::from_utf8(answer).unwrap())
+    }
+
+    /// tokio's timers are as exact as a millisecond.
+    fn about(measured: Duration, expected: Duration) {
+        assert!(measured.abs_diff(expected) <= Duration::from_millis(5), "{measured:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_whole_request_is_closed_after_five_seconds() {
+        for head in ["", "GET / HTTP/1.1\r\nx-a: "] {
+            let mut client = client();
+            client.write_all(head.as_bytes()).await.unwrap();
+            about(closed(&mut client).await.0, Duration::from_secs(5));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_is_closed_five_seconds_after_its_answer() {
+        let mut client = client();
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
+        let (after, answer) = closed(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
+        about(after, Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_end_is_waited_for_fifteen_seconds() {
+        let mut client = client();
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 99\r\n\r\nhi").await.unwrap();
+        about(closed(&mut client).await.0, Duration::from_secs(15));
+    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

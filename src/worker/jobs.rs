@@ -83,7 +83,7 @@ impl Jobs {
             if redundant {
                 // The job's metadata must reach the observer: it may hold an opt-out.
                 if !job.metadata.is_empty() {
-                    redundant = self.rooms.pass_on_metadata(&room.sid, &job.metadata);
+                    redundant = self.rooms.places().pass_on_metadata(&room.sid, &job.metadata);
                 }
                 tracing::info!(job_id, room = shown, "job for a room that is observed already");
             } else {
@@ -174,7 +174,7 @@ impl Jobs {
         ToServer::UpdateWorker(UpdateWorkerStatus {
             status: Some(status as i32),
             load: self.rooms.load(),
-            job_count: u32::try_from(self.rooms.active()).unwrap_or(u32::MAX),
+            job_count: u32::try_from(self.rooms.places().active()).unwrap_or(u32::MAX),
             ..Default::default()
         })
     }

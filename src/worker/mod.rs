@@ -16,7 +16,8 @@
 //! | [`known`] | the rooms of the server, and when each is checked next |
 //! | [`decide`] | what to do about a room |
 //! | [`room`] | types about a room that the files share |
-//! | [`rooms`] | the rooms that we observe, each only once, however they were found |
+//! | [`rooms`] | one observer for each room to observe, however it was found |
+//! | [`places`] | which rooms we observe, each only once, and which we must not take |
 //! | [`load`] | how busy the worker is |
 //! | [`server_clock`] | asks LiveKit for the time |
 
@@ -26,6 +27,7 @@ mod decide;
 mod jobs;
 mod known;
 mod load;
+mod places;
 mod reconcile;
 mod registration;
 mod room;

@@ -184,7 +184,7 @@ impl Reconciler {
     /// Checks the room that is due first.
     fn check_next(&mut self) {
         let Some((sid, known)) = self.work.known.take_next() else { return };
-        let ours = self.rooms.our_claim(&sid).is_some();
+        let ours = self.rooms.places().our_claim(&sid).is_some();
         let insists = known.unanswered < PATIENCE_WITH_SERVER;
         let (observers, name) = (self.observers.clone(), known.name.clone());
         let agent_name = self.agent_name.clone();
@@ -235,7 +235,7 @@ impl Reconciler {
 
     fn check_now(&mut self, name: String, sid: &str, by: Discovery) {
         // A dispatch may have brought us to a room that does not match the names.
-        let wanted = self.names.wanted(&name) || self.rooms.our_claim(sid).is_some();
+        let wanted = self.names.wanted(&name) || self.rooms.places().our_claim(sid).is_some();
         if wanted && !sid.is_empty() {
             self.work.known.check_now(name, sid, by);
         }
@@ -254,7 +254,7 @@ impl Reconciler {
     /// Takes the result of a check, and acts on the decision.
     fn checked(&mut self, sid: String, view: Result<RoomView, String>) {
         let patience = self.patience();
-        let ours = self.rooms.our_claim(&sid);
+        let ours = self.rooms.places().our_claim(&sid);
         let full = self.rooms.full();
         let courtesy = self.courtesy();
         let Some(k) = self.work.known.get_mut(&sid) else { return };
@@ -290,7 +290,7 @@ impl Reconciler {
             ours: ours.as_ref(),
             me,
             full,
-            busy: self.rooms.joining() >= TAKES_AT_ONCE,
+            busy: self.rooms.places().joining() >= TAKES_AT_ONCE,
             courtesy,
             patience,
         });
@@ -300,15 +300,15 @@ impl Reconciler {
             }
             _ => None,
         };
-        self.rooms.note_callers(&sid, view.occupancy.human_since);
-        self.rooms.note_ordinal(&sid, k.memory.ordinal);
+        self.rooms.places().note_callers(&sid, view.occupancy.human_since);
+        self.rooms.places().note_ordinal(&sid, k.memory.ordinal);
         let wait = match decision {
             Decision::Again(wait) => {
-                self.rooms.seen_free(&sid);
+                self.rooms.places().seen_free(&sid);
                 wait
             }
             Decision::Elsewhere(wait) => {
-                self.rooms.seen_elsewhere(&sid);
+                self.rooms.places().seen_elsewhere(&sid);
                 wait
             }
             Decision::NoPlace => {
@@ -316,7 +316,7 @@ impl Reconciler {
                 patience
             }
             Decision::Withdraw => {
-                self.rooms.withdraw(&sid);
+                self.rooms.withdraw(&sid, &k.name);
                 patience
             }
             Decision::Take => {
@@ -430,5 +430,33 @@ fn warn_of_stranger(health: &Health, agent_name: &str, identity: &str) {
                       own with CALL_HISTORY_AGENT_NAME",
             "another program is registered under this agent name"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A panic must not use up the place of another request, nor leave its own taken.
+    #[tokio::test]
+    async fn requests_that_panic_are_counted_as_what_they_were() {
+        let mut work = Work::default();
+        work.pending.spawn(Question::Rooms, async { panic!("a list breaks") });
+        for sid in ["RM_1", "RM_2"] {
+            work.pending.spawn(Question::Participants(sid.into()), async move {
+                if sid == "RM_1" {
+                    panic!("a check breaks");
+                }
+                ServerAnswer::Room(Err("away".into()))
+            });
+        }
+        assert!(work.listing() && work.checking() == 2);
+        let mut broken = 0;
+        while let Some((_, answer)) = work.pending.join_next().await {
+            broken += usize::from(answer.is_err());
+            assert!(work.checking() <= 2);
+        }
+        assert_eq!(broken, 2);
+        assert!(!work.listing() && work.checking() == 0);
     }
 }

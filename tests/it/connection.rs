@@ -23,7 +23,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::*;
+use super::{wait::eventually, *};
 
 /// A server that speaks the worker protocol; each test scripts it.
 struct Fake {
@@ -140,6 +140,18 @@ async fn offer(socket: &mut Socket, id: &str) -> Result<bool> {
     assert_eq!(a.job_id, id);
     assert_eq!(a.available, !a.participant_identity.is_empty());
     Ok(a.available)
+}
+
+/// The first connection of a process makes its key and certificate, and starts WebRTC's threads. The first
+/// call must not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_every_connection_shares_is_made_before_the_first_call() -> Result<()> {
+    let s = Scene::new().await?;
+    eventually("WebRTC's threads run", POSTED, async || {
+        let threads = s.worker.threads()?;
+        Ok(threads.iter().any(|name| name == "libwebrtc").then_some(()))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,12 +201,16 @@ impl Worker {
         Ok(Duration::from_secs(1) * ticks.context("no CPU time in stat")? / TICKS)
     }
 
-    /// How many threads it has.
+    /// The names of its threads.
     ///
     /// # Errors
     /// If the process is gone.
-    pub fn threads(&self) -> Result<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{}/task", self.pid().unwrap_or(0)))?.count())
+    pub fn threads(&self) -> Result<Vec<String>> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid().unwrap_or(0)))?;
+        // A thread may end before its name is read.
+        let names =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        Ok(names.map(|name| name.trim_end().to_owned()).collect())
     }
 
     /// Sends a signal by its number.
