@@ -9,20 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use livekit_api::services::{agent_dispatch::AgentDispatchClient, room::RoomClient};
 use reqwest::{Url, header::DATE};
-use secrecy::ExposeSecret;
 use serde::Serialize;
 use store::{
     disk::{Disk, RealDisk},
     health::Health,
 };
-use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     clock::WallClock,
     config::{Config, loggable},
-    net, telemetry,
+    net::{self, Api, EndpointTls},
+    telemetry,
     worker::taken_by_stranger,
 };
 
@@ -72,28 +70,25 @@ pub(crate) async fn run(config: &Config, json: bool) -> ExitCode {
     let mut checks = vec![Check::ok("settings", "all settings are right")];
     checks.push(server(config, &wall).await);
     checks.push(clock(&wall));
-    let secret = config.livekit.api_secret.expose_secret();
-    let (url, key) = (config.livekit.http_url(), &config.livekit.api_key);
-    let api = RoomClient::with_api_key(&url, key, secret)
-        .with_failover(false)
-        .with_request_timeout(WITHIN);
-    let dispatches = AgentDispatchClient::with_api_key(&url, key, secret)
-        .with_failover(false)
-        .with_request_timeout(WITHIN);
-    match api.list_rooms(vec![]).await {
-        Ok(rooms) => {
+    let api = Api::new(&config.livekit).map_err(|e| e.to_string());
+    let rooms = match &api {
+        Ok(api) => api.list_rooms(vec![]).await.map_err(|e| e.to_string()),
+        Err(e) => Err(e.clone()),
+    };
+    match (api, rooms) {
+        (Ok(api), Ok(rooms)) => {
             checks.push(Check::ok("keys", format!("LiveKit lists {} rooms", rooms.len())));
             let names: Vec<String> = rooms.into_iter().map(|r| r.name).take(MOST_ROOMS).collect();
-            checks.push(agent_name(&config.agent_name, &dispatches, &names).await);
+            checks.push(agent_name(&config.agent_name, &api, &names).await);
         }
-        Err(e) => checks.push(Check::failed(
+        (_, Err(e)) | (Err(e), _) => checks.push(Check::failed(
             "keys",
             format!("LiveKit does not list its rooms: {e}"),
             "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of the server's keys, and the clocks \
              of both machines must agree",
         )),
     }
-    checks.push(endpoint(&config.endpoint).await);
+    checks.push(endpoint(&config.endpoint, &config.delivery.tls).await);
     checks.push(data_folder(&RealDisk, &config.data_dir));
     print(&checks, json);
     if checks.iter().any(|c| c.state == State::Failed) {
@@ -115,10 +110,11 @@ async fn server(config: &Config, wall: &WallClock) -> Check {
     let answer = match client.get(config.livekit.http_url()).send().await {
         Ok(answer) => answer,
         Err(e) => {
-            let e = e.without_url();
+            let url = &config.livekit.url;
+            let e = net::explain::livekit(net::explain::causes(&e.without_url()), url);
             return Check::failed(
                 NAME,
-                format!("{shown} does not answer: {}", chain(&e)),
+                format!("{shown} does not answer: {}", telemetry::masked(&e)),
                 "check LIVEKIT_URL, and that this machine reaches the server: name, port, firewall",
             );
         }
@@ -154,10 +150,10 @@ fn clock(wall: &WallClock) -> Check {
 
 /// Whether another program takes jobs under our agent name. LiveKit does not list workers, but it shows who
 /// took the jobs of a dispatch.
-async fn agent_name(name: &str, dispatches: &AgentDispatchClient, rooms: &[String]) -> Check {
+async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check {
     const NAME: &str = "agent_name";
     for room in rooms {
-        let all = dispatches.list_dispatch(room).await.unwrap_or_default();
+        let all = api.list_dispatches(room).await.unwrap_or_default();
         let ours = all.iter().filter(|d| d.agent_name == name);
         if let Some(stranger) = ours.filter_map(taken_by_stranger).next() {
             return Check::failed(
@@ -176,21 +172,18 @@ async fn agent_name(name: &str, dispatches: &AgentDispatchClient, rooms: &[Strin
     )
 }
 
-/// Whether something listens where records go. Nothing is sent.
-async fn endpoint(url: &Url) -> Check {
+/// Whether records can be sent: name, address, proxy, TLS. No request is sent.
+async fn endpoint(url: &Url, tls: &EndpointTls) -> Check {
     const NAME: &str = "endpoint";
     let shown = loggable(url);
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let connected = match timeout(WITHIN, TcpStream::connect((host, port.unwrap_or(443)))).await {
-        Ok(done) => done.map(drop),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    match connected {
+    match net::reach(url, tls, WITHIN).await {
         Ok(()) => Check::ok(NAME, format!("{shown} can be connected to; nothing was sent")),
         Err(e) => Check::failed(
             NAME,
-            format!("{shown} cannot be connected to: {e}"),
+            format!(
+                "{shown} cannot be connected to: {}",
+                telemetry::masked(&net::explain::endpoint(e, url))
+            ),
             "records wait in the data folder until it can; check CALL_HISTORY_ENDPOINT",
         ),
     }
@@ -221,17 +214,6 @@ fn data_folder(disk: &dyn Disk, dir: &Path) -> Check {
         ),
         Ok(()) => Check::ok(NAME, format!("{shown} stores a file in {} ms", took.as_millis())),
     }
-}
-
-/// The error and its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    telemetry::masked(&text)
 }
 
 fn print(checks: &[Check], json: bool) {

@@ -4,8 +4,6 @@ use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duratio
 
 use call::{Settings, event::Discovery};
 use delivery::{Delivery, Store, Target};
-use livekit_api::services::room::RoomClient;
-use secrecy::ExposeSecret;
 use store::{
     BacklogGauge, Ordinals, Outbox,
     disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk, read_patiently},
@@ -25,7 +23,7 @@ use crate::{
     config::{Config, loggable},
     descriptors,
     fleet::Badge,
-    net,
+    net::{self, Api},
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
     worker::{self, Worker, WorkerState},
@@ -90,12 +88,8 @@ pub(crate) async fn start(config: Config) -> ExitCode {
 
 /// Observes one room until it ends.
 pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
-    let api = RoomClient::with_api_key(
-        &config.livekit.http_url(),
-        &config.livekit.api_key,
-        config.livekit.api_secret.expose_secret(),
-    );
     // Joining a room that does not exist would create it.
+    let Some(api) = livekit_api(&config) else { return ExitCode::FAILURE };
     let sid = match api.list_rooms(vec![room.clone()]).await {
         Ok(rooms) => rooms.into_iter().find(|r| r.name == room).map(|r| r.sid),
         Err(e) => {
@@ -195,7 +189,7 @@ fn set_up(config: &Config) -> Option<Setup> {
     let client = match net::http_client_with(config.delivery.timeout, tls) {
         Ok(client) => client,
         Err(e) => {
-            tracing::error!(error = %e, "TLS cannot be set up");
+            tracing::error!(error = %e, "TLS or a proxy cannot be set up");
             return None;
         }
     };
@@ -208,6 +202,7 @@ fn set_up(config: &Config) -> Option<Setup> {
         let wall = wall.clone();
         move || wall.now()
     };
+    let endpoint = config.endpoint.clone();
     let target = Target {
         client,
         endpoint: config.endpoint.clone(),
@@ -218,7 +213,7 @@ fn set_up(config: &Config) -> Option<Setup> {
         shown: loggable(&config.endpoint),
         keep_sent: config.keep_sent,
         now: Arc::new(now),
-        explain: |e| net::explained(descriptors::explain(e)),
+        explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
     };
     let level = BacklogGauge::new(config.max_backlog, health.clone());
     let (delivery, sender) = delivery::start(store, target, level, health.clone());
@@ -233,9 +228,25 @@ fn set_up(config: &Config) -> Option<Setup> {
         profiles: Arc::new(config.profiles.clone()),
     };
     let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir), config.identities.clone());
-    let observers =
-        Observers::new(settings, config.livekit.clone(), wall, delivery.clone(), journals, badge);
+    let observers = Observers::new(
+        settings,
+        config.livekit.clone(),
+        livekit_api(config)?,
+        wall,
+        delivery.clone(),
+        journals,
+        badge,
+    );
     Some(Setup { observers, delivery, sender, health, left, _lock: lock })
+}
+
+/// A client for LiveKit's API. `None` if it cannot be set up, which is logged.
+fn livekit_api(config: &Config) -> Option<Api> {
+    let api = Api::new(&config.livekit);
+    if let Err(e) = &api {
+        tracing::error!(error = %e, "TLS or a proxy cannot be set up");
+    }
+    api.ok()
 }
 
 /// The worker's id, kept in the data folder so that it stays the same across restarts. By it we recognize

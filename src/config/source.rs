@@ -8,6 +8,7 @@ use std::{
 use call::profile::Profiles;
 
 use super::{DATA_DIR, KNOWN, PREFIX, file, profiles, twin_of};
+use crate::net::proxy;
 
 /// The values of all settings: name → value, and the place where it was found.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,7 @@ impl Source {
         let vars = std::env::vars_os();
         let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         source.environment(vars);
+        source.errors.extend(proxy::mistakes());
         source
     }
 

@@ -1,11 +1,11 @@
 //! Hands a room over to another worker: gives up the claim and waits for a successor.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use livekit_api::services::room::{RoomClient, UpdateParticipantOptions};
 use tokio::time::{Instant, sleep};
 
 use super::claim::{Badge, LEAVING, call_attribute};
+use crate::net::Api;
 
 /// How long we wait for another worker to take a call over: a base, an addition for each running call (all
 /// are handed over at once), and a limit.
@@ -24,18 +24,18 @@ pub(crate) fn successor_timeout(rooms: usize) -> Duration {
 }
 
 /// Shows the ordinal of the current call to other workers.
-pub(crate) async fn show_ordinal(api: &RoomClient, room: &str, us: &str, ordinal: u32) {
+pub(crate) async fn show_ordinal(api: &Api, room: &str, us: &str, ordinal: u32) {
     set(api, room, us, call_attribute(ordinal)).await;
 }
 
 /// Gives up the claim; the observer stays connected.
-pub(crate) async fn release_claim(api: &RoomClient, room: &str, us: &str) {
+pub(crate) async fn release_claim(api: &Api, room: &str, us: &str) {
     set(api, room, us, [(LEAVING.to_owned(), "true".to_owned())]).await;
 }
 
 /// Gives up the claim and waits for a successor. False if no other worker took the room in time.
 pub(crate) async fn hand_over(
-    api: &RoomClient,
+    api: &Api,
     badge: &Badge,
     room: &str,
     us: &str,
@@ -61,15 +61,14 @@ pub(crate) async fn hand_over(
 }
 
 async fn set(
-    api: &RoomClient,
+    api: &Api,
     room: &str,
     us: &str,
     attributes: impl IntoIterator<Item = (String, String)>,
 ) {
-    let attributes = attributes.into_iter().collect();
-    let options = UpdateParticipantOptions { attributes, ..Default::default() };
+    let attributes: HashMap<String, String> = attributes.into_iter().collect();
     for _ in 0..TRIES {
-        match api.update_participant(room, us, options.clone()).await {
+        match api.set_attributes(room, us, attributes.clone()).await {
             Ok(_) => return,
             Err(e) => tracing::debug!(error = %e, "our claim could not be changed"),
         }

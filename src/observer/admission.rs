@@ -5,14 +5,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use livekit_api::{
-    access_token::{AccessToken, VideoGrants},
-    services::room::RoomClient,
-};
+use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_protocol::{RoomAgentDispatch, RoomConfiguration};
 use secrecy::ExposeSecret;
 
-use crate::config::LiveKit;
+use crate::{config::LiveKit, net::Api};
 
 /// How long our own token is valid; it is used at once.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
@@ -27,7 +24,7 @@ pub(super) enum RoomState {
     Unknown(String),
 }
 
-pub(super) async fn room_state(api: &RoomClient, room: &str) -> RoomState {
+pub(super) async fn room_state(api: &Api, room: &str) -> RoomState {
     match api.list_rooms(vec![room.to_owned()]).await {
         Ok(rooms) => match rooms.into_iter().find(|r| r.name == room) {
             Some(r) => RoomState::There(r.sid),

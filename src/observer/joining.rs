@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason, roles::Identities};
-use livekit_api::services::room::RoomClient;
 use store::journal::LeftBehind;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -14,7 +13,11 @@ use super::{
     room::{Connection, Opening},
     session::{Ended, Progress, RoomSession},
 };
-use crate::{clock::millis, descriptors};
+use crate::{
+    clock::millis,
+    descriptors,
+    net::{Api, explain},
+};
 
 /// Timeout of one attempt to join, without the wait for a permit.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
@@ -38,10 +41,10 @@ enum JoinError {
 }
 
 impl JoinError {
-    /// Adds a lack of file descriptors to the error, which the SDK does not report.
-    fn explained(self) -> Self {
+    /// Adds to the error what the SDK does not report: a lack of file descriptors, a proxy, what to do.
+    fn explained(self, url: &str) -> Self {
         match self {
-            Self::Failed(error) => Self::Failed(descriptors::explain(error)),
+            Self::Failed(error) => Self::Failed(explain::livekit(descriptors::explain(error), url)),
             other => other,
         }
     }
@@ -71,7 +74,7 @@ fn first_caller_joined_at(known: &[(Moment, Fact)], names: &Identities) -> Optio
 }
 
 /// Returns once the room no longer exists.
-async fn until_gone(api: &RoomClient, room: &str, expected: Option<&str>) -> JoinError {
+async fn until_gone(api: &Api, room: &str, expected: Option<&str>) -> JoinError {
     loop {
         sleep(CHECK_EVERY).await;
         match admission::room_state(api, room).await {
@@ -182,7 +185,7 @@ impl RoomSession {
             }
         };
         tokio::select! {
-            done = attempt => done.map_err(JoinError::explained),
+            done = attempt => done.map_err(|e| e.explained(&self.assignment.url)),
             () = stop.ending() => Err(JoinError::Stopped),
         }
     }

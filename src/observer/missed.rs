@@ -163,7 +163,7 @@ impl Around {
     async fn read(observers: &Observers, room: &str) -> Result<Self, String> {
         let (participants, dispatches) = tokio::join!(
             observers.api.list_participants(room),
-            observers.dispatches.list_dispatch(room)
+            observers.api.list_dispatches(room)
         );
         let participants = participants.map_err(|e| e.to_string())?;
         let dispatches = dispatches.map_err(|e| e.to_string())?;

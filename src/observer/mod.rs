@@ -38,13 +38,11 @@ mod session;
 mod session_feed;
 mod streams;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use call::{Settings, event::Discovery};
 use delivery::Delivery;
 use livekit::webrtc::peer_connection_factory::{PeerConnectionFactory, RtcConfiguration};
-use livekit_api::services::{agent_dispatch::AgentDispatchClient, room::RoomClient};
-use secrecy::ExposeSecret;
 use store::journal::Journals;
 use tokio::sync::{Semaphore, watch as signal};
 
@@ -52,7 +50,7 @@ use self::{
     missed::Legs,
     recording::{ActiveCalls, RecordingServices},
 };
-use crate::{clock::WallClock, config::LiveKit, fleet::Badge};
+use crate::{clock::WallClock, config::LiveKit, fleet::Badge, net::Api};
 
 pub(crate) use session::{Ended, Orders, Progress, observe};
 
@@ -62,9 +60,6 @@ const JOINS_AT_ONCE: usize = 20;
 
 /// Prefix of every observer's identity.
 const IDENTITY: &str = "call-history-";
-
-/// Timeout of one API request to the server.
-const API_WITHIN: Duration = Duration::from_secs(5);
 
 /// A room to observe.
 #[derive(Clone, Debug)]
@@ -138,8 +133,7 @@ pub(crate) struct Observers {
     pub(crate) delivery: Delivery,
     pub(crate) journals: Journals,
     pub(crate) badge: Badge,
-    pub(crate) api: Arc<RoomClient>,
-    pub(crate) dispatches: AgentDispatchClient,
+    pub(crate) api: Api,
     /// Limits joins to [`JOINS_AT_ONCE`].
     joins: Arc<Semaphore>,
     /// Each session holds a clone: the strong count says how many rooms are observed.
@@ -157,20 +151,13 @@ impl Observers {
     pub(crate) fn new(
         settings: Settings,
         livekit: LiveKit,
+        api: Api,
         wall: WallClock,
         delivery: Delivery,
         journals: Journals,
         badge: Badge,
     ) -> Self {
         sdk::websocket::install();
-        let secret = livekit.api_secret.expose_secret();
-        let api = RoomClient::with_api_key(&livekit.http_url(), &livekit.api_key, secret)
-            .with_failover(false)
-            .with_request_timeout(API_WITHIN);
-        let dispatches =
-            AgentDispatchClient::with_api_key(&livekit.http_url(), &livekit.api_key, secret)
-                .with_failover(false)
-                .with_request_timeout(API_WITHIN);
         Self {
             settings,
             livekit,
@@ -178,8 +165,7 @@ impl Observers {
             delivery,
             journals,
             badge,
-            api: Arc::new(api),
-            dispatches,
+            api,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             observing: Arc::default(),
             active_calls: ActiveCalls::default(),

@@ -347,7 +347,7 @@ mod tests {
             gzip_from: None,
             keep_sent: Duration::from_secs(60),
             now: Arc::new(Moment::default),
-            explain: |e| e,
+            explain: Arc::new(|e| e),
         };
         let gauge = BacklogGauge::new(BacklogLimit { records: 9, bytes: 1 << 20 }, health.clone());
         let (delivery, _sender) = delivery::start(store, target, gauge, health.clone());

@@ -397,7 +397,7 @@ async fn check(
     let (mut dispatch, mut stranger) = (None, None);
     if needy {
         // The metadata may hold an opt-out, so a failure is retried, but only a few times.
-        let all = match observers.dispatches.list_dispatch(name).await {
+        let all = match observers.api.list_dispatches(name).await {
             Err(e) if insists => return Err(e.to_string()),
             all => all.unwrap_or_default(),
         };

@@ -20,6 +20,7 @@ use crate::{
     clock::{WallClock, millis},
     config::Config,
     descriptors,
+    net::explain,
     stop::Stop,
 };
 
@@ -87,7 +88,7 @@ impl Registration {
                     let wait = backoff.next(rand::random());
                     tracing::warn!(
                         url,
-                        error = descriptors::explain(why.clone()),
+                        error = self.explained(why),
                         retry_in_ms = millis(wait),
                         "not registered with LiveKit; calls that are on go on"
                     );
@@ -133,6 +134,10 @@ impl Registration {
     }
 
     /// Logs a refused token. Tokens are valid for a time, so the cause may be the clock as well as the key.
+    fn explained(&self, why: &str) -> String {
+        explain::livekit(descriptors::explain(why.to_owned()), &self.config.livekit.url)
+    }
+
     fn refused(&self, url: &str, why: &str) {
         let clock_ahead_s = self.wall.wrong_by();
         if clock_ahead_s.is_some() {

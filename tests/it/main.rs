@@ -24,6 +24,7 @@ mod names;
 mod outbox;
 mod phone;
 mod port;
+mod proxies;
 mod recovery;
 mod replay;
 mod roles;

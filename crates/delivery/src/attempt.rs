@@ -33,6 +33,9 @@ use super::{
 /// Reads a clock.
 pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 
+/// Adds to an error what an operator can do about it.
+pub type Explain = Arc<dyn Fn(String) -> String + Send + Sync>;
+
 /// Where and how records are posted.
 pub struct Target {
     pub client: reqwest::Client,
@@ -51,8 +54,8 @@ pub struct Target {
     pub shown: String,
     /// The clock for signatures, and for the times of attempts.
     pub now: Now,
-    /// Adds to a library's error what the system lacks, such as file descriptors.
-    pub explain: fn(String) -> String,
+    /// Adds to an error what it may come from, such as a lack of file descriptors or a proxy, and what to do.
+    pub explain: Explain,
 }
 
 /// The result of an attempt.
@@ -340,6 +343,7 @@ impl Poster {
                 {
                     why = format!("{why}: {}", redirected(&self.target.endpoint, to));
                 }
+                let why = (self.target.explain)(why);
                 Attempt::Failed(Failed { why, status: Some(status), asked, clock_ahead_s })
             }
         }

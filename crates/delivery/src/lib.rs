@@ -20,5 +20,5 @@ mod retry;
 mod sender;
 mod unsealed;
 
-pub use attempt::{Now, Target};
+pub use attempt::{Explain, Now, Target};
 pub use sender::{Delivery, Finished, Leftovers, Store, start};

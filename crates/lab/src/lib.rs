@@ -10,11 +10,13 @@
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
 //! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock |
 //! | [`gateway`] | what stands before an endpoint: TLS with certificates of its own |
+//! | [`proxy`] | an HTTP proxy between a worker and everything else |
 
 pub mod agent;
 pub mod endpoint;
 pub mod faults;
 pub mod gateway;
 pub mod person;
+pub mod proxy;
 pub mod server;
 pub mod worker;

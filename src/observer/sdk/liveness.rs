@@ -7,15 +7,13 @@
 
 use std::{
     panic,
-    sync::{Arc, LazyLock, Once},
+    sync::{LazyLock, Once},
     time::Duration,
 };
 
-use livekit_api::services::room::{RoomClient, SendDataOptions};
-use livekit_protocol::data_packet;
 use tokio::{sync::watch, time::sleep};
 
-use crate::telemetry::masked;
+use crate::{net::Api, telemetry::masked};
 
 /// Topic of the packet that an observer sends to itself.
 pub(in crate::observer) const PROBE_TOPIC: &str = "call-history.probe";
@@ -56,16 +54,10 @@ fn short(file: &str) -> &str {
 
 /// Sends a packet to ourselves through the server; no other participant receives it. It comes back as an
 /// event of the room.
-pub(in crate::observer) async fn probe(api: Arc<RoomClient>, room: String, identity: String) {
+pub(in crate::observer) async fn probe(api: Api, room: String, identity: String) {
     sleep(SPREAD.mul_f64(rand::random())).await;
     for _ in 0..REPEATS {
-        let options = SendDataOptions {
-            kind: data_packet::Kind::Reliable,
-            destination_identities: vec![identity.clone()],
-            topic: Some(PROBE_TOPIC.to_owned()),
-            ..Default::default()
-        };
-        match api.send_data(&room, vec![], options).await {
+        match api.send_empty_packet(&room, &identity, PROBE_TOPIC).await {
             Ok(()) => break,
             Err(e) => tracing::warn!(room = masked(&room), error = %e, "room not probed"),
         }

@@ -1,14 +1,12 @@
-//! Outgoing connections: one TLS configuration for everything, websockets with small buffers, and
-//! the plain HTTP client.
+//! Which servers are trusted, and our own certificate for the endpoint.
 //!
 //! Certificates are verified against the system's roots (`SSL_CERT_FILE` works), so that an
 //! operator's private CA is trusted where the system trusts it.
 
 use std::{
     collections::HashSet,
-    fmt, io,
+    fmt,
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use rustls::{
@@ -23,21 +21,6 @@ use rustls::{
 };
 use rustls_native_certs::CertificateResult;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream,
-    tungstenite::{
-        Error as WsError, client::IntoClientRequest, http::HeaderMap, protocol::WebSocketConfig,
-    },
-};
-
-/// Buffer that a websocket keeps for its whole life; the default is 128 KiB each way. Each call has a
-/// websocket, so these buffers would be most of the memory of an idle call.
-const WEBSOCKET_BUFFER: usize = 4 * 1024;
-/// The largest message a LiveKit server may send us: room, participants and their metadata.
-const WEBSOCKET_MESSAGE: usize = 16 * 1024 * 1024;
-
-pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The system's trusted certificates; `SSL_CERT_FILE` names others.
 static SYSTEM: LazyLock<CertificateResult> = LazyLock::new(rustls_native_certs::load_native_certs);
@@ -52,7 +35,8 @@ pub(crate) fn report_certificates() {
     }
 }
 
-static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+/// For every connection but those to an endpoint with certificates of its own.
+pub(super) static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
     let trust = Arc::new(Trust::of(SYSTEM.certs.iter()));
     let builder = ClientConfig::builder().dangerous();
     Arc::new(builder.with_custom_certificate_verifier(trust).with_no_client_auth())
@@ -100,7 +84,7 @@ impl EndpointTls {
     /// # Errors
     /// If the key does not belong to the certificate, or a certificate cannot be used.
     pub(crate) fn check(&self) -> Result<(), String> {
-        init();
+        super::init();
         self.client_config().map(drop)
     }
 
@@ -193,106 +177,4 @@ impl ServerCertVerifier for Trust {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// Adds to a library's error what an operator can do about it.
-pub(crate) fn explained(error: String) -> String {
-    let advice = [
-        (
-            "UnknownIssuer",
-            "the certificate is signed by an authority that is not trusted here; set \
-             CALL_HISTORY_ENDPOINT_CA to the authority's certificate, or to the server's own",
-        ),
-        (
-            "BadSignature",
-            "the certificate is signed by an authority of the same name as a trusted one, but with another \
-             key; set CALL_HISTORY_ENDPOINT_CA to the authority's certificate, or to the server's own",
-        ),
-        (
-            "CaUsedAsEndEntity",
-            "the server's certificate is self-signed; set CALL_HISTORY_ENDPOINT_CA to exactly this \
-             certificate",
-        ),
-        (
-            "certificate expired",
-            "the server's certificate has expired; renew it, or check this machine's clock",
-        ),
-        ("not valid yet", "the server's certificate is not valid yet; check this machine's clock"),
-        (
-            "not valid for name",
-            "the server's certificate is for another name; check the host in CALL_HISTORY_ENDPOINT",
-        ),
-        (
-            "CertificateRequired",
-            "the server asks for a client certificate; set CALL_HISTORY_ENDPOINT_CERT and _KEY",
-        ),
-        (
-            "InvalidContentType",
-            "the server does not speak TLS; should CALL_HISTORY_ENDPOINT begin with http://?",
-        ),
-    ];
-    match advice.iter().find(|(mark, _)| error.contains(mark)) {
-        Some((_, advice)) => format!("{error} ({advice})"),
-        None => error,
-    }
-}
-
-/// Chooses the cryptography of the whole process. Must be called before the first connection.
-pub(crate) fn init() {
-    // An error means that one was chosen already, which is fine.
-    let _ = CryptoProvider::install_default(rustls::crypto::aws_lc_rs::default_provider());
-}
-
-/// Opens a websocket (`ws`, `wss`).
-///
-/// # Errors
-/// Those of tungstenite. A refusal by the server is `WsError::Http` with its answer.
-pub(crate) async fn websocket(
-    url: &str,
-    headers: HeaderMap,
-    within: Duration,
-) -> Result<Socket, WsError> {
-    let mut request = url.into_client_request()?;
-    request.headers_mut().extend(headers);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(WEBSOCKET_BUFFER)
-        .write_buffer_size(WEBSOCKET_BUFFER)
-        .max_write_buffer_size(WEBSOCKET_MESSAGE)
-        .max_message_size(Some(WEBSOCKET_MESSAGE))
-        .max_frame_size(Some(WEBSOCKET_MESSAGE));
-    let connect = tokio_tungstenite::connect_async_tls_with_config(
-        request,
-        Some(config),
-        true,
-        Some(Connector::Rustls(TLS.clone())),
-    );
-    match tokio::time::timeout(within, connect).await {
-        Ok(done) => Ok(done?.0),
-        Err(_) => Err(WsError::Io(io::ErrorKind::TimedOut.into())),
-    }
-}
-
-/// The HTTP client for all requests. It never follows redirects: they could send a signed record to a
-/// third party.
-///
-/// # Errors
-/// If the TLS configuration is refused.
-pub(crate) fn http_client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    http_client_with(timeout, TLS.as_ref().clone())
-}
-
-/// As [`http_client`], with a TLS configuration of its own.
-///
-/// # Errors
-/// As [`http_client`].
-pub(crate) fn http_client_with(
-    timeout: Duration,
-    tls: ClientConfig,
-) -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("call-history/", env!("CARGO_PKG_VERSION")))
-        .timeout(timeout)
-        .build()
 }

@@ -1,0 +1,118 @@
+//! Errors of libraries in words that an operator knows, with what to do.
+
+use std::error::Error;
+
+use reqwest::Url;
+
+use super::proxy;
+
+/// The settings that an advice names.
+struct Named {
+    url: &'static str,
+    /// What makes an unknown certificate trusted.
+    trust: &'static str,
+    /// What presents a certificate of ours.
+    own: &'static str,
+}
+
+const ENDPOINT: Named = Named {
+    url: "CALL_HISTORY_ENDPOINT",
+    trust: "set CALL_HISTORY_ENDPOINT_CA to",
+    own: "set CALL_HISTORY_ENDPOINT_CERT and _KEY",
+};
+const LIVEKIT: Named = Named {
+    url: "LIVEKIT_URL",
+    trust: "add to the system's certificates, or to the file that SSL_CERT_FILE names,",
+    own: "connections to LiveKit cannot present one",
+};
+
+/// An error of a connection to the endpoint.
+pub(crate) fn endpoint(error: String, url: &Url) -> String {
+    explained(error, &ENDPOINT, url.as_str())
+}
+
+/// An error of a connection to LiveKit.
+pub(crate) fn livekit(error: String, url: &str) -> String {
+    explained(error, &LIVEKIT, url)
+}
+
+/// An error and its causes.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        // Some libraries repeat their cause.
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn explained(error: String, named: &Named, url: &str) -> String {
+    let Some(proxy) = proxy::shown(url) else {
+        return match advice(&error, named) {
+            Some(advice) => format!("{error} ({advice})"),
+            None => error,
+        };
+    };
+    let advice = if error.contains("407") || error.contains("proxy authorization required") {
+        Some(
+            "the proxy asks for a user and password; set them in the proxy's variable: \
+             http://user:password@host:port"
+                .into(),
+        )
+    } else if error.contains("tunnel error: unsuccessful") {
+        Some("the proxy refuses connections to this host and port; allow them there, or add the host to NO_PROXY".into())
+    } else {
+        advice(&error, named)
+    };
+    let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+    format!("{error} (through the proxy {proxy}{advice})")
+}
+
+fn advice(error: &str, named: &Named) -> Option<String> {
+    let Named { url, trust, own } = named;
+    let advice = [
+        (
+            "UnknownIssuer",
+            format!(
+                "the certificate is signed by an authority that is not trusted here; {trust} the authority's \
+                 certificate, or the server's own"
+            ),
+        ),
+        (
+            "BadSignature",
+            format!(
+                "the certificate is signed by an authority of the same name as a trusted one, but with \
+                 another key; {trust} the authority's certificate, or the server's own"
+            ),
+        ),
+        (
+            "CaUsedAsEndEntity",
+            format!("the server's certificate is self-signed; {trust} exactly this certificate"),
+        ),
+        (
+            "certificate expired",
+            "the server's certificate has expired; renew it, or check this machine's clock".into(),
+        ),
+        (
+            "not valid yet",
+            "the server's certificate is not valid yet; check this machine's clock".into(),
+        ),
+        (
+            "not valid for name",
+            format!("the server's certificate is for another name; check the host in {url}"),
+        ),
+        ("CertificateRequired", format!("the server asks for a client certificate; {own}")),
+        (
+            "InvalidContentType",
+            format!(
+                "the server does not speak TLS; should {url} begin without the s: http:// or ws://?"
+            ),
+        ),
+    ];
+    advice.into_iter().find(|(mark, _)| error.contains(mark)).map(|(_, advice)| advice)
+}

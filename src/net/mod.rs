@@ -1,0 +1,189 @@
+//! Outgoing connections: HTTP clients and websockets, all with the same rules for TLS and proxies.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`tls`] | which servers are trusted, and our own certificate |
+//! | [`proxy`] | which connections go through a proxy |
+//! | [`explain`] | errors in words that an operator knows |
+//! | [`api`] | requests to LiveKit's server API |
+
+mod api;
+pub(crate) mod explain;
+pub(crate) mod proxy;
+mod tls;
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{HttpConnector, proxy::Tunnel},
+    rt::TokioIo,
+};
+use reqwest::Url;
+use rustls::{ClientConfig, crypto::CryptoProvider, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream,
+    tungstenite::{
+        Error as WsError,
+        client::IntoClientRequest,
+        http::{HeaderMap, Uri, uri::Scheme},
+        protocol::WebSocketConfig,
+    },
+};
+use tower_service::Service;
+
+pub(crate) use api::Api;
+use tls::TLS;
+pub(crate) use tls::{EndpointTls, report_certificates};
+
+/// Buffer that a websocket keeps for its whole life; the default is 128 KiB each way. Each call has a
+/// websocket, so these buffers would be most of the memory of an idle call.
+const WEBSOCKET_BUFFER: usize = 4 * 1024;
+/// The largest message a LiveKit server may send us: room, participants and their metadata.
+const WEBSOCKET_MESSAGE: usize = 16 * 1024 * 1024;
+/// For all addresses of a host together. Within it, IPv4 is tried beside IPv6 if that takes long.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// A connection of HTTP/2 is shared by all requests, so a dead one must be noticed.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// A connection before TLS to its server; TLS only if that is to a proxy.
+type Plain = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<Plain>>;
+
+/// Chooses the cryptography of the whole process. Must be called before the first connection.
+pub(crate) fn init() {
+    // An error means that one was chosen already, which is fine.
+    let _ = CryptoProvider::install_default(rustls::crypto::aws_lc_rs::default_provider());
+}
+
+/// Connects to a URL's host, through its proxy if it has one, without TLS to the host itself.
+async fn connect(url: &Uri) -> io::Result<Plain> {
+    let port = url.port_u16().unwrap_or(match url.scheme_str() {
+        Some("ws" | "http") => 80,
+        _ => 443,
+    });
+    let host = url.host().ok_or(io::ErrorKind::InvalidInput)?;
+    let to = Uri::builder().scheme(Scheme::HTTP).authority(format!("{host}:{port}"));
+    let to = to.path_and_query("/").build().map_err(io::Error::other)?;
+    let mut connector = connector();
+    let connected = match proxy::of(url) {
+        None => connector.call(to).await.map_err(|e| io::Error::other(explain::causes(&*e))),
+        Some(proxy) => {
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
+            if let Some(auth) = proxy.basic_auth() {
+                tunnel = tunnel.with_auth(auth.clone());
+            }
+            tunnel.call(to).await.map_err(|e| io::Error::other(explain::causes(&e)))
+        }
+    };
+    connected.map(TokioIo::new)
+}
+
+/// TLS only where the scheme asks for it.
+fn connector() -> HttpsConnector<HttpConnector> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+    let tls = HttpsConnectorBuilder::new().with_tls_config(TLS.as_ref().clone());
+    tls.https_or_http().enable_http1().wrap_connector(tcp)
+}
+
+/// Opens a websocket (`ws`, `wss`).
+///
+/// # Errors
+/// Those of tungstenite. A refusal by the server is `WsError::Http` with its answer.
+pub(crate) async fn websocket(
+    url: &str,
+    headers: HeaderMap,
+    within: Duration,
+) -> Result<Socket, WsError> {
+    let mut request = url.into_client_request()?;
+    request.headers_mut().extend(headers);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(WEBSOCKET_BUFFER)
+        .write_buffer_size(WEBSOCKET_BUFFER)
+        .max_write_buffer_size(WEBSOCKET_MESSAGE)
+        .max_message_size(Some(WEBSOCKET_MESSAGE))
+        .max_frame_size(Some(WEBSOCKET_MESSAGE));
+    let opened = async {
+        let stream = connect(request.uri()).await?;
+        let tls = Some(Connector::Rustls(TLS.clone()));
+        tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), tls).await
+    };
+    match tokio::time::timeout(within, opened).await {
+        Ok(done) => Ok(done?.0),
+        Err(_) => Err(WsError::Io(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Connects to a URL's host, with TLS for `https`, and sends nothing. Where plain HTTP goes through a proxy,
+/// only the proxy is reached.
+///
+/// # Errors
+/// What failed; [`explain`] makes it readable.
+pub(crate) async fn reach(url: &Url, tls: &EndpointTls, within: Duration) -> Result<(), String> {
+    let text = |e: &dyn Error| explain::causes(e);
+    let uri: Uri = url.as_str().parse().map_err(|e| text(&e))?;
+    let reached = async {
+        if url.scheme() == "http"
+            && let Some(proxy) = proxy::of(&uri)
+        {
+            return connector().call(proxy.uri().clone()).await.map(drop).map_err(|e| text(&*e));
+        }
+        let stream = connect(&uri).await.map_err(|e| text(&e))?;
+        if url.scheme() == "https" {
+            let host = url.host_str().unwrap_or_default();
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(host).map_err(|e| text(&e))?;
+            let connector = TlsConnector::from(Arc::new(tls.client_config()?));
+            connector.connect(name, stream).await.map_err(|e| text(&e))?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(within, reached).await.unwrap_or_else(|_| Err("timed out".into()))
+}
+
+/// The HTTP client for all requests. It never follows redirects: they could send a signed record to a
+/// third party.
+///
+/// # Errors
+/// If the TLS configuration is refused.
+pub(crate) fn http_client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    http_client_with(timeout, TLS.as_ref().clone())
+}
+
+/// As [`http_client`], with a TLS configuration of its own.
+///
+/// # Errors
+/// As [`http_client`].
+pub(crate) fn http_client_with(
+    timeout: Duration,
+    tls: ClientConfig,
+) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("call-history/", env!("CARGO_PKG_VERSION")))
+        .http2_keep_alive_interval(PING_EVERY)
+        .connect_timeout(CONNECT_WITHIN)
+        .timeout(timeout);
+    proxy::applied(builder)?.build()
+}
+
+/// The body of an answer, up to a limit of bytes.
+///
+/// # Errors
+/// If it breaks off or is too long.
+async fn body(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, String> {
+    let mut body = vec![];
+    while let Some(chunk) = answer.chunk().await.map_err(|e| explain::causes(&e.without_url()))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > most {
+            return Err("the answer is too long".into());
+        }
+    }
+    Ok(body)
+}
