@@ -161,8 +161,9 @@ pub(crate) fn http_client(timeout: Duration) -> reqwest::Result<reqwest::Client>
 /// As [`http_client`].
 pub(crate) fn http_client_with(
     timeout: Duration,
-    tls: ClientConfig,
+    mut tls: ClientConfig,
 ) -> reqwest::Result<reqwest::Client> {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())

@@ -291,8 +291,12 @@ async fn what_cannot_be_sent_is_named_at_the_start() -> Result<()> {
             "-----BEGIN CERTIFICATE-----\nhush\n-----END CERTIFICATE-----",
         ),
         ("CALL_HISTORY_ENDPOINT_TIMEOUT", "soon"),
+        ("https_proxy", "ftp://hush-hush:1"),
+        ("ALL_PROXY", "socks5://hush-hush:1"),
     ])
     .await?;
+    assert!(said.contains("https_proxy (from the environment) must be a URL"), "{said}");
+    assert!(said.contains("ALL_PROXY (from the environment) names a SOCKS proxy"), "{said}");
     for name in ["_HEADERS", "_CA", "_TIMEOUT"] {
         assert!(said.contains(&format!("CALL_HISTORY_ENDPOINT{name}")), "{said}");
     }

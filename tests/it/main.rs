@@ -21,6 +21,7 @@ mod health;
 mod hostile;
 mod losses;
 mod names;
+mod networks;
 mod outbox;
 mod phone;
 mod port;

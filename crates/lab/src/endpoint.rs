@@ -7,7 +7,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Version},
     routing::post,
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -30,6 +30,7 @@ pub struct Post {
     pub at: Instant,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub version: Version,
     /// The status of the answer.
     pub status: u16,
 }
@@ -107,6 +108,8 @@ struct Shared {
 pub struct Endpoint {
     pub url: String,
     pub addr: SocketAddr,
+    /// For a front that speaks another protocol with its clients.
+    pub(crate) app: Router,
     shared: Arc<Mutex<Shared>>,
     count: watch::Receiver<usize>,
     task: JoinHandle<()>,
@@ -135,11 +138,12 @@ impl Endpoint {
         let app = (Router::new().route("/calls", post(receive)))
             .fallback(elsewhere)
             .with_state((shared.clone(), counter));
+        let served = app.clone();
         let task = tokio::spawn(async move {
             // Ends with the test.
-            let _ = axum::serve(listener, app).await;
+            let _ = axum::serve(listener, served).await;
         });
-        Ok(Self { url, addr, shared, count, task })
+        Ok(Self { url, addr, app, shared, count, task })
     }
 
     /// Sets the answers to the next requests; after them the answer is 200.
@@ -199,12 +203,13 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 async fn receive(
     State((shared, counter)): State<Ctx>,
+    version: Version,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, HeaderMap) {
     let answer = lock(&shared).answers.pop_front().unwrap_or(Answer::Status(200));
     let (status, out) = answered(answer).await;
-    lock(&shared).posts.push(Post { at: Instant::now(), headers, body, status });
+    lock(&shared).posts.push(Post { at: Instant::now(), headers, body, version, status });
     counter.send_modify(|n| *n += 1);
     (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), out)
 }

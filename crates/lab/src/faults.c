@@ -1,6 +1,7 @@
 /* Faults of the machine under one program, loaded before its C library (LD_PRELOAD).
  *
- * In: two mark files in the folder $FAULTS_DIR, checked on every call, and $FAULTS_CLOCK_MS, read once.
+ * In: two mark files in the folder $FAULTS_DIR, checked on every call, $FAULTS_CLOCK_MS, read once, and
+ * $FAULTS_HOST: a host's name and its addresses, separated by blanks.
  *   hang   while this mark exists, calls on files of the data folder do not return
  *   full   while this mark exists, writes to such files fail with ENOSPC
  * The data folder is $CALL_HISTORY_DATA_DIR, an absolute path without symbolic links. Other files, the
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +127,28 @@ int statx(int dir, const char *restrict path, int flags, unsigned mask,
           struct statx *restrict about) {
     hang_if_data(path);
     return REAL(statx)(dir, path, flags, mask, about);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* The host of $FAULTS_HOST has the addresses that stand there, in their order. */
+int getaddrinfo(const char *restrict name, const char *restrict service,
+                const struct addrinfo *restrict hints, struct addrinfo **restrict out) {
+    const char *host = getenv("FAULTS_HOST");
+    size_t length = name ? strlen(name) : 0;
+    if (!host || !length || strncmp(host, name, length) || host[length] != ' ')
+        return REAL(getaddrinfo)(name, service, hints, out);
+    char addresses[256], *rest = addresses, *address;
+    snprintf(addresses, sizeof addresses, "%s", host + length);
+    *out = NULL;
+    while ((address = strsep(&rest, " "))) {
+        int failed = *address ? REAL(getaddrinfo)(address, service, hints, out) : 0;
+        if (failed)
+            return failed;
+        while (*out)
+            out = &(*out)->ai_next;
+    }
+    return 0;
 }
 
 /* ---- the wall clock -------------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
-//! Faults of the machine under a worker: a disk that hangs or is full, a clock that is wrong.
+//! Faults of the machine under a worker: a disk that hangs or is full, a clock that is wrong, a host with
+//! several addresses.
 //!
 //! In: what fails, and when. Out: environment variables for a worker's start. They load a small C
 //! library (`faults.c`) before the C library. It checks for two mark files in a folder of ours. Only
@@ -45,6 +46,13 @@ impl Faults {
     #[must_use]
     pub fn with_clock_ahead(mut self, ms: i64) -> Self {
         self.env.push(("FAULTS_CLOCK_MS".to_owned(), ms.to_string()));
+        self
+    }
+
+    /// Gives a host these addresses, in their order.
+    #[must_use]
+    pub fn with_host(mut self, name: &str, addresses: &[&str]) -> Self {
+        self.env.push(("FAULTS_HOST".to_owned(), format!("{name} {}", addresses.join(" "))));
         self
     }
 

@@ -8,8 +8,8 @@
 //! | [`agent`] | a voice agent: states, transcripts, session feed, stages, outcomes |
 //! | [`endpoint`] | the operator's endpoint, which can misbehave |
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
-//! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock |
-//! | [`gateway`] | what stands before an endpoint: TLS with certificates of its own |
+//! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock, names |
+//! | [`gateway`] | what stands before an endpoint: TLS, HTTP/2, connections that misbehave |
 //! | [`proxy`] | an HTTP proxy between a worker and everything else |
 
 pub mod agent;
