@@ -30,6 +30,9 @@ use super::{
     unsealed::Unsealed,
 };
 
+/// Bytes: compressing or cutting a body of this size takes milliseconds.
+const LARGE: usize = 64 * 1024;
+
 /// Reads a clock.
 pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 
@@ -237,11 +240,12 @@ impl Poster {
             },
         };
         let doubtful = attempts.unclear || !known;
-        let body = self.fitting(id, body);
-        let mut attempt = self.post(id, &body).await;
+        let body = self.fitting(id, body.into()).await;
+        let mut attempt = self.post(id, body.clone()).await;
         // The numbers are worth more than the transcript.
         if let Attempt::Refused { status: 413 } = attempt
-            && let Some(small) = body::without_bulk(&body).filter(|small| small.len() < body.len())
+            && let Some(small) = work_on(&body, body::without_bulk).await
+            && small.len() < body.len()
         {
             tracing::warn!(
                 call_id = id,
@@ -250,7 +254,7 @@ impl Poster {
                 "answered 413, the record is too large: sent once more without transcript and \
                  timeline; see CALL_HISTORY_MAX_BODY_KB"
             );
-            attempt = self.post(id, &small).await;
+            attempt = self.post(id, small.into()).await;
         }
         let attempt = match attempt {
             Attempt::Delivered { status: 409 } if doubtful => Attempt::AskAgain,
@@ -277,31 +281,32 @@ impl Poster {
     }
 
     /// The record with at most the bytes that the endpoint takes, as they are sent.
-    fn fitting(&self, id: &str, body: Vec<u8>) -> Vec<u8> {
+    async fn fitting(&self, id: &str, body: Arc<[u8]>) -> Arc<[u8]> {
         let Some(most) = self.target.max_body.filter(|most| body.len() > *most) else {
             return body;
         };
         let zips = self.target.gzip_from.is_some_and(|from| body.len() >= from);
-        if zips && gzipped(&body).len() <= most {
-            return body;
-        }
-        let Some(cut) = body::fitting(&body, most) else { return body };
+        let cut = work_on(&body, move |body| {
+            let fits = zips && gzipped(body).len() <= most;
+            if fits { None } else { body::fitting(body, most) }
+        });
+        let Some(cut) = cut.await else { return body };
         tracing::info!(
             call_id = id,
             bytes = body.len(),
             reduced_to = cut.len(),
             "longer than CALL_HISTORY_MAX_BODY_KB: parts of its details are not sent"
         );
-        cut
+        cut.into()
     }
 
-    async fn post(&self, id: &str, record: &[u8]) -> Attempt {
+    async fn post(&self, id: &str, record: Arc<[u8]>) -> Attempt {
         let t = &self.target;
         let failed =
             |why| Attempt::Failed(Failed { why, status: None, asked: None, clock_ahead_s: None });
         // The signature covers the bytes that are sent.
         let (body, encoding) = match t.gzip_from {
-            Some(from) if record.len() >= from => (gzipped(record), Some("gzip")),
+            Some(from) if record.len() >= from => (work_on(&record, gzipped).await, Some("gzip")),
             _ => (record.to_vec(), None),
         };
         let mut request = (t.client.post(t.endpoint.clone()))
@@ -312,7 +317,7 @@ impl Poster {
             request = request.header(header::CONTENT_ENCODING, encoding);
         }
         if let Some(secret) = &t.jwt_secret {
-            match Claims::of(id, record, &body, self.token_time()).sign(secret.expose_secret()) {
+            match Claims::of(id, &record, &body, self.token_time()).sign(secret.expose_secret()) {
                 Ok(token) => request = request.bearer_auth(token),
                 Err(e) => return failed(e.to_string()),
             }
@@ -396,6 +401,25 @@ impl Poster {
         if let Some(Err(e)) = self.disk.write(file).await {
             tracing::warn!(call_id = id, error = %e, "record not filed; it may be sent again");
         }
+    }
+}
+
+/// Works on a body, on a thread for blocking work if that takes milliseconds.
+async fn work_on<T: Send + 'static>(
+    body: &Arc<[u8]>,
+    work: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> T {
+    if body.len() < LARGE {
+        return work(body);
+    }
+    let body = body.clone();
+    match tokio::task::spawn_blocking(move || work(&body)).await {
+        Ok(done) => done,
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process ends, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
