@@ -33,6 +33,21 @@ async fn a_failing_endpoint_is_shown_with_its_backlog_and_last_error() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_waiting_records_is_right_while_no_attempt_is_due() -> Result<()> {
+    let mut s = Scene::new().await?;
+    s.endpoint.answers(std::iter::repeat_n(Answer::With(503, "retry-after", "3600".into()), 1_000));
+    for n in 1..=3 {
+        s.room = unique("room");
+        let caller = s.web("alice").await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        s.worker.logs_nth("call ended", n, POSTED).await?;
+    }
+    page_says(&mut s.worker, "; 3 wait; last error: answered 503", POSTED).await?;
+    assert_eq!(s.endpoint.posts().len(), 1, "the endpoint asked for an hour");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refused_keys_are_still_shown_after_livekit_was_away_for_long() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let endpoint = Endpoint::start().await?;

@@ -93,12 +93,18 @@ async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_packets_from_a_caller_is_not_kept() -> Result<()> {
-    a_flood_does_no_harm("call-history", false, 200_000).await
+    a_flood_does_no_harm("call-history", false, &[], 200_000).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_chat_from_a_caller_does_not_end_its_journal() -> Result<()> {
-    a_flood_does_no_harm("lk.chat", true, 12_000_000).await
+    a_flood_does_no_harm("lk.chat", true, &[], 200_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_chat_is_bounded_where_a_transcript_is_asked_for_too() -> Result<()> {
+    let env = [("CALL_HISTORY_DETAILS", "true"), ("CALL_HISTORY_TRANSCRIPT", "true")];
+    a_flood_does_no_harm("lk.chat", true, &env, 2_000_000).await
 }
 
 // ---- a full disk -----------------------------------------------------------------------------

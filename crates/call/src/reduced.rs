@@ -62,7 +62,8 @@ impl Call {
             },
             Fact::Chat { identity, text, words: None } if !text.trim().is_empty() => {
                 let words = Some(words::count(text));
-                let text = if self.settings.transcript { shortened(text) } else { String::new() };
+                let text =
+                    if self.settings.transcript { self.keyed.kept(text) } else { String::new() };
                 Fact::Chat { identity: identity.clone(), text, words }
             }
             Fact::Dtmf { identity, digit: Some(_) } if !self.settings.transcript => {
@@ -81,10 +82,4 @@ impl Call {
         let used = FromMetadata::read(metadata).as_metadata();
         metadata::with_passed(used, metadata, &self.settings.metadata_keys)
     }
-}
-
-/// Typed text for the transcript.
-fn shortened(text: &str) -> String {
-    const MAX_TYPED: usize = 4_096;
-    text.chars().take(MAX_TYPED).collect()
 }

@@ -40,6 +40,7 @@ pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 pub type Explain = Arc<dyn Fn(String) -> String + Send + Sync>;
 
 /// Where and how records are posted.
+#[derive(Clone)]
 pub struct Target {
     pub client: reqwest::Client,
     pub endpoint: Url,
@@ -136,6 +137,9 @@ struct Tried {
     first: Instant,
     /// An earlier run has tried it too, or may have.
     before: bool,
+    /// After the last attempt the receiver may still be working on it. Kept here too: the note on disk may
+    /// have failed.
+    unclear: bool,
 }
 
 /// Tokens are valid for minutes: if clocks differ by this much, a token may be refused because of it.
@@ -165,14 +169,17 @@ impl Poster {
     /// so far. `ours`: the record is of this run.
     pub(super) async fn attempt(&self, id: &str, ours: bool) -> (u32, Attempt) {
         let tried = self.tried.lock().get(id).copied();
-        let (mut attempts, attempt) = self.once(id, ours || tried.is_some()).await;
+        let (mut attempts, attempt) = self.once(id, tried, ours).await;
         if let Attempt::Unreadable { .. } = attempt {
             return (attempts.count, attempt);
         }
+        let unclear = matches!(&attempt, Attempt::Failed(f) if retry::is_unclear(f.status));
         let tried = tried.unwrap_or_else(|| Tried {
             first: Instant::now(),
             before: !ours || attempts.count > 0,
+            unclear,
         });
+        let tried = Tried { unclear, ..tried };
         let now = self.now();
         attempts.count = attempts.count.saturating_add(1);
         if attempts.count == 1 || !retry::is_plausible(attempts.first_at, now) {
@@ -182,7 +189,7 @@ impl Poster {
         let in_run = (!tried.before).then(|| tried.first.elapsed());
         let given_up = retry::is_given_up(attempts.first_at, now, attempts.count, in_run);
         let count = attempts.count;
-        attempts.unclear = matches!(&attempt, Attempt::Failed(f) if retry::is_unclear(f.status));
+        attempts.unclear = unclear;
         let attempt = match attempt {
             Attempt::Failed(failed) if given_up => {
                 attempts.last_error.clone_from(&failed.why);
@@ -229,9 +236,8 @@ impl Poster {
         (self.target.now)().millis().div_euclid(1_000)
     }
 
-    /// Makes one attempt, and also returns the earlier attempts. `known`: all of these were recorded. The
-    /// last attempt of a run that was stopped or killed was not, and it may have reached the receiver.
-    async fn once(&self, id: &str, known: bool) -> (Attempts, Attempt) {
+    /// Makes one attempt, and also returns the earlier attempts. `tried`: what this run knows of them.
+    async fn once(&self, id: &str, tried: Option<Tried>, ours: bool) -> (Attempts, Attempt) {
         let (attempts, body) = match self.unsealed.get(id) {
             Some((body, attempts)) => (attempts, body.to_vec()),
             None => match self.read(id).await {
@@ -239,7 +245,9 @@ impl Poster {
                 Err(unread) => return unread,
             },
         };
-        let doubtful = attempts.unclear || !known;
+        // The last attempt of a run that was stopped or killed was not recorded, and it may have reached the
+        // receiver.
+        let doubtful = tried.map_or(attempts.unclear || !ours, |t| t.unclear);
         let body = self.fitting(id, body.into()).await;
         let mut attempt = self.post(id, body.clone()).await;
         // The numbers are worth more than the transcript.

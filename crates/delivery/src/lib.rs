@@ -20,5 +20,8 @@ mod retry;
 mod sender;
 mod unsealed;
 
+#[cfg(test)]
+mod tests;
+
 pub use attempt::{Explain, Now, Target};
 pub use sender::{Delivery, Finished, Leftovers, Store, start};

@@ -1,7 +1,7 @@
 //! Which record is tried next, and when. Pure: time and dice are parameters.
 //!
-//! * While the endpoint answers, up to [`IN_FLIGHT`] attempts run. New records and the backlog take
-//!   turns, so that neither waits for the other. The newest of the new records goes first.
+//! * While the endpoint answers, up to [`IN_FLIGHT`] attempts run, [`OLD_IN_FLIGHT`] of them for the backlog.
+//!   New records and the backlog take turns, so that neither waits for the other. The newest of the new records goes first.
 //! * At the start of a run one record goes ahead, as the endpoint may be down.
 //! * A failure means that the endpoint may be down, unless the endpoint took another record since that
 //!   attempt began, or since the same record failed before: then the record is at fault, and waits alone.
@@ -25,6 +25,9 @@ use super::retry;
 
 /// Requests at the same time.
 pub(super) const IN_FLIGHT: usize = 16;
+/// Attempts of the backlog that run at once. The other places are for new records: an endpoint that begins to
+/// hang while a backlog is sent must not hold them up.
+pub(super) const OLD_IN_FLIGHT: usize = 12;
 /// Ids held in memory.
 const WINDOW: usize = 2_000;
 /// Places in the window that are kept for new records.
@@ -192,7 +195,8 @@ impl Queue {
             return None;
         }
         let Some(down) = &self.down else {
-            return self.waiting.keys().next().map(|(at, _)| *at);
+            let next = self.waiting.keys().next().map(|(at, _)| *at);
+            return next.filter(|_| self.in_flight < OLD_IN_FLIGHT);
         };
         let probe = down.probe.is_none().then(|| self.probe_due(down)).flatten();
         let first = self.new.front().map(|(due, _)| *due);
@@ -251,7 +255,10 @@ impl Queue {
             let first = q.waiting.first_entry().filter(|e| e.key().0 <= now)?;
             Some(first.remove().id)
         };
-        let old = |q: &mut Self| due(q).or_else(|| q.backlog.pop_front());
+        let old = |q: &mut Self| {
+            let place = q.in_flight < OLD_IN_FLIGHT;
+            if place { due(q).or_else(|| q.backlog.pop_front()) } else { None }
+        };
         let new = |q: &mut Self| q.new.pop_back().map(|(_, id)| id);
         if self.turn_of_backlog {
             old(self).or_else(|| new(self))

@@ -56,7 +56,7 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 /// Whether the receiver may still be working on the record after this answer (`None`: no answer). A 409
 /// right after it then says that the record *is being* taken, and not that it *was*.
 pub(super) fn is_unclear(status: Option<StatusCode>) -> bool {
-    status.is_none_or(|s| matches!(s.as_u16(), 408 | 500 | 502 | 503 | 504))
+    status.is_none_or(|s| matches!(s.as_u16(), 408 | 500 | 502..=504 | 520..=524))
 }
 
 /// Whether a record has waited for long enough. `first_at` and `now`: Unix seconds of its first attempt
@@ -144,6 +144,9 @@ mod tests {
     #[test]
     fn a_409_is_doubted_only_after_an_unclear_answer() {
         for (status, unclear) in [
+            (Some(520), true),
+            (Some(524), true),
+            (Some(525), false),
             (None, true),
             (Some(408), true),
             (Some(500), true),

@@ -130,7 +130,7 @@ impl Delivery {
 
 /// Records that are only in memory.
 pub struct Leftovers {
-    unsealed: Unsealed,
+    pub(crate) unsealed: Unsealed,
     disk: DiskWork,
 }
 
@@ -187,8 +187,8 @@ struct Sender {
     list_at: Option<Instant>,
     /// `pending/` is being listed.
     listing: bool,
-    /// Since when the endpoint fails, as shown on the health page.
-    failing_since: Option<Moment>,
+    /// Since when the endpoint fails and its last error, as shown on the health page.
+    failing: Option<(Moment, String)>,
     /// Ids that were submitted in this run and are not settled yet; see [`Poster::attempt`].
     ours: HashSet<String>,
     /// Records whose files cannot be read.
@@ -207,7 +207,7 @@ impl Sender {
             running: JoinMap::new(),
             list_at: None,
             listing: false,
-            failing_since: None,
+            failing: None,
             ours: HashSet::new(),
             unreadable: HashSet::new(),
             back,
@@ -322,6 +322,8 @@ impl Sender {
 
     /// Checks whether the operator changed the outbox, and seals what is only in memory. Does not wait for the disk.
     fn check(&self) {
+        // More records may wait than at the last attempt.
+        self.show_failing();
         let (outbox, back) = (self.post.outbox.clone(), self.back.clone());
         let unsealed = self.post.unsealed.clone();
         self.post.disk.start(move || {
@@ -429,7 +431,7 @@ impl Sender {
                 let failure = Failure { attempts, asked, dice: rand::random() };
                 self.queue.given_up(&id, failure, now);
                 if self.queue.is_down() {
-                    self.failing(&why);
+                    self.fails(&why);
                 }
             }
             Attempt::Failed(Failed { why, asked, clock_ahead_s, .. }) => {
@@ -453,7 +455,7 @@ impl Sender {
                             "one record at a time probes until the endpoint answers"
                         );
                     }
-                    self.failing(&why);
+                    self.fails(&why);
                 }
             }
         }
@@ -464,7 +466,7 @@ impl Sender {
     fn show(&mut self) {
         // If the operator has removed the records that failed, there is nothing to warn of.
         let well = !self.queue.is_down() || self.queue.is_empty();
-        if well && self.failing_since.take().is_some() {
+        if well && self.failing.take().is_some() {
             self.health.clear(Topic::Endpoint);
         }
         match self.unreadable.len() {
@@ -473,9 +475,17 @@ impl Sender {
         }
     }
 
-    /// Shows that the endpoint fails: since when, how many wait, and why.
-    fn failing(&mut self, why: &str) {
-        let since = *self.failing_since.get_or_insert_with(|| (self.post.target.now)());
+    /// The endpoint fails.
+    fn fails(&mut self, why: &str) {
+        let since =
+            self.failing.take().map_or_else(|| (self.post.target.now)(), |(since, _)| since);
+        self.failing = Some((since, why.to_owned()));
+        self.show_failing();
+    }
+
+    /// Shows since when the endpoint fails, how many records wait, and why.
+    fn show_failing(&self) {
+        let Some((since, why)) = &self.failing else { return };
         let waiting = self.post.gauge.records() + self.post.unsealed.held().0 as u64;
         let what = format!("not taking records since {since}; {waiting} wait; last error: {why}");
         self.health.warn(Topic::Endpoint, what);

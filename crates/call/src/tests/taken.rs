@@ -186,6 +186,17 @@ fn the_words_of_a_chat_are_counted_and_not_journaled() {
 }
 
 #[test]
+fn texts_of_chats_have_a_bound_in_bytes_as_they_are_written() {
+    let mut t = call();
+    t.call.settings.transcript = true;
+    let text = "\u{1}".repeat(5_000);
+    let all: Vec<Fact> = (0..2_000).filter_map(|_| t.taken(3_000, chat("caller", &text))).collect();
+    let bytes: usize = all.iter().map(|fact| serde_json::to_vec(fact).unwrap().len()).sum();
+    assert!((500_000..1_500_000).contains(&bytes), "{bytes}");
+    assert_eq!(all.len(), 2_000, "the words still count");
+}
+
+#[test]
 fn metadata_is_read_a_limited_number_of_times_and_an_opt_out_always() {
     let mut t = call();
     let phone = |n: usize| {

@@ -22,6 +22,19 @@ fn drain(q: &mut Queue, now: Instant) -> Vec<String> {
 }
 
 #[test]
+fn a_backlog_that_hangs_leaves_places_for_new_records() {
+    let now = Instant::now();
+    let mut q = answering(false);
+    q.found(ids(100), false);
+    assert_eq!(drain(&mut q, now).len(), OLD_IN_FLIGHT);
+    assert_eq!(q.due(), None, "nothing is due until an attempt ends");
+    for n in OLD_IN_FLIGHT..=IN_FLIGHT {
+        q.sealed(format!("new{n}"), now);
+    }
+    assert_eq!(drain(&mut q, now).len(), IN_FLIGHT - OLD_IN_FLIGHT, "and no more than that");
+}
+
+#[test]
 fn new_records_and_the_backlog_go_in_turn_and_the_newest_first() {
     let now = Instant::now();
     let mut q = answering(true);
@@ -41,7 +54,7 @@ fn at_the_start_of_a_run_one_record_goes_ahead() {
     assert!(!q.is_down(), "nothing is known");
     assert_eq!(drain(&mut q, now), ["old0"]);
     q.done("old0", true, now);
-    assert_eq!(drain(&mut q, now).len(), IN_FLIGHT);
+    assert_eq!(drain(&mut q, now).len(), OLD_IN_FLIGHT);
     let mut q = Queue::new(true, now);
     q.found(ids(300), true);
     q.next(now);
@@ -56,7 +69,7 @@ fn only_so_many_are_in_flight() {
     let now = Instant::now();
     let mut q = answering(true);
     q.found(ids(100), true);
-    assert_eq!(drain(&mut q, now).len(), IN_FLIGHT);
+    assert_eq!(drain(&mut q, now).len(), OLD_IN_FLIGHT);
     q.done("old0", true, now);
     assert_eq!(drain(&mut q, now).len(), 1);
 }
@@ -219,14 +232,14 @@ fn a_record_that_is_given_up_is_a_failure_of_the_endpoint_like_any_other() {
     let mut q = answering(true);
     q.found(ids(300), true);
     let first = drain(&mut q, now);
-    assert_eq!(first.len(), IN_FLIGHT);
+    assert_eq!(first.len(), OLD_IN_FLIGHT);
     for id in &first {
         q.given_up(id, failure(400, Some(60)), now);
     }
     assert_eq!((q.next(now), q.due()), (None, Some(now + Duration::from_secs(60))));
     now += Duration::from_secs(60);
     assert_eq!(drain(&mut q, now).len(), 1, "one probes");
-    assert_eq!(q.held.len(), 300 - IN_FLIGHT);
+    assert_eq!(q.held.len(), 300 - OLD_IN_FLIGHT);
 }
 
 #[test]
