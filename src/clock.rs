@@ -13,6 +13,7 @@ use std::{
 
 use call::Moment;
 use parking_lot::Mutex;
+use reqwest::header::{AGE, DATE, HeaderMap};
 use store::health::{Health, Topic};
 use tokio::time::Instant;
 
@@ -63,6 +64,13 @@ impl WallClock {
         server.joins = Some(narrowed(server.joins, new));
         drop(server);
         self.warn_of_difference();
+    }
+
+    /// Learns from the headers of an answer to a request that was sent at `asked`.
+    pub(crate) fn learn_answer(&self, headers: &HeaderMap, asked: Instant) {
+        if let Some(date) = headers.get(DATE).and_then(|d| d.to_str().ok()) {
+            self.learn_date(date, headers.contains_key(AGE), asked, Instant::now());
+        }
     }
 
     /// Learns from the header `Date` of an answer. `cached`: it has the header `Age`, so it comes from a
@@ -274,6 +282,17 @@ mod tests {
             assert!(warning.contains(side), "{warning}");
             learn(&wall, 0, Duration::from_millis(20));
             assert_eq!((wall.ahead(), health.warning()), (Some(0), None));
+        }
+    }
+
+    #[test]
+    fn a_difference_is_warned_of_from_two_seconds_on() {
+        for (by, warned) in [(1_900, false), (2_200, true), (-1_900, false), (-2_200, true)] {
+            let health = Health::default();
+            let wall = WallClock::new(health.clone());
+            learn(&wall, by, Duration::from_millis(1));
+            assert_eq!(health.warning().is_some(), warned, "{by}");
+            assert_eq!(wall.wrong_by().is_some(), warned, "{by}");
         }
     }
 

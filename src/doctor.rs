@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Url, header::DATE};
+use reqwest::Url;
 use serde::Serialize;
 use store::{
     disk::{Disk, RealDisk},
@@ -19,9 +19,9 @@ use store::{
 use crate::{
     clock::WallClock,
     config::{Config, loggable},
+    fleet::name::taken_by_stranger,
     net::{self, Api, EndpointTls},
     telemetry,
-    worker::taken_by_stranger,
 };
 
 /// Timeout of each step.
@@ -70,7 +70,7 @@ pub(crate) async fn run(config: &Config, json: bool) -> ExitCode {
     let mut checks = vec![Check::ok("settings", "all settings are right")];
     checks.push(server(config, &wall).await);
     checks.push(clock(&wall));
-    let api = Api::new(&config.livekit).map_err(|e| e.to_string());
+    let api = Api::new(&config.livekit, &wall).map_err(|e| e.to_string());
     let rooms = match &api {
         Ok(api) => api.list_rooms(vec![]).await.map_err(|e| e.to_string()),
         Err(e) => Err(e.clone()),
@@ -119,9 +119,7 @@ async fn server(config: &Config, wall: &WallClock) -> Check {
             );
         }
     };
-    if let Some(date) = answer.headers().get(DATE).and_then(|d| d.to_str().ok()) {
-        wall.learn_date(date, false, asked.into(), Instant::now().into());
-    }
+    wall.learn_answer(answer.headers(), asked.into());
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
     if status.is_success() && text.trim() == "OK" {

@@ -22,7 +22,7 @@ use crate::{
     clock::{WallClock, millis},
     config::{Config, loggable},
     descriptors,
-    fleet::Badge,
+    fleet::{Badge, name::NameWatch},
     net::{self, Api},
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
@@ -89,7 +89,8 @@ pub(crate) async fn start(config: Config) -> ExitCode {
 /// Observes one room until it ends.
 pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     // Joining a room that does not exist would create it.
-    let Some(api) = livekit_api(&config) else { return ExitCode::FAILURE };
+    let wall = WallClock::new(Health::default());
+    let Some(api) = livekit_api(&config, &wall) else { return ExitCode::FAILURE };
     let sid = match api.list_rooms(vec![room.clone()]).await {
         Ok(rooms) => rooms.into_iter().find(|r| r.name == room).map(|r| r.sid),
         Err(e) => {
@@ -228,21 +229,22 @@ fn set_up(config: &Config) -> Option<Setup> {
         profiles: Arc::new(config.profiles.clone()),
     };
     let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir), config.identities.clone());
+    let name = NameWatch::new(&config.agent_name, health.clone());
     let observers = Observers::new(
         settings,
-        config.livekit.clone(),
-        livekit_api(config)?,
+        livekit_api(config, &wall)?,
         wall,
         delivery.clone(),
         journals,
         badge,
+        name,
     );
     Some(Setup { observers, delivery, sender, health, left, _lock: lock })
 }
 
 /// A client for LiveKit's API. `None` if it cannot be set up, which is logged.
-fn livekit_api(config: &Config) -> Option<Api> {
-    let api = Api::new(&config.livekit);
+fn livekit_api(config: &Config, wall: &WallClock) -> Option<Api> {
+    let api = Api::new(&config.livekit, wall);
     if let Err(e) = &api {
         tracing::error!(error = %e, "TLS or a proxy cannot be set up");
     }

@@ -12,13 +12,14 @@ use livekit_protocol::{
     SendDataRequest, SendDataResponse, UpdateParticipantRequest, data_packet,
 };
 use prost::Message;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::{StatusCode, header::CONTENT_TYPE};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::{explain, http_client};
-use crate::config::LiveKit;
+use crate::{clock::WallClock, config::LiveKit};
 
 /// Timeout of a request. LiveKit answers from memory.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -30,6 +31,9 @@ pub(crate) enum ApiError {
     /// There was no answer, or not one of LiveKit.
     #[error("{0}")]
     NoAnswer(String),
+    /// LiveKit does not take our key, secret or token.
+    #[error("{0}")]
+    Unauthorized(String),
     /// LiveKit refused the request, in its own words.
     #[error("{code}: {msg}")]
     Refused { code: String, msg: String },
@@ -48,14 +52,21 @@ struct Refusal {
 pub(crate) struct Api {
     client: reqwest::Client,
     livekit: LiveKit,
+    /// Each answer shows the server's time, which decides whether our tokens are valid.
+    wall: WallClock,
 }
 
 impl Api {
     /// # Errors
     /// If TLS or a proxy cannot be set up.
-    pub(crate) fn new(livekit: &LiveKit) -> reqwest::Result<Self> {
+    pub(crate) fn new(livekit: &LiveKit, wall: &WallClock) -> reqwest::Result<Self> {
         let client = http_client(WITHIN)?;
-        Ok(Self { client, livekit: livekit.clone() })
+        Ok(Self { client, livekit: livekit.clone(), wall: wall.clone() })
+    }
+
+    /// The server.
+    pub(crate) fn livekit(&self) -> &LiveKit {
+        &self.livekit
     }
 
     /// The rooms with these names; without names, all rooms.
@@ -146,6 +157,7 @@ impl Api {
             .map_err(|e| ApiError::NoAnswer(format!("no token could be signed: {e}")))?;
         let url = format!("{}/twirp/livekit.{method}", self.livekit.http_url());
         let no_answer = |why: String| ApiError::NoAnswer(explain::livekit(why, &url));
+        let asked = Instant::now();
         let sent = self
             .client
             .post(&url)
@@ -155,13 +167,25 @@ impl Api {
             .send()
             .await;
         let answer = sent.map_err(|e| no_answer(explain::causes(&e.without_url())))?;
+        self.wall.learn_answer(answer.headers(), asked);
         let status = answer.status();
         let body = super::body(answer, MOST_BYTES).await.map_err(&no_answer)?;
         if status.is_success() {
             return A::decode(body.as_slice())
                 .map_err(|_| no_answer("the answer is not one of LiveKit".into()));
         }
-        match serde_json::from_slice(&body) {
+        let refusal = serde_json::from_slice(&body);
+        if status == StatusCode::UNAUTHORIZED {
+            let why = refusal.map_or_else(|_| "answered 401".into(), |Refusal { msg, .. }| msg);
+            let why = match self.wall.wrong_by() {
+                Some(ahead) => format!(
+                    "{why} (this machine's clock is {ahead} s ahead of LiveKit's; negative: behind)"
+                ),
+                None => why,
+            };
+            return Err(ApiError::Unauthorized(why));
+        }
+        match refusal {
             Ok(Refusal { code, msg }) => Err(ApiError::Refused { code, msg }),
             Err(_) => Err(no_answer(format!("answered {}", status.as_u16()))),
         }

@@ -34,7 +34,7 @@ use tokio_tungstenite::{
 };
 use tower_service::Service;
 
-pub(crate) use api::Api;
+pub(crate) use api::{Api, ApiError};
 use tls::TLS;
 pub(crate) use tls::{EndpointTls, report_certificates};
 

@@ -316,7 +316,12 @@ impl RoomSession {
                 }
                 Err(JoinError::Stopped | JoinError::Gone | JoinError::Replaced) => return None,
                 Err(JoinError::Failed(error)) => {
-                    tracing::warn!(room = self.room_name, error, "could not join again");
+                    tracing::warn!(
+                        room = self.room_name,
+                        error,
+                        clock_ahead_s = self.shared.wall.wrong_by(),
+                        "could not join again"
+                    );
                 }
             }
             // A caller that had left before has no longer to come back than with a connection.

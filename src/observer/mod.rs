@@ -50,7 +50,12 @@ use self::{
     missed::Legs,
     recording::{ActiveCalls, RecordingServices},
 };
-use crate::{clock::WallClock, config::LiveKit, fleet::Badge, net::Api};
+use crate::{
+    clock::WallClock,
+    config::LiveKit,
+    fleet::{Badge, name::NameWatch},
+    net::Api,
+};
 
 pub(crate) use session::{Ended, Orders, Progress, observe};
 
@@ -133,6 +138,7 @@ pub(crate) struct Observers {
     pub(crate) delivery: Delivery,
     pub(crate) journals: Journals,
     pub(crate) badge: Badge,
+    pub(crate) name: NameWatch,
     pub(crate) api: Api,
     /// Limits joins to [`JOINS_AT_ONCE`].
     joins: Arc<Semaphore>,
@@ -150,21 +156,22 @@ impl Observers {
     /// Must be called only once: it also installs the process's panic hook and LiveKit's transport.
     pub(crate) fn new(
         settings: Settings,
-        livekit: LiveKit,
         api: Api,
         wall: WallClock,
         delivery: Delivery,
         journals: Journals,
         badge: Badge,
+        name: NameWatch,
     ) -> Self {
         sdk::websocket::install();
         Self {
             settings,
-            livekit,
+            livekit: api.livekit().clone(),
             wall,
             delivery,
             journals,
             badge,
+            name,
             api,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             observing: Arc::default(),
@@ -180,6 +187,7 @@ impl Observers {
             delivery: self.delivery.clone(),
             active_calls: self.active_calls.clone(),
             wall: self.wall.clone(),
+            name: self.name.clone(),
         }
     }
 }

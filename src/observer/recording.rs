@@ -15,11 +15,14 @@ use call::{
     Call, Event, Fact, Moment, Phase, event::LeaveReason, metadata::OptOut, published::Problem,
 };
 use delivery::{Delivery, Finished};
-use record::{CallHistory, TimeBasis};
+use record::{CallHistory, Discovery, TimeBasis};
 use store::{CallJournal, Journals};
 use tokio::sync::watch;
 
-use crate::clock::{Clock, WallClock};
+use crate::{
+    clock::{Clock, WallClock},
+    fleet::name::NameWatch,
+};
 
 /// How long "call started" waits for the caller's join to be on disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
@@ -55,6 +58,7 @@ pub(super) struct RecordingServices {
     pub(super) delivery: Delivery,
     pub(super) active_calls: ActiveCalls,
     pub(super) wall: WallClock,
+    pub(super) name: NameWatch,
 }
 
 pub(super) struct Recording {
@@ -235,6 +239,9 @@ impl Recording {
     /// Hands the record over. Returns the call that was reported.
     pub(super) async fn report(&mut self) -> Option<Call> {
         let call = self.call.take()?;
+        if call.discovered_by() == Some(Discovery::Dispatch) && call.has_caller() {
+            self.services.name.dispatched_call_ended(call.has_agent());
+        }
         self.ended += 1;
         self.active = None;
         self.problems.clear();
@@ -352,11 +359,12 @@ mod tests {
         let gauge = BacklogGauge::new(BacklogLimit { records: 9, bytes: 1 << 20 }, health.clone());
         let (delivery, _sender) = delivery::start(store, target, gauge, health.clone());
         let journals = Journals::start(all, of_disk(), dir, false).unwrap();
+        let name = NameWatch::new("recorder", health.clone());
         let (active_calls, wall) = (ActiveCalls::default(), WallClock::new(health));
         let clock = Clock::start(&wall);
         let on = active_calls.subscribe();
         let services =
-            RecordingServices { journals: journals.clone(), delivery, active_calls, wall };
+            RecordingServices { journals: journals.clone(), delivery, active_calls, wall, name };
         let recording = Recording::new(services, "room".into(), clock);
         Lab { disk, outbox, journals, active_calls: on, recording }
     }
@@ -426,6 +434,24 @@ mod tests {
         assert_eq!(l.live(), [format!("{next}.jsonl")]);
         l.recording.forget_journal();
         assert!(l.live().is_empty());
+    }
+
+    /// A room may live for weeks, and the machine's clock may be wrong at first.
+    #[tokio::test]
+    async fn the_next_call_of_a_room_takes_the_servers_time() {
+        let mut l = lab();
+        let now = l.now();
+        l.recording.begin(call(), vec![(now, watching()), (now, joins(now, ""))]);
+        l.recording.note_start();
+        l.recording.apply(now, leaves());
+        // Meanwhile another room has shown that this machine's clock is a minute behind.
+        let server = now.plus(60_000);
+        let at = tokio::time::Instant::now();
+        l.recording.services.wall.learn_join(server, server, at, at);
+        l.recording.end_call().await;
+        let moved = l.now().since(now);
+        assert!((59_000..90_000).contains(&moved), "{moved}");
+        assert_eq!(l.recording.call().unwrap().server_behind_ms(), 0);
     }
 
     #[tokio::test]

@@ -47,7 +47,6 @@ use tokio::{
 
 use crate::{config::Config, observer::Observers, stop::Stop};
 
-pub(crate) use reconcile::taken_by_stranger;
 use reconcile::{Reconciler, Work};
 use registration::Registration;
 pub(crate) use room::ReconcileRequest;
@@ -145,7 +144,7 @@ impl Worker {
             health,
             requests: incoming,
             lists: layers.reconcile,
-            // A registration shows by itself whether the server is up.
+            // A registration shows by itself whether the server is up and takes our keys.
             state: (!layers.dispatch && !layers.participant).then_some(state),
             work: Work::default(),
         };

@@ -33,8 +33,9 @@ use super::{
 };
 use crate::{
     config::RoomNames,
-    fleet::Occupancy,
-    observer::{self, Observers, missed},
+    fleet::{Occupancy, name::taken_by_stranger},
+    net::ApiError,
+    observer::{Observers, missed},
     telemetry::masked,
 };
 
@@ -71,8 +72,8 @@ enum Question {
 
 /// The server's answer to a [`Question`].
 enum ServerAnswer {
-    Rooms { rooms: Result<Vec<Room>, String>, began: Instant },
-    Room(Result<RoomView, String>),
+    Rooms { rooms: Result<Vec<Room>, ApiError>, began: Instant },
+    Room(Result<RoomView, ApiError>),
 }
 
 /// What the server shows of a room.
@@ -95,7 +96,8 @@ pub(super) struct Reconciler {
     pub(super) requests: mpsc::Receiver<ReconcileRequest>,
     /// Whether all rooms are listed at intervals.
     pub(super) lists: bool,
-    /// For the health page: whether rooms can be listed. `None` if registrations show the server's state.
+    /// For the health page: whether rooms can be listed. `None` if registrations show the server's state and
+    /// whether it takes our keys.
     pub(super) state: Option<watch::Sender<WorkerState>>,
     pub(super) work: Work,
 }
@@ -176,7 +178,7 @@ impl Reconciler {
         let api = self.observers.api.clone();
         self.work.pending.spawn(Question::Rooms, async move {
             let began = Instant::now();
-            let rooms = api.list_rooms(vec![]).await.map_err(|e| e.to_string());
+            let rooms = api.list_rooms(vec![]).await;
             ServerAnswer::Rooms { rooms, began }
         });
     }
@@ -196,7 +198,7 @@ impl Reconciler {
     // ---- its answers ------------------------------------------------------------------------
 
     /// Takes a list of all rooms. Returns the wait for the next one.
-    fn listed(&mut self, rooms: Result<Vec<Room>, String>, began: Instant) -> Duration {
+    fn listed(&mut self, rooms: Result<Vec<Room>, ApiError>, began: Instant) -> Duration {
         let took = began.elapsed();
         if let Some(state) = &self.state {
             state.send_modify(|s| s.set_lists_away(rooms.is_err()));
@@ -205,10 +207,10 @@ impl Reconciler {
             Ok(rooms) => rooms,
             Err(error) => {
                 self.work.failures = self.work.failures.saturating_add(1);
+                self.keys(Some(&error));
                 if self.health.warn(Topic::Rooms, "LiveKit's rooms cannot be listed".into()) {
                     tracing::warn!(
-                        error,
-                        clock_ahead_s = self.observers.wall.wrong_by(),
+                        %error,
                         "LiveKit's rooms cannot be listed; calls that nobody dispatched us to \
                          are not found until they can"
                     );
@@ -218,6 +220,8 @@ impl Reconciler {
             }
         };
         self.work.failures = 0;
+        self.keys(None);
+        self.observers.name.look();
         if self.health.clear(Topic::Rooms) {
             tracing::info!("LiveKit's rooms are listed again");
         }
@@ -231,6 +235,27 @@ impl Reconciler {
             }
         }
         (took * SHARE).clamp(LIST_EVERY, LIST_AT_LEAST_EVERY)
+    }
+
+    /// Shows on the health page whether LiveKit takes our keys, where no registration does.
+    fn keys(&self, error: Option<&ApiError>) {
+        if self.state.is_none() {
+            return;
+        }
+        match error {
+            Some(ApiError::Unauthorized(why)) => {
+                let what = "LiveKit refuses the API key or secret";
+                if self.health.warn(Topic::Keys, what.into()) {
+                    tracing::error!(
+                        error = why,
+                        "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and LIVEKIT_API_SECRET \
+                         to a pair the server knows"
+                    );
+                }
+            }
+            Some(_) => {}
+            None => drop(self.health.clear(Topic::Keys)),
+        }
     }
 
     fn check_now(&mut self, name: String, sid: &str, by: Discovery) {
@@ -252,16 +277,17 @@ impl Reconciler {
     }
 
     /// Takes the result of a check, and acts on the decision.
-    fn checked(&mut self, sid: String, view: Result<RoomView, String>) {
+    fn checked(&mut self, sid: String, view: Result<RoomView, ApiError>) {
         let patience = self.patience();
         let ours = self.rooms.places().our_claim(&sid);
         let full = self.rooms.full();
         let courtesy = self.courtesy();
+        self.keys(view.as_ref().err());
         let Some(k) = self.work.known.get_mut(&sid) else { return };
         let view = match view {
             Ok(view) => view,
             Err(error) => {
-                tracing::debug!(room = masked(&k.name), error, "a room could not be looked at");
+                tracing::debug!(room = masked(&k.name), %error, "a room could not be looked at");
                 k.unanswered = k.unanswered.saturating_add(1);
                 self.work.known.take_again(&sid);
                 return self.work.known.check_after(&sid, PATIENT);
@@ -273,7 +299,7 @@ impl Reconciler {
             return self.work.known.check_after(&sid, Duration::ZERO);
         }
         if let Some(identity) = &view.stranger {
-            warn_of_stranger(&self.health, &self.agent_name, identity);
+            self.observers.name.stranger(identity);
         }
         let me = self.observers.badge.worker();
         // It counts failures one after the other, of a room that waits for an observer.
@@ -389,8 +415,8 @@ async fn check(
     agent_name: &str,
     ours: bool,
     insists: bool,
-) -> Result<RoomView, String> {
-    let participants = observers.api.list_participants(name).await.map_err(|e| e.to_string())?;
+) -> Result<RoomView, ApiError> {
+    let participants = observers.api.list_participants(name).await?;
     let occupancy = observers.badge.read(&participants);
     let held = occupancy.holder(observers.badge.worker()).is_some();
     let needy = !ours && occupancy.wants_observer() && !held;
@@ -398,7 +424,7 @@ async fn check(
     if needy {
         // The metadata may hold an opt-out, so a failure is retried, but only a few times.
         let all = match observers.api.list_dispatches(name).await {
-            Err(e) if insists => return Err(e.to_string()),
+            Err(e) if insists => return Err(e),
             all => all.unwrap_or_default(),
         };
         let ours = all.into_iter().filter(|d| d.agent_name == agent_name);
@@ -408,29 +434,6 @@ async fn check(
         dispatch = metadata.max_by_key(|m| (FromMetadata::read(m).opt_out, !m.is_empty()));
     }
     Ok(RoomView { occupancy, ours, dispatch, stranger })
-}
-
-/// The identity of a participant that took a job of this dispatch and is not one of our observers.
-pub(crate) fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
-    let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
-    let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
-    takers.filter(|i| !i.is_empty() && !observer::is_identity(i)).map(|i| masked(i)).next()
-}
-
-/// Warns that two programs have the same agent name. LiveKit gives each job to only one of them, so they take
-/// each other's jobs.
-fn warn_of_stranger(health: &Health, agent_name: &str, identity: &str) {
-    let what =
-        format!("another program is registered as \"{agent_name}\" and takes jobs of this one");
-    if health.warn(Topic::AgentName, what) {
-        tracing::warn!(
-            agent_name,
-            identity,
-            advice = "each takes jobs that are meant for the other; give call-history a name of its \
-                      own with CALL_HISTORY_AGENT_NAME",
-            "another program is registered under this agent name"
-        );
-    }
 }
 
 #[cfg(test)]
@@ -447,7 +450,7 @@ mod tests {
                 if sid == "RM_1" {
                     panic!("a check breaks");
                 }
-                ServerAnswer::Room(Err("away".into()))
+                ServerAnswer::Room(Err(ApiError::NoAnswer("away".into())))
             });
         }
         assert!(work.listing() && work.checking() == 2);

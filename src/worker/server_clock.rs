@@ -26,10 +26,6 @@ pub(super) async fn follow(livekit: &LiveKit, wall: &WallClock) {
                 continue;
             }
         };
-        let headers = answer.headers();
-        if let Some(date) = headers.get(reqwest::header::DATE).and_then(|d| d.to_str().ok()) {
-            let cached = headers.contains_key(reqwest::header::AGE);
-            wall.learn_date(date, cached, asked, Instant::now());
-        }
+        wall.learn_answer(answer.headers(), asked);
     }
 }

@@ -124,6 +124,41 @@ async fn a_token_that_is_refused_because_of_the_clock_is_logged_as_such() -> Res
     worker.stops().await
 }
 
+/// A webhook's token is valid by the server's clock, whatever this machine's says.
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_taken_although_the_clock_is_behind() -> Result<()> {
+    let faults = Faults::new()?.with_clock_ahead(-600_000);
+    let mut s = discovery::with_webhooks_and("dispatch, webhook", &faults.env()).await?;
+    // The server's time is asked for at the start.
+    page_says(&mut s.worker, "clock", POSTED).await?;
+    let room = s.room.clone();
+    let caller = s.undispatched(&room, "alice").await?;
+    assert_eq!(s.worker.logs("joined").await?["by"], "webhook");
+    caller.leaves(LEFT).await?;
+    s.record().await?;
+    Ok(())
+}
+
+/// Where nothing but requests to the API meets the refusal, it names the clock too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_refused_because_of_the_clock_is_logged_as_such() -> Result<()> {
+    let faults = Faults::new()?.with_clock_ahead(600_000);
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let endpoint = Endpoint::start().await?;
+    let mut setup =
+        Setup::new(binary(), &venue, &endpoint, "w").with("CALL_HISTORY_DISCOVERY", "reconcile");
+    for (key, value) in faults.env() {
+        setup = setup.with(key, value);
+    }
+    let mut worker = Worker::start(setup)?;
+    let refused = "LiveKit refused the API key or secret; set LIVEKIT_API_KEY and LIVEKIT_API_SECRET to a \
+                   pair the server knows";
+    let line = worker.logs_nth(refused, 1, POSTED).await?;
+    let said = line["error"].as_str().unwrap_or_default();
+    assert!(said.contains("clock is 600") || said.contains("clock is 599"), "{line}");
+    worker.stops().await
+}
+
 /// When the endpoint refuses a token, the worker takes the time from the `Date` header of the answer and
 /// signs the next token with it.
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ const CLINIC: &str = r#"{"business_config": {"business_type": "clinic"}}"#;
 
 impl Scene {
     /// A web caller whose token has no dispatch.
-    async fn undispatched(&self, room: &str, identity: &str) -> Result<Person> {
+    pub(super) async fn undispatched(&self, room: &str, identity: &str) -> Result<Person> {
         let ticket = Ticket {
             room: room.into(),
             identity: identity.into(),
@@ -488,6 +488,10 @@ async fn free_port() -> Result<u16> {
 }
 
 pub(super) async fn with_webhooks(discovery: &str) -> Result<Scene> {
+    with_webhooks_and(discovery, &[]).await
+}
+
+pub(super) async fn with_webhooks_and(discovery: &str, more: &[(&str, &str)]) -> Result<Scene> {
     let port = free_port().await?;
     let webhook = WebhookConfig {
         urls: vec![format!("http://127.0.0.1:{port}/webhook")],
@@ -495,11 +499,12 @@ pub(super) async fn with_webhooks(discovery: &str) -> Result<Scene> {
     };
     let config = Config { webhook: Some(webhook), ..lab::server::quick() };
     let addr = format!("127.0.0.1:{port}");
-    let env = [
+    let mut env = vec![
         (BY, discovery),
         ("CALL_HISTORY_HTTP_ADDR", addr.as_str()),
         ("CALL_HISTORY_DETAILS", "true"),
     ];
+    env.extend_from_slice(more);
     Scene::at(Venue::dev(config).await?, &env).await
 }
 

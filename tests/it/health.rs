@@ -39,11 +39,30 @@ async fn the_number_of_waiting_records_is_right_while_no_attempt_is_due() -> Res
     for n in 1..=3 {
         s.room = unique("room");
         let caller = s.web("alice").await?;
+        s.worker.logs_nth("call started", n, POSTED).await?;
         caller.leaves(DisconnectReason::ClientInitiated).await?;
         s.worker.logs_nth("call ended", n, POSTED).await?;
     }
     page_says(&mut s.worker, "; 3 wait; last error: answered 503", POSTED).await?;
     assert_eq!(s.endpoint.posts().len(), 1, "the endpoint asked for an hour");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_keys_are_shown_whichever_layer_meets_them() -> Result<()> {
+    for layers in ["reconcile", "dispatch", "participant"] {
+        let venue = Venue::dev(lab::server::quick()).await?;
+        let endpoint = Endpoint::start().await?;
+        let setup = Setup::new(binary(), &venue, &endpoint, "w")
+            .with("LIVEKIT_API_SECRET", "wrong")
+            .with("CALL_HISTORY_DISCOVERY", layers);
+        let mut worker = Worker::start(setup)?;
+        page_says(&mut worker, "keys: LiveKit refuses the API key or secret", POSTED).await?;
+        let health = worker.health().await?;
+        let status = reqwest::get(format!("http://{health}/")).await?.status();
+        assert_eq!(status, 200, "{layers}: LiveKit was not away for long");
+        worker.stops().await?;
+    }
     Ok(())
 }
 

@@ -43,8 +43,13 @@ const MESSAGE: usize = 55_000;
 
 /// A caller sends a flood of messages that are never read. The call goes on as without the flood, with
 /// a journal of at most `most` bytes.
-async fn a_flood_does_no_harm(topic: &str, as_texts: bool, most: u64) -> Result<()> {
-    let mut s = Scene::breakable().await?;
+async fn a_flood_does_no_harm(
+    topic: &str,
+    as_texts: bool,
+    env: &[(&str, &str)],
+    most: u64,
+) -> Result<()> {
+    let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, env).await?;
     let caller = s.web("mallory").await?;
     let mut agent = s.agent().await?;
     agent.says("before it", WORD).await?;

@@ -140,6 +140,36 @@ async fn a_program_of_the_same_name_that_joins_nothing_is_warned_of_and_costs_no
     rival_is_warned_of_and_costs_no_call(false).await
 }
 
+/// Where no dispatches are looked at, only the calls themselves show it: the jobs of a voice agent of our name
+/// came to us, so their rooms have no agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn dispatched_calls_that_never_have_an_agent_are_warned_of() -> Result<()> {
+    let by = [("CALL_HISTORY_DISCOVERY", "dispatch")];
+    let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &by).await?;
+    let warning =
+        "dispatched calls have no voice agent; it may be down, or registered under this agent name";
+    for n in 1..=3 {
+        assert!(!s.worker.log().iter().any(|l| l["message"] == warning), "after {n} calls");
+        s.room = unique("room");
+        let caller = s.web("alice").await?;
+        s.worker.logs_nth("call started", n, POSTED).await?;
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        s.record().await?;
+    }
+    s.worker.logs(warning).await?;
+    wait::page_says(&mut s.worker, "have no voice agent", POSTED).await?;
+    s.room = unique("room");
+    let caller = s.web("alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("hello", WORD).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    eventually("the page is well", POSTED, async || {
+        Ok((wait::page(&mut s.worker).await? == "OK").then_some(()))
+    })
+    .await
+}
+
 /// Several workers with one name are a fleet, and no reason for a warning.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_of_the_same_fleet_causes_no_warning() -> Result<()> {

@@ -247,6 +247,11 @@ impl Call {
         self.parties.caller().is_some()
     }
 
+    /// How the observer found the room.
+    pub fn discovered_by(&self) -> Option<Discovery> {
+        self.discovered_by
+    }
+
     pub fn ordinal(&self) -> u32 {
         self.ordinal
     }

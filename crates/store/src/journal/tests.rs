@@ -218,6 +218,26 @@ fn an_unreadable_journal_is_set_aside() {
     assert!(!l.disk.exists(&Path::new(DIR).join("live/y.jsonl")), "nothing had been seen yet");
 }
 
+#[test]
+fn a_journal_that_the_disk_does_not_read_stays_and_the_next_of_its_call_does_not_replace_it() {
+    let l = lab();
+    let journal = l.begin();
+    journal.append(&joins(1));
+    l.journals.flush(WITHIN);
+    drop(journal);
+    let (outbox, before) = (l.outbox(&l.disk), l.disk.read(&l.path()).unwrap());
+    l.disk.fail_reads(u64::MAX);
+    assert!(left_behind(&l.disk, Path::new(DIR), &outbox).unwrap().is_empty());
+    l.disk.fail_reads(0);
+    assert_eq!(l.disk.read(&l.path()).unwrap(), before);
+    // The reconciler finds the room again, and the same call begins anew.
+    let _again = l.begin();
+    l.journals.flush(WITHIN);
+    let names: Vec<String> = l.disk.walk(&Path::new(DIR).join("live")).unwrap().collect();
+    let aside = names.iter().find(|name| name.ends_with(".broken")).expect("it is set aside");
+    assert_eq!(l.disk.read(&Path::new(DIR).join("live").join(aside)).unwrap(), before);
+}
+
 /// Replays the journals of `tests/journals` with only the events that the core takes.
 #[test]
 fn every_journal_gives_the_same_record_without_what_was_not_taken() {

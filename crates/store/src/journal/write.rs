@@ -11,8 +11,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -51,7 +51,7 @@ enum Command {
         path: PathBuf,
         line: Vec<u8>,
         append_at: Option<u64>,
-        given_up: Arc<AtomicBool>,
+        given_up: Arc<OnceLock<GiveUpReason>>,
     },
     Append {
         id: u64,
@@ -250,12 +250,12 @@ pub struct CallJournal {
     queued: Arc<AtomicUsize>,
     stall: StallDetector,
     /// Nothing more is appended; the thread sets this too.
-    given_up: Arc<AtomicBool>,
+    given_up: Arc<OnceLock<GiveUpReason>>,
 }
 
 impl CallJournal {
     pub fn append(&self, event: &Event) {
-        if self.given_up.load(Ordering::Relaxed) {
+        if self.given_up.get().is_some() {
             return;
         }
         self.stall.check();
@@ -263,7 +263,7 @@ impl CallJournal {
         let before = self.queued.fetch_add(line.len(), Ordering::Relaxed);
         if before > MAX_QUEUED {
             self.queued.fetch_sub(line.len(), Ordering::Relaxed);
-            self.given_up.store(true, Ordering::Relaxed);
+            let _ = self.given_up.set(GiveUpReason::DiskFails);
             return self.send(Command::GiveUp { id: self.id, reason: GiveUpReason::DiskFails });
         }
         self.send(Command::Append { id: self.id, line, now: is_important(event) });
@@ -307,7 +307,7 @@ struct OpenJournal {
     /// An important event waits: the next write syncs.
     sync_now: bool,
     /// Nothing more is written; shared with the [`CallJournal`], which then makes no more lines.
-    given_up: Arc<AtomicBool>,
+    given_up: Arc<OnceLock<GiveUpReason>>,
     /// Nothing is written yet: a file of this name would be of an earlier run.
     new: bool,
     /// Nothing more comes. It is forgotten once all its lines are synced.
@@ -316,7 +316,7 @@ struct OpenJournal {
 
 impl OpenJournal {
     fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+        self.given_up.get().is_some()
     }
 
     /// Nothing of it is to be written or synced.
@@ -482,7 +482,7 @@ impl Writer {
     /// A journal with a hole would give a wrong record; a journal that stops gives an incomplete one.
     fn give_up(&mut self, id: u64, reason: GiveUpReason) {
         let Some(f) = self.files.get_mut(&id) else { return };
-        f.given_up.store(true, Ordering::Relaxed);
+        let _ = f.given_up.set(reason);
         // The system may still write unsynced lines; for this thread nothing is due any more.
         (f.waiting, f.unsynced) = (vec![], vec![]);
         (f.file, f.dirty_since, f.sync_now) = (None, None, false);
@@ -617,8 +617,9 @@ mod tests {
         }
     }
 
-    fn begin(w: &mut Writer, id: u64) -> Arc<AtomicBool> {
-        let (path, given_up) = (w.dir.join(format!("{id}.jsonl")), Arc::<AtomicBool>::default());
+    fn begin(w: &mut Writer, id: u64) -> Arc<OnceLock<GiveUpReason>> {
+        let (path, given_up) =
+            (w.dir.join(format!("{id}.jsonl")), Arc::<OnceLock<GiveUpReason>>::default());
         let command = Command::Begin {
             id,
             path,
@@ -661,7 +662,11 @@ mod tests {
             append(&mut w, 1, 8_000_000);
             assert!(w.write_all(false));
         }
-        assert!(given_up.load(Ordering::Relaxed), "the maker of the lines must know it");
+        assert_eq!(
+            given_up.get(),
+            Some(&GiveUpReason::TooLong),
+            "the maker of the lines must know it"
+        );
         costs_nothing(&mut w, 1);
     }
 
@@ -677,7 +682,7 @@ mod tests {
         assert!(!w.write_all(true));
         disk.fail(Fails::None);
         assert!(w.write_all(true));
-        assert!(first.load(Ordering::Relaxed) && !second.load(Ordering::Relaxed));
+        assert_eq!((first.get(), second.get()), (Some(&GiveUpReason::DiskFails), None));
         assert_eq!(disk.read(&w.dir.join("2.jsonl")).unwrap().len(), "header\n".len() + 10);
         costs_nothing(&mut w, 1);
     }
@@ -743,9 +748,9 @@ mod tests {
         assert!(!w.write_all(true));
         let waiting: usize = w.files.values().map(|f| f.waiting.len()).sum();
         assert!(waiting <= MAX_QUEUED, "{waiting}");
-        let given_up = calls.iter().filter(|g| g.load(Ordering::Relaxed)).count();
+        let given_up = calls.iter().filter(|g| g.get().is_some()).count();
         assert_eq!(given_up, 2, "the others go on");
-        assert!(calls[3].load(Ordering::Relaxed), "the longest first");
+        assert!(calls[3].get().is_some(), "the longest first");
     }
 
     #[test]
@@ -758,7 +763,7 @@ mod tests {
         append(&mut w, 1, 10);
         take(&mut w, Command::Close { id: 1 });
         assert!(!w.write_all(false));
-        assert!(w.files.contains_key(&1) && !given_up.load(Ordering::Relaxed));
+        assert!(w.files.contains_key(&1) && given_up.get().is_none());
         disk.fail(Fails::None);
         assert!(w.write_all(false));
         assert_eq!(w.files.keys().collect::<Vec<_>>(), [&2]);

@@ -1,0 +1,143 @@
+//! Whether another program uses our agent name. LiveKit gives each job to one program of a name, so the two
+//! take each other's jobs.
+//!
+//! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
+//! rooms without an observer. And where a voice agent lost its jobs to us, its rooms have no agent: calls that
+//! a dispatch brought us to, several in a row.
+
+use std::{sync::Arc, time::Duration};
+
+use livekit_protocol::AgentDispatch;
+use parking_lot::Mutex;
+use store::health::{Health, Topic};
+use tokio::time::Instant;
+
+use crate::{observer, telemetry::masked};
+
+/// So many dispatched calls in a row without an agent are no accident.
+const WITHOUT_AGENT: u32 = 3;
+/// A stranger who was not seen for so long is gone.
+const SEEN_FOR: Duration = Duration::from_secs(600);
+const ADVICE: &str = "each takes jobs that are meant for the other; give call-history a name of its own with \
+                      CALL_HISTORY_AGENT_NAME";
+
+/// Cheap to clone; all clones share what was seen.
+#[derive(Clone)]
+pub(crate) struct NameWatch {
+    agent_name: Arc<str>,
+    health: Health,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// When a stranger was last seen with a job of ours.
+    stranger: Option<Instant>,
+    /// Dispatched calls in a row without an agent.
+    without_agent: u32,
+}
+
+impl NameWatch {
+    pub(crate) fn new(agent_name: &str, health: Health) -> Self {
+        Self { agent_name: agent_name.into(), health, seen: Arc::default() }
+    }
+
+    /// A participant that is not ours took a job of ours.
+    pub(crate) fn stranger(&self, identity: &str) {
+        self.seen.lock().stranger = Some(Instant::now());
+        let name = &self.agent_name;
+        let what =
+            format!("another program is registered as \"{name}\" and takes jobs of this one");
+        if self.health.warn(Topic::AgentName, what) {
+            tracing::warn!(
+                agent_name = &**name,
+                identity,
+                advice = ADVICE,
+                "another program is registered under this agent name"
+            );
+        }
+    }
+
+    /// A call ended that a dispatch brought us to.
+    pub(crate) fn dispatched_call_ended(&self, had_agent: bool) {
+        let mut seen = self.seen.lock();
+        seen.without_agent = if had_agent { 0 } else { seen.without_agent.saturating_add(1) };
+        let many = seen.without_agent >= WITHOUT_AGENT;
+        drop(seen);
+        if !many {
+            return self.look();
+        }
+        let name = &self.agent_name;
+        let what = format!(
+            "calls that are dispatched to \"{name}\" have no voice agent: is one registered under this name?"
+        );
+        if self.health.warn(Topic::AgentName, what) {
+            tracing::warn!(
+                agent_name = &**name,
+                calls = WITHOUT_AGENT,
+                advice = ADVICE,
+                "dispatched calls have no voice agent; it may be down, or registered under this agent name"
+            );
+        }
+    }
+
+    /// Ends the warning when nothing speaks for it any more. Called now and then.
+    pub(crate) fn look(&self) {
+        let seen = self.seen.lock();
+        let stranger = seen.stranger.is_some_and(|at| at.elapsed() < SEEN_FOR);
+        let well = !stranger && seen.without_agent < WITHOUT_AGENT;
+        drop(seen);
+        if well && self.health.clear(Topic::AgentName) {
+            tracing::info!(
+                agent_name = &*self.agent_name,
+                "no other program was seen under this agent name for a while"
+            );
+        }
+    }
+}
+
+/// The identity of a participant that took a job of this dispatch and is not one of our observers.
+pub(crate) fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
+    let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
+    let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
+    takers.filter(|i| !i.is_empty() && !observer::is_identity(i)).map(|i| masked(i)).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (NameWatch, Health) {
+        let health = Health::default();
+        (NameWatch::new("recorder", health.clone()), health)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_is_warned_of_until_it_was_not_seen_for_long() {
+        let (name, health) = watch();
+        name.look();
+        assert_eq!(health.warning(), None);
+        name.stranger("agent-1");
+        tokio::time::advance(SEEN_FOR / 2).await;
+        name.stranger("agent-2");
+        tokio::time::advance(SEEN_FOR / 2).await;
+        name.look();
+        assert!(health.warning().is_some_and(|w| w.contains("\"recorder\"")));
+        tokio::time::advance(SEEN_FOR / 2).await;
+        name.look();
+        assert_eq!(health.warning(), None);
+    }
+
+    #[tokio::test]
+    async fn dispatched_calls_without_an_agent_are_warned_of_if_they_follow_each_other() {
+        let (name, health) = watch();
+        for had_agent in [false, false, true, false, false] {
+            name.dispatched_call_ended(had_agent);
+            assert_eq!(health.warning(), None);
+        }
+        name.dispatched_call_ended(false);
+        assert!(health.warning().is_some_and(|w| w.contains("have no voice agent")));
+        name.dispatched_call_ended(true);
+        assert_eq!(health.warning(), None);
+    }
+}
