@@ -7,24 +7,24 @@
 //! | file | its one idea |
 //! |---|---|
 //! | `config.rs` | the settings: their names, ranges and defaults |
+//! | `endpoint.rs` | how records are posted |
 //! | `source.rs` | where values come from, and which one wins |
 //! | `file.rs` | reads one TOML file, with line numbers |
 //! | `layers.rs` | the layers of discovery, and names of rooms |
 //! | `profiles.rs` | business profiles |
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use reqwest::{
-    Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
-};
+use reqwest::Url;
 use secrecy::SecretString;
 
+mod endpoint;
 mod file;
 mod layers;
 mod profiles;
 mod source;
 
+pub(crate) use endpoint::DeliverySettings;
 pub(crate) use layers::{Layers, RoomNames};
 pub(crate) use source::Source;
 
@@ -33,18 +33,6 @@ use call::{
     roles::{Identities, Patterns},
 };
 use store::BacklogLimit;
-
-use crate::net::EndpointTls;
-
-/// Headers that the worker itself sets, or that belong to the connection.
-const OUR_HEADERS: [&str; 6] = [
-    "content-type",
-    "content-length",
-    "content-encoding",
-    "idempotency-key",
-    "transfer-encoding",
-    "connection",
-];
 
 /// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
 const LIVEKIT_URL: &str = "LIVEKIT_URL";
@@ -204,17 +192,6 @@ pub(crate) struct Config {
     pub(crate) profiles: Profiles,
 }
 
-/// How the endpoint wants its requests.
-#[derive(Clone, Debug)]
-pub(crate) struct DeliverySettings {
-    pub(crate) timeout: Duration,
-    pub(crate) headers: HeaderMap,
-    pub(crate) tls: EndpointTls,
-    pub(crate) gzip: bool,
-    /// Bytes.
-    pub(crate) max_body: Option<usize>,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct LiveKit {
     /// `ws://` or `wss://`, without a trailing slash.
@@ -322,80 +299,6 @@ impl SettingsReader {
                 Err(e) => self.errors.push(format!("{twin} (from {place}) cannot be read: {e}")),
             }
         }
-    }
-
-    /// `taken`: what else wants the header `Authorization`.
-    fn headers(&mut self, taken: Option<&str>) -> HeaderMap {
-        let text = self.optional(ENDPOINT_HEADERS).unwrap_or_default();
-        let mut headers = HeaderMap::new();
-        let lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty());
-        for (n, line) in lines {
-            // Any part of a wrong line may be a secret: an error shows its number only.
-            let header = line.split_once(':').and_then(|(name, value)| {
-                let value = HeaderValue::try_from(value.trim()).ok()?;
-                Some((HeaderName::try_from(name.trim()).ok()?, value))
-            });
-            match (header, taken) {
-                (None, _) => self.wrong(
-                    ENDPOINT_HEADERS,
-                    format!(
-                        "must have lines like \"Name: value\"; line {} is not like that",
-                        n + 1
-                    ),
-                ),
-                (Some((name, _)), _) if OUR_HEADERS.contains(&name.as_str()) => {
-                    self.wrong(
-                        ENDPOINT_HEADERS,
-                        format!("must not set {name}: the worker sets it"),
-                    );
-                }
-                (Some((name, _)), Some(taken)) if name == AUTHORIZATION => self.wrong(
-                    ENDPOINT_HEADERS,
-                    format!(
-                        "must not set Authorization together with {taken}: both want that header"
-                    ),
-                ),
-                (Some((name, mut value)), _) => {
-                    value.set_sensitive(true);
-                    headers.append(name, value);
-                }
-            }
-        }
-        headers
-    }
-
-    fn endpoint_tls(&mut self) -> EndpointTls {
-        let (ca, cert, key) =
-            (self.optional(ENDPOINT_CA), self.optional(ENDPOINT_CERT), self.optional(ENDPOINT_KEY));
-        let mut tls = EndpointTls::default();
-        let before = self.errors.len();
-        if let Some(pem) = ca {
-            match EndpointTls::certificates(&pem) {
-                Ok(certificates) => tls.trusted = certificates,
-                Err(e) => self.wrong(ENDPOINT_CA, e),
-            }
-        }
-        match (cert, key) {
-            (None, None) => {}
-            (Some(_), None) => self.wrong(ENDPOINT_CERT, format!("needs {ENDPOINT_KEY} too")),
-            (None, Some(_)) => self.wrong(ENDPOINT_KEY, format!("needs {ENDPOINT_CERT} too")),
-            (Some(cert), Some(key)) => {
-                match EndpointTls::certificates(&cert) {
-                    Ok(certificates) => tls.own = certificates,
-                    Err(e) => self.wrong(ENDPOINT_CERT, e),
-                }
-                match EndpointTls::key(&key) {
-                    Ok(key) => tls.key = Some(Arc::new(key)),
-                    Err(e) => self.wrong(ENDPOINT_KEY, e),
-                }
-            }
-        }
-        if self.errors.len() == before
-            && let Err(e) = tls.check()
-        {
-            self.wrong(ENDPOINT_KEY, e);
-        }
-        tls
     }
 
     fn switch(&mut self, name: &str) -> bool {
@@ -525,37 +428,7 @@ impl Config {
         let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
         let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
-        let named =
-            endpoint.as_ref().is_some_and(|u| !u.username().is_empty() || u.password().is_some());
-        if named && jwt_secret.is_some() {
-            t.wrong(
-                ENDPOINT,
-                "has a user and password, and JWT_SECRET is set: both want the header Authorization",
-            );
-        }
-        let delivery = DeliverySettings {
-            timeout: Duration::from_secs_f64(t.number(
-                ENDPOINT_TIMEOUT,
-                30.0,
-                |s| (1.0..=600.0).contains(s),
-                "a number of seconds from 1 to 600",
-            )),
-            headers: t.headers(match (&jwt_secret, named) {
-                (Some(_), _) => Some(JWT_SECRET),
-                (None, true) => Some("a user and password in CALL_HISTORY_ENDPOINT"),
-                (None, false) => None,
-            }),
-            tls: t.endpoint_tls(),
-            gzip: t.switch(ENDPOINT_GZIP),
-            max_body: Some(t.number(
-                MAX_BODY_KB,
-                0,
-                |kb| (1..=1_000_000).contains(kb),
-                "a whole number from 1 to 1000000",
-            ))
-            .filter(|kb| *kb > 0)
-            .map(|kb: usize| kb * 1_000),
-        };
+        let delivery = t.delivery(endpoint.as_ref(), jwt_secret.is_some());
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
         let identities = Identities {
             agents: t.identities(AGENT_IDENTITIES),

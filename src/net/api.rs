@@ -52,7 +52,7 @@ struct Refusal {
 pub(crate) struct Api {
     client: reqwest::Client,
     livekit: LiveKit,
-    /// Each answer shows the server's time, which decides whether our tokens are valid.
+    /// The server's time, which decides whether our tokens are valid.
     wall: WallClock,
 }
 
@@ -167,8 +167,10 @@ impl Api {
             .send()
             .await;
         let answer = sent.map_err(|e| no_answer(explain::causes(&e.without_url())))?;
-        self.wall.learn_answer(answer.headers(), asked);
         let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            self.wall.learn_answer(answer.headers(), asked);
+        }
         let body = super::body(answer, MOST_BYTES).await.map_err(&no_answer)?;
         if status.is_success() {
             return A::decode(body.as_slice())

@@ -1,13 +1,12 @@
 //! When a call began: when its caller was connected (docs/contract.md §3.2).
 
-use record::TimeBasis;
+use record::{TimeBasis, people::ParticipantRole};
 
 use super::{
     event::{By, Moment},
     feed::AgentView,
     parties::Parties,
     party::Party,
-    roles::Role,
     speech::Segment,
 };
 
@@ -29,7 +28,7 @@ pub(crate) fn start(
         first_sign(caller, view, user_segments).map_or(caller.joined_at, |sign| sign.min(came))
     } else {
         // The bridge answers an inbound leg when it hears another participant.
-        let agents = parties.iter().filter(|p| parties.role(p) == Role::Agent);
+        let agents = parties.iter().filter(|p| parties.role(p) == ParticipantRole::Agent);
         let first = agents.map(|p| p.joined_at).min();
         first.map_or(caller.joined_at, |joined| joined.min(came))
     };

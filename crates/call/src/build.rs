@@ -3,6 +3,7 @@
 use record::{
     AgentConfig, CallHistory, CallType, EndedBy, TimeBasis,
     details::{Agent, AgentRole, Details, Observation},
+    people::ParticipantRole,
 };
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     party::Party,
     people,
     profile::Profile,
-    roles::{Role, Side},
+    roles::Side,
     state::Call,
     status, subject, timeline, turns,
     window::Window,
@@ -201,12 +202,13 @@ impl Call {
         let signs = self.keyed.moments();
         let mut unheard = evidence::unheard(&self.parties, input.start, end);
         // A requested history reports the time before we came.
-        if let Some(came) = self.watching_since.filter(|_| turns_from_history(input) == 0) {
-            unheard.push((input.start, came.max(input.start)));
+        let came = self.watching_since.filter(|came| *came > input.start);
+        if let Some(came) = came.filter(|_| turns_from_history(input) == 0) {
+            unheard.insert(0, (input.start, came));
         }
         let mut other_speech = evidence::speech_after_feed(&self.parties, view, end);
         let third_parties = evidence::each_third_party(&self.parties, end);
-        other_speech.extend(third_parties.into_iter().flat_map(|(_, spoke)| spoke.intervals));
+        other_speech.extend(third_parties.iter().flat_map(|(_, spoke)| &spoke.intervals));
         let measured = metrics::measure(&metrics::Conversation {
             parties: &self.parties,
             view,
@@ -231,6 +233,8 @@ impl Call {
             agent_words,
             user,
             agent,
+            third_parties,
+            unheard,
             ..measured
         }
     }
@@ -274,8 +278,6 @@ impl Call {
                 measured,
                 keyed: &self.keyed,
                 only_caller: self.only_caller(),
-                third_parties: &evidence::each_third_party(&self.parties, input.ended),
-                unheard: &evidence::unheard(&self.parties, input.start, input.ended),
                 unseen: &unseen,
             }),
             dialled: &self.keyed.dialled,
@@ -297,11 +299,13 @@ impl Call {
     fn agents_seen(&self) -> Vec<Agent> {
         let voices: Vec<&str> = self.parties.voice_agents().map(|p| p.identity.as_str()).collect();
         let role = |p: &Party| match self.parties.role(p) {
-            Role::Avatar => AgentRole::Avatar,
+            ParticipantRole::Avatar => AgentRole::Avatar,
             _ if voices.contains(&p.identity.as_str()) => AgentRole::Voice,
             _ => AgentRole::Other,
         };
-        let of = |p: &&Party| matches!(self.parties.role(p), Role::Agent | Role::Avatar);
+        let of = |p: &&Party| {
+            matches!(self.parties.role(p), ParticipantRole::Agent | ParticipantRole::Avatar)
+        };
         (self.parties.iter().filter(of))
             .map(|p| Agent {
                 identity: p.identity.clone(),

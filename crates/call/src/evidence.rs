@@ -6,14 +6,14 @@
 //! ([`SignalDelay`]) are subtracted here, in one place, so that later code works with the times of
 //! the speech itself. `docs/accuracy.md` shows the remaining error.
 
-use record::Tier;
+use record::{Tier, people::ParticipantRole};
 
 use super::{
     event::{AgentState, By, Moment, UserState},
     feed::{AgentView, FeedItem},
     parties::Parties,
     party::Party,
-    roles::{Role, Side},
+    roles::Side,
     rtvi::Turn,
     speech::{A_WORD_MS, Segment},
 };
@@ -142,7 +142,7 @@ pub(crate) fn agent(signals: Signals) -> VoiceActivity {
     let Signals { parties, view, segments, rtvi, unseen, until } = signals;
     let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::agent(tier), all);
     let speaking = |s: &AgentState| *s == AgentState::Speaking;
-    let agents = || parties.iter().filter(|p| parties.role(p) == Role::Agent);
+    let agents = || parties.iter().filter(|p| parties.role(p) == ParticipantRole::Agent);
     // A feed may be a fragment: Node agents broadcast it only while no caller is linked.
     let in_feed = beginnings(view.sessions.iter().flat_map(|s| &s.agent_states), speaking);
     let in_attributes =

@@ -1,7 +1,7 @@
 //! The numbers of the record, computed from utterances and speech (definitions: docs/contract.md
 //! §4), and the moments that they are computed from.
 
-use record::{Metrics, Tier, WordSource};
+use record::{Metrics, Tier, WordSource, people::ParticipantRole};
 
 use super::{
     ending::LAST_WORDS_MS,
@@ -10,7 +10,6 @@ use super::{
     feed::AgentView,
     parties::Parties,
     party::Party,
-    roles::Role,
     speech::{CUT_AFTER_MS, Segment},
     turns::Utterance,
 };
@@ -96,6 +95,10 @@ pub struct Measured {
     pub agent: VoiceActivity,
     /// Milliseconds in which both sides spoke.
     pub overlap_ms: i64,
+    /// When each third party spoke. It only ends silences.
+    pub third_parties: Vec<(String, VoiceActivity)>,
+    /// Intervals in which nothing shows whether somebody spoke.
+    pub unheard: Vec<(Moment, Moment)>,
 }
 
 pub(crate) fn measure(c: &Conversation) -> Measured {
@@ -257,7 +260,7 @@ fn interruptions(c: &Conversation) -> Vec<Moment> {
         let cut = c.agent_utterances.iter().filter(|u| u.interrupted && by_caller(c, u));
         return cut.map(|u| u.spoken.map_or(u.known_at, |s| s.end)).collect();
     }
-    let mut agents = c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent);
+    let mut agents = c.parties.iter().filter(|p| c.parties.role(p) == ParticipantRole::Agent);
     if agents.any(Party::spoke) { by_states(c) } else { by_streams(c) }
 }
 
@@ -278,7 +281,7 @@ fn by_caller(c: &Conversation, u: &Utterance) -> bool {
 fn by_states(c: &Conversation) -> Vec<Moment> {
     let mut out = vec![];
     let mut without_pause = vec![];
-    for agent in c.parties.iter().filter(|p| c.parties.role(p) == Role::Agent) {
+    for agent in c.parties.iter().filter(|p| c.parties.role(p) == ParticipantRole::Agent) {
         let mut segment = 0;
         for (k, (stopped, _)) in agent.states.iter().enumerate().skip(1) {
             let (began, before) = agent.states[k - 1];

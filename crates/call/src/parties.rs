@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use record::people::ParticipantRole;
+
 use super::{
     event::{Fact, Joined, LeaveReason, Moment, Permissions},
     party::Party,
-    roles::{Identities, ON_BEHALF, Role, Side},
+    roles::{Identities, ON_BEHALF, Side},
     snapshot::PartySnapshot,
     taken::replace,
 };
@@ -76,7 +78,8 @@ impl Parties {
     /// Forgets a participant that takes no part in the conversation, first one that has left. False if
     /// there is none.
     fn makes_room_for(&mut self, new: &Party) -> bool {
-        let part = |p: &Party| !matches!(self.role(p), Role::Listener | Role::None);
+        let part =
+            |p: &Party| !matches!(self.role(p), ParticipantRole::Listener | ParticipantRole::None);
         let outside = |p: &&Party| !part(p);
         let gone = self.iter().filter(outside).find(|p| !p.present());
         let any = || self.iter().find(outside).filter(|_| part(new));
@@ -106,7 +109,7 @@ impl Parties {
             if let Some((p, settled)) = self.by_identity.get_mut(&identity).zip(settled) {
                 p.settle(settled);
             }
-            if self.get(&identity).is_some_and(|p| self.role(p) == Role::Caller) {
+            if self.get(&identity).is_some_and(|p| self.role(p) == ParticipantRole::Caller) {
                 before.push(identity);
             }
         }
@@ -183,13 +186,13 @@ impl Parties {
     /// Whether one of the callers opted out.
     pub(crate) fn caller_opted_out(&self) -> bool {
         let mut opted_out = self.by_identity.values().filter(|p| p.metadata.opt_out);
-        opted_out.any(|p| self.role(p) == Role::Caller)
+        opted_out.any(|p| self.role(p) == ParticipantRole::Caller)
     }
 
     /// Records that the participant sent a text. False if it is no caller even so.
     pub(crate) fn types(&mut self, identity: &str) -> bool {
         let would_be = self.get(identity).map(|p| self.role_if(p, true));
-        if would_be != Some(Role::Caller) {
+        if would_be != Some(ParticipantRole::Caller) {
             return false;
         }
         let known = self.by_identity.get_mut(identity);
@@ -222,24 +225,24 @@ impl Parties {
         self.order.iter().filter_map(|i| self.by_identity.get(i))
     }
 
-    pub(crate) fn role(&self, p: &Party) -> Role {
+    pub(crate) fn role(&self, p: &Party) -> ParticipantRole {
         self.role_if(p, p.typed)
     }
 
-    fn role_if(&self, p: &Party, typed: bool) -> Role {
+    fn role_if(&self, p: &Party, typed: bool) -> ParticipantRole {
         let grants = p.grants();
         if grants.is_outside() {
-            Role::None
+            ParticipantRole::None
         } else if grants.has_agent_token() && self.speaks_for_agent(p) {
-            Role::Avatar
+            ParticipantRole::Avatar
         } else if grants.is_agent() || (grants.looks_like_old_agent() && !self.has_agents()) {
-            Role::Agent
+            ParticipantRole::Agent
         } else if grants.is_listener(typed) {
-            Role::Listener
+            ParticipantRole::Listener
         } else if p.third {
-            Role::ThirdParty
+            ParticipantRole::ThirdParty
         } else {
-            Role::Caller
+            ParticipantRole::Caller
         }
     }
 
@@ -255,11 +258,11 @@ impl Parties {
     }
 
     pub(crate) fn callers(&self) -> impl Iterator<Item = &Party> {
-        self.iter().filter(|p| self.role(p) == Role::Caller)
+        self.iter().filter(|p| self.role(p) == ParticipantRole::Caller)
     }
 
     pub(crate) fn third_parties(&self) -> impl Iterator<Item = &Party> {
-        let now = self.iter().filter(|p| self.role(p) == Role::ThirdParty);
+        let now = self.iter().filter(|p| self.role(p) == ParticipantRole::ThirdParty);
         self.redialled.iter().chain(now)
     }
 
@@ -281,7 +284,7 @@ impl Parties {
     pub(crate) fn begins_another_call(&self, fact: &Fact) -> bool {
         let Fact::Joined(j) = fact else { return false };
         if let Some(known) = self.get(&j.identity)
-            && self.role(known) == Role::Caller
+            && self.role(known) == ParticipantRole::Caller
             && known.is_other_call(&j.attributes)
         {
             return self.callers().all(|p| !p.present() || p.identity == j.identity);
@@ -299,7 +302,7 @@ impl Parties {
     /// made a sound, or sent a transcript or a session feed. A recorder or a silent helper is never
     /// a voice agent.
     pub(crate) fn voice_agents(&self) -> impl Iterator<Item = &Party> {
-        let agents = || self.iter().filter(|p| self.role(p) == Role::Agent);
+        let agents = || self.iter().filter(|p| self.role(p) == ParticipantRole::Agent);
         let states_tell = agents().any(Party::spoke);
         agents().filter(move |p| !p.states.is_empty() || (p.performed && !states_tell))
     }
@@ -314,9 +317,9 @@ impl Parties {
     /// The side that a participant speaks for.
     pub(crate) fn side(&self, identity: &str) -> Option<Side> {
         match self.role(self.get(identity)?) {
-            Role::Caller => Some(Side::User),
-            Role::Agent | Role::Avatar => Some(Side::Agent),
-            Role::ThirdParty | Role::Listener | Role::None => None,
+            ParticipantRole::Caller => Some(Side::User),
+            ParticipantRole::Agent | ParticipantRole::Avatar => Some(Side::Agent),
+            ParticipantRole::ThirdParty | ParticipantRole::Listener | ParticipantRole::None => None,
         }
     }
 

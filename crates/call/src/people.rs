@@ -4,21 +4,10 @@ use std::collections::BTreeMap;
 
 use record::{
     Moment,
-    people::{Participant, ParticipantRole, Phone, Transfer},
+    people::{Participant, Phone, Transfer},
 };
 
-use super::{event::Kind, parties::Parties, party::Party, roles::Role, subject};
-
-pub(crate) fn role(role: Role) -> ParticipantRole {
-    match role {
-        Role::Caller => ParticipantRole::Caller,
-        Role::ThirdParty => ParticipantRole::ThirdParty,
-        Role::Agent => ParticipantRole::Agent,
-        Role::Avatar => ParticipantRole::Avatar,
-        Role::Listener => ParticipantRole::Listener,
-        Role::None => ParticipantRole::None,
-    }
-}
+use super::{event::Kind, parties::Parties, party::Party, subject};
 
 const fn kind(kind: Kind) -> &'static str {
     match kind {
@@ -35,7 +24,7 @@ const fn kind(kind: Kind) -> &'static str {
 pub(crate) fn participants(parties: &Parties) -> Vec<Participant> {
     let of = |p: &Party| Participant {
         identity: p.identity.clone(),
-        role: role(parties.role(p)),
+        role: parties.role(p),
         kind: kind(p.kind).to_owned(),
         phone_number: number(p),
         joined_at: p.joined_at.to_rfc3339(),

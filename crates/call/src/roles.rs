@@ -21,20 +21,6 @@ const OLD_AGENT: &str = "agent-";
 /// Bytes of an attribute that a dispatch rule made from a header of the phone call.
 const MAX_MAPPED: usize = 512;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Caller,
-    /// A phone leg that was dialled while a caller was connected: a colleague, another office.
-    ThirdParty,
-    Agent,
-    /// Shows a face and speaks for the agent that its `lk.publish_on_behalf` names.
-    Avatar,
-    /// May not speak, or is said to only listen: a supervisor, a monitor.
-    Listener,
-    /// Recorders, streams, hidden participants.
-    None,
-}
-
 /// The two sides of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use record::people::ParticipantRole;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use super::{
     party::Party,
     profile::Profiles,
     published::{MAX_MESSAGE, Problem, Published, Reader},
-    roles::{Identities, Role, Side},
+    roles::{Identities, Side},
     rtvi::{Rtvi, Took},
     snapshot::Snapshot,
     speech::Speech,
@@ -398,7 +399,14 @@ impl Call {
             }
             Fact::Dtmf { identity, digit } => {
                 let role = self.parties.get(identity).map(|p| self.parties.role(p));
-                if !matches!(role, Some(Role::Caller | Role::ThirdParty | Role::Agent)) {
+                if !matches!(
+                    role,
+                    Some(
+                        ParticipantRole::Caller
+                            | ParticipantRole::ThirdParty
+                            | ParticipantRole::Agent
+                    )
+                ) {
                     return false;
                 }
                 let digit = digit.clone().filter(|_| self.settings.transcript);
@@ -459,8 +467,9 @@ impl Call {
 
     /// An agent is or was in the room.
     pub fn has_agent(&self) -> bool {
-        self.parties.iter().any(|p| matches!(self.parties.role(p), Role::Agent | Role::Avatar))
-            || self.speech.any()
+        self.parties.iter().any(|p| {
+            matches!(self.parties.role(p), ParticipantRole::Agent | ParticipantRole::Avatar)
+        }) || self.speech.any()
     }
 
     /// Whether this fact is the beginning of another call, and this one is over. Phones do not come

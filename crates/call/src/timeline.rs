@@ -18,8 +18,6 @@ pub(crate) struct TimelineInput<'a> {
     pub keyed: &'a Keyed,
     /// The caller, if it was the only one.
     pub only_caller: Option<&'a str>,
-    pub third_parties: &'a [(String, VoiceActivity)],
-    pub unheard: &'a [(Moment, Moment)],
     pub unseen: &'a [(Moment, Moment)],
 }
 
@@ -37,7 +35,7 @@ pub(crate) fn build(s: &TimelineInput) -> Timeline {
             speech.push((i.start, span(Some(by), who, i, activity)));
         }
     }
-    for (identity, activity) in s.third_parties {
+    for (identity, activity) in &m.third_parties {
         let of = |i: &Interval| (i.start, span(None, Some(identity.clone()), i, activity));
         speech.extend(activity.intervals.iter().map(of));
     }
@@ -67,7 +65,7 @@ pub(crate) fn build(s: &TimelineInput) -> Timeline {
         cut_offs: cut_offs.into_iter().map(|(_, c)| c).collect(),
         silences: m.silences.iter().map(|i| gap(&(i.start, i.end))).collect(),
         keyed: keyed.into_iter().map(|(_, k)| k).collect(),
-        unheard: s.unheard.iter().map(gap).collect(),
+        unheard: m.unheard.iter().map(gap).collect(),
         gaps: s.unseen.iter().map(gap).collect(),
     }
 }
