@@ -118,7 +118,12 @@ async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()
         let (record, id) = (p.record()?, p.header("idempotency-key").to_owned());
         let room = record["room_name"].as_str().unwrap_or_default().to_owned();
         let known = rooms.entry(room.clone()).or_insert_with(|| id.clone());
-        assert_eq!(*known, id, "two ids for the call in {room}, seed {seed}");
+        assert_eq!(
+            *known,
+            id,
+            "two ids for the call in {room}, seed {seed}\n{}",
+            logs.about(std::slice::from_ref(&room))
+        );
         let body = bodies.entry(id.clone()).or_insert_with(|| p.body.to_vec());
         assert_eq!(*body, p.body, "two bodies of {id}, seed {seed}");
     }
