@@ -275,7 +275,13 @@ impl RoomSession {
             room = self.room_name,
             "a call that an earlier run was watching"
         );
+        // The earlier run saw the end: only the record is missing.
+        let ended = call.room_ended();
         self.recording.resume(call, whole);
+        if ended {
+            self.recording.report().await;
+            return Err(Ended::Done);
+        }
         self.recording.apply(self.clock.now(), Fact::Recovered);
         // The earlier run already observed a later call of this room: only this record is missing.
         if superseded {

@@ -246,7 +246,9 @@ impl RoomSession {
         }
         self.recording.apply(ended_at, Fact::RoomEnded { reason });
         if self.recording.is_active() {
-            self.end_call().await;
+            self.apply_job_metadata();
+            // There is no next call, so no journal is begun for one.
+            self.recording.report().await;
         } else if !self.recording.has_ended_any() {
             tracing::info!(
                 job_id = self.assignment.id,

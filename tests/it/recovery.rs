@@ -48,6 +48,41 @@ async fn one_record_covers_a_call_before_and_after_its_worker_was_killed() -> Re
     Ok(())
 }
 
+/// The worker was killed between the end of the room and the seal of the record. The caller's leave was never
+/// reported, so the caller counts as present until the room's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_end_was_seen_before_the_kill_is_one_record_as_it_was_seen() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.kill().await?;
+    let room = unique("room");
+    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, b"RM_gone/0").to_string();
+    let journal = format!(
+        r#"{{"journal":1,"call_id":"{id}","room":{{"sid":"RM_gone","name":"{room}"}},"ordinal":0}}
+{{"at":1795500000000,"what":"watching","server_behind_ms":0}}
+{{"at":1795500000000,"what":"joined","identity":"alice","sid":"PA_1","kind":"standard","name":"","metadata":"","attributes":{{}},"joined_at":1795500000000}}
+{{"at":1795500008000,"what":"room_ended","reason":"ROOM_CLOSED"}}
+"#
+    );
+    std::fs::write(s.worker.data.join("live").join(format!("{id}.jsonl")), journal)?;
+    s.start_again().await?;
+    let r = s.endpoint.wait(&room, 1, POSTED).await?.remove(0).record()?;
+    let seconds = |key: &str| -> Result<i64> {
+        Ok(chrono::DateTime::parse_from_rfc3339(r[key].as_str().unwrap_or_default())?.timestamp())
+    };
+    assert_eq!(seconds("end_time")? - seconds("start_time")?, 8);
+    assert_eq!(verdict(&r), ("failed", Some("no_agent")));
+    let notes = r["outcomes"]["notes"].as_str().unwrap_or("");
+    assert!(!notes.contains("restarted"), "its end was seen: {notes}");
+    s.worker.logs_nth("delivered", 1, POSTED).await?;
+    // The next run finds nothing that could be another call of that room.
+    s.kill().await?;
+    assert_eq!(live(&s), Vec::<String>::new());
+    s.start_again().await?;
+    s.worker.stops().await?;
+    assert_eq!(s.endpoint.about(&room).len(), 1);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_ended_while_no_worker_ran_is_reported_as_far_as_it_was_seen() -> Result<()> {
     let mut s = Scene::new().await?;

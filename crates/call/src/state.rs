@@ -167,7 +167,11 @@ impl Call {
             room_metadata: self.room_metadata.clone(),
             job_metadata: self.job_metadata.clone(),
             passed: self.passed_of_present(),
-            parties: self.parties.for_next_call(),
+            // Nobody is in a room that has ended, also those whose leave was not reported.
+            parties: match self.room_ended {
+                None => self.parties.for_next_call(),
+                Some(_) => vec![],
+            },
             feeds: self.feeds.for_next_call(),
             outcome: self.outcome.for_next_call().into(),
         }
@@ -246,6 +250,11 @@ impl Call {
     /// A caller is or was in the room. Without a caller there is no record.
     pub fn has_caller(&self) -> bool {
         self.parties.caller().is_some()
+    }
+
+    /// The room has ended, or we have lost it: no next call follows.
+    pub fn room_ended(&self) -> bool {
+        self.room_ended.is_some()
     }
 
     /// How the observer found the room.

@@ -22,7 +22,8 @@ pub struct Timeline {
     pub silences: Vec<Gap>,
     /// When a caller typed or dialled.
     pub keyed: Vec<KeyedAt>,
-    /// Humans were connected with each other, no agent was there, and no level tells who spoke.
+    /// Nothing shows who spoke: humans were connected with each other without an agent and without levels, or
+    /// the observer had not come yet and no history tells of that time.
     pub unheard: Vec<Gap>,
     /// The observer did not see the room.
     pub gaps: Vec<Gap>,

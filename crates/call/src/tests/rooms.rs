@@ -199,6 +199,17 @@ fn agents_of_earlier_calls_do_not_use_up_the_place_for_later_feeds() {
 }
 
 #[test]
+fn nobody_is_carried_over_from_a_room_that_has_ended() {
+    let mut t = Scenario::web_call();
+    let (next, _) = t.call.next(at(1_000), 0);
+    assert!(next.has_caller(), "who is there goes on to the next call");
+    // The caller's leave was not reported before the room's end.
+    t.fact(2_000, Fact::RoomEnded { reason: LeaveReason::RoomClosed });
+    let (next, _) = t.call.next(at(2_000), 0);
+    assert!(!next.has_caller() && next.present().is_empty());
+}
+
+#[test]
 fn the_feed_snapshot_of_an_older_journal_is_read() {
     let line = r#"{"told":["b","a"],"models":{"llm":"m"},"offset":7}"#;
     let before: FeedSnapshot = serde_json::from_str(line).unwrap();
