@@ -111,10 +111,11 @@ async fn server(config: &Config, wall: &WallClock) -> Check {
         Ok(answer) => answer,
         Err(e) => {
             let url = &config.livekit.url;
-            let e = net::explain::livekit(net::explain::causes(&e.without_url()), url);
+            let e = telemetry::masked(&net::explain::causes(&e.without_url()));
+            let e = net::explain::livekit(e, url);
             return Check::failed(
                 NAME,
-                format!("{shown} does not answer: {}", telemetry::masked(&e)),
+                format!("{shown} does not answer: {e}"),
                 "check LIVEKIT_URL, and that this machine reaches the server: name, port, firewall",
             );
         }
@@ -175,12 +176,19 @@ async fn endpoint(url: &Url, tls: &EndpointTls) -> Check {
     const NAME: &str = "endpoint";
     let shown = loggable(url);
     match net::reach(url, tls, WITHIN).await {
-        Ok(()) => Check::ok(NAME, format!("{shown} can be connected to; nothing was sent")),
+        Ok(None) => Check::ok(NAME, format!("{shown} can be connected to; nothing was sent")),
+        Ok(Some(proxy)) => Check::ok(
+            NAME,
+            format!(
+                "the proxy {proxy} can be connected to; whether it lets records through to {shown} is seen \
+                 when one is sent"
+            ),
+        ),
         Err(e) => Check::failed(
             NAME,
             format!(
                 "{shown} cannot be connected to: {}",
-                telemetry::masked(&net::explain::endpoint(e, url))
+                net::explain::endpoint(telemetry::masked(&e), url)
             ),
             "records wait in the data folder until it can; check CALL_HISTORY_ENDPOINT",
         ),

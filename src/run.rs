@@ -4,6 +4,7 @@ use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duratio
 
 use call::{Settings, event::Discovery};
 use delivery::{Delivery, Store, Target};
+use reqwest::header::HOST;
 use store::{
     BacklogGauge, Ordinals, Outbox,
     disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk, read_patiently},
@@ -187,7 +188,9 @@ fn set_up(config: &Config) -> Option<Setup> {
             return None;
         }
     };
-    let client = match net::http_client_with(config.delivery.timeout, tls) {
+    // HTTP/2 has the host's name elsewhere, and a server may refuse to get two.
+    let http2 = !config.delivery.headers.contains_key(HOST);
+    let client = match net::http_client_with(config.delivery.timeout, tls, http2) {
         Ok(client) => client,
         Err(e) => {
             tracing::error!(error = %e, "TLS or a proxy cannot be set up");

@@ -3,7 +3,7 @@
 //!
 //! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
 //! rooms without an observer. And where a voice agent lost its jobs to us, its rooms have no agent: calls that
-//! a dispatch brought us to, several in a row.
+//! a dispatch brought us to, several in a row. The agent may also just be down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,9 @@ use crate::{observer, telemetry::masked};
 
 /// So many dispatched calls in a row without an agent are no accident.
 const WITHOUT_AGENT: u32 = 3;
-/// A stranger who was not seen for so long is gone.
+/// In shorter calls the agent may not have come yet.
+const SHORTEST: Duration = Duration::from_secs(5);
+/// What was not seen for so long is over.
 const SEEN_FOR: Duration = Duration::from_secs(600);
 const ADVICE: &str = "each takes jobs that are meant for the other; give call-history a name of its own with \
                       CALL_HISTORY_AGENT_NAME";
@@ -33,8 +35,20 @@ pub(crate) struct NameWatch {
 struct Seen {
     /// When a stranger was last seen with a job of ours.
     stranger: Option<Instant>,
-    /// Dispatched calls in a row without an agent.
+    /// Dispatched calls in a row without an agent, and when the last one ended.
     without_agent: u32,
+    last_without: Option<Instant>,
+}
+
+impl Seen {
+    fn stranger(&self) -> bool {
+        self.stranger.is_some_and(|at| at.elapsed() < SEEN_FOR)
+    }
+
+    fn agents_missing(&self) -> bool {
+        self.without_agent >= WITHOUT_AGENT
+            && self.last_without.is_some_and(|at| at.elapsed() < SEEN_FOR)
+    }
 }
 
 impl NameWatch {
@@ -58,11 +72,16 @@ impl NameWatch {
         }
     }
 
-    /// A call ended that a dispatch brought us to.
-    pub(crate) fn dispatched_call_ended(&self, had_agent: bool) {
+    /// A call ended that a dispatch brought us to, after this time.
+    pub(crate) fn dispatched_call_ended(&self, had_agent: bool, lasted: Duration) {
         let mut seen = self.seen.lock();
-        seen.without_agent = if had_agent { 0 } else { seen.without_agent.saturating_add(1) };
-        let many = seen.without_agent >= WITHOUT_AGENT;
+        if had_agent {
+            seen.without_agent = 0;
+        } else if lasted >= SHORTEST {
+            seen.without_agent = seen.without_agent.saturating_add(1);
+            seen.last_without = Some(Instant::now());
+        }
+        let many = seen.agents_missing();
         drop(seen);
         if !many {
             return self.look();
@@ -84,13 +103,13 @@ impl NameWatch {
     /// Ends the warning when nothing speaks for it any more. Called now and then.
     pub(crate) fn look(&self) {
         let seen = self.seen.lock();
-        let stranger = seen.stranger.is_some_and(|at| at.elapsed() < SEEN_FOR);
-        let well = !stranger && seen.without_agent < WITHOUT_AGENT;
+        let well = !seen.stranger() && !seen.agents_missing();
         drop(seen);
         if well && self.health.clear(Topic::AgentName) {
             tracing::info!(
                 agent_name = &*self.agent_name,
-                "no other program was seen under this agent name for a while"
+                "dispatched calls have a voice agent again, or nothing was seen for a while that speaks for \
+                 another program of this agent name"
             );
         }
     }
@@ -128,16 +147,26 @@ mod tests {
         assert_eq!(health.warning(), None);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn dispatched_calls_without_an_agent_are_warned_of_if_they_follow_each_other() {
         let (name, health) = watch();
         for had_agent in [false, false, true, false, false] {
-            name.dispatched_call_ended(had_agent);
+            name.dispatched_call_ended(had_agent, SHORTEST);
             assert_eq!(health.warning(), None);
         }
-        name.dispatched_call_ended(false);
-        assert!(health.warning().is_some_and(|w| w.contains("have no voice agent")));
-        name.dispatched_call_ended(true);
+        // Its caller hung up before an agent could come.
+        name.dispatched_call_ended(false, SHORTEST / 2);
         assert_eq!(health.warning(), None);
+        name.dispatched_call_ended(false, SHORTEST);
+        assert!(health.warning().is_some_and(|w| w.contains("have no voice agent")));
+        name.dispatched_call_ended(true, SHORTEST);
+        assert_eq!(health.warning(), None);
+        for _ in 0..3 {
+            name.dispatched_call_ended(false, SHORTEST);
+        }
+        assert!(health.warning().is_some());
+        tokio::time::advance(SEEN_FOR).await;
+        name.look();
+        assert_eq!(health.warning(), None, "nothing was seen for long");
     }
 }

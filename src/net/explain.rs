@@ -58,7 +58,8 @@ fn explained(error: String, named: &Named, url: &str) -> String {
             None => error,
         };
     };
-    let advice = if error.contains("407") || error.contains("proxy authorization required") {
+    let advice = if error.contains("answered 407") || error.contains("proxy authorization required")
+    {
         Some(
             "the proxy asks for a user and password; set them in the proxy's variable: \
              http://user:password@host:port"

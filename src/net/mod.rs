@@ -43,10 +43,8 @@ pub(crate) use tls::{EndpointTls, report_certificates};
 const WEBSOCKET_BUFFER: usize = 4 * 1024;
 /// The largest message a LiveKit server may send us: room, participants and their metadata.
 const WEBSOCKET_MESSAGE: usize = 16 * 1024 * 1024;
-/// For all addresses of a host together. Within it, IPv4 is tried beside IPv6 if that takes long.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// A connection of HTTP/2 is shared by all requests, so a dead one must be noticed.
-const PING_EVERY: Duration = Duration::from_secs(20);
+/// A connection of HTTP/2 is shared by all requests, so a dead one must be noticed soon.
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection before TLS to its server; TLS only if that is to a proxy.
 type Plain = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
@@ -59,7 +57,7 @@ pub(crate) fn init() {
 }
 
 /// Connects to a URL's host, through its proxy if it has one, without TLS to the host itself.
-async fn connect(url: &Uri) -> io::Result<Plain> {
+async fn connect(url: &Uri, within: Duration) -> io::Result<Plain> {
     let port = url.port_u16().unwrap_or(match url.scheme_str() {
         Some("ws" | "http") => 80,
         _ => 443,
@@ -67,7 +65,7 @@ async fn connect(url: &Uri) -> io::Result<Plain> {
     let host = url.host().ok_or(io::ErrorKind::InvalidInput)?;
     let to = Uri::builder().scheme(Scheme::HTTP).authority(format!("{host}:{port}"));
     let to = to.path_and_query("/").build().map_err(io::Error::other)?;
-    let mut connector = connector();
+    let mut connector = connector(within);
     let connected = match proxy::of(url) {
         None => connector.call(to).await.map_err(|e| io::Error::other(explain::causes(&*e))),
         Some(proxy) => {
@@ -81,12 +79,13 @@ async fn connect(url: &Uri) -> io::Result<Plain> {
     connected.map(TokioIo::new)
 }
 
-/// TLS only where the scheme asks for it.
-fn connector() -> HttpsConnector<HttpConnector> {
+/// With TLS only where the scheme asks for it. `within`: for the whole request; the addresses of a host share
+/// half of it, so that a dead one among them leaves time for another.
+fn connector(within: Duration) -> HttpsConnector<HttpConnector> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+    tcp.set_connect_timeout(Some(within / 2));
     let tls = HttpsConnectorBuilder::new().with_tls_config(TLS.as_ref().clone());
     tls.https_or_http().enable_http1().wrap_connector(tcp)
 }
@@ -109,7 +108,7 @@ pub(crate) async fn websocket(
         .max_message_size(Some(WEBSOCKET_MESSAGE))
         .max_frame_size(Some(WEBSOCKET_MESSAGE));
     let opened = async {
-        let stream = connect(request.uri()).await?;
+        let stream = connect(request.uri(), within).await?;
         let tls = Some(Connector::Rustls(TLS.clone()));
         tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), tls).await
     };
@@ -119,21 +118,26 @@ pub(crate) async fn websocket(
     }
 }
 
-/// Connects to a URL's host, with TLS for `https`, and sends nothing. Where plain HTTP goes through a proxy,
-/// only the proxy is reached.
+/// Connects to a URL's host, with TLS for `https`, and sends nothing. Returns a proxy that was reached in place
+/// of the host: plain HTTP shows only with a request whether a proxy lets it through.
 ///
 /// # Errors
 /// What failed; [`explain`] makes it readable.
-pub(crate) async fn reach(url: &Url, tls: &EndpointTls, within: Duration) -> Result<(), String> {
+pub(crate) async fn reach(
+    url: &Url,
+    tls: &EndpointTls,
+    within: Duration,
+) -> Result<Option<String>, String> {
     let text = |e: &dyn Error| explain::causes(e);
     let uri: Uri = url.as_str().parse().map_err(|e| text(&e))?;
     let reached = async {
         if url.scheme() == "http"
             && let Some(proxy) = proxy::of(&uri)
         {
-            return connector().call(proxy.uri().clone()).await.map(drop).map_err(|e| text(&*e));
+            connector(within).call(proxy.uri().clone()).await.map_err(|e| text(&*e))?;
+            return Ok(proxy::shown(url.as_str()));
         }
-        let stream = connect(&uri).await.map_err(|e| text(&e))?;
+        let stream = connect(&uri, within).await.map_err(|e| text(&e))?;
         if url.scheme() == "https" {
             let host = url.host_str().unwrap_or_default();
             let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -141,7 +145,7 @@ pub(crate) async fn reach(url: &Url, tls: &EndpointTls, within: Duration) -> Res
             let connector = TlsConnector::from(Arc::new(tls.client_config()?));
             connector.connect(name, stream).await.map_err(|e| text(&e))?;
         }
-        Ok(())
+        Ok(None)
     };
     tokio::time::timeout(within, reached).await.unwrap_or_else(|_| Err("timed out".into()))
 }
@@ -152,24 +156,28 @@ pub(crate) async fn reach(url: &Url, tls: &EndpointTls, within: Duration) -> Res
 /// # Errors
 /// If the TLS configuration is refused.
 pub(crate) fn http_client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    http_client_with(timeout, TLS.as_ref().clone())
+    http_client_with(timeout, TLS.as_ref().clone(), true)
 }
 
-/// As [`http_client`], with a TLS configuration of its own.
+/// As [`http_client`], with a TLS configuration of its own. `http2`: whether HTTP/2 may be used.
 ///
 /// # Errors
 /// As [`http_client`].
 pub(crate) fn http_client_with(
     timeout: Duration,
     mut tls: ClientConfig,
+    http2: bool,
 ) -> reqwest::Result<reqwest::Client> {
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let offered: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    tls.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("call-history/", env!("CARGO_PKG_VERSION")))
         .http2_keep_alive_interval(PING_EVERY)
-        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_timeout(PING_EVERY)
+        .http2_keep_alive_while_idle(true)
+        .connect_timeout(timeout / 2)
         .timeout(timeout);
     proxy::applied(builder)?.build()
 }

@@ -25,26 +25,47 @@ static PROXIES: LazyLock<Proxies> =
     LazyLock::new(|| Proxies::read(|name| std::env::var(name).ok()));
 
 struct Proxies {
-    http: Option<String>,
-    https: Option<String>,
+    http: Option<Url>,
+    https: Option<Url>,
     none: String,
     matcher: Matcher,
+    /// What is wrong with the variables that are used. Their values may hold passwords, so they are not shown.
+    mistakes: Vec<String>,
 }
 
 impl Proxies {
     fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let first = |names: [&str; 2]| {
-            names.iter().find_map(|name| variable(name).filter(|v| !v.trim().is_empty()))
+        let first = |names: [&'static str; 2]| {
+            names.into_iter().find_map(|name| {
+                let value = variable(name)?.trim().to_owned();
+                (!value.is_empty()).then_some((name, value))
+            })
         };
+        let none = first(NONE).map(|(_, none)| none).unwrap_or_default();
+        let none: Vec<&str> = (none.split(|c: char| c == ',' || c.is_whitespace()))
+            .map(|host| host.trim_start_matches('[').trim_end_matches(']'))
+            .filter(|host| !host.is_empty())
+            .collect();
+        // The libraries apply it to names only, and not to addresses.
+        let nowhere = none.contains(&"*");
+        let none = format!("{},{LOOPBACK}", none.join(","));
         let all = first(ALL);
-        let (http, https) = (first(HTTP).or_else(|| all.clone()), first(HTTPS).or(all));
-        let none = first(NONE).map_or_else(|| LOOPBACK.into(), |none| format!("{none},{LOOPBACK}"));
-        let matcher = Matcher::builder()
-            .http(http.clone().unwrap_or_default())
-            .https(https.clone().unwrap_or_default())
-            .no(none.clone())
-            .build();
-        Self { http, https, none, matcher }
+        let chosen = [first(HTTPS).or_else(|| all.clone()), first(HTTP).or(all)];
+        let mut mistakes = vec![];
+        // Both libraries get the same URL, so that they read the same from it.
+        let [https, http] = chosen.map(|chosen| match read(chosen?) {
+            Ok(url) => Some(url).filter(|_| !nowhere),
+            Err(mistake) => {
+                if !mistakes.contains(&mistake) {
+                    mistakes.push(mistake);
+                }
+                None
+            }
+        });
+        let text = |url: &Option<Url>| url.as_ref().map(Url::to_string).unwrap_or_default();
+        let matcher =
+            Matcher::builder().http(text(&http)).https(text(&https)).no(none.clone()).build();
+        Self { http, https, none, matcher, mistakes }
     }
 
     fn of(&self, url: &Uri) -> Option<Intercept> {
@@ -58,6 +79,21 @@ impl Proxies {
     }
 }
 
+/// Reads the URL of a proxy, which may be without a scheme.
+fn read((name, value): (&str, String)) -> Result<Url, String> {
+    let full = if value.contains("://") { value } else { format!("http://{value}") };
+    match Url::parse(&full) {
+        Ok(url) if url.scheme().starts_with("socks") => Err(format!(
+            "{name} (from the environment) names a SOCKS proxy; only proxies with http:// or https:// can \
+             be used"
+        )),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err(format!(
+            "{name} (from the environment) must be a URL like http://proxy.example.com:3128"
+        )),
+    }
+}
+
 /// The proxy for this URL, if there is one.
 pub(super) fn of(url: &Uri) -> Option<Intercept> {
     PROXIES.of(url)
@@ -66,7 +102,8 @@ pub(super) fn of(url: &Uri) -> Option<Intercept> {
 /// The proxy for this URL as it may be logged, without user and password.
 pub(super) fn shown(url: &str) -> Option<String> {
     let proxy = of(&url.parse().ok()?)?;
-    Some(proxy.uri().to_string().trim_end_matches('/').to_owned())
+    let port = proxy.uri().port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{}{port}", proxy.uri().scheme_str()?, proxy.uri().host()?))
 }
 
 /// Makes a client use the proxies.
@@ -78,42 +115,23 @@ pub(super) fn applied(builder: ClientBuilder) -> reqwest::Result<ClientBuilder> 
     let none = || NoProxy::from_string(&proxies.none);
     let mut builder = builder.no_proxy();
     if let Some(url) = &proxies.http {
-        builder = builder.proxy(Proxy::http(url)?.no_proxy(none()));
+        builder = builder.proxy(Proxy::http(url.clone())?.no_proxy(none()));
     }
     if let Some(url) = &proxies.https {
-        builder = builder.proxy(Proxy::https(url)?.no_proxy(none()));
+        builder = builder.proxy(Proxy::https(url.clone())?.no_proxy(none()));
     }
     Ok(builder)
 }
 
-/// What is wrong with the process's variables. The values may hold passwords, so they are not shown.
+/// What is wrong with the process's variables, without their values.
 pub(crate) fn mistakes() -> Vec<String> {
-    mistakes_in(|name| std::env::var(name).ok())
-}
-
-fn mistakes_in(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let wrong = |name: &&str| {
-        let value = variable(name)?;
-        let value = value.trim();
-        let with_scheme =
-            if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
-        match Url::parse(&with_scheme) {
-            _ if value.is_empty() => None,
-            Ok(url) if url.scheme().starts_with("socks") => Some(format!(
-                "{name} (from the environment) names a SOCKS proxy; only proxies with http:// or https:// \
-                 can be used"
-            )),
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => None,
-            _ => Some(format!(
-                "{name} (from the environment) must be a URL like http://proxy.example.com:3128"
-            )),
-        }
-    };
-    [HTTPS, HTTP, ALL].as_flattened().iter().filter_map(wrong).collect()
+    PROXIES.mistakes.clone()
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
     use super::*;
 
     fn proxies(variables: &[(&str, &str)]) -> Proxies {
@@ -167,17 +185,34 @@ mod tests {
     }
 
     #[test]
+    fn everything_is_reached_directly_where_no_proxy_is_a_star() {
+        let p = proxies(&[("ALL_PROXY", "http://a:1"), ("NO_PROXY", "x.test, *")]);
+        for direct in ["https://example.com", "ws://10.0.0.5:7880", "http://[2001:db8::1]:80"] {
+            assert!(of(&p, direct).is_none(), "{direct}");
+        }
+    }
+
+    #[test]
     fn user_and_password_are_sent_to_the_proxy_and_not_shown() {
-        let p = proxies(&[("ALL_PROXY", "http://me:se%40cret@a:1")]);
-        let proxy = p.of(&"wss://example.com".parse().unwrap()).unwrap();
-        assert_eq!(proxy.uri().to_string(), "http://a:1/");
-        assert_eq!(proxy.basic_auth().unwrap(), "Basic bWU6c2VAY3JldA==");
+        // An address of mail as user, a password with an at-sign, blanks at the end.
+        for (proxy, credentials) in [
+            ("http://me:se%40cret@a:1", "me:se@cret"),
+            ("http://me@corp.test:secret@a:1", "me@corp.test:secret"),
+            ("http://me:p@ss^|{}@a:1 \n", "me:p@ss^|{}"),
+            ("me:secret@a:1", "me:secret"),
+        ] {
+            let p = proxies(&[("ALL_PROXY", proxy)]);
+            let to = p.of(&"wss://example.com".parse().unwrap()).unwrap();
+            assert_eq!(to.uri().to_string(), "http://a:1/", "{proxy}");
+            let expected = format!("Basic {}", BASE64.encode(credentials));
+            assert_eq!(to.basic_auth().unwrap(), &*expected, "{proxy}");
+            assert!(p.mistakes.is_empty(), "{proxy}");
+        }
     }
 
     #[test]
     fn what_is_no_proxy_is_named_without_its_value() {
-        let mistakes =
-            |value: &str| mistakes_in(|name| (name == "HTTPS_PROXY").then(|| value.to_owned()));
+        let mistakes = |value: &str| proxies(&[("HTTPS_PROXY", value)]).mistakes;
         for right in ["", " ", "http://a:1", "a:1", "https://me:secret@a", "10.0.0.1:3128"] {
             assert!(mistakes(right).is_empty(), "{right}");
         }
@@ -186,5 +221,9 @@ mod tests {
             assert_eq!(said.len(), 1, "{wrong}");
             assert!(said[0].starts_with("HTTPS_PROXY ") && !said[0].contains("secret"), "{said:?}");
         }
+        // What is not used is not looked at.
+        let used = [("HTTP_PROXY", "a:1"), ("HTTPS_PROXY", "a:1"), ("ALL_PROXY", "socks5://b:2")];
+        assert!(proxies(&used).mistakes.is_empty());
+        assert_eq!(proxies(&used[2..]).mistakes.len(), 1, "once, though it stands for two");
     }
 }

@@ -13,11 +13,7 @@ use super::{
     room::{Connection, Opening},
     session::{Ended, Progress, RoomSession},
 };
-use crate::{
-    clock::millis,
-    descriptors,
-    net::{Api, explain},
-};
+use crate::{clock::millis, descriptors, net::Api};
 
 /// Timeout of one attempt to join, without the wait for a permit.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
@@ -41,10 +37,10 @@ enum JoinError {
 }
 
 impl JoinError {
-    /// Adds to the error what the SDK does not report: a lack of file descriptors, a proxy, what to do.
-    fn explained(self, url: &str) -> Self {
+    /// Adds a lack of file descriptors to the error, which the SDK does not report.
+    fn explained(self) -> Self {
         match self {
-            Self::Failed(error) => Self::Failed(explain::livekit(descriptors::explain(error), url)),
+            Self::Failed(error) => Self::Failed(descriptors::explain(error)),
             other => other,
         }
     }
@@ -185,7 +181,7 @@ impl RoomSession {
             }
         };
         tokio::select! {
-            done = attempt => done.map_err(|e| e.explained(&self.assignment.url)),
+            done = attempt => done.map_err(JoinError::explained),
             () = stop.ending() => Err(JoinError::Stopped),
         }
     }

@@ -239,9 +239,6 @@ impl Recording {
     /// Hands the record over. Returns the call that was reported.
     pub(super) async fn report(&mut self) -> Option<Call> {
         let call = self.call.take()?;
-        if call.discovered_by() == Some(Discovery::Dispatch) && call.has_caller() {
-            self.services.name.dispatched_call_ended(call.has_agent());
-        }
         self.ended += 1;
         self.active = None;
         self.problems.clear();
@@ -255,6 +252,11 @@ impl Recording {
             .unwrap_or_else(|_| call.record_without_metrics())
         {
             self.log_end(&call, &record);
+            if call.discovered_by() == Some(Discovery::Dispatch) {
+                let lasted =
+                    Duration::try_from_secs_f64(record.duration_seconds).unwrap_or_default();
+                self.services.name.dispatched_call_ended(call.has_agent(), lasted);
+            }
             let finished = Finished {
                 record: &record,
                 place: Some((&call.room().sid, call.ordinal())),

@@ -267,14 +267,16 @@ impl Places {
         })
     }
 
-    /// Asks the room's observer to leave. False if there is none.
+    /// Asks the room's observers to leave; a resumed call that has just ended may be beside the running one.
+    /// False if there is none.
     pub(super) fn withdraw(&self, sid: &str) -> bool {
         let inner = self.0.lock();
-        let of_room = inner.running.values().find(|r| r.sid == sid);
-        of_room.is_some_and(|r| {
+        let mut any = false;
+        for r in inner.running.values().filter(|r| r.sid == sid) {
             r.withdraw.send_replace(true);
-            true
-        })
+            any = true;
+        }
+        any
     }
 }
 

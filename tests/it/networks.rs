@@ -103,15 +103,43 @@ async fn livekit_and_the_endpoint_may_have_ipv6_only() -> Result<()> {
     Ok(())
 }
 
+/// The first of two IPv4 addresses is dead. Requests to LiveKit have 5 s, websockets more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_address_of_the_same_family_leaves_time_for_the_other() -> Result<()> {
+    let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
+    let port: u16 = venue.url.rsplit(':').next().unwrap().trim_end_matches('/').parse()?;
+    let _dead = DeadAddress::at("127.0.0.77", port).await?;
+    let faults = Faults::new()?.with_host("several.test", &["127.0.0.77", "127.0.0.1"]);
+    let livekit_url = format!("ws://several.test:{port}");
+    let mut env = faults.env();
+    env.push(("LIVEKIT_URL", &*livekit_url));
+    let mut s = Scene::with_endpoint(venue, endpoint, &env, &[]).await?;
+    call(&mut s, 1).await?;
+    assert_eq!(s.posts(1).await?.len(), 1);
+    let log = format!("{:?}", s.worker.log());
+    assert!(!log.contains("cannot be listed") && !log.contains("could not join"), "{log}");
+    Ok(())
+}
+
 /// Both names have a dead address first: connects to it hang.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_address_among_several_delays_calls_and_records_by_little() -> Result<()> {
-    let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
     let port = |url: &str| -> Result<u16> {
         Ok(url.rsplit(':').next().unwrap().trim_end_matches('/').parse()?)
     };
-    let dead = DeadAddress::at("::1", port(&venue.url)?).await?;
-    let also_dead = DeadAddress::at("::1", endpoint.addr.port()).await?;
+    // The port must be free on both addresses.
+    let (venue, dead) = loop {
+        let venue = Venue::from_env().await?;
+        if let Ok(dead) = DeadAddress::at("::1", port(&venue.url)?).await {
+            break (venue, dead);
+        }
+    };
+    let (endpoint, also_dead) = loop {
+        let endpoint = Endpoint::start().await?;
+        if let Ok(dead) = DeadAddress::at("::1", endpoint.addr.port()).await {
+            break (endpoint, dead);
+        }
+    };
     let faults = Faults::new()?.with_host("several.test", &["::1", "127.0.0.1"]);
     let livekit_url = format!("ws://several.test:{}", dead.addr.port());
     let url = format!("http://several.test:{}/calls", also_dead.addr.port());

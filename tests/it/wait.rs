@@ -10,16 +10,6 @@ use super::*;
 /// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Whether a health page shows no warning. Calls of tests often have no voice agent, which is worth a warning
-/// of its own.
-pub(super) fn is_well(page: &str) -> bool {
-    page == "OK"
-        || page
-            .lines()
-            .filter(|line| line.starts_with("warning:"))
-            .all(|line| line.contains("have no voice agent"))
-}
-
 /// Calls `look` until it returns a value; panics with `what` when the time is over.
 pub(super) async fn eventually<T>(
     what: &str,

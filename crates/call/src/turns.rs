@@ -91,9 +91,14 @@ pub(crate) fn user(side: &SideInput) -> (Vec<Utterance>, WordSource) {
         let spoken = match user.tier {
             Tier::Items if item.stopped_at.is_some() => of_item(user, item),
             _ => {
-                // The caller may go on before the item is made: that is the next turn.
-                let until = [item.stopped_at, item.created_at, Some(item.arrived)];
-                until.iter().flatten().find_map(|until| last_chain(user, agent, before, *until))
+                let until = item.created_at.unwrap_or(item.arrived);
+                let chain = last_chain(user, agent, before, until);
+                // The caller may go on before the item is made: that is the next turn. Some agents report
+                // the end of an earlier noise.
+                chain.map(|chain| match item.stopped_at {
+                    Some(stopped) => last_chain(user, agent, chain.start, stopped).unwrap_or(chain),
+                    None => chain,
+                })
             }
         };
         before = spoken.map_or(before, |s| s.end);

@@ -56,6 +56,8 @@ pub(super) struct Queue {
     /// Those of them that could not be sealed. They cannot be found on disk, so they are never dropped.
     unsealed: HashSet<String>,
     in_flight: usize,
+    /// Those of the backlog among them.
+    old: HashSet<String>,
     /// There may be records on disk that are not held.
     more_on_disk: bool,
     /// Some sealed records did not fit, and the walk over the disk may have passed them already.
@@ -196,7 +198,7 @@ impl Queue {
         }
         let Some(down) = &self.down else {
             let next = self.waiting.keys().next().map(|(at, _)| *at);
-            return next.filter(|_| self.in_flight < OLD_IN_FLIGHT);
+            return next.filter(|_| self.old.len() < OLD_IN_FLIGHT);
         };
         let probe = down.probe.is_none().then(|| self.probe_due(down)).flatten();
         let first = self.new.front().map(|(due, _)| *due);
@@ -256,8 +258,10 @@ impl Queue {
             Some(first.remove().id)
         };
         let old = |q: &mut Self| {
-            let place = q.in_flight < OLD_IN_FLIGHT;
-            if place { due(q).or_else(|| q.backlog.pop_front()) } else { None }
+            let place = q.old.len() < OLD_IN_FLIGHT;
+            let id = if place { due(q).or_else(|| q.backlog.pop_front()) } else { None };
+            q.old.extend(id.clone());
+            id
         };
         let new = |q: &mut Self| q.new.pop_back().map(|(_, id)| id);
         if self.turn_of_backlog {
@@ -360,6 +364,7 @@ impl Queue {
     /// An attempt has ended. Returns whether it was the probe.
     fn attempt_ended(&mut self, id: &str) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.old.remove(id);
         let Some(down) = &mut self.down else { return false };
         down.probe.take_if(|probe| probe == id).is_some()
     }

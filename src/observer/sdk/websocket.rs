@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::gate;
-use crate::net::{self, Socket};
+use crate::net::{self, Socket, explain};
 
 /// Timeout of the SDK's own HTTP requests, with which it asks why a connection was refused.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl WsClient for Transport {
             Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::TimedOut => {
                 Err(TransportError::Timeout)
             }
-            Err(e) => Err(failed(e)),
+            Err(e) => Err(failed(explain::livekit(e.to_string(), &url))),
         }
     }
 }

@@ -35,6 +35,18 @@ fn a_backlog_that_hangs_leaves_places_for_new_records() {
 }
 
 #[test]
+fn many_new_records_leave_places_for_the_backlog() {
+    let now = Instant::now();
+    let mut q = answering(false);
+    for n in 0..OLD_IN_FLIGHT {
+        q.sealed(format!("new{n}"), now);
+    }
+    assert_eq!(drain(&mut q, now).len(), OLD_IN_FLIGHT);
+    q.found(ids(100), false);
+    assert_eq!(drain(&mut q, now).len(), IN_FLIGHT - OLD_IN_FLIGHT);
+}
+
+#[test]
 fn new_records_and_the_backlog_go_in_turn_and_the_newest_first() {
     let now = Instant::now();
     let mut q = answering(true);
