@@ -17,7 +17,7 @@ fn read(extra: &[(&str, &str)]) -> Result<Config, Vec<String>> {
 }
 
 #[test]
-fn defaults_are_those_of_the_readme() {
+fn settings_have_defaults() {
     let c = read(&[]).unwrap();
     assert_eq!(c.livekit.url, "ws://localhost:7880");
     assert_eq!(c.livekit.http_url(), "http://localhost:7880");

@@ -1,4 +1,5 @@
-//! Decides which worker observes a room, without a shared store.
+//! Who claims a room: reads the claims and orders them, without a shared store. What follows from the order is
+//! decided in `worker/decide`.
 //!
 //! Every observer has attributes that name its worker. Participants do not see it, as it is hidden, but the
 //! server lists it, and all workers read that list. If several observers are in one room, the first one
@@ -117,7 +118,8 @@ fn is_human(p: &ParticipantInfo) -> bool {
     matches!(p.kind(), Kind::Standard | Kind::Sip | Kind::Connector) && speaks_for_itself
 }
 
-/// Whether the participant is an agent that others see.
+/// Whether the participant is an agent that others see. The core knows more (contract §2.1: the operator's
+/// identities, who spoke); this is only for the choice of rooms, before anybody is in them.
 #[allow(deprecated)]
 fn is_agent(p: &ParticipantInfo) -> bool {
     let may = p.permission.as_ref();

@@ -4,6 +4,9 @@
 //! One rule for everything that goes out: records, LiveKit's API, and all websockets (by CONNECT). Loopback
 //! never goes through a proxy. Media (UDP and TCP to LiveKit's media ports) does not either: a proxy for HTTP
 //! cannot carry it.
+//!
+//! Requests choose their proxy in reqwest ([`applied`]), websockets here ([`of`]). Both use the same code of
+//! hyper-util with the same values. `tests/it/proxies.rs` shows both.
 
 use std::sync::LazyLock;
 

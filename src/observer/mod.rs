@@ -12,7 +12,7 @@
 //! | [`recording`] | gives a call's events to core and journal, and its record to delivery |
 //! | [`joining`] | joining the room, and joining it again |
 //! | [`admission`] | whether the room still exists, and the token to join with |
-//! | [`room`] | one connection to the room, and what its events mean |
+//! | [`room`] | one connection to the room; its part `events`: what LiveKit's events mean |
 //! | [`attendance`] | who is in the room, who has left, and who only seems to have left |
 //! | [`missed`] | phone legs that were too short for an observer |
 //! | [`participants`] | LiveKit's participant types as the core's |

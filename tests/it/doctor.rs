@@ -3,6 +3,10 @@
 use std::process::{Command, Output};
 
 use anyhow::Result;
+use lab::{
+    gateway::{Authority, TlsFront},
+    proxy::{HttpProxy, Policy},
+};
 use livekit::DisconnectReason;
 use serde_json::Value;
 
@@ -92,5 +96,38 @@ async fn another_program_of_our_name_is_seen_and_how_to_avoid_it_is_said() -> Re
     assert_eq!(found, "failed", "{checks:#?}");
     assert!(advice.contains("CALL_HISTORY_AGENT_NAME"), "{advice}");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
+
+/// Whether records could be sent is tried with the endpoint's own settings: certificates and proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoint_is_tried_with_its_certificates_and_through_its_proxy() -> Result<()> {
+    let s = Scene::new().await?;
+    let authority = Authority::new()?;
+    let front = TlsFront::start(&authority.issues("localhost")?, None, s.endpoint.addr).await?;
+    let url = format!("https://localhost:{}/calls", front.addr.port());
+    let ca = authority.pem();
+    let (endpoint, trust) = (("CALL_HISTORY_ENDPOINT", &*url), ("CALL_HISTORY_ENDPOINT_CA", &*ca));
+    let checked = |env: &[(&str, &str)]| -> Result<(String, String)> {
+        let (_, checks) = doctor(&s, env)?;
+        let check = checks.iter().find(|c| c["name"] == "endpoint").expect("the check");
+        let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        Ok((text("state"), text("found")))
+    };
+    let (state, found) = checked(&[endpoint])?;
+    assert!(state == "failed" && found.contains("CALL_HISTORY_ENDPOINT_CA"), "{found}");
+    assert_eq!(checked(&[endpoint, trust])?.0, "ok");
+    // A name that only a proxy could resolve.
+    let refusing = HttpProxy::start(Policy::Refuses).await?;
+    let proxy = format!("http://{}", refusing.addr);
+    for (scheme, variable, due) in
+        [("https", "HTTPS_PROXY", "failed"), ("http", "HTTP_PROXY", "ok")]
+    {
+        let elsewhere = format!("{scheme}://elsewhere.test/calls");
+        let (state, found) = checked(&[("CALL_HISTORY_ENDPOINT", &elsewhere), (variable, &proxy)])?;
+        assert_eq!(state, due, "{found}");
+        assert!(found.contains(&format!("the proxy {proxy}")), "{found}");
+    }
+    assert!(s.endpoint.posts().is_empty(), "nothing is sent");
     Ok(())
 }

@@ -188,7 +188,7 @@ async fn a_shortage_of_file_descriptors_is_logged_and_survived() -> Result<()> {
     timeout(2 * POSTED, started).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     endpoint.wait(&room, 1, 2 * POSTED).await?;
-    timeout(2 * POSTED, page_says(&page, |text| text == "OK")).await??;
+    timeout(2 * POSTED, page_says(&page, wait::is_well)).await??;
     Ok(())
 }
 

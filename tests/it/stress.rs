@@ -74,7 +74,7 @@ async fn calls_are_found_and_posted_while_the_disk_hangs() -> Result<()> {
     caller.leaves(LEFT).await?;
     s.endpoint.wait(&room, 1, POSTED).await?;
     eventually("the page is well", POSTED, async || {
-        Ok((wait::page(&mut s.worker).await? == "OK").then_some(()))
+        Ok(wait::is_well(&wait::page(&mut s.worker).await?).then_some(()))
     })
     .await?;
     let log = s.worker.log();

@@ -233,7 +233,7 @@ fn agent_left(s: &VerdictInput) -> Option<Verdict> {
     (goodbye && long).then_some((Status::Dropped, Some(Reason::AgentLost)))
 }
 
-/// An agent broke off before the end, and no other one took over (docs/contract.md §5.4).
+/// An agent broke off before the end, and no other one took over (docs/contract.md §5.3).
 fn agent_vanished(s: &VerdictInput) -> Option<Verdict> {
     let vanished = |stay: &Stay| -> Option<(Moment, Reason)> {
         let reason = match stay.left.map(|(_, reason)| reason) {

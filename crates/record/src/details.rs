@@ -56,7 +56,8 @@ pub struct Details {
     pub profile: Option<String>,
     /// The call in moments and spans, without a word of it.
     pub timeline: Timeline,
-    /// True if transcript and timeline were cut because the endpoint takes no larger record.
+    /// True if transcript, timeline, raw latencies or passed-on metadata were cut because the endpoint takes no
+    /// larger record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduced: Option<bool>,
     /// Only with CALL_HISTORY_TRANSCRIPT.
