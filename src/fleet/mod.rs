@@ -16,3 +16,16 @@ pub(crate) mod name;
 #[cfg(test)]
 pub(crate) use claim::Claim;
 pub(crate) use claim::{Badge, Occupancy};
+
+/// Prefix of every observer's identity.
+const IDENTITY: &str = "call-history-";
+
+/// The observer's identity for a job.
+pub(crate) fn identity(job_id: &str) -> String {
+    format!("{IDENTITY}{job_id}")
+}
+
+/// Whether this is the identity of an observer, of any worker.
+pub(crate) fn is_identity(identity: &str) -> bool {
+    identity.starts_with(IDENTITY)
+}

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use store::health::{Health, Topic};
 use tokio::time::Instant;
 
-use crate::{observer, telemetry::masked};
+use super::is_identity;
+use crate::telemetry::masked;
 
 /// So many dispatched calls in a row without an agent are no accident.
 const WITHOUT_AGENT: u32 = 3;
@@ -119,7 +120,7 @@ impl NameWatch {
 pub(crate) fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
     let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
     let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
-    takers.filter(|i| !i.is_empty() && !observer::is_identity(i)).map(|i| masked(i)).next()
+    takers.filter(|i| !i.is_empty() && !is_identity(i)).map(|i| masked(i)).next()
 }
 
 #[cfg(test)]

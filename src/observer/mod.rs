@@ -53,7 +53,7 @@ use self::{
 use crate::{
     clock::WallClock,
     config::LiveKit,
-    fleet::{Badge, name::NameWatch},
+    fleet::{self, Badge, name::NameWatch},
     net::Api,
 };
 
@@ -62,9 +62,6 @@ pub(crate) use session::{Ended, Orders, Progress, observe};
 /// Joins at the same time. More delay each other, and beyond some hundreds joins fail
 /// (measured: 1,000 joins, 20 at a time, all succeed in 11 s).
 const JOINS_AT_ONCE: usize = 20;
-
-/// Prefix of every observer's identity.
-const IDENTITY: &str = "call-history-";
 
 /// A room to observe.
 #[derive(Clone, Debug)]
@@ -103,18 +100,8 @@ impl Assignment {
 
     /// Our identity in the room.
     pub(crate) fn identity(&self) -> String {
-        identity(&self.id)
+        fleet::identity(&self.id)
     }
-}
-
-/// The observer's identity for a job.
-pub(crate) fn identity(job_id: &str) -> String {
-    format!("{IDENTITY}{job_id}")
-}
-
-/// Whether this is the identity of an observer, of any worker.
-pub(crate) fn is_identity(identity: &str) -> bool {
-    identity.starts_with(IDENTITY)
 }
 
 /// Makes the key and certificate that all connections of the process share. Otherwise the first call

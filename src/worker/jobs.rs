@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     config::{Config, RoomNames},
-    fleet::Badge,
-    observer::{self, Assignment, Ended},
+    fleet::{self, Badge},
+    observer::{Assignment, Ended},
     telemetry::masked,
 };
 
@@ -93,7 +93,7 @@ impl Jobs {
         }
         tracing::info!(job_id, room = shown, "received job request, accepted");
         ToServer::Availability(AvailabilityResponse {
-            participant_identity: observer::identity(&job_id),
+            participant_identity: fleet::identity(&job_id),
             participant_name: "call-history".into(),
             participant_attributes: self.badge.attributes(None, 0),
             job_id,

@@ -14,8 +14,9 @@ use record::{
 
 use super::{
     event::{Handoff, Used},
-    evidence::{Interval, VoiceActivity},
+    evidence::VoiceActivity,
     feed::{AgentView, ToolUse},
+    interval::Interval,
     keyed::Dialled,
     metrics::{Measured, Response},
     turns::Utterance,

@@ -11,25 +11,13 @@ use record::{Tier, people::ParticipantRole};
 use super::{
     event::{AgentState, By, Moment, UserState},
     feed::{AgentView, FeedItem},
+    interval::Interval,
     parties::Parties,
     party::Party,
     roles::Side,
     rtvi::Turn,
     speech::{A_WORD_MS, Segment},
 };
-
-/// An interval of speech.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval {
-    pub start: Moment,
-    pub end: Moment,
-}
-
-impl Interval {
-    pub fn ms(&self) -> i64 {
-        self.end.since(self.start)
-    }
-}
 
 /// The shortest interval of speech that a signal shows.
 const SHORTEST_MS: i64 = 200;

@@ -16,6 +16,7 @@
 //! | [`parties`] | the participants of a room, and who is who among them |
 //! | [`roles`] | what kind, permissions and identity say about a role |
 //! | [`speech`] | what was said, on the two transcript channels |
+//! | [`interval`] | a span of time |
 //! | [`keyed`] | what callers typed and dialled |
 //! | [`rtvi`] | what Pipecat bots report |
 //! | [`feed`] | what the agent itself reports of its session |
@@ -47,6 +48,7 @@ pub mod event;
 mod evidence;
 pub mod explain;
 mod feed;
+mod interval;
 mod keyed;
 mod kinds;
 pub mod metadata;

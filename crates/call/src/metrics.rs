@@ -6,8 +6,9 @@ use record::{Metrics, Tier, WordSource, people::ParticipantRole};
 use super::{
     ending::LAST_WORDS_MS,
     event::{AgentState, Moment},
-    evidence::{Interval, SignalDelay, VoiceActivity},
+    evidence::{SignalDelay, VoiceActivity},
     feed::AgentView,
+    interval::Interval,
     parties::Parties,
     party::Party,
     speech::{CUT_AFTER_MS, Segment},

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     event::{Moment, RtviMessage},
-    evidence::Interval,
+    interval::Interval,
     parties::Parties,
     words,
 };

@@ -2,12 +2,12 @@
 
 use record::{
     By, Moment,
-    details::Gap,
-    timeline::{CutOff, KeyedAt, LineKind, ResponseGap, Span, Timeline},
+    timeline::{CutOff, Gap, KeyedAt, LineKind, ResponseGap, Span, Timeline},
 };
 
 use super::{
-    evidence::{Interval, VoiceActivity},
+    evidence::VoiceActivity,
+    interval::Interval,
     keyed::Keyed,
     metrics::{Measured, Response},
     turns::Utterance,

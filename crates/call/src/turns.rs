@@ -9,8 +9,9 @@ use record::{Tier, WordSource};
 
 use super::{
     event::{By, Components, Moment},
-    evidence::{Interval, VoiceActivity},
+    evidence::VoiceActivity,
     feed::{AgentView, FeedItem},
+    interval::Interval,
     keyed::Typed,
     rtvi::Turn,
     speech::Segment,

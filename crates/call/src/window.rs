@@ -7,8 +7,9 @@ use record::Tier;
 use super::{
     ending::LAST_WORDS_MS,
     event::{By, Moment},
-    evidence::{Interval, VoiceActivity},
+    evidence::VoiceActivity,
     feed::{AgentView, FeedItem},
+    interval::Interval,
     roles::Side,
     rtvi::Turn,
     speech::Segment,

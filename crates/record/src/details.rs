@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     people::{Participant, ParticipantRole, Phone, Transfer},
     rounding::{option_three_decimals, three_decimals, three_decimals_each},
-    timeline::{LineKind, Timeline},
+    timeline::{Gap, LineKind, Timeline},
     words::{Answerer, By, Discovery, LeaveReason, ModelTask, Tier, TimeBasis, WordSource},
 };
 
@@ -104,15 +104,6 @@ pub struct Observation {
     pub end_time_basis: TimeBasis,
     /// The observation was continued after a crash of the worker.
     pub recovered: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Gap {
-    #[schemars(extend("format" = "date-time"))]
-    pub from: String,
-    #[schemars(extend("format" = "date-time"))]
-    pub to: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

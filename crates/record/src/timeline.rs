@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    details::Gap,
     rounding::three_decimals,
     words::{By, Tier},
 };
@@ -87,4 +86,13 @@ pub enum LineKind {
     Spoken,
     Typed,
     Dialled,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Gap {
+    #[schemars(extend("format" = "date-time"))]
+    pub from: String,
+    #[schemars(extend("format" = "date-time"))]
+    pub to: String,
 }
