@@ -66,7 +66,11 @@ fn explained(error: String, named: &Named, url: &str) -> String {
                 .into(),
         )
     } else if error.contains("tunnel error: unsuccessful") {
-        Some("the proxy refuses connections to this host and port; allow them there, or add the host to NO_PROXY".into())
+        Some(
+            "the proxy refuses connections to this host and port; allow them there, or add the host to \
+             NO_PROXY"
+                .into(),
+        )
     } else {
         advice(&error, named)
     };

@@ -31,6 +31,7 @@ use crate::{
 /// How long a worker that must end now waits for its observers: to hand calls over, to seal the last
 /// records and to leave the rooms.
 const FINISH_WITHIN: Duration = HAND_OVER_AT_MOST.saturating_add(Duration::from_secs(15));
+
 /// Receives the end of each observation: its id, and how it ended.
 pub(super) type EndReports = mpsc::UnboundedSender<(String, Ended)>;
 

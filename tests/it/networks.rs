@@ -91,8 +91,7 @@ async fn an_endpoint_that_speaks_only_http_2_takes_records() -> Result<()> {
 async fn livekit_and_the_endpoint_may_have_ipv6_only() -> Result<()> {
     let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
     let records = FaultyFront::start("[::1]:0", endpoint.addr, &[]).await?;
-    let server = venue.url.trim_start_matches("ws://").trim_end_matches('/').parse()?;
-    let livekit = FaultyFront::start("[::1]:0", server, &[]).await?;
+    let livekit = FaultyFront::start("[::1]:0", venue.addr()?, &[]).await?;
     let (livekit_url, url) =
         (format!("ws://{}", livekit.addr), format!("http://{}/calls", records.addr));
     let env = [("LIVEKIT_URL", &*livekit_url), ("CALL_HISTORY_ENDPOINT", &*url)];
@@ -107,7 +106,7 @@ async fn livekit_and_the_endpoint_may_have_ipv6_only() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_address_of_the_same_family_leaves_time_for_the_other() -> Result<()> {
     let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
-    let port: u16 = venue.url.rsplit(':').next().unwrap().trim_end_matches('/').parse()?;
+    let port = venue.addr()?.port();
     let _dead = DeadAddress::at("127.0.0.77", port).await?;
     let faults = Faults::new()?.with_host("several.test", &["127.0.0.77", "127.0.0.1"]);
     let livekit_url = format!("ws://several.test:{port}");
@@ -124,13 +123,10 @@ async fn a_dead_address_of_the_same_family_leaves_time_for_the_other() -> Result
 /// Both names have a dead address first: connects to it hang.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_address_among_several_delays_calls_and_records_by_little() -> Result<()> {
-    let port = |url: &str| -> Result<u16> {
-        Ok(url.rsplit(':').next().unwrap().trim_end_matches('/').parse()?)
-    };
     // The port must be free on both addresses.
     let (venue, dead) = loop {
         let venue = Venue::from_env().await?;
-        if let Ok(dead) = DeadAddress::at("::1", port(&venue.url)?).await {
+        if let Ok(dead) = DeadAddress::at("::1", venue.addr()?.port()).await {
             break (venue, dead);
         }
     };
@@ -162,8 +158,7 @@ async fn livekit_may_have_a_certificate_of_a_private_authority() -> Result<()> {
         [(authority.issues("localhost")?, authority.pem()), (own.clone(), own.cert)]
     {
         let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
-        let server = venue.url.trim_start_matches("ws://").trim_end_matches('/').parse()?;
-        let front = TlsFront::start(&identity, None, server).await?;
+        let front = TlsFront::start(&identity, None, venue.addr()?).await?;
         let url = format!("wss://localhost:{}", front.addr.port());
         let mut env = vec![("LIVEKIT_URL", &*url)];
         let setup_of = |env: &[(&str, &str)]| {

@@ -23,7 +23,7 @@ struct Proxied {
 impl Proxied {
     async fn new() -> Result<Self> {
         let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
-        let port = venue.url.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
+        let port = venue.addr()?.port();
         let livekit = format!("ws://{ELSEWHERE}:{port}");
         let records = format!("http://{ELSEWHERE}:{}/calls", endpoint.addr.port());
         Ok(Self { venue, endpoint, livekit, records })
@@ -75,7 +75,7 @@ async fn a_call_is_observed_and_delivered_through_a_proxy_that_asks_for_a_passwo
     assert_eq!(record["metrics"]["total_user_utterances"], 1);
     let asked = proxy.asked();
     let has = |start: &str| asked.iter().any(|line| line.starts_with(start));
-    let livekit = s.venue.url.rsplit(':').next().unwrap().trim_end_matches('/');
+    let livekit = s.venue.addr()?.port();
     assert!(has(&format!("CONNECT {ELSEWHERE}:{livekit} ")), "{asked:?}");
     assert!(has(&format!("POST http://{ELSEWHERE}:{livekit}/twirp/livekit.RoomService/")));
     assert!(has(&format!("POST http://{ELSEWHERE}:{}/calls", s.endpoint.addr.port())));
@@ -170,8 +170,7 @@ async fn a_proxy_may_be_reached_by_tls_and_encrypted_livekit_through_it() -> Res
     let proxy = HttpProxy::start(Policy::Allows).await?;
     let before = TlsFront::start(&authority.issues("localhost")?, None, proxy.addr).await?;
     let (venue, endpoint) = (Venue::from_env().await?, Endpoint::start().await?);
-    let server = venue.url.trim_start_matches("ws://").trim_end_matches('/').parse()?;
-    let livekit = TlsFront::start(&authority.issues(ELSEWHERE)?, None, server).await?;
+    let livekit = TlsFront::start(&authority.issues(ELSEWHERE)?, None, venue.addr()?).await?;
     let livekit_url = format!("wss://{ELSEWHERE}:{}", livekit.addr.port());
     let proxy_url = format!("https://localhost:{}", before.addr.port());
     let env = [

@@ -251,7 +251,7 @@ async fn the_backlog_is_counted_anew_now_and_then() {
     }
     let (_delivery, _) = lab.starts();
     eventually("counted at the start", || lab.gauge.records() == 2).await;
-    // By hand: nobody tells the worker.
+    // By hand: the worker is not notified.
     outbox.delete(Folder::Pending, "a").unwrap();
     tokio::time::advance(Duration::from_secs(601)).await;
     eventually("counted anew", || lab.gauge.records() == 1).await;

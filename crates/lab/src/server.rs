@@ -1,6 +1,6 @@
 //! The server of the calls: the dev server, or the LiveKit server that `LIVEKIT_URL` names.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use livekit_api::{
@@ -55,6 +55,12 @@ impl Venue {
     /// If the venue is a foreign server, which tests must not break.
     pub fn breakable(&self) -> Result<&Server> {
         self.dev.as_ref().context("this needs the dev server")
+    }
+
+    /// # Errors
+    /// If the URL has a name in place of an address.
+    pub fn addr(&self) -> Result<SocketAddr> {
+        Ok(self.url.trim_start_matches("ws://").trim_end_matches('/').parse()?)
     }
 
     pub fn rooms(&self) -> RoomClient {

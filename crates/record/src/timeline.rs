@@ -22,7 +22,7 @@ pub struct Timeline {
     /// When a caller typed or dialled.
     pub keyed: Vec<KeyedAt>,
     /// Nothing shows who spoke: humans were connected with each other without an agent and without levels, or
-    /// the observer had not come yet and no history tells of that time.
+    /// the observer had not come yet and no history reports that time.
     pub unheard: Vec<Gap>,
     /// The observer did not see the room.
     pub gaps: Vec<Gap>,

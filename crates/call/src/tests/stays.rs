@@ -179,7 +179,7 @@ fn an_error_of_the_agent_after_the_hang_up_changes_nothing() {
         if at_ms < 60_000 {
             error(&mut t);
             leave(&mut t);
-            // The end of the session tells of another one.
+            // The end of the session reports another one.
             t.feed(60_600, FeedMessage::Error { fatal: true });
         } else {
             leave(&mut t);
