@@ -17,7 +17,8 @@ use crate::outbox;
     after_help = "Settings are read from the environment, .env and config/*.toml.\n\
         Required: LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, CALL_HISTORY_ENDPOINT.\n\
         All settings with their defaults: .env.example.\n\n\
-        outbox reads CALL_HISTORY_DATA_DIR alone; replay and schema need none.\n\
+        outbox reads CALL_HISTORY_DATA_DIR alone, probe CALL_HISTORY_HTTP_ADDR; replay and schema need none.\n\
+        SIGTERM: no new calls, running ones go on. SIGHUP: the log level is read again.\n\n\
         Exit status: 0 done, 1 failed, 2 wrong command line, 78 wrong settings (all named at once)."
 )]
 pub(crate) struct Cli {
@@ -40,6 +41,21 @@ pub(crate) enum Command {
         /// Print the checks as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Print every setting and where it comes from; secrets are not shown
+    Config {
+        /// Print only whether all settings are right
+        #[arg(long)]
+        check: bool,
+        /// Print the settings as JSON
+        #[arg(long, conflicts_with = "check")]
+        json: bool,
+    },
+    /// Ask the worker on this machine whether it lives; for health checks of containers
+    Probe {
+        /// Ask whether it is ready for calls: connected to LiveKit and not draining
+        #[arg(long)]
+        ready: bool,
     },
     /// Print the record that a call's journal gives; needs no settings
     Replay {

@@ -15,7 +15,10 @@ use store::{
     journal,
 };
 
-use crate::{config::Source, outbox};
+use crate::{
+    config::{DotEnv, Source},
+    outbox,
+};
 
 /// Prints the record of each journal, one per line, or the explanation of its numbers.
 pub(crate) fn replay(files: &[PathBuf], explained: bool, details: bool) -> ExitCode {
@@ -61,8 +64,8 @@ fn replay_one(path: &Path, explained: bool, details: bool) -> Result<String, Str
 }
 
 /// Runs the operator's commands on the data folder.
-pub(crate) fn outbox(command: outbox::Command) -> ExitCode {
-    let dir = Source::from_process().data_dir();
+pub(crate) fn outbox(command: outbox::Command, dot_env: &DotEnv) -> ExitCode {
+    let dir = Source::from_process(dot_env).data_dir();
     let health = DiskHealth::new(&dir, Health::default());
     let records = Outbox::at(Arc::new(RealDisk), health, &dir);
     match outbox::run(command, &records, &mut io::stdout().lock()) {

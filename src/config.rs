@@ -6,7 +6,9 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | `config.rs` | the settings: their names, ranges and defaults |
+//! | `config.rs` | the settings as the program uses them, and their ranges |
+//! | `settings.rs` | the list of all settings: names and defaults |
+//! | `shown.rs` | the settings as an operator sees them |
 //! | `endpoint.rs` | how records are posted |
 //! | `source.rs` | where values come from, and which one wins |
 //! | `file.rs` | reads one TOML file, with line numbers |
@@ -17,143 +19,27 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use reqwest::Url;
 use secrecy::SecretString;
+use tracing_subscriber::filter::LevelFilter;
 
 mod endpoint;
 mod file;
 mod layers;
 mod profiles;
+mod settings;
+mod shown;
 mod source;
 
 pub(crate) use endpoint::DeliverySettings;
 pub(crate) use layers::{Layers, RoomNames};
-pub(crate) use source::Source;
+pub(crate) use shown::show;
+pub(crate) use source::{DotEnv, Source};
 
 use call::{
     profile::Profiles,
     roles::{Identities, Patterns},
 };
+use settings::*;
 use store::BacklogLimit;
-
-/// URL of the LiveKit server, `ws(s)://` or `http(s)://`.
-const LIVEKIT_URL: &str = "LIVEKIT_URL";
-/// Key and secret of the LiveKit server; the worker signs its own tokens with them.
-const LIVEKIT_API_KEY: &str = "LIVEKIT_API_KEY";
-const LIVEKIT_API_SECRET: &str = "LIVEKIT_API_SECRET";
-/// Signs the requests to the endpoint; unsigned if unset.
-const JWT_SECRET: &str = "JWT_SECRET";
-/// Where records are posted.
-const ENDPOINT: &str = "CALL_HISTORY_ENDPOINT";
-/// Seconds for one attempt to deliver a record.
-const ENDPOINT_TIMEOUT: &str = "CALL_HISTORY_ENDPOINT_TIMEOUT";
-/// Headers that the endpoint or its gateway asks for: `Name: value`, one a line.
-const ENDPOINT_HEADERS: &str = "CALL_HISTORY_ENDPOINT_HEADERS";
-/// PEM: certificates that are trusted at the endpoint, besides the system's.
-const ENDPOINT_CA: &str = "CALL_HISTORY_ENDPOINT_CA";
-/// PEM: our certificate for the endpoint, and its key.
-const ENDPOINT_CERT: &str = "CALL_HISTORY_ENDPOINT_CERT";
-const ENDPOINT_KEY: &str = "CALL_HISTORY_ENDPOINT_KEY";
-/// Sends large bodies compressed.
-const ENDPOINT_GZIP: &str = "CALL_HISTORY_ENDPOINT_GZIP";
-/// Kilobytes of the largest body that the endpoint takes.
-const MAX_BODY_KB: &str = "CALL_HISTORY_MAX_BODY_KB";
-/// The name under which agents are dispatched.
-const AGENT_NAME: &str = "CALL_HISTORY_AGENT_NAME";
-/// Journals and outbox.
-const DATA_DIR: &str = "CALL_HISTORY_DATA_DIR";
-/// How rooms are found.
-const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
-/// Which rooms are looked for, by name.
-const ROOMS: &str = "CALL_HISTORY_ROOMS";
-/// Megabytes of memory; near this limit the worker reports FULL.
-const MAX_MEMORY_MB: &str = "CALL_HISTORY_MAX_MEMORY_MB";
-/// Calls observed at the same time; at this number the worker reports FULL.
-const MAX_CALLS: &str = "CALL_HISTORY_MAX_CALLS";
-/// Seconds in which neither side speaks that count as a silence.
-const SILENCE_THRESHOLD: &str = "CALL_HISTORY_SILENCE_THRESHOLD";
-/// Seconds in which a caller may come back before the call is over.
-const END_GRACE: &str = "CALL_HISTORY_END_GRACE";
-/// Seconds for which running calls may go on after SIGTERM.
-const DRAIN_TIMEOUT: &str = "CALL_HISTORY_DRAIN_TIMEOUT";
-/// Address of the health page, or `off`.
-const HTTP_ADDR: &str = "CALL_HISTORY_HTTP_ADDR";
-/// Adds `details` to every record.
-const DETAILS: &str = "CALL_HISTORY_DETAILS";
-/// Adds the transcript to the details.
-const TRANSCRIPT: &str = "CALL_HISTORY_TRANSCRIPT";
-/// Identities of agents that nothing else shows as such.
-const AGENT_IDENTITIES: &str = "CALL_HISTORY_AGENT_IDENTITIES";
-/// Identities of participants that only listen.
-const LISTENER_IDENTITIES: &str = "CALL_HISTORY_LISTENER_IDENTITIES";
-/// A room without any agent gives no record.
-const REQUIRE_AGENT: &str = "CALL_HISTORY_REQUIRE_AGENT";
-/// Keys of metadata that the details pass on.
-const METADATA_KEYS: &str = "CALL_HISTORY_METADATA_KEYS";
-/// Keeps the journals of ended calls.
-const KEEP_JOURNALS: &str = "CALL_HISTORY_KEEP_JOURNALS";
-/// Hours that delivered records are kept.
-const KEEP_SENT: &str = "CALL_HISTORY_KEEP_SENT";
-/// Number of undelivered records at which the worker warns.
-const MAX_BACKLOG: &str = "CALL_HISTORY_MAX_BACKLOG";
-/// Megabytes of undelivered records at which the worker warns.
-const MAX_BACKLOG_MB: &str = "CALL_HISTORY_MAX_BACKLOG_MB";
-/// `json` or `pretty`.
-const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
-
-const PREFIX: &str = "CALL_HISTORY_";
-const KNOWN: &[&str] = &[
-    LIVEKIT_URL,
-    LIVEKIT_API_KEY,
-    LIVEKIT_API_SECRET,
-    JWT_SECRET,
-    ENDPOINT,
-    ENDPOINT_TIMEOUT,
-    ENDPOINT_HEADERS,
-    ENDPOINT_CA,
-    ENDPOINT_CERT,
-    ENDPOINT_KEY,
-    ENDPOINT_GZIP,
-    MAX_BODY_KB,
-    AGENT_NAME,
-    DATA_DIR,
-    DISCOVERY,
-    ROOMS,
-    MAX_CALLS,
-    MAX_MEMORY_MB,
-    SILENCE_THRESHOLD,
-    END_GRACE,
-    DRAIN_TIMEOUT,
-    HTTP_ADDR,
-    LOG_FORMAT,
-    DETAILS,
-    TRANSCRIPT,
-    AGENT_IDENTITIES,
-    LISTENER_IDENTITIES,
-    REQUIRE_AGENT,
-    METADATA_KEYS,
-    KEEP_JOURNALS,
-    KEEP_SENT,
-    MAX_BACKLOG,
-    MAX_BACKLOG_MB,
-];
-
-/// Settings that are secret or long. Each has a twin with `_FILE` at its end, which names a file that holds
-/// the value.
-const IN_FILES: &[&str] = &[
-    LIVEKIT_API_KEY,
-    LIVEKIT_API_SECRET,
-    JWT_SECRET,
-    ENDPOINT,
-    ENDPOINT_HEADERS,
-    ENDPOINT_CA,
-    ENDPOINT_CERT,
-    ENDPOINT_KEY,
-];
-
-/// The setting that a variable names, if it is the `_FILE` twin of one.
-fn twin_of(name: &str) -> Option<&'static str> {
-    let of = name.strip_suffix("_FILE")?;
-    IN_FILES.iter().copied().find(|known| *known == of)
-}
 
 /// The values stand in every record.
 const MAX_METADATA_KEYS: usize = 32;
@@ -181,6 +67,7 @@ pub(crate) struct Config {
     pub(crate) http_addr: Option<SocketAddr>,
     /// `None`: readable on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log_level: LogLevel,
     pub(crate) details: bool,
     pub(crate) transcript: bool,
     pub(crate) identities: Identities,
@@ -219,6 +106,40 @@ pub(crate) enum LogFormat {
     Pretty,
 }
 
+/// From which level on our own lines are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogLevel(LevelFilter);
+
+impl Default for LogLevel {
+    fn default() -> Self {
+        Self(LevelFilter::INFO)
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    /// Takes the names of tracing and those of Python.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let level = match &*text.trim().to_ascii_lowercase() {
+            "trace" => LevelFilter::TRACE,
+            "debug" => LevelFilter::DEBUG,
+            "info" => LevelFilter::INFO,
+            "warn" | "warning" => LevelFilter::WARN,
+            "error" | "critical" | "fatal" => LevelFilter::ERROR,
+            "off" => LevelFilter::OFF,
+            _ => return Err("must be trace, debug, info, warn, error or off".into()),
+        };
+        Ok(Self(level))
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// All mistakes in the configuration.
 #[derive(Debug)]
 pub(crate) struct ConfigErrors(Vec<String>);
@@ -246,7 +167,7 @@ struct SettingsReader {
 
 impl SettingsReader {
     fn optional(&mut self, name: &str) -> Option<String> {
-        self.source.values.get(name).map(|(v, _)| v.clone())
+        self.source.get(name).map(|found| found.value.to_owned())
     }
 
     fn required(&mut self, name: &str, what: &str) -> String {
@@ -257,33 +178,34 @@ impl SettingsReader {
     }
 
     fn wrong(&mut self, name: &str, what: impl fmt::Display) {
-        let place = self.source.values.get(name).map_or("the default", |(_, p)| p);
+        let place = self.source.get(name).map_or("no place", |found| found.place);
         self.errors.push(format!("{name} (from {place}) {what}"));
     }
 
-    fn number<T: FromStr>(
+    /// 0 if it is set nowhere and has no default.
+    fn number<T: FromStr + Default>(
         &mut self,
         name: &str,
-        default: T,
         ok: impl Fn(&T) -> bool,
         what: &str,
     ) -> T {
-        let Some(text) = self.optional(name) else { return default };
+        let Some(text) = self.optional(name) else { return T::default() };
         match text.trim().parse::<T>() {
             Ok(n) if ok(&n) => n,
             _ => {
                 self.wrong(name, format!("must be {what}"));
-                default
+                let default = find(name).and_then(|s| s.default?.parse().ok());
+                default.unwrap_or_default()
             }
         }
     }
 
     /// Reads the files that `_FILE` twins name.
     fn read_files(&mut self) {
-        for name in IN_FILES {
+        for name in SETTINGS.iter().filter(|s| s.in_file).map(|s| s.name) {
             let twin = format!("{name}_FILE");
             let Some((path, place)) = self.source.values.remove(&twin) else { continue };
-            if self.source.values.contains_key(*name) {
+            if self.source.values.contains_key(name) {
                 self.errors.push(format!("{name} and {twin} are both set: which one is right?"));
                 continue;
             }
@@ -294,7 +216,7 @@ impl SettingsReader {
                 Ok(text) => {
                     let text = text.trim_end_matches(['\r', '\n']).to_owned();
                     let place = format!("the file that {twin} names ({place})");
-                    self.source.values.insert((*name).to_owned(), (text, place));
+                    self.source.values.insert(name.to_owned(), (text, place));
                 }
                 Err(e) => self.errors.push(format!("{twin} (from {place}) cannot be read: {e}")),
             }
@@ -312,10 +234,10 @@ impl SettingsReader {
         }
     }
 
-    fn seconds(&mut self, name: &str, default: f64, most: f64) -> Duration {
+    fn seconds(&mut self, name: &str, most: f64) -> Duration {
         let ok = |s: &f64| (0.0..=most).contains(s);
         let what = format!("a number of seconds from 0 to {most}");
-        Duration::from_secs_f64(self.number(name, default, ok, &what))
+        Duration::from_secs_f64(self.number(name, ok, &what))
     }
 
     fn identities(&mut self, name: &str) -> Patterns {
@@ -353,6 +275,18 @@ impl SettingsReader {
 }
 
 impl Config {
+    /// The log level alone.
+    ///
+    /// # Errors
+    /// If it or its place is wrong.
+    pub(crate) fn log_level(source: Source) -> Result<LogLevel, String> {
+        if let Some(e) = source.errors.first() {
+            return Err(e.clone());
+        }
+        let found = source.get(LOG_LEVEL).map_or("", |found| found.value);
+        found.parse().map_err(|e| format!("{LOG_LEVEL} {e}"))
+    }
+
     /// # Errors
     /// All missing, wrong and unknown settings together.
     pub(crate) fn read(source: Source) -> Result<Self, ConfigErrors> {
@@ -365,22 +299,15 @@ impl Config {
         let api_secret = t.required(LIVEKIT_API_SECRET, "the secret of that API key").into();
         t.required(ENDPOINT, "the URL that records are posted to");
         let endpoint = t.url(ENDPOINT, &["http", "https"]);
-        let agent_name = t.optional(AGENT_NAME).unwrap_or_else(|| "call-history".into());
+        let agent_name = t.optional(AGENT_NAME).unwrap_or_default();
         if agent_name.trim().is_empty() {
             // An unnamed worker would take jobs from unnamed voice agents.
             t.wrong(AGENT_NAME, "must not be blank");
         }
-        let http_addr = match t.optional(HTTP_ADDR).as_deref() {
-            Some("off") => None,
-            text => {
-                let text = text.unwrap_or("0.0.0.0:8081");
-                let addr = text.parse().ok();
-                if addr.is_none() {
-                    t.wrong(HTTP_ADDR, "must be an address like 0.0.0.0:8081, or off");
-                }
-                addr
-            }
-        };
+        let http_addr = t.source.http_addr().unwrap_or_else(|e| {
+            t.errors.push(e);
+            None
+        });
         let log_format = match t.optional(LOG_FORMAT).as_deref() {
             None => None,
             Some("json") => Some(LogFormat::Json),
@@ -390,28 +317,27 @@ impl Config {
                 None
             }
         };
-        let max_calls = t.number(
-            MAX_CALLS,
-            1000,
-            |n| (1..=100_000).contains(n),
-            "a whole number from 1 to 100000",
-        );
+        let log_level = match t.optional(LOG_LEVEL).unwrap_or_default().parse() {
+            Ok(level) => level,
+            Err(e) => {
+                t.wrong(LOG_LEVEL, e);
+                LogLevel::default()
+            }
+        };
+        let max_calls =
+            t.number(MAX_CALLS, |n| (1..=100_000).contains(n), "a whole number from 1 to 100000");
         let megabytes = t.number(
             MAX_MEMORY_MB,
-            0,
-            |n| (1..=1_000_000).contains(n),
+            |n: &u64| (1..=1_000_000).contains(n),
             "a whole number from 1 to 1000000",
         );
         let max_memory = (megabytes > 0).then_some(1_000_000 * megabytes);
-        let layers =
-            t.optional(DISCOVERY).map_or_else(|| Ok(Layers::default()), |text| text.parse());
+        let layers = t.optional(DISCOVERY).unwrap_or_default().parse();
         let layers = layers.unwrap_or_else(|e: String| {
             t.wrong(DISCOVERY, e);
             Layers::default()
         });
-        let rooms = t
-            .optional(ROOMS)
-            .map_or_else(|| Some(RoomNames::default()), |text| RoomNames::parse(&text));
+        let rooms = RoomNames::parse(&t.optional(ROOMS).unwrap_or_default());
         let rooms = rooms.unwrap_or_else(|| {
             t.wrong(ROOMS, "must name at least one room, like * or call-*");
             RoomNames::default()
@@ -420,12 +346,12 @@ impl Config {
         if webhook && http_addr.is_none() && !(dispatch || reconcile || participant) {
             t.wrong(DISCOVERY, "names only webhook, and CALL_HISTORY_HTTP_ADDR is off");
         }
-        let silence_threshold = t.seconds(SILENCE_THRESHOLD, 5.0, 3600.0);
+        let silence_threshold = t.seconds(SILENCE_THRESHOLD, 3600.0);
         if silence_threshold.is_zero() {
             t.wrong(SILENCE_THRESHOLD, "must be more than 0");
         }
-        let end_grace = t.seconds(END_GRACE, 10.0, 3600.0);
-        let drain_timeout = t.seconds(DRAIN_TIMEOUT, 600.0, 86_400.0);
+        let end_grace = t.seconds(END_GRACE, 3600.0);
+        let drain_timeout = t.seconds(DRAIN_TIMEOUT, 86_400.0);
         let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
         let delivery = t.delivery(endpoint.as_ref(), jwt_secret.is_some());
@@ -439,16 +365,15 @@ impl Config {
         let keep_journals = t.switch(KEEP_JOURNALS);
         let hours = t.number(
             KEEP_SENT,
-            24.0,
             |h| (0.0..=8_760.0).contains(h),
             "a number of hours from 0 to 8760",
         );
         let keep_sent = Duration::from_secs_f64(hours * 3600.0);
         let positive = "a whole number from 1";
         let max_backlog = BacklogLimit {
-            records: t.number(MAX_BACKLOG, 100_000, |n| *n > 0, positive),
+            records: t.number(MAX_BACKLOG, |n| *n > 0, positive),
             bytes: 1_000_000
-                * t.number(MAX_BACKLOG_MB, 1_000, |n| (1..=1_000_000).contains(n), positive),
+                * t.number(MAX_BACKLOG_MB, |n: &u64| (1..=1_000_000).contains(n), positive),
         };
         let profiles = std::mem::take(&mut t.source.profiles);
         match (livekit_url, endpoint) {
@@ -468,6 +393,7 @@ impl Config {
                 drain_timeout,
                 http_addr,
                 log_format,
+                log_level,
                 details,
                 transcript,
                 identities,

@@ -11,6 +11,7 @@
 //! | [`config`] | reading and checking settings |
 //! | [`run`] | sets up the parts and runs them |
 //! | [`doctor`] | looks at everything that the worker needs |
+//! | [`probe`] | asks a running worker whether it lives or is ready |
 //! | [`commands`], [`outbox`] | commands that need no server: `replay`, `schema`, `outbox` |
 //! | [`cli`] | the command line and its help |
 //! | [`net`] | every connection that goes out: TLS, HTTP clients, websockets |
@@ -33,6 +34,7 @@ mod fleet;
 mod net;
 mod observer;
 mod outbox;
+mod probe;
 mod run;
 mod stop;
 mod telemetry;
@@ -45,23 +47,25 @@ use clap::Parser;
 /// The program: parses the command line and settings, and runs.
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    // Only from the working folder: a parent folder may belong to somebody else. The file may be missing.
-    // If it has a mistake we stop, as dotenvy does not read past the first one.
-    if let Err(e) = dotenvy::from_path(".env")
-        && !e.not_found()
-    {
-        commands::print_error(&format!(".env is not right: {e}"));
-        return ExitCode::from(config::EXIT_CONFIG);
-    }
+    // If it has a mistake we stop, as nothing after the first one is read.
+    let dot_env = match config::DotEnv::load() {
+        Ok(dot_env) => dot_env,
+        Err(e) => {
+            commands::print_error(&e);
+            return ExitCode::from(config::EXIT_CONFIG);
+        }
+    };
     let command = match cli.command.unwrap_or(cli::Command::Start) {
+        cli::Command::Config { check, json } => return config::show(&dot_env, check, json),
+        cli::Command::Outbox { command } => return commands::outbox(command, &dot_env),
+        cli::Command::Probe { ready } => return probe::run(&dot_env, ready),
         cli::Command::Replay { files, explain, details } => {
             return commands::replay(&files, explain, details);
         }
         cli::Command::Schema => return commands::schema(),
-        cli::Command::Outbox { command } => return commands::outbox(command),
         command => command,
     };
-    let config = match config::Config::read(config::Source::from_process()) {
+    let config = match config::Config::read(config::Source::from_process(&dot_env)) {
         Ok(config) => config,
         Err(errors) => {
             commands::print_error(&errors.to_string());
@@ -71,9 +75,8 @@ fn main() -> ExitCode {
     // Each call needs a few file descriptors; the usual soft limit is 1,024.
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     // The doctor prints its findings, not a log.
-    if !matches!(command, cli::Command::Doctor { .. }) {
-        telemetry::init(config.log_format);
-    }
+    let level = (!matches!(command, cli::Command::Doctor { .. }))
+        .then(|| telemetry::init(config.log_format, config.log_level, dot_env));
     if let Err(e) = raised {
         tracing::warn!(error = %e, "the limit of open files cannot be raised");
     }
@@ -86,6 +89,9 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        if let Some(level) = level {
+            tokio::spawn(run::reload_on_hangup(level));
+        }
         match command {
             cli::Command::Connect { room } => run::connect(config, room).await,
             cli::Command::Doctor { json } => doctor::run(&config, json).await,

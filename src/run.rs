@@ -27,6 +27,7 @@ use crate::{
     net::{self, Api},
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
+    telemetry::Level,
     worker::{self, Worker, WorkerState},
 };
 
@@ -56,6 +57,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         agent_name: config.agent_name.clone(),
         worker: state.subscribe(),
         health: health.clone(),
+        stop: stop.clone(),
         webhook,
     };
     if let Some(addr) = config.http_addr
@@ -303,6 +305,17 @@ async fn listen(stop: Stop, drain_timeout: Duration) {
     let _ = timeout(drain_timeout, next()).await;
     tracing::info!("stopping now");
     stop.now();
+}
+
+/// Reads the log level anew at each SIGHUP, which else would end the process.
+pub(crate) async fn reload_on_hangup(mut level: Level) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::warn!("SIGHUP cannot be received: it ends the process");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        level.reload();
+    }
 }
 
 /// Gives the sender time to post what is due. `delivery` must be the last handle to it.

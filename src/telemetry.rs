@@ -5,28 +5,31 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
-use crate::config::LogFormat;
+use crate::config::{Config, DotEnv, LogFormat, LogLevel, Source};
 
-/// Our own crates, whose lines are shown at `info`.
+/// Our own crates, whose lines are shown from the set level on.
 const OURS: [&str; 4] = ["call_history", "call", "store", "delivery"];
 /// The levels of other crates, unless `RUST_LOG` sets them.
 const OTHERS: &str = "warn,livekit=off,livekit_signaling=off,livekit_data_stream=off,\
     livekit_datatrack=off,libwebrtc=off,str0m=off,os_info=off";
 
+/// Changes the level of a log that was started.
+pub(crate) struct Level {
+    filter: reload::Handle<EnvFilter, Registry>,
+    now: LogLevel,
+    dot_env: DotEnv,
+}
+
 /// Starts logging. Call it once.
-pub(crate) fn init(format: Option<LogFormat>) {
-    let filter = match std::env::var("RUST_LOG") {
-        // A level alone is for our own crates; a full filter is used as it is.
-        Ok(level) if !level.is_empty() && !level.contains(['=', ',']) => {
-            EnvFilter::new(ours_at(&level))
-        }
-        Ok(filter) if !filter.is_empty() => EnvFilter::new(filter),
-        _ => EnvFilter::new(ours_at("info")),
-    };
+pub(crate) fn init(format: Option<LogFormat>, level: LogLevel, dot_env: DotEnv) -> Level {
+    let (filter, handle) = reload::Layer::new(filter(level));
     let registry = tracing_subscriber::registry().with(filter);
     let terminal = std::io::stdout().is_terminal();
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let format = format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
     // An error means that a subscriber is already set.
     let _ = match format {
@@ -35,9 +38,42 @@ pub(crate) fn init(format: Option<LogFormat>) {
             registry.with(json.with_span_list(false)).try_init()
         }
         LogFormat::Pretty => {
-            registry.with(fmt::layer().compact().with_ansi(terminal).with_target(false)).try_init()
+            registry.with(fmt::layer().compact().with_ansi(colours).with_target(false)).try_init()
         }
     };
+    Level { filter: handle, now: level, dot_env }
+}
+
+impl Level {
+    /// Reads the level anew: from `.env` and `config/`, as the environment of a process does not change.
+    pub(crate) fn reload(&mut self) {
+        let level = match Config::log_level(Source::from_process(&self.dot_env)) {
+            Ok(level) => level,
+            Err(e) => {
+                tracing::warn!(error = e, "the log level is not changed");
+                return;
+            }
+        };
+        let before = std::mem::replace(&mut self.now, level);
+        // It fails only if the subscriber is gone.
+        let _ = self.filter.reload(filter(level));
+        if std::env::var("RUST_LOG").is_ok_and(|f| !f.is_empty()) {
+            tracing::warn!("RUST_LOG is set: the log level cannot be changed without a restart");
+        } else {
+            tracing::info!(%before, %level, "the log level was read again");
+        }
+    }
+}
+
+/// `RUST_LOG`, which may be a full filter or a level for our own crates, or the set level.
+fn filter(level: LogLevel) -> EnvFilter {
+    match std::env::var("RUST_LOG") {
+        Ok(level) if !level.is_empty() && !level.contains(['=', ',']) => {
+            EnvFilter::new(ours_at(&level))
+        }
+        Ok(filter) if !filter.is_empty() => EnvFilter::new(filter),
+        _ => EnvFilter::new(ours_at(&level.to_string())),
+    }
 }
 
 fn ours_at(level: &str) -> String {

@@ -1,5 +1,5 @@
-//! The worker's HTTP port: `GET /` for probes and `GET /worker` for people, as other LiveKit agents have
-//! them, and `POST /webhook` for LiveKit.
+//! The worker's HTTP port: `GET /` and `GET /worker`, as other LiveKit agents have them, `GET /live` and
+//! `GET /ready` for probes, and `POST /webhook` for LiveKit.
 
 mod port;
 mod webhook;
@@ -19,12 +19,13 @@ use serde::Serialize;
 use store::health::Health;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::worker::WorkerState;
+use crate::{stop::Stop, worker::WorkerState};
 
 pub(crate) use webhook::Webhook;
 
 /// A loss of the connection to LiveKit counts as unhealthy only after this time.
 const AWAY_FOR: Duration = Duration::from_secs(15);
+const AWAY: &str = "not connected to LiveKit";
 /// Time between two log lines of one [`LogThrottle`].
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,6 +35,7 @@ pub(crate) struct Page {
     pub(crate) agent_name: String,
     pub(crate) worker: watch::Receiver<WorkerState>,
     pub(crate) health: Health,
+    pub(crate) stop: Stop,
     /// `None`: webhooks are not accepted.
     pub(crate) webhook: Option<Webhook>,
 }
@@ -64,7 +66,12 @@ pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
         .clone()
         .map(|webhook| Router::new().route("/webhook", post(webhook::receive)).with_state(webhook));
     let health = page.health.clone();
-    let app = Router::new().route("/", get(state)).route("/worker", get(info)).with_state(page);
+    let app = Router::new()
+        .route("/", get(state))
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .route("/worker", get(info))
+        .with_state(page);
     let app = app.merge(hook.unwrap_or_default());
     tokio::spawn(port::serve(listener, app, health));
     Ok(())
@@ -95,12 +102,27 @@ async fn state(State(admin): State<Page>) -> (StatusCode, String) {
     let warning = admin.health.warning().map(|warning| format!("warning: {warning}"));
     match admin.worker.borrow().away_since() {
         Some(since) if since.elapsed() >= AWAY_FOR => {
-            let away = "not connected to LiveKit".to_owned();
-            let all: Vec<String> = [Some(away), warning].into_iter().flatten().collect();
+            let all: Vec<String> = [Some(AWAY.to_owned()), warning].into_iter().flatten().collect();
             (StatusCode::SERVICE_UNAVAILABLE, all.join("; "))
         }
         _ => (StatusCode::OK, warning.unwrap_or_else(|| "OK".into())),
     }
+}
+
+/// Answers as long as the process does. It depends on nothing else: a restart repairs neither LiveKit nor the
+/// disk nor the endpoint, and would interrupt calls.
+async fn live() -> &'static str {
+    "OK"
+}
+
+/// Whether new calls can be taken now.
+async fn ready(State(admin): State<Page>) -> (StatusCode, &'static str) {
+    let why_not = match () {
+        () if admin.stop.is_draining() => "draining",
+        () if admin.worker.borrow().away_since().is_some() => AWAY,
+        () => return (StatusCode::OK, "OK"),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why_not)
 }
 
 async fn info(State(admin): State<Page>) -> Json<WorkerInfo> {

@@ -8,8 +8,11 @@ use reqwest::{
 };
 
 use super::{
-    ENDPOINT, ENDPOINT_CA, ENDPOINT_CERT, ENDPOINT_GZIP, ENDPOINT_HEADERS, ENDPOINT_KEY,
-    ENDPOINT_TIMEOUT, JWT_SECRET, MAX_BODY_KB, SettingsReader,
+    SettingsReader,
+    settings::{
+        ENDPOINT, ENDPOINT_CA, ENDPOINT_CERT, ENDPOINT_GZIP, ENDPOINT_HEADERS, ENDPOINT_KEY,
+        ENDPOINT_TIMEOUT, JWT_SECRET, MAX_BODY_KB,
+    },
 };
 use crate::net::EndpointTls;
 
@@ -47,7 +50,6 @@ impl SettingsReader {
         DeliverySettings {
             timeout: Duration::from_secs_f64(self.number(
                 ENDPOINT_TIMEOUT,
-                30.0,
                 |s| (1.0..=600.0).contains(s),
                 "a number of seconds from 1 to 600",
             )),
@@ -60,7 +62,6 @@ impl SettingsReader {
             gzip: self.switch(ENDPOINT_GZIP),
             max_body: Some(self.number(
                 MAX_BODY_KB,
-                0,
                 |kb| (1..=1_000_000).contains(kb),
                 "a whole number from 1 to 1000000",
             ))

@@ -17,7 +17,7 @@ pub(super) fn setting(key: &str) -> String {
     if upper.starts_with("LIVEKIT_") || upper.starts_with("JWT_SECRET") {
         upper
     } else {
-        format!("{}{upper}", super::PREFIX)
+        format!("{}{upper}", super::settings::PREFIX)
     }
 }
 

@@ -1,14 +1,74 @@
 //! Where settings come from: collects texts by name, without parsing them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use call::profile::Profiles;
 
-use super::{DATA_DIR, KNOWN, PREFIX, file, profiles, twin_of};
+use super::{
+    file, profiles,
+    settings::{DATA_DIR, HTTP_ADDR, PREFIX, SETTINGS, find, twin_of},
+};
 use crate::net::proxy;
+
+/// Only in the working folder: a parent folder may belong to somebody else.
+const DOT_ENV: &str = ".env";
+
+/// The variables that `.env` has set in the process's environment.
+///
+/// They are kept apart from the others: a message names the place of a value, and a later look at the settings
+/// reads the file again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DotEnv(BTreeSet<String>);
+
+impl DotEnv {
+    /// Sets the variables of `.env` that the environment does not have. The file may be missing.
+    ///
+    /// # Errors
+    /// The first mistake in the file: nothing after it was read.
+    pub(crate) fn load() -> Result<Self, String> {
+        let named: BTreeSet<String> = Self::read()?.into_iter().map(|(name, _)| name).collect();
+        let new = named.into_iter().filter(|name| std::env::var_os(name).is_none()).collect();
+        match dotenvy::from_path(DOT_ENV) {
+            Err(e) if !e.not_found() => Err(format!(".env is not right: {e}")),
+            _ => Ok(Self(new)),
+        }
+    }
+
+    /// Where the value of a variable comes from.
+    pub(super) fn place_of(&self, name: &str) -> &'static str {
+        if self.0.contains(name) { DOT_ENV } else { ENVIRONMENT }
+    }
+
+    /// What the file says now, without the variables that the environment had before.
+    fn entries(&self) -> Result<Vec<(String, String)>, String> {
+        let mut entries = Self::read()?;
+        entries.retain(|(name, _)| self.0.contains(name) || std::env::var_os(name).is_none());
+        Ok(entries)
+    }
+
+    fn read() -> Result<Vec<(String, String)>, String> {
+        match dotenvy::from_path_iter(DOT_ENV).and_then(Iterator::collect) {
+            Ok(entries) => Ok(entries),
+            Err(e) if e.not_found() => Ok(vec![]),
+            Err(e) => Err(format!(".env is not right: {e}")),
+        }
+    }
+}
+
+/// Where values come from that no file names.
+pub(super) const ENVIRONMENT: &str = "the environment";
+const DEFAULT: &str = "the default";
+
+/// A value and the place where it was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    pub(super) value: &'a str,
+    pub(super) place: &'a str,
+}
 
 /// The values of all settings: name → value, and the place where it was found.
 #[derive(Clone, Debug, Default)]
@@ -19,36 +79,65 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The process's environment over the files in `config/`.
-    pub(crate) fn from_process() -> Self {
+    /// The process's environment over `.env` over the files in `config/`.
+    pub(crate) fn from_process(dot_env: &DotEnv) -> Self {
         let mut source = Self::default();
         for name in ["default.toml", "local.toml"] {
             source.file(&Path::new("config").join(name));
         }
         source.profiles = profiles::read(Path::new("config/profiles"), &mut source.errors);
+        match dot_env.entries() {
+            Ok(entries) => source.environment(entries.into_iter(), DOT_ENV),
+            Err(e) => source.errors.push(e),
+        }
         // A variable that is not Unicode cannot be a setting of ours.
         let vars = std::env::vars_os();
         let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        source.environment(vars);
+        source.environment(vars.filter(|(name, _)| !dot_env.0.contains(name)), ENVIRONMENT);
         source.errors.extend(proxy::mistakes());
         source
     }
 
     /// The data folder alone: for commands that need nothing else.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        let set = self.values.get(DATA_DIR).map(|(v, _)| v.as_str());
-        PathBuf::from(set.unwrap_or("data"))
+        self.get(DATA_DIR).map(|found| found.value.into()).unwrap_or_default()
+    }
+
+    /// The address of the HTTP port; `None`: there is none.
+    ///
+    /// # Errors
+    /// If it is no address.
+    pub(crate) fn http_addr(&self) -> Result<Option<SocketAddr>, String> {
+        let Some(Found { value, place }) = self.get(HTTP_ADDR) else { return Ok(None) };
+        match value {
+            "off" => Ok(None),
+            addr => addr.parse().map(Some).map_err(|_| {
+                format!("{HTTP_ADDR} (from {place}) must be an address like 0.0.0.0:8081, or off")
+            }),
+        }
+    }
+
+    /// The value of a setting, or its default.
+    pub(super) fn get(&self, name: &str) -> Option<Found<'_>> {
+        let setting = SETTINGS.iter().find(|s| s.name == name)?;
+        let set = self.values.get(name).or_else(|| self.values.get(setting.alias?));
+        let set = set.map(|(value, place)| Found { value, place });
+        set.or_else(|| Some(Found { value: setting.default?, place: DEFAULT }))
     }
 
     /// Later calls win over earlier ones. An empty value counts as unset.
-    pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) {
+    pub(super) fn environment(
+        &mut self,
+        vars: impl Iterator<Item = (String, String)>,
+        place: &str,
+    ) {
         let vars: Vec<(String, String)> = vars.collect();
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
         self.forget_twins(set.map(|(name, _)| name.as_str()));
         for (name, value) in vars {
-            if KNOWN.contains(&name.as_str()) || twin_of(&name).is_some() {
+            if find(&name).is_some() {
                 if !value.is_empty() {
-                    self.values.insert(name, (value, "the environment".into()));
+                    self.values.insert(name, (value, place.into()));
                 }
             } else if name.starts_with(PREFIX) && !is_kubernetes_service(&name) {
                 self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));
@@ -61,7 +150,7 @@ impl Source {
     fn forget_twins<'a>(&mut self, set: impl Iterator<Item = &'a str>) {
         for name in set {
             match twin_of(name) {
-                Some(of) => self.values.remove(of),
+                Some(of) => self.values.remove(of.name),
                 None => self.values.remove(&format!("{name}_FILE")),
             };
         }
@@ -81,7 +170,7 @@ impl Source {
                 for e in entries {
                     let place = format!("{}:{}", path.display(), e.line);
                     let name = file::setting(&e.key);
-                    if KNOWN.contains(&name.as_str()) || twin_of(&name).is_some() {
+                    if find(&name).is_some() {
                         self.values.insert(name, (e.value, place));
                     } else {
                         let hint = did_you_mean(&name);
@@ -100,7 +189,8 @@ fn is_kubernetes_service(name: &str) -> bool {
 }
 
 fn did_you_mean(name: &str) -> String {
-    let close = KNOWN.iter().map(|k| (strsim::damerau_levenshtein(name, k), k)).min();
+    let names = SETTINGS.iter().map(|s| s.name);
+    let close = names.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
     match close {
         Some((distance, known)) if distance <= name.len() / 3 => {
             format!(" (did you mean {known}?)")

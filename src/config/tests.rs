@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::*;
+use super::{source::ENVIRONMENT, *};
 
 const GOOD: &[(&str, &str)] = &[
     (LIVEKIT_URL, "http://localhost:7880/"),
@@ -12,7 +12,7 @@ const GOOD: &[(&str, &str)] = &[
 fn read(extra: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let mut s = Source::default();
     let vars = GOOD.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    s.environment(vars);
+    s.environment(vars, ENVIRONMENT);
     Config::read(s).map_err(|e| e.0)
 }
 
@@ -50,6 +50,7 @@ fn all_mistakes_are_reported_together() {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into_iter(),
+        ENVIRONMENT,
     );
     let e = Config::read(s).unwrap_err();
     let all = e.to_string();
@@ -79,7 +80,7 @@ fn the_environment_wins_over_files_and_files_name_their_line() {
     let mut s = Source::default();
     s.file(&path);
     let vars = GOOD.iter().chain(&[(END_GRACE, "6")]);
-    s.environment(vars.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    s.environment(vars.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), ENVIRONMENT);
     let e = Config::read(s.clone()).unwrap_err().to_string();
     assert!(e.contains("local.toml:4: unknown setting max_cals (did you mean"), "{e}");
     s.errors.clear();
@@ -123,15 +124,14 @@ const EXAMPLES: &[&str] = &[
 /// The commented settings of a file, as if they were set: each setting once, or its `_FILE` twin.
 fn documented(lines: impl Iterator<Item = (String, String)>, place: &str) -> Config {
     let mut s = Source::default();
-    let of = |k: &str| twin_of(k).or_else(|| KNOWN.iter().copied().find(|known| *known == k));
     for (k, v) in lines {
-        if let Some(setting) = of(&k) {
-            s.values.insert(setting.into(), (v, place.into()));
+        if let Some(setting) = find(&k) {
+            s.values.insert(setting.name.into(), (v, place.into()));
         }
     }
-    assert_eq!(s.values.len(), KNOWN.len(), "a setting is not in {place}");
+    assert_eq!(s.values.len(), SETTINGS.len(), "a setting is not in {place}");
     s.values.retain(|k, _| !EXAMPLES.contains(&k.as_str()));
-    s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), ENVIRONMENT);
     Config::read(s).unwrap()
 }
 
@@ -141,7 +141,7 @@ fn the_documented_defaults_are_the_real_ones() {
     let built_in = {
         let mut s = Source::default();
         let vars = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]));
+        s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]), ENVIRONMENT);
         format!("{:?}", Config::read(s).unwrap())
     };
     let toml = std::fs::read_to_string(here.join("config/default.toml")).unwrap();
@@ -199,6 +199,31 @@ fn what_gateways_ask_for() {
 }
 
 #[test]
+fn names_that_livekit_has_for_a_setting_are_understood() {
+    let named = |extra: &[(&str, &str)]| read(extra).unwrap().agent_name;
+    assert_eq!(named(&[("LIVEKIT_AGENT_NAME", "history")]), "history");
+    assert_eq!(named(&[("LIVEKIT_AGENT_NAME", "history"), (AGENT_NAME, "own")]), "own");
+    let level = |extra: &[(&str, &str)]| read(extra).map(|c| c.log_level.to_string());
+    for (text, meant) in
+        [("DEBUG", "debug"), ("warning", "warn"), ("CRITICAL", "error"), ("off", "off")]
+    {
+        assert_eq!(level(&[("LIVEKIT_LOG_LEVEL", text)]).unwrap(), meant);
+    }
+    assert_eq!(level(&[("LIVEKIT_LOG_LEVEL", "debug"), (LOG_LEVEL, "warn")]).unwrap(), "warn");
+    let wrong = level(&[("LIVEKIT_LOG_LEVEL", "loud")]).unwrap_err().join("");
+    assert!(wrong.contains(LOG_LEVEL) && wrong.contains("must be trace"), "{wrong}");
+    // In a file, the setting's own name wins too, whichever source it is in.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("local.toml");
+    std::fs::write(&path, "agent_name = \"own\"\n").unwrap();
+    let mut s = Source::default();
+    s.file(&path);
+    let vars = GOOD.iter().chain(&[("LIVEKIT_AGENT_NAME", "voice-agent")]);
+    s.environment(vars.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), ENVIRONMENT);
+    assert_eq!(Config::read(s).unwrap().agent_name, "own");
+}
+
+#[test]
 fn secrets_come_from_files_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
@@ -227,7 +252,7 @@ fn secrets_come_from_files_too() {
         s.file(&toml);
         let good = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let own = [(ENDPOINT.to_owned(), "https://example.com/".to_owned()), in_environment];
-        s.environment(good.chain(own));
+        s.environment(good.chain(own), ENVIRONMENT);
         let c = Config::read(s).unwrap();
         let secret = c.jwt_secret.unwrap();
         assert_eq!(secrecy::ExposeSecret::expose_secret(&secret), "from-the-file", "{in_toml}");

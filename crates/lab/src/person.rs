@@ -28,6 +28,7 @@ impl Person {
     /// # Errors
     /// If the server refuses the join.
     pub async fn join(venue: &Venue, ticket: &Ticket) -> Result<Self> {
+        sockets::install();
         let token = venue.token(ticket)?;
         let mut options = RoomOptions::default();
         options.auto_subscribe = false;

@@ -124,10 +124,11 @@ impl Venue {
     }
 }
 
-/// Installs the process's cryptography provider.
+/// Installs the process's cryptography provider and the SDK's websockets.
 fn init() {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    sockets::install();
 }
 
 /// Timers short enough for tests; all other settings are the real server's.

@@ -32,7 +32,7 @@ pub struct Worker {
     lines: Arc<Mutex<Vec<Value>>>,
     count: watch::Receiver<usize>,
     pub data: PathBuf,
-    _dir: Option<TempDir>,
+    dir: TempDir,
 }
 
 /// How to start a worker.
@@ -124,7 +124,7 @@ impl Worker {
                 counter.send_modify(|n| *n += 1);
             }
         });
-        Ok(Self { child, lines, count, data, _dir: Some(dir) })
+        Ok(Self { child, lines, count, data, dir })
     }
 
     /// Starts a worker and waits until it is registered.
@@ -182,6 +182,11 @@ impl Worker {
     pub async fn health(&mut self) -> Result<String> {
         let line = self.logs("health page").await?;
         Ok(line["addr"].as_str().context("no address")?.to_owned())
+    }
+
+    /// Its working directory.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn pid(&self) -> Option<u32> {

@@ -30,7 +30,7 @@ pub(in crate::observer) fn install() {
     livekit_net::set_ws_client(Arc::new(Transport));
     match net::http_client(HTTP_TIMEOUT) {
         Ok(client) => livekit_net::set_http_client(Arc::new(Http(client))),
-        Err(e) => tracing::warn!(error = %e, "LiveKit's default HTTP client is used"),
+        Err(e) => tracing::warn!(error = %e, "the SDK cannot ask why LiveKit refuses a join"),
     }
 }
 

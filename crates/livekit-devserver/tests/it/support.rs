@@ -20,6 +20,7 @@ pub(crate) async fn server_with(change: impl FnOnce(&mut Config)) -> Server {
     // Clients of the API need a provider of cryptography when the whole workspace is built, because
     // the product then brings TLS. An error means that there is one already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    sockets::install();
     let mut config = Config { batch_interval: Duration::from_millis(300), ..Config::default() };
     change(&mut config);
     livekit_devserver::start(config).await.expect("a server on free ports")

@@ -1,0 +1,81 @@
+//! `call-history probe`: asks the worker on this machine, so that an image needs no HTTP client for its health
+//! check.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use crate::{
+    commands::print_error,
+    config::{DotEnv, Source},
+    net,
+};
+
+/// Shorter than the usual timeout of a container's health check.
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// Succeeds if the worker answers that it lives, or that it is ready.
+pub(crate) fn run(dot_env: &DotEnv, ready: bool) -> ExitCode {
+    let asked = match Source::from_process(dot_env).http_addr() {
+        Err(e) => Err(e),
+        Ok(None) => Err("there is no port to ask: CALL_HISTORY_HTTP_ADDR is off".into()),
+        Ok(Some(addr)) => ask(reachable(addr), if ready { "ready" } else { "live" }),
+    };
+    match asked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            print_error(&e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An address to connect to, for one to listen at.
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    addr
+}
+
+fn ask(addr: SocketAddr, what: &str) -> Result<(), String> {
+    net::init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("the runtime cannot be started: {e}"))?;
+    runtime.block_on(async {
+        // It only asks this machine: no proxy, no certificates.
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(WITHIN);
+        let client = client.build().map_err(|e| net::explain::causes(&e))?;
+        let answer = client.get(format!("http://{addr}/{what}")).send().await;
+        let answer = answer.map_err(|e| {
+            format!("no worker answers at {addr}: {}", net::explain::causes(&e.without_url()))
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let text = answer.text().await.unwrap_or_default();
+        Err(format!("not {what}: {status}: {}", text.trim()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable;
+
+    #[test]
+    fn an_address_to_listen_at_becomes_one_to_connect_to() {
+        for (listens, asked) in [
+            ("0.0.0.0:8081", "127.0.0.1:8081"),
+            ("[::]:8081", "[::1]:8081"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+}

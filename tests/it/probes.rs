@@ -1,0 +1,89 @@
+//! `GET /live`, `GET /ready` and `call-history probe`, which asks for them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use livekit::DisconnectReason;
+use tokio::process::Command;
+
+use super::{wait::eventually, *};
+
+/// What the port answers: status and text.
+async fn answer(worker: &mut Worker, path: &str) -> Result<(u16, String)> {
+    let addr = worker.health().await?;
+    let answer = reqwest::get(format!("http://{addr}/{path}")).await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+/// Runs `call-history probe` with a port's address.
+async fn probe(addr: &str, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new(binary());
+    command.arg("probe").args(args).env_clear().env("CALL_HISTORY_HTTP_ADDR", addr);
+    // A proxy must not be asked about this machine.
+    command.env("HTTP_PROXY", "http://127.0.0.1:1");
+    let out = command.output().await?;
+    Ok((out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_ready_once_it_is_registered_and_until_it_drains() -> Result<()> {
+    let mut s = Scene::new().await?;
+    assert_eq!(answer(&mut s.worker, "live").await?, (200, "OK".into()));
+    assert_eq!(answer(&mut s.worker, "ready").await?, (200, "OK".into()));
+    let addr = s.worker.health().await?;
+    for args in [&[][..], &["--ready"]] {
+        assert_eq!(probe(&addr, args).await?, (Some(0), String::new()));
+    }
+    let caller = s.web("alice").await?;
+    s.worker.signal(15).await?;
+    eventually("draining", POSTED, async || {
+        Ok((answer(&mut s.worker, "ready").await? == (503, "draining".into())).then_some(()))
+    })
+    .await?;
+    assert_eq!(answer(&mut s.worker, "live").await?.0, 200);
+    assert_eq!(probe(&addr, &[]).await?.0, Some(0));
+    let (code, said) = probe(&addr, &["--ready"]).await?;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("not ready: 503") && said.contains("draining"), "{said}");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.worker.ends(Duration::from_secs(60)).await?;
+    let (code, said) = probe(&addr, &[]).await?;
+    assert!(code == Some(1) && said.contains("no worker answers at"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_livekit_a_worker_lives_and_is_not_ready() -> Result<()> {
+    for layers in ["dispatch,reconcile,webhook", "reconcile", "participant"] {
+        let venue = Venue::dev(lab::server::quick()).await?;
+        let endpoint = Endpoint::start().await?;
+        let setup = Setup::new(binary(), &venue, &endpoint, "w");
+        let setup = setup.with("LIVEKIT_URL", "ws://127.0.0.1:1");
+        let mut worker = Worker::start(setup.with("CALL_HISTORY_DISCOVERY", layers))?;
+        assert_eq!(answer(&mut worker, "live").await?.0, 200);
+        let away = (503, "not connected to LiveKit".into());
+        assert_eq!(answer(&mut worker, "ready").await?, away, "{layers}");
+        worker.stops().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_ready_again_when_livekit_is_back() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.venue.breakable()?.restart(Duration::from_secs(2)).await?;
+    s.worker.logs_nth("registered worker", 2, POSTED).await?;
+    eventually("ready", POSTED, async || {
+        Ok((answer(&mut s.worker, "ready").await?.0 == 200).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_probe_without_a_port_says_so() -> Result<()> {
+    let (code, said) = probe("off", &[]).await?;
+    assert!(code == Some(1) && said.contains("CALL_HISTORY_HTTP_ADDR is off"), "{said}");
+    let (code, said) = probe("nowhere", &[]).await?;
+    assert!(code == Some(1) && said.contains("must be an address"), "{said}");
+    Ok(())
+}
