@@ -70,7 +70,7 @@ pub(crate) fn limit() -> Option<u64> {
 }
 
 /// How many descriptors it has open; `None` if the system does not report it.
-fn in_use() -> Option<u64> {
+pub(crate) fn in_use() -> Option<u64> {
     match fs::read_dir("/proc/self/fd") {
         // Reading the folder needs one itself.
         Ok(all) => Some((all.count() as u64).saturating_sub(1)),

@@ -19,11 +19,11 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, Webhook},
+    admin::{self, States, Webhook},
     clock::{WallClock, millis},
     config::{Config, loggable},
     descriptors,
-    fleet::{Badge, name::NameWatch},
+    fleet::Badge,
     net::{self, Api},
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
@@ -44,7 +44,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     descriptors::warn_if_few(config.max_calls);
     net::report_certificates();
     let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
-    let Setup { observers, delivery, sender, health, left, _lock } = setup;
+    let Setup { observers, delivery, sender, backlog, health, left, _lock } = setup;
     let journals = observers.journals.clone();
     let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::default());
@@ -58,6 +58,12 @@ pub(crate) async fn start(config: Config) -> ExitCode {
         worker: state.subscribe(),
         health: health.clone(),
         stop: stop.clone(),
+        states: States {
+            active_calls: observers.active_calls.subscribe(),
+            backlog,
+            wall: observers.wall.clone(),
+            memory_limit: worker::memory_limit(config.max_memory),
+        },
         webhook,
     };
     if let Some(addr) = config.http_addr
@@ -136,6 +142,7 @@ struct Setup {
     observers: Observers,
     delivery: Delivery,
     sender: JoinHandle<()>,
+    backlog: BacklogGauge,
     health: Health,
     /// Calls that an earlier run left behind.
     left: Vec<LeftBehind>,
@@ -221,8 +228,8 @@ fn set_up(config: &Config) -> Option<Setup> {
         now: Arc::new(now),
         explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
     };
-    let level = BacklogGauge::new(config.max_backlog, health.clone());
-    let (delivery, sender) = delivery::start(store, target, level, health.clone());
+    let backlog = BacklogGauge::new(config.max_backlog, health.clone());
+    let (delivery, sender) = delivery::start(store, target, backlog.clone(), health.clone());
     let settings = Settings {
         silence_threshold_ms: millis(config.silence_threshold),
         end_grace_ms: millis(config.end_grace),
@@ -234,7 +241,6 @@ fn set_up(config: &Config) -> Option<Setup> {
         profiles: Arc::new(config.profiles.clone()),
     };
     let badge = Badge::new(&config.agent_name, worker_id(&*disk, dir), config.identities.clone());
-    let name = NameWatch::new(&config.agent_name, health.clone());
     let observers = Observers::new(
         settings,
         livekit_api(config, &wall)?,
@@ -242,9 +248,9 @@ fn set_up(config: &Config) -> Option<Setup> {
         delivery.clone(),
         journals,
         badge,
-        name,
+        &health,
     );
-    Some(Setup { observers, delivery, sender, health, left, _lock: lock })
+    Some(Setup { observers, delivery, sender, backlog, health, left, _lock: lock })
 }
 
 /// A client for LiveKit's API. `None` if it cannot be set up, which is logged.

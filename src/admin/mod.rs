@@ -1,6 +1,7 @@
 //! The worker's HTTP port: `GET /` and `GET /worker`, as other LiveKit agents have them, `GET /live` and
-//! `GET /ready` for probes, and `POST /webhook` for LiveKit.
+//! `GET /ready` for probes, `GET /metrics` for Prometheus, and `POST /webhook` for LiveKit.
 
+mod metrics;
 mod port;
 mod webhook;
 
@@ -21,6 +22,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{stop::Stop, worker::WorkerState};
 
+pub(crate) use metrics::States;
 pub(crate) use webhook::Webhook;
 
 /// A loss of the connection to LiveKit counts as unhealthy only after this time.
@@ -36,8 +38,19 @@ pub(crate) struct Page {
     pub(crate) worker: watch::Receiver<WorkerState>,
     pub(crate) health: Health,
     pub(crate) stop: Stop,
+    pub(crate) states: States,
     /// `None`: webhooks are not accepted.
     pub(crate) webhook: Option<Webhook>,
+}
+
+impl Page {
+    /// Why no new calls can be taken now.
+    fn not_ready(&self) -> Option<&'static str> {
+        if self.stop.is_draining() {
+            return Some("draining");
+        }
+        self.worker.borrow().away_since().map(|_| AWAY)
+    }
 }
 
 /// The fields of LiveKit's `WorkerInfo`, and the current warning.
@@ -69,6 +82,7 @@ pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
     let app = Router::new()
         .route("/", get(state))
         .route("/live", get(live))
+        .route("/metrics", get(metrics::metrics))
         .route("/ready", get(ready))
         .route("/worker", get(info))
         .with_state(page);
@@ -117,12 +131,10 @@ async fn live() -> &'static str {
 
 /// Whether new calls can be taken now.
 async fn ready(State(admin): State<Page>) -> (StatusCode, &'static str) {
-    let why_not = match () {
-        () if admin.stop.is_draining() => "draining",
-        () if admin.worker.borrow().away_since().is_some() => AWAY,
-        () => return (StatusCode::OK, "OK"),
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, why_not)
+    match admin.not_ready() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        None => (StatusCode::OK, "OK"),
+    }
 }
 
 async fn info(State(admin): State<Page>) -> Json<WorkerInfo> {

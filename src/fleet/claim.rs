@@ -49,6 +49,11 @@ impl Badge {
         self.fleet == agent_name
     }
 
+    /// The name that is common to all our workers: that under which they are dispatched.
+    pub(crate) fn fleet(&self) -> &str {
+        &self.fleet
+    }
+
     /// The id of this worker.
     pub(crate) fn worker(&self) -> &str {
         &self.worker

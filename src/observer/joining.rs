@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason, roles::Identities};
+use metrics::Reconnect;
 use store::journal::LeftBehind;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -103,6 +104,7 @@ impl RoomSession {
                     return Err(Ended::NotOurs);
                 }
                 Err(JoinError::Failed(error)) => {
+                    self.shared.metrics.join_failed(self.assignment.by.as_str());
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -228,6 +230,7 @@ impl RoomSession {
         if ordinal != self.assignment.ordinal {
             self.show_ordinal();
         }
+        self.shared.metrics.joined(self.assignment.by.as_str(), began.elapsed());
         tracing::info!(
             job_id = self.assignment.id,
             room = self.room_name,
@@ -311,6 +314,7 @@ impl RoomSession {
                         away_ms = millis(began.elapsed()),
                         "joined again"
                     );
+                    self.shared.metrics.reconnected(Reconnect::Room);
                     (self.report)(Progress::Joined);
                     self.asked.clear();
                     self.attendance.rejoined(&c.present(), lost_at, self.clock.now());

@@ -43,7 +43,8 @@ use std::sync::Arc;
 use call::{Settings, event::Discovery};
 use delivery::Delivery;
 use livekit::webrtc::peer_connection_factory::{PeerConnectionFactory, RtcConfiguration};
-use store::journal::Journals;
+use metrics::Metrics;
+use store::{health::Health, journal::Journals};
 use tokio::sync::{Semaphore, watch as signal};
 
 use self::{
@@ -126,13 +127,14 @@ pub(crate) struct Observers {
     pub(crate) journals: Journals,
     pub(crate) badge: Badge,
     pub(crate) name: NameWatch,
+    pub(crate) metrics: Metrics,
     pub(crate) api: Api,
     /// Limits joins to [`JOINS_AT_ONCE`].
     joins: Arc<Semaphore>,
     /// Each session holds a clone: the strong count says how many rooms are observed.
     observing: Arc<()>,
     /// Running calls in all rooms. A drain waits for them.
-    active_calls: ActiveCalls,
+    pub(crate) active_calls: ActiveCalls,
     /// Which phone legs were seen.
     legs: Legs,
     /// Counts panics of the process. After a panic each session checks that its room still delivers.
@@ -148,7 +150,7 @@ impl Observers {
         delivery: Delivery,
         journals: Journals,
         badge: Badge,
-        name: NameWatch,
+        health: &Health,
     ) -> Self {
         sdk::websocket::install();
         Self {
@@ -157,8 +159,9 @@ impl Observers {
             wall,
             delivery,
             journals,
+            name: NameWatch::new(badge.fleet(), health.clone()),
+            metrics: health.metrics().clone(),
             badge,
-            name,
             api,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             observing: Arc::default(),
@@ -175,6 +178,7 @@ impl Observers {
             active_calls: self.active_calls.clone(),
             wall: self.wall.clone(),
             name: self.name.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 }

@@ -12,9 +12,11 @@ use std::{
 };
 
 use call::{
-    Call, Event, Fact, Moment, Phase, event::LeaveReason, metadata::OptOut, published::Problem,
+    Call, Event, Fact, Measured, Moment, Phase, event::LeaveReason, metadata::OptOut,
+    published::Problem,
 };
 use delivery::{Delivery, Finished};
+use metrics::Metrics;
 use record::{CallHistory, Discovery, TimeBasis};
 use store::{CallJournal, Journals};
 use tokio::sync::watch;
@@ -38,7 +40,7 @@ impl ActiveCalls {
         ActiveCall(self.clone())
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<usize> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<usize> {
         self.0.subscribe()
     }
 }
@@ -59,6 +61,7 @@ pub(super) struct RecordingServices {
     pub(super) active_calls: ActiveCalls,
     pub(super) wall: WallClock,
     pub(super) name: NameWatch,
+    pub(super) metrics: Metrics,
 }
 
 pub(super) struct Recording {
@@ -192,6 +195,7 @@ impl Recording {
             journal.forget();
         }
         for (problem, count) in call.take_problems() {
+            self.services.metrics.ignored(problem.as_str(), count.into());
             if self.problems.insert(problem) {
                 tracing::warn!(
                     call_id = call.id(),
@@ -211,6 +215,8 @@ impl Recording {
             return;
         }
         self.active = Some(self.services.active_calls.begin());
+        let found_by = self.call.as_ref().and_then(Call::discovered_by);
+        self.services.metrics.call_started(found_by.map_or("unknown", Discovery::as_str));
         let call_id = self.call.as_ref().map(Call::id);
         let (journals, room) = (self.services.journals.clone(), self.room.clone());
         // Logged once a crash can no longer lose the call. No caller of this function waits for it.
@@ -248,10 +254,11 @@ impl Recording {
                 room = self.room,
                 "call ended; opted out of recording, nothing is stored or sent"
             );
-        } else if let Some(record) = catch_unwind(AssertUnwindSafe(|| call.record()))
-            .unwrap_or_else(|_| call.record_without_metrics())
+        } else if let Some((record, measured)) = catch_unwind(AssertUnwindSafe(|| call.explained()))
+            .unwrap_or_else(|_| call.record_without_metrics().map(|r| (r, Measured::default())))
         {
             self.log_end(&call, &record);
+            self.count_end(&call, &record, &measured);
             if call.discovered_by() == Some(Discovery::Dispatch) {
                 let lasted =
                     Duration::try_from_secs_f64(record.duration_seconds).unwrap_or_default();
@@ -287,6 +294,13 @@ impl Recording {
         if let Some(journal) = self.journal.take() {
             journal.forget();
         }
+    }
+
+    fn count_end(&self, call: &Call, record: &CallHistory, measured: &Measured) {
+        let metrics = &self.services.metrics;
+        metrics.call_ended(record.status.as_str(), call.known_reason());
+        metrics.evidence("user", measured.user.tier.as_str());
+        metrics.evidence("agent", measured.agent.tier.as_str());
     }
 
     fn log_end(&self, call: &Call, r: &CallHistory) {

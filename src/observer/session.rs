@@ -8,6 +8,7 @@ use call::{
     event::{FeedMessage, LeaveReason},
 };
 use livekit::prelude::LocalParticipant;
+use metrics::Reconnect;
 use store::journal::LeftBehind;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -361,6 +362,7 @@ impl RoomSession {
                     }
                     Notice::Reconnected => {
                         self.reconnecting_since = None;
+                        self.shared.metrics.reconnected(Reconnect::Room);
                         self.attendance.reconnected(at);
                     }
                     Notice::OtherRoom => return ConnectionEnd::Replaced,

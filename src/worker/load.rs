@@ -35,8 +35,7 @@ pub(super) struct Memory {
 impl Memory {
     /// `limit`: the configured limit in bytes; without one, the container's limit counts.
     pub(super) fn new(limit: Option<u64>) -> Self {
-        let limit = limit.or_else(|| LIMITS.iter().find_map(|p| read_limit(Path::new(p))));
-        Self { limit, sample: Mutex::default() }
+        Self { limit: memory_limit(limit), sample: Mutex::default() }
     }
 
     /// The share in use; 0 if there is no limit.
@@ -65,13 +64,18 @@ pub(super) fn load(active: usize, max: usize, memory: f32) -> f32 {
     MOST_LOAD * calls.max(memory / SHORT_AT).clamp(0.0, 1.0)
 }
 
+/// Bytes that this process may use: the configured limit, else the container's; `None` where there is neither.
+pub(crate) fn memory_limit(configured: Option<u64>) -> Option<u64> {
+    configured.or_else(|| LIMITS.iter().find_map(|p| read_limit(Path::new(p))))
+}
+
 fn read_limit(path: &Path) -> Option<u64> {
     let bytes = fs::read_to_string(path).ok()?.trim().parse().ok()?;
     (1..NO_LIMIT).contains(&bytes).then_some(bytes)
 }
 
 /// Resident memory of this process in bytes; `None` if the system does not report it.
-fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;

@@ -47,6 +47,7 @@ use tokio::{
 
 use crate::{config::Config, observer::Observers, stop::Stop};
 
+pub(crate) use load::{memory_limit, resident};
 use reconcile::{Reconciler, Work};
 use registration::Registration;
 pub(crate) use room::ReconcileRequest;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use metrics::Reconnect;
 use store::health::{Health, Topic};
 use tokio::{
     sync::{mpsc, watch},
@@ -46,6 +47,7 @@ impl Registration {
         let url = self.config.livekit.loggable_url();
         let mut backoff = Backoff::default();
         self.away(true);
+        let mut first = true;
         loop {
             let attempt = connection::register(&self.config, self.role, &self.wall);
             let rooms = self.rooms.clone();
@@ -58,6 +60,9 @@ impl Registration {
                     let since = Instant::now();
                     self.away(false);
                     self.health.clear(Topic::Keys);
+                    if !std::mem::take(&mut first) {
+                        self.health.metrics().reconnected(Reconnect::Registration);
+                    }
                     tracing::info!(
                         worker_id = registered.worker_id,
                         server = registered.server_version,

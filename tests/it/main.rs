@@ -20,6 +20,7 @@ mod gateways;
 mod health;
 mod hostile;
 mod losses;
+mod metrics;
 mod names;
 mod networks;
 mod outbox;

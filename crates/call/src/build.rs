@@ -39,15 +39,15 @@ impl Call {
 
     /// The record; `None` if no caller ever came, or the call has not ended.
     pub fn record(&self) -> Option<CallHistory> {
-        self.build(true)
+        self.build(true).map(|(record, _)| record)
     }
 
     /// The record without its metrics, for when they cannot be computed.
     pub fn record_without_metrics(&self) -> Option<CallHistory> {
-        self.build(false)
+        self.build(false).map(|(record, _)| record)
     }
 
-    fn build(&self, with_metrics: bool) -> Option<CallHistory> {
+    fn build(&self, with_metrics: bool) -> Option<(CallHistory, Measured)> {
         let input = self.record_input()?;
         let RecordInput { caller, view, call_type, start, ended, .. } = &input;
         let metadata = self.metadata(caller);
@@ -75,7 +75,7 @@ impl Call {
             self.outcome.build(&metadata, &entered, profile.map(|(_, profile)| profile), &notes);
         let details = (self.settings.details || self.settings.transcript)
             .then(|| self.details(&input, &verdict_input, &measured, profile_name));
-        Some(CallHistory {
+        let record = CallHistory {
             call_id: self.id(),
             phone_number: subject::phone_number(caller, &metadata, &self.room.name),
             room_name: self.room.name.clone(),
@@ -90,7 +90,8 @@ impl Call {
             outcomes,
             stage_timeline,
             details,
-        })
+        };
+        Some((record, measured))
     }
 
     /// How `end_time` is known, for the log.
@@ -100,7 +101,7 @@ impl Call {
 
     /// The record, and the moments that made its numbers.
     pub fn explained(&self) -> Option<(CallHistory, Measured)> {
-        Some((self.record()?, self.measured(&self.record_input()?)))
+        self.build(true)
     }
 
     fn record_input(&self) -> Option<RecordInput<'_>> {

@@ -78,6 +78,7 @@ mod words;
 mod tests;
 
 pub use event::{Event, Fact, Moment};
+pub use metrics::Measured;
 pub use state::{Call, Phase, RoomFacts, Settings};
 pub use taken::Taken;
 pub use words::count as count_words;

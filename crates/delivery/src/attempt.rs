@@ -66,6 +66,8 @@ pub struct Target {
 pub(super) enum Attempt {
     Delivered {
         status: u16,
+        /// Since the call ended.
+        after: Option<Duration>,
     },
     Refused {
         status: u16,
@@ -265,10 +267,24 @@ impl Poster {
             attempt = self.post(id, small.into()).await;
         }
         let attempt = match attempt {
-            Attempt::Delivered { status: 409 } if doubtful => Attempt::AskAgain,
+            Attempt::Delivered { status: 409, .. } if doubtful => Attempt::AskAgain,
+            Attempt::Delivered { status, .. } => {
+                Attempt::Delivered { status, after: self.since_end(&body) }
+            }
             attempt => attempt,
         };
         (attempts, attempt)
+    }
+
+    /// How long ago the call of a record ended, by our clock.
+    fn since_end(&self, body: &[u8]) -> Option<Duration> {
+        #[derive(serde::Deserialize)]
+        struct End {
+            end_time: String,
+        }
+        let end = serde_json::from_slice::<End>(body).ok()?.end_time;
+        let ms = (self.target.now)().since(Moment::parse_rfc3339(&end)?);
+        Some(Duration::from_millis(ms.try_into().unwrap_or_default()))
     }
 
     /// Reads the record and its attempts from the disk.
@@ -339,7 +355,7 @@ impl Poster {
     fn answer(&self, answer: &Response) -> Attempt {
         let status = answer.status();
         match retry::verdict(status) {
-            Verdict::Delivered => Attempt::Delivered { status: status.as_u16() },
+            Verdict::Delivered => Attempt::Delivered { status: status.as_u16(), after: None },
             Verdict::Refused => Attempt::Refused { status: status.as_u16() },
             Verdict::Retry => {
                 let header = |name| answer.headers().get(name).and_then(|v| v.to_str().ok());
@@ -401,7 +417,10 @@ impl Poster {
             let size = outbox.about(Folder::Pending, &name).map_or(0, |(_, size)| size);
             match refused {
                 None => outbox.sent(&name)?,
-                Some(attempts) => outbox.dead(&name, &attempts)?,
+                Some(attempts) => {
+                    outbox.dead(&name, &attempts)?;
+                    gauge.refused();
+                }
             }
             gauge.less(size);
             Ok::<(), OutboxError>(())

@@ -5,6 +5,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use metrics::Outcome;
 use record::{CallHistory, Moment};
 use store::{
     backlog::BacklogGauge,
@@ -182,7 +183,7 @@ struct Sender {
     /// An unfinished walk through `pending/`.
     walk: Option<Ids>,
     /// The running attempts, by the record's id.
-    running: JoinMap<String, (u32, Attempt)>,
+    running: JoinMap<String, (u32, Attempt, Duration)>,
     /// Set if the folder could not be listed: when to try again.
     list_at: Option<Instant>,
     /// `pending/` is being listed.
@@ -235,7 +236,10 @@ impl Sender {
                     }
                 },
                 Some((id, done)) = self.running.join_next() => match done {
-                    Ok((attempts, attempt)) => self.settle(id, attempts, attempt),
+                    Ok((attempts, attempt, took)) => {
+                        self.count(&attempt, took);
+                        self.settle(id, attempts, attempt);
+                    }
                     Err(e) => {
                         tracing::error!(error = %e, "an attempt to send broke; its record is kept");
                         self.queue.unreadable(id, Instant::now());
@@ -368,8 +372,30 @@ impl Sender {
     fn launch(&mut self) {
         while let Some(id) = self.queue.next(Instant::now()) {
             let (post, name, ours) = (self.post.clone(), id.clone(), self.ours.contains(&id));
-            self.running.spawn(id, async move { post.attempt(&name, ours).await });
+            self.running.spawn(id, async move {
+                let began = Instant::now();
+                let (attempts, attempt) = post.attempt(&name, ours).await;
+                (attempts, attempt, began.elapsed())
+            });
         }
+    }
+
+    fn count(&self, attempt: &Attempt, took: Duration) {
+        let metrics = self.health.metrics();
+        let outcome = match attempt {
+            Attempt::Delivered { after, .. } => {
+                if let Some(after) = after {
+                    metrics.delivered(*after);
+                }
+                Outcome::Delivered
+            }
+            Attempt::Refused { .. } => Outcome::Refused,
+            Attempt::GivenUp(_) => Outcome::GivenUp,
+            Attempt::Failed(_) | Attempt::AskAgain => Outcome::Failed,
+            // Nothing was posted.
+            Attempt::Unreadable { .. } | Attempt::Gone => return,
+        };
+        metrics.attempted(outcome, took);
     }
 
     /// Reports the result of an attempt to the queue, in the log, and on the health page.
@@ -383,7 +409,7 @@ impl Sender {
             self.ours.remove(&id);
         }
         match attempt {
-            Attempt::Delivered { status } => {
+            Attempt::Delivered { status, .. } => {
                 tracing::info!(call_id = id, status, attempts, "delivered");
                 self.queue.done(&id, true, now);
             }

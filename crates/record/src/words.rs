@@ -106,6 +106,20 @@ pub enum Tier {
     None,
 }
 
+impl Tier {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Feed => "feed",
+            Self::Items => "items",
+            Self::State => "state",
+            Self::Rtvi => "rtvi",
+            Self::Speakers => "speakers",
+            Self::Transcripts => "transcripts",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Where the words are from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,10 +1,15 @@
 //! Counts the records that wait for the endpoint, and warns before they are too many. No record is
 //! ever deleted because of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
+
+use parking_lot::Mutex;
 
 use super::outbox::Backlog;
 use crate::health::{Health, Topic};
@@ -25,6 +30,10 @@ pub struct BacklogLimit {
 struct Count {
     records: AtomicU64,
     bytes: AtomicU64,
+    dead: AtomicU64,
+    /// See [`Backlog::oldest`]. It may be delivered before the next fresh count, and others still wait: then it is
+    /// too old.
+    oldest: Mutex<Option<SystemTime>>,
 }
 
 /// Cheap to clone; all clones count together.
@@ -45,6 +54,8 @@ impl BacklogGauge {
     pub fn set(&self, backlog: Backlog) {
         self.count.records.store(backlog.records, Ordering::Relaxed);
         self.count.bytes.store(backlog.bytes, Ordering::Relaxed);
+        self.count.dead.store(backlog.dead, Ordering::Relaxed);
+        *self.count.oldest.lock() = backlog.oldest;
         self.warn_or_clear();
     }
 
@@ -52,10 +63,31 @@ impl BacklogGauge {
         self.count.records.load(Ordering::Relaxed)
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.count.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records that the endpoint refused.
+    pub fn dead(&self) -> u64 {
+        self.count.dead.load(Ordering::Relaxed)
+    }
+
+    /// For how long the oldest record has waited; 0 if none waits.
+    pub fn oldest(&self) -> Duration {
+        let oldest = *self.count.oldest.lock();
+        oldest.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+    }
+
+    /// A record is waiting no more because it was refused.
+    pub fn refused(&self) {
+        self.count.dead.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A record of this size was sealed.
     pub fn more(&self, bytes: usize) {
         self.count.records.fetch_add(1, Ordering::Relaxed);
         self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.count.oldest.lock().get_or_insert_with(SystemTime::now);
         self.warn_or_clear();
     }
 
@@ -68,6 +100,9 @@ impl BacklogGauge {
         };
         down(&self.count.records, 1);
         down(&self.count.bytes, bytes);
+        if self.records() == 0 {
+            *self.count.oldest.lock() = None;
+        }
         self.warn_or_clear();
     }
 
@@ -102,7 +137,7 @@ mod tests {
     fn the_warning_begins_early_by_count_or_size_and_ends_later() {
         let health = Health::default();
         let gauge = BacklogGauge::new(BacklogLimit { records: 10, bytes: 1_000 }, health.clone());
-        gauge.set(Backlog { records: 7, bytes: 10 });
+        gauge.set(Backlog { records: 7, bytes: 10, ..Backlog::default() });
         assert_eq!(health.warning(), None);
         gauge.more(1);
         assert_eq!(
@@ -115,7 +150,7 @@ mod tests {
         assert_eq!(health.warning(), None);
         gauge.more(900);
         assert!(health.warning().is_some(), "few, but large");
-        gauge.set(Backlog { records: 1, bytes: 1 });
+        gauge.set(Backlog { records: 1, bytes: 1, ..Backlog::default() });
         assert_eq!((gauge.records(), health.warning()), (1, None), "the operator took them");
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use metrics::Metrics;
 use parking_lot::Mutex;
 
 use crate::health::{Health, Topic};
@@ -236,8 +237,13 @@ impl DiskHealth {
         Self { folder: folder.to_owned(), health, hanging: Arc::default() }
     }
 
+    pub fn metrics(&self) -> &Metrics {
+        self.health.metrics()
+    }
+
     /// The disk answered with an error.
     pub fn failed(&self, what: Topic, error: &io::Error) {
+        self.metrics().disk_failed(what.as_str());
         if self.health.warn(what, format!("the disk fails: {error}")) {
             tracing::error!(
                 folder = %self.folder.display(), for_the = what.as_str(), error = %error,

@@ -1,7 +1,9 @@
-//! What is worth a warning but does not stop the work, by topic. The health page shows it.
+//! What the worker says about itself: warnings by topic, which the health page shows and which stop no work, and
+//! metrics.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use metrics::Metrics;
 use tokio::sync::watch;
 
 /// What can be wrong. Each topic has one owner in the code, which warns and clears; two owners must not
@@ -63,13 +65,23 @@ impl Topic {
     }
 }
 
-/// Cheap to clone; all clones share the warnings.
+/// Cheap to clone; all clones share warnings and metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     warnings: Arc<watch::Sender<BTreeMap<Topic, String>>>,
+    metrics: Metrics,
 }
 
 impl Health {
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The topics of all warnings.
+    pub fn topics(&self) -> Vec<&'static str> {
+        self.warnings.borrow().keys().map(|topic| topic.as_str()).collect()
+    }
+
     /// True if the topic had no warning before: then the caller logs it.
     pub fn warn(&self, topic: Topic, what: String) -> bool {
         self.warnings.send_if_modified(|w| w.insert(topic, what).is_none())

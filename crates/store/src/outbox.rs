@@ -20,7 +20,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use call::Moment;
@@ -91,11 +91,14 @@ pub struct Attempts {
     pub unclear: bool,
 }
 
-/// How much is in a folder.
+/// How much waits for the endpoint, and how much it refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     pub records: u64,
     pub bytes: u64,
+    /// When the record was sealed that has waited longest.
+    pub oldest: Option<SystemTime>,
+    pub dead: u64,
 }
 
 /// Blocking: call it where blocking is allowed.
@@ -148,6 +151,7 @@ impl Outbox {
     pub fn seal(&self, id: &str, body: &[u8]) -> Result<(), OutboxError> {
         let pending = self.folder(Folder::Pending);
         let unique = uuid::Uuid::new_v4().simple();
+        let began = Instant::now();
         let tmp = pending.join(format!(".{unique}.tmp"));
         let path = self.path(Folder::Pending, id);
         let sealed = (self.disk.write_synced(&tmp, body).context("cannot write", &tmp))
@@ -155,6 +159,7 @@ impl Outbox {
             .and_then(|()| self.disk.sync_dir(&pending).context("cannot sync", &pending));
         match &sealed {
             Ok(()) => {
+                self.health.metrics().sealed(began.elapsed());
                 self.health.worked(Topic::Outbox);
                 // Perhaps no attempt has to be written for days.
                 self.health.not_needed(Topic::Attempts);
@@ -288,7 +293,7 @@ impl Outbox {
         self.disk.about(&self.path(folder, id))
     }
 
-    /// Counts the pending records.
+    /// Counts the pending and the dead records.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -296,8 +301,12 @@ impl Outbox {
         let mut sum = Backlog::default();
         for id in self.walk(Folder::Pending)? {
             sum.records += 1;
-            sum.bytes += self.about(Folder::Pending, &id).map_or(0, |(_, bytes)| bytes);
+            if let Some((sealed, bytes)) = self.about(Folder::Pending, &id) {
+                sum.bytes += bytes;
+                sum.oldest = Some(sum.oldest.map_or(sealed, |oldest| oldest.min(sealed)));
+            }
         }
+        sum.dead = self.walk(Folder::Dead)?.count() as u64;
         Ok(sum)
     }
 
@@ -382,7 +391,9 @@ mod tests {
         outbox.seal("b", b"[]").unwrap();
         fs::write(dir.path().join("pending/.c.tmp"), "half").unwrap();
         assert_eq!(pending(&outbox), ["a", "b"], "what was never renamed is no record");
-        assert_eq!(outbox.backlog().unwrap(), Backlog { records: 2, bytes: 4 });
+        let backlog = outbox.backlog().unwrap();
+        assert_eq!((backlog.records, backlog.bytes, backlog.dead), (2, 4, 0));
+        assert!(backlog.oldest.is_some());
         assert_eq!(outbox.body(Folder::Pending, "b").unwrap(), b"[]");
         outbox.sent("a").unwrap();
         let attempts = Attempts { count: 3, last_error: "no".into(), ..Attempts::default() };

@@ -50,11 +50,18 @@ fn lab() -> Lab {
     let (delivery, _sender) = delivery::start(store, target, gauge, health.clone());
     let journals = Journals::start(all, of_disk(), dir, false).unwrap();
     let name = NameWatch::new("recorder", health.clone());
+    let metrics = health.metrics().clone();
     let (active_calls, wall) = (ActiveCalls::default(), WallClock::new(health));
     let clock = Clock::start(&wall);
     let on = active_calls.subscribe();
-    let services =
-        RecordingServices { journals: journals.clone(), delivery, active_calls, wall, name };
+    let services = RecordingServices {
+        journals: journals.clone(),
+        delivery,
+        active_calls,
+        wall,
+        name,
+        metrics,
+    };
     let recording = Recording::new(services, "room".into(), clock);
     Lab { disk, outbox, journals, active_calls: on, recording }
 }

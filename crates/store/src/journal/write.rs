@@ -545,6 +545,9 @@ impl Writer {
                 }
             }
         }
+        if worked {
+            self.health.metrics().journal_written(now.elapsed());
+        }
         if worked && !failed {
             self.health.worked(Topic::Journal);
         } else if !failed && self.files.values().all(|f| f.is_given_up() || f.waiting.is_empty()) {
