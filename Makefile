@@ -6,6 +6,9 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
 PIPECAT := e2e/pipecat/.venv
+MATRIX := e2e/matrix
+# An environment for each file of pins there.
+MATRIX_VENVS := $(patsubst $(MATRIX)/python/%.txt,$(MATRIX)/.venv-%/ok,$(wildcard $(MATRIX)/python/*.txt))
 DENY := 0.20.2
 MACHETE := 0.9.2
 FUZZ := 0.13.2
@@ -13,7 +16,7 @@ FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo build release test lint schema bench unit black-box foreign fuzz tools node-modules accuracy clean
+.PHONY: help demo build release test lint schema bench unit black-box deploy-check foreign matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,7 +31,7 @@ build: ## debug binaries of everything
 release: ## the binary as it is shipped
 	$(CARGO) build --release -p call-history
 
-test: lint unit black-box fuzz foreign ## everything
+test: lint unit black-box fuzz deploy-check foreign ## everything
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -49,6 +52,9 @@ lint: tools ## formatting, clippy, dependencies, docs
 	@grep -rhoE 'docs/[a-z-]+\.md §[0-9.]*[0-9]' src crates tests --include=*.rs | sort -u | while read -r doc section; do \
 		id=s$$(echo "$${section#§}" | tr . -); \
 		grep -q "id=\"$$id\"" "$$doc" || { echo "a comment cites $$doc $$section, which is not there"; exit 1; }; done
+
+deploy-check: build ## manifests and chart against the types of Kubernetes, settings against the program
+	cd deploy/check && go vet . && go test . && go run . -worker $(abspath $(TARGET))/debug/call-history
 
 schema: ## writes docs/schema anew, after a change of the record's types
 	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
@@ -94,6 +100,17 @@ $(PIPECAT)/ok: e2e/pipecat/requirements.txt
 	$(PIPECAT)/bin/pip install --quiet --disable-pip-version-check -r e2e/pipecat/requirements.txt
 	touch $@
 
+matrix: build $(VENV)/ok $(PIPECAT)/ok $(MATRIX_VENVS) node-modules ## calls with pinned agent versions, from Python 1.0 to Pipecat; writes the table of docs/frameworks.md
+	@for folder in $(MATRIX)/node/*/; do \
+		if [ ! -d $$folder/node_modules ]; then \
+			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
+	cd e2e && $(E2E) ../$(VENV)/bin/python -m matrix --keep $(abspath $(TARGET))/matrix --out ../docs/frameworks.md
+
+$(MATRIX)/.venv-%/ok: $(MATRIX)/python/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 tools: ## installs the cargo tools that are missing
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@$(DENY)
 	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete@$(MACHETE)
@@ -104,9 +121,10 @@ node-modules: ## what the browser and the Node agents need
 		if [ ! -d $$folder/node_modules ]; then \
 			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
 
-accuracy: build $(VENV)/ok node-modules ## docs/accuracy.md anew: half an hour, on a quiet machine
+accuracy: build $(VENV)/ok $(PIPECAT)/ok node-modules ## docs/accuracy.md anew: an hour, on a quiet machine
 	cd e2e && $(E2E) ../$(VENV)/bin/python -m accuracy --calls 20 --out ../docs/accuracy.md
 
-clean: ## build output and the Python environment
+clean: ## build output, and the environments of the scenarios
 	$(CARGO) clean
 	rm -rf $(VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules
+	rm -rf $(MATRIX)/.venv-* $(MATRIX)/node/*/node_modules

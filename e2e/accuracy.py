@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.accuracy.hold import ROWS, hold_all
+from harness.accuracy.hold import hold_all
 from harness.accuracy.report import report
+from harness.accuracy.rows import ROWS
 
 
 def main() -> int:

@@ -2,16 +2,11 @@
 
 import asyncio
 import json
-import os
-from pathlib import Path
-
-from livekit import api
 
 from harness import expect
+from harness.bot import bot_in
 from harness.call import conversation
-from harness.process import Child, plain_environment
-
-PYTHON = Path(__file__).parent / "pipecat" / ".venv" / "bin" / "python"
+from harness.process import Child
 
 LONG = (
     "this is a rather long announcement from the bot that goes on for quite a while so that "
@@ -40,26 +35,6 @@ class Bot:
         raise AssertionError(f"the bot did not report {what}: " + "\n".join(self.child.lines[-30:]))
 
 
-async def bot_in(call, script) -> Bot:
-    child = await Child.start(
-        str(PYTHON),
-        os.path.join("pipecat", "bot.py"),
-        name="Pipecat bot",
-        env=plain_environment(
-            **call.server.settings(),
-            BOT_ROOM=call.room,
-            BOT_NAME="Pipecat Agent-1",
-            BOT_SCRIPT=json.dumps(
-                {"lines": script.lines, "replies": script.replies, "greeting": script.greeting}
-            ),
-            PYTHONUNBUFFERED="1",
-        ),
-        cwd=call.lab.home,
-    )
-    call._children.append(child)
-    return Bot(child, call.truth)
-
-
 def responses(truth) -> dict:
     """The means of both response times. The bot reports a natural end a second early: it counts the
     sound that waits in its queue as spoken."""
@@ -85,7 +60,6 @@ async def test_a_phone_call_with_a_pipecat_bot(lab):
 
 
 async def a_call_with_a_pipecat_bot(lab, *, phone: bool) -> None:
-    assert PYTHON.exists(), "make e2e/pipecat/.venv"
     script = conversation(
         "hello and welcome to the lab",
         ("I would like to book a table for four people", LONG),
@@ -93,16 +67,14 @@ async def a_call_with_a_pipecat_bot(lab, *, phone: bool) -> None:
         ("thank you very much", "goodbye then"),
     )
     name = "pipecat-phone" if phone else "pipecat"
-    async with lab.call(name, script) as call:
-        # The bot is not dispatched: it is started below.
-        call.agents = lambda: [api.RoomAgentDispatch(agent_name=call.product.agent_name)]
+    async with lab.call(name, script, agent="bot") as call:
         if phone:
             caller, identity = call.phone("+15550123491", status="active"), "+15550123491"
         else:
             caller, identity = call.page("web-user"), "web-user"
         await caller.join()
         await call.observed()
-        bot = await bot_in(call, script)
+        bot = Bot(await bot_in(call), call.truth)
         await bot.says("ready", 60.0)
         await bot.says("started")
         await bot.says("stopped")

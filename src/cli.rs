@@ -1,9 +1,10 @@
 //! The command line. Settings come from the environment and files, not from flags: see
 //! [`crate::config`].
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::outbox;
 
@@ -36,11 +37,14 @@ pub(crate) enum Command {
         #[arg(long)]
         room: String,
     },
-    /// Check settings, server, keys, clock, agent name, endpoint and data folder; says what to do
+    /// Check server, keys, clock, media, endpoint, data folder and limits, and say what to do
     Doctor {
         /// Print the checks as JSON
         #[arg(long)]
         json: bool,
+        /// Also send a record to the endpoint, marked as a test
+        #[arg(long)]
+        send_sample: bool,
     },
     /// Print every setting and where it comes from; secrets are not shown
     Config {
@@ -76,4 +80,35 @@ pub(crate) enum Command {
     },
     /// Print the JSON Schema of the record; needs no settings
     Schema,
+    /// Print a script that completes commands in a shell: source it, or put it where the shell looks
+    Completions { shell: Shell },
+    /// Print the manual page; `call-history man | man -l -` shows it
+    Man,
+}
+
+/// The script for a shell.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = vec![];
+    clap_complete::generate(shell, &mut Cli::command(), "call-history", &mut script);
+    script
+}
+
+/// The manual page, with all subcommands.
+///
+/// # Errors
+/// None in practice: it is written to memory.
+pub(crate) fn manual() -> std::io::Result<Vec<u8>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = vec![];
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+        // Only the parts that describe the subcommand: there is one page for all.
+        let man = clap_mangen::Man::new(sub.clone());
+        writeln!(page, ".SH \"{}\"", sub.get_name().to_uppercase())?;
+        man.render_synopsis_section(&mut page)?;
+        man.render_description_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+    }
+    Ok(page)
 }

@@ -138,7 +138,7 @@ impl WallClock {
         let what = format!("this machine's clock is {} s {side} LiveKit's", ahead_s.abs());
         if self.0.health.warn(Topic::Clock, what) {
             tracing::warn!(
-                ahead_s,
+                clock_ahead_s = ahead_s,
                 advice = "records get LiveKit's time; set the clocks of both machines by NTP",
                 "this machine's clock differs from LiveKit's"
             );

@@ -88,6 +88,14 @@ pub(crate) fn schema() -> ExitCode {
     }
 }
 
+/// Prints a text that is made at once.
+pub(crate) fn print(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 /// Prints an error to stderr, for commands without a log and for errors before the log is set up.
 #[allow(clippy::print_stderr)]
 pub(crate) fn print_error(text: &str) {

@@ -20,7 +20,7 @@ const BESIDE_CALLS: u64 = 320;
 /// If fewer are free, the next join or request is likely to fail.
 const HARDLY_ANY: usize = 8;
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-const ADVICE: &str = "raise the limit of open files (ulimit -n, systemd LimitNOFILE=, \
+pub(crate) const ADVICE: &str = "raise the limit of open files (ulimit -n, systemd LimitNOFILE=, \
     docker --ulimit nofile=) or lower CALL_HISTORY_MAX_CALLS";
 
 /// Which limit is reached.
@@ -94,10 +94,8 @@ fn needed(calls: usize, addresses: usize) -> u64 {
 
 /// Warns if the allowed calls need more descriptors than the limit. Call it after the limit was raised.
 pub(crate) fn warn_if_few(max_calls: usize) {
-    let addresses = if_addrs::get_if_addrs().unwrap_or_default();
-    let addresses = addresses.iter().filter(|a| !a.is_loopback() && !a.is_link_local()).count();
-    let needed = needed(max_calls, addresses);
-    if let Some(limit) = limit().filter(|limit| *limit < needed) {
+    let (limit, needed) = limit_and_need(max_calls);
+    if let Some(limit) = limit.filter(|limit| *limit < needed) {
         tracing::warn!(
             limit,
             needed,
@@ -106,6 +104,13 @@ pub(crate) fn warn_if_few(max_calls: usize) {
             "too few file descriptors for CALL_HISTORY_MAX_CALLS"
         );
     }
+}
+
+/// How many descriptors the process may have, and how many that number of calls needs.
+pub(crate) fn limit_and_need(max_calls: usize) -> (Option<u64>, u64) {
+    let addresses = if_addrs::get_if_addrs().unwrap_or_default();
+    let addresses = addresses.iter().filter(|a| !a.is_loopback() && !a.is_link_local()).count();
+    (limit(), needed(max_calls, addresses))
 }
 
 /// Checks at intervals, as long as it is polled. The log and the health page report when descriptors run out

@@ -63,6 +63,8 @@ fn main() -> ExitCode {
             return commands::replay(&files, explain, details);
         }
         cli::Command::Schema => return commands::schema(),
+        cli::Command::Completions { shell } => return commands::print(&cli::completions(shell)),
+        cli::Command::Man => return commands::print(&cli::manual().unwrap_or_default()),
         command => command,
     };
     let config = match config::Config::read(config::Source::from_process(&dot_env)) {
@@ -94,7 +96,9 @@ fn main() -> ExitCode {
         }
         match command {
             cli::Command::Connect { room } => run::connect(config, room).await,
-            cli::Command::Doctor { json } => doctor::run(&config, json).await,
+            cli::Command::Doctor { json, send_sample } => {
+                doctor::run(&config, json, send_sample).await
+            }
             _ => run::start(config).await,
         }
     });

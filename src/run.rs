@@ -190,19 +190,10 @@ fn set_up(config: &Config) -> Option<Setup> {
         tracing::error!(error = %e, "calls of an earlier run cannot be recovered");
         vec![]
     });
-    let tls = match config.delivery.tls.client_config() {
-        Ok(tls) => tls,
+    let target = match target(config, &wall) {
+        Ok(target) => target,
         Err(e) => {
-            tracing::error!(error = e, "TLS to the endpoint cannot be set up");
-            return None;
-        }
-    };
-    // HTTP/2 has the host's name elsewhere, and a server may refuse to get two.
-    let http2 = !config.delivery.headers.contains_key(HOST);
-    let client = match net::http_client_with(config.delivery.timeout, tls, http2) {
-        Ok(client) => client,
-        Err(e) => {
-            tracing::error!(error = %e, "TLS or a proxy cannot be set up");
+            tracing::error!(error = e, "TLS or a proxy cannot be set up");
             return None;
         }
     };
@@ -211,23 +202,6 @@ fn set_up(config: &Config) -> Option<Setup> {
         signed = config.jwt_secret.is_some(),
         "records will be posted"
     );
-    let now = {
-        let wall = wall.clone();
-        move || wall.now()
-    };
-    let endpoint = config.endpoint.clone();
-    let target = Target {
-        client,
-        endpoint: config.endpoint.clone(),
-        jwt_secret: config.jwt_secret.clone(),
-        headers: config.delivery.headers.clone(),
-        max_body: config.delivery.max_body,
-        gzip_from: config.delivery.gzip.then_some(GZIP_FROM),
-        shown: loggable(&config.endpoint),
-        keep_sent: config.keep_sent,
-        now: Arc::new(now),
-        explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
-    };
     let backlog = BacklogGauge::new(config.max_backlog, health.clone());
     let (delivery, sender) = delivery::start(store, target, backlog.clone(), health.clone());
     let settings = Settings {
@@ -253,6 +227,30 @@ fn set_up(config: &Config) -> Option<Setup> {
     Some(Setup { observers, delivery, sender, backlog, health, left, _lock: lock })
 }
 
+/// Where and how records are posted.
+///
+/// # Errors
+/// If TLS or a proxy cannot be set up.
+pub(crate) fn target(config: &Config, wall: &WallClock) -> Result<Target, String> {
+    let tls = config.delivery.tls.client_config()?;
+    // HTTP/2 has the host's name elsewhere, and a server may refuse to get two.
+    let http2 = !config.delivery.headers.contains_key(HOST);
+    let client = net::http_client_with(config.delivery.timeout, tls, http2);
+    let (wall, endpoint) = (wall.clone(), config.endpoint.clone());
+    Ok(Target {
+        client: client.map_err(|e| e.to_string())?,
+        endpoint: config.endpoint.clone(),
+        jwt_secret: config.jwt_secret.clone(),
+        headers: config.delivery.headers.clone(),
+        max_body: config.delivery.max_body,
+        gzip_from: config.delivery.gzip.then_some(GZIP_FROM),
+        shown: loggable(&config.endpoint),
+        keep_sent: config.keep_sent,
+        now: Arc::new(move || wall.now()),
+        explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
+    })
+}
+
 /// A client for LiveKit's API. `None` if it cannot be set up, which is logged.
 fn livekit_api(config: &Config, wall: &WallClock) -> Option<Api> {
     let api = Api::new(&config.livekit, wall);
@@ -274,7 +272,7 @@ fn worker_id(disk: &dyn Disk, dir: &Path) -> String {
             if uuid::Uuid::try_parse(kept.trim()).is_ok() {
                 return kept.trim().to_owned();
             }
-            tracing::warn!(path = %path.display(), "the worker's id is none, another takes its place");
+            tracing::warn!(path = %path.display(), "the file worker-id holds no valid id, a new one is written");
         }
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => {

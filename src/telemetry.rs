@@ -3,7 +3,10 @@
 //! Logs must not hold phone numbers, spoken text, metadata, attribute values or secrets. Libraries log
 //! below `warn` only if `RUST_LOG` asks for it: some of them print what participants send.
 
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
 
 use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
@@ -81,6 +84,35 @@ fn ours_at(level: &str) -> String {
     format!("{OTHERS},{}", ours.join(","))
 }
 
+/// Time between two log lines of one [`LogThrottle`].
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Limits log lines about a fault that repeats: one line a minute, with the number of faults.
+#[derive(Debug, Default)]
+pub(crate) struct LogThrottle {
+    /// When the last line was logged, and about which error.
+    logged: Option<(Instant, String)>,
+    times: u64,
+}
+
+impl LogThrottle {
+    /// Counts a fault. Returns the number of faults since the last line if the next line is due.
+    pub(crate) fn due(&mut self) -> Option<u64> {
+        self.due_for("")
+    }
+
+    /// The same; a line is also due if the error is another one than in the last line.
+    pub(crate) fn due_for(&mut self, error: &str) -> Option<u64> {
+        self.times += 1;
+        let same = |(at, what): &(Instant, String)| at.elapsed() < LOG_EVERY && what == error;
+        if self.logged.as_ref().is_some_and(same) {
+            return None;
+        }
+        self.logged = Some((Instant::now(), error.to_owned()));
+        Some(std::mem::take(&mut self.times))
+    }
+}
+
 /// A room's name for logs. SIP rooms often have the caller's number in their name; only its last two digits
 /// are shown.
 ///
@@ -135,7 +167,16 @@ fn is_date(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use super::{LogThrottle, masked};
+
+    #[test]
+    fn a_fault_that_repeats_is_logged_once_and_another_at_once() {
+        let mut faults = LogThrottle::default();
+        assert_eq!(faults.due_for("refused"), Some(1));
+        assert_eq!((faults.due_for("refused"), faults.due_for("refused")), (None, None));
+        assert_eq!(faults.due_for("unknown name"), Some(3));
+        assert_eq!(faults.due_for("unknown name"), None);
+    }
 
     #[test]
     fn phone_numbers_in_room_names_are_masked() {

@@ -17,6 +17,7 @@ from livekit.agents import Agent, AgentSession, JobContext, room_io
 
 from . import mischief
 from .fakes import EnergyVad, ScriptedLlm, ScriptedStt, ToneTts
+from .realtime import ScriptedRealtime
 from .wire import Line
 
 # The module that authors copy beside their agents.
@@ -134,19 +135,38 @@ async def caller_on_the_phone(context: JobContext) -> None:
     await answered.wait()
 
 
-async def job(context: JobContext) -> None:
-    script = json.loads(context.job.metadata)
-    line = await Line.connect(script["socket"], "agent")
-    await context.connect()
-    line.report("joined", identity=context.room.local_participant.identity, pid=os.getpid())
-
-    session = AgentSession(
+def session_of(script: dict) -> AgentSession:
+    """The session with the models that the script names."""
+    if script["speech_to_speech"]:
+        model = ScriptedRealtime(
+            script["lines"], script["replies"], transcribes=script["transcribes"]
+        )
+        # Without a voice detector: the model alone decides about turns.
+        return AgentSession(vad=None, llm=model, turn_handling={"turn_detection": "realtime_llm"})
+    return AgentSession(
         vad=EnergyVad(),
         stt=ScriptedStt(script["lines"]),
         llm=ScriptedLlm(script["replies"]),
         tts=ToneTts(),
         turn_handling={"turn_detection": "vad", "interruption": {"mode": "vad"}},
     )
+
+
+def say(session: AgentSession, text: str) -> None:
+    """Has the agent say a text. A model that speaks itself has no voice to read it: it is asked to."""
+    if isinstance(session.llm, ScriptedRealtime):
+        session.generate_reply(instructions=text)
+    else:
+        session.say(text)
+
+
+async def job(context: JobContext) -> None:
+    script = json.loads(context.job.metadata)
+    line = await Line.connect(script["socket"], "agent")
+    await context.connect()
+    line.report("joined", identity=context.room.local_participant.identity, pid=os.getpid())
+
+    session = session_of(script)
     cues: dict[str, list[dict]] = script["cues"]
     tasks: set[asyncio.Task] = set()
 
@@ -181,7 +201,7 @@ async def job(context: JobContext) -> None:
         if script["greeting"]:
             await asyncio.sleep(script["greet_after"])
             line.report("say", text=script["greeting"])
-            session.say(script["greeting"])
+            say(session, script["greeting"])
             await play(cues.get("greeting", []))
 
     async def obey() -> None:
@@ -189,7 +209,7 @@ async def job(context: JobContext) -> None:
             async for order in line.orders():
                 match order["do"]:
                     case "say":
-                        session.say(order["text"])
+                        say(session, order["text"])
                     case "serve":
                         session.room_io.set_participant(order["identity"])
                     case "publish":

@@ -38,6 +38,10 @@ class Script:
     """The session's own option: end when the caller leaves."""
     feed: bool = True
     """Whether the session publishes its feed on `lk.agent.session`; Node always does."""
+    speech_to_speech: bool = False
+    """One model hears and speaks; a Python agent only."""
+    transcribes: bool = True
+    """Whether that model also tells the words of its caller."""
     socket: str = ""
 
 
@@ -47,7 +51,8 @@ def conversation(greeting: str | None, *turns: tuple[str, str], **more) -> Scrip
 
 
 class Call:
-    """Use as `async with lab.call("name", script) as call:`; `agent` is "python" or "node"."""
+    """Use as `async with lab.call("name", script) as call:`; `agent` is "python" or "node", which are
+    dispatched, or "bot", which the scenario starts itself (`bot_in` in `bot.py`)."""
 
     def __init__(
         self,
@@ -67,8 +72,12 @@ class Call:
         self.script = script
         self.script.socket = os.path.join(lab.directory, f"{mark}.sock")
         self.truth = Truth()
-        self.by_node = {"python": False, "node": True}[agent]
-        self.voice_agent = self.server.node_agent if self.by_node else self.server.voice_agent
+        self.by_node = agent == "node"
+        self.voice_agent = {
+            "python": self.server.voice_agent,
+            "node": self.server.node_agent,
+            "bot": None,
+        }[agent]
         self.departure_timeout = 0
         """Seconds; 0 leaves it to the server."""
         self.observed_from_the_start = True
@@ -101,11 +110,13 @@ class Call:
 
     def agents(self) -> list[api.RoomAgentDispatch]:
         """The two dispatches of every call: the voice agent with its script, and the product."""
-        voice = api.RoomAgentDispatch(
-            agent_name=self.voice_agent, metadata=json.dumps(asdict(self.script))
-        )
-        observer = api.RoomAgentDispatch(agent_name=self.product.agent_name)
-        return [voice, observer] if self.observed_from_the_start else [voice]
+        script = json.dumps(asdict(self.script))
+        agents = []
+        if self.voice_agent is not None:
+            agents.append(api.RoomAgentDispatch(agent_name=self.voice_agent, metadata=script))
+        if self.observed_from_the_start:
+            agents.append(api.RoomAgentDispatch(agent_name=self.product.agent_name))
+        return agents
 
     async def dispatch_agent(self, greeting: str | None = None) -> None:
         """Dispatches one more voice agent, with the same script except for the greeting."""
@@ -258,8 +269,12 @@ class Call:
             ),
             cwd=self.lab.home,
         )
-        self._children.append(child)
+        self.ends_with_it(child)
         return child
+
+    def ends_with_it(self, child: Child) -> None:
+        """Has the call stop a process when it is over."""
+        self._children.append(child)
 
     # ---- The agent
 

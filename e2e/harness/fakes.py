@@ -20,7 +20,7 @@ PROVIDER = "e2e"
 
 STT_MODEL, LLM_MODEL, TTS_MODEL = "script-stt", "script-llm", "tone-tts"
 
-_WINDOW = 0.025
+WINDOW = 0.025
 _SPEECH_STARTS_AFTER = 0.05
 _SPEECH_ENDS_AFTER = 0.25
 _INTERIM_EVERY = 0.4
@@ -31,7 +31,7 @@ _FIRST_TOKEN_AFTER = 0.3
 _FIRST_SOUND_AFTER = 0.15
 
 
-class _Windows:
+class Windows:
     """Cuts frames of any length into windows of 25 ms, measured in audio time."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class _Windows:
     def of(self, frame: rtc.AudioFrame):
         samples = np.frombuffer(frame.data, dtype=np.int16)[:: frame.num_channels]
         self._rest = np.concatenate([self._rest, samples])
-        size = int(frame.sample_rate * _WINDOW)
+        size = int(frame.sample_rate * WINDOW)
         while len(self._rest) >= size:
             window, self._rest = self._rest[:size], self._rest[size:]
             yield window
@@ -50,7 +50,7 @@ class EnergyVad(vad.VAD):
     """A voice detector that takes every loud sound for speech."""
 
     def __init__(self) -> None:
-        super().__init__(capabilities=vad.VADCapabilities(update_interval=_WINDOW))
+        super().__init__(capabilities=vad.VADCapabilities(update_interval=WINDOW))
 
     def stream(self) -> vad.VADStream:
         return _EnergyVadStream(self)
@@ -58,7 +58,7 @@ class EnergyVad(vad.VAD):
 
 class _EnergyVadStream(vad.VADStream):
     async def _main_task(self) -> None:
-        windows, index = _Windows(), 0
+        windows, index = Windows(), 0
         speech = silence = 0.0
         speaking = False
         async for frame in self._input_ch:
@@ -70,10 +70,10 @@ class _EnergyVadStream(vad.VADStream):
                 index += len(window)
                 if sound.loudness(window) > sound.LOUD:
                     # The pause inside speech counts as speech.
-                    speech += _WINDOW + (silence if speaking else 0.0)
+                    speech += WINDOW + (silence if speaking else 0.0)
                     silence = 0.0
                 else:
-                    silence += _WINDOW
+                    silence += WINDOW
                     if not speaking:
                         speech = 0.0
 
@@ -118,7 +118,7 @@ class ScriptedStt(stt.STT):
 
 class _ScriptedSttStream(stt.RecognizeStream):
     async def _run(self) -> None:
-        windows = _Windows()
+        windows = Windows()
         heard = silence = interim_at = 0.0
         crossings = 0
         counted = 0.0
@@ -164,15 +164,15 @@ class _ScriptedSttStream(stt.RecognizeStream):
                 finish()
                 continue
             for window in windows.of(frame):
-                at += _WINDOW
+                at += WINDOW
                 if sound.loudness(window) > sound.LOUD:
                     if not heard:
                         request = uuid.uuid4().hex
                     # Only full windows are used for the pitch: the first and the last are cut.
                     if heard and not silence:
                         crossings += sound.crossings(window)
-                        counted += _WINDOW
-                    heard += _WINDOW + silence
+                        counted += WINDOW
+                    heard += WINDOW + silence
                     silence = 0.0
                     if heard - interim_at >= _INTERIM_EVERY and (text := line()):
                         interim_at = heard
@@ -183,7 +183,7 @@ class _ScriptedSttStream(stt.RecognizeStream):
                             " ".join(words[: max(1, min(spoken, len(words)))]),
                         )
                 elif heard:
-                    silence += _WINDOW
+                    silence += WINDOW
                     whole = heard >= 0.8 * sound.seconds_for(line() or "")
                     if silence >= (_FINAL_AFTER if whole else _CUT_AFTER):
                         finish()

@@ -36,9 +36,14 @@ def noise_pitch() -> float:
     return _NOISE_PITCH
 
 
+def is_word(hertz: float) -> bool:
+    """Whether a tone speaks, and is no noise."""
+    return hertz <= _NOISE_PITCH / 2
+
+
 def line_of_pitch(hertz: float) -> int | None:
     """Which line a tone speaks; `None` for noise."""
-    if hertz > _NOISE_PITCH / 2:
+    if not is_word(hertz):
         return None
     return max(0, round((hertz - _FIRST_PITCH) / _PITCH_STEP))
 

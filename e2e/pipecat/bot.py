@@ -1,7 +1,8 @@
 """A real Pipecat bot with fake models. Run in the environment of `pipecat/requirements.txt`.
 
 Everything between the models is Pipecat's own: transport, turn taking, interruptions, RTVI. It says
-on stdout, a line of JSON each, when it starts and stops to speak.
+on stdout, a line of JSON each, when it starts and stops to speak. With a `socket` in its script it also
+reports on the line when its sound was really played into the room.
 """
 
 import asyncio
@@ -9,10 +10,12 @@ import io
 import json
 import os
 import sys
+import time
 import wave
 from pathlib import Path
 
 import numpy as np
+from livekit import rtc
 from loguru import logger
 from pipecat.audio.vad.vad_analyzer import VADAnalyzer
 from pipecat.frames.frames import (
@@ -47,9 +50,13 @@ from pipecat.utils.time import time_now_iso8601
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import sound  # noqa: E402 (its folder is not a package here)
+from harness.wire import Line  # noqa: E402
 
 SCRIPT = json.loads(os.environ["BOT_SCRIPT"])
 """`lines` of the caller, `replies` by line, `greeting`."""
+
+_OVER_AFTER = 0.15
+"""Seconds without sound after which the sound was over."""
 
 
 def report(what: str) -> None:
@@ -120,6 +127,55 @@ class ToneTts(TTSService):
         )
 
 
+class PlayedSource(rtc.AudioSource):
+    """The source of the bot's track, which reports when sound was played.
+
+    Pipecat's own reports are of sound that was handed over, up to a second before it is played.
+    """
+
+    line: Line
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._dry_at = 0.0
+        """When the source's queue will be empty (Unix seconds)."""
+        self._since: float | None = None
+        self._until = 0.0
+        self._watch = asyncio.ensure_future(self._report_ends())
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        start = max(self._dry_at, time.time())
+        self._dry_at = start + frame.samples_per_channel / frame.sample_rate
+        samples = np.frombuffer(frame.data, dtype=np.int16)
+        loud = np.flatnonzero(np.abs(samples) > sound.LOUD) / frame.sample_rate
+        if len(loud):
+            if self._since is None:
+                self._since = start + loud[0]
+                self.line.report("playback_started", self._since)
+            # The last frame is filled up with silence.
+            self._until = start + loud[-1]
+        await super().capture_frame(frame)
+
+    def clear_queue(self) -> None:
+        """Pipecat does this when the caller interrupts, whether the bot speaks or not."""
+        super().clear_queue()
+        self._dry_at = min(self._dry_at, time.time())
+        if self._since is not None and self._until > self._dry_at:
+            self._over(self._dry_at, interrupted=True)
+
+    async def _report_ends(self) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            if self._since is not None and time.time() > self._until + _OVER_AFTER:
+                self._over(self._until, interrupted=False)
+
+    def _over(self, at: float, *, interrupted: bool) -> None:
+        self.line.report(
+            "playback_finished", at, position=at - self._since, interrupted=interrupted
+        )
+        self._since = None
+
+
 class Reports(FrameProcessor):
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -134,6 +190,11 @@ class Reports(FrameProcessor):
 async def main() -> None:
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
+    line = None
+    if path := SCRIPT.get("socket"):
+        line = PlayedSource.line = await Line.connect(path, "agent")
+        # The transport makes its source itself.
+        rtc.AudioSource = PlayedSource
     room, name = os.environ["BOT_ROOM"], os.environ["BOT_NAME"]
     key, secret = os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"]
     transport = LiveKitTransport(
@@ -164,6 +225,11 @@ async def main() -> None:
     task = PipelineTask(
         pipeline, params=PipelineParams(audio_in_sample_rate=16_000, audio_out_sample_rate=sound.RATE)
     )
+
+    @transport.event_handler("on_connected")
+    async def there(_transport) -> None:
+        if line:
+            line.report("ready")
 
     @transport.event_handler("on_first_participant_joined")
     async def greet(_transport, _participant) -> None:

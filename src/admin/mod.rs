@@ -5,10 +5,7 @@ mod metrics;
 mod port;
 mod webhook;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -28,8 +25,6 @@ pub(crate) use webhook::Webhook;
 /// A loss of the connection to LiveKit counts as unhealthy only after this time.
 const AWAY_FOR: Duration = Duration::from_secs(15);
 const AWAY: &str = "not connected to LiveKit";
-/// Time between two log lines of one [`LogThrottle`].
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The state of the HTTP handlers: what they show, and where webhooks go.
 #[derive(Clone)]
@@ -89,25 +84,6 @@ pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
     let app = app.merge(hook.unwrap_or_default());
     tokio::spawn(port::serve(listener, app, health));
     Ok(())
-}
-
-/// Limits log lines about events that anybody can cause: one line a minute, with the number of events.
-#[derive(Debug, Default)]
-struct LogThrottle {
-    logged_at: Option<Instant>,
-    times: u64,
-}
-
-impl LogThrottle {
-    /// Counts an event. Returns the number of events since the last line if the next line is due.
-    fn due(&mut self) -> Option<u64> {
-        self.times += 1;
-        if self.logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
-            return None;
-        }
-        self.logged_at = Some(Instant::now());
-        Some(std::mem::take(&mut self.times))
-    }
 }
 
 /// Answers 200 also with a warning: a restart would not repair a disk, and would lose records that are only

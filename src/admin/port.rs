@@ -30,8 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::LogThrottle;
-use crate::descriptors;
+use crate::{descriptors, telemetry::LogThrottle};
 
 /// Timeout for a request's head. hyper's timer starts when it begins to wait for one, so this is also how
 /// long a kept connection may be idle. A client whose connection is closed during a request (as may happen

@@ -26,9 +26,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::LogThrottle;
 use crate::{
-    clock::WallClock, config::LiveKit, observer::missed::MissedLeg, telemetry::masked,
+    clock::WallClock,
+    config::LiveKit,
+    observer::missed::MissedLeg,
+    telemetry::{LogThrottle, masked},
     worker::ReconcileRequest,
 };
 

@@ -109,8 +109,7 @@ impl NameWatch {
         if well && self.health.clear(Topic::AgentName) {
             tracing::info!(
                 agent_name = &*self.agent_name,
-                "dispatched calls have a voice agent again, or nothing was seen for a while that speaks for \
-                 another program of this agent name"
+                "the warning about the agent name is over"
             );
         }
     }

@@ -7,7 +7,8 @@ use std::{collections::HashMap, time::Duration};
 
 use livekit_api::access_token::{AccessToken, VideoGrants};
 use livekit_protocol::{
-    AgentDispatch, ListAgentDispatchRequest, ListAgentDispatchResponse, ListParticipantsRequest,
+    AgentDispatch, CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse,
+    ListAgentDispatchRequest, ListAgentDispatchResponse, ListParticipantsRequest,
     ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, ParticipantInfo, Room,
     SendDataRequest, SendDataResponse, UpdateParticipantRequest, data_packet,
 };
@@ -79,6 +80,23 @@ impl Api {
         let answer: ListRoomsResponse =
             self.call("RoomService/ListRooms", grants, &request).await?;
         Ok(answer.rooms)
+    }
+
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn create_room(&self, request: CreateRoomRequest) -> Result<(), ApiError> {
+        let grants = VideoGrants { room_create: true, ..Default::default() };
+        let _: Room = self.call("RoomService/CreateRoom", grants, &request).await?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn delete_room(&self, room: &str) -> Result<(), ApiError> {
+        let grants = VideoGrants { room_create: true, ..Default::default() };
+        let request = DeleteRoomRequest { room: room.into() };
+        let _: DeleteRoomResponse = self.call("RoomService/DeleteRoom", grants, &request).await?;
+        Ok(())
     }
 
     /// # Errors

@@ -6,6 +6,9 @@ use reqwest::Url;
 
 use super::proxy;
 
+/// Another program than LiveKit has answered.
+pub(crate) const NO_LIVEKIT: &str = "this is no LiveKit server";
+
 /// The settings that an advice names.
 struct Named {
     url: &'static str,
@@ -71,6 +74,10 @@ fn explained(error: String, named: &Named, url: &str) -> String {
              NO_PROXY"
                 .into(),
         )
+    } else if error.contains("Connection refused") || error.contains("failed to lookup address") {
+        Some(
+            "the proxy itself is not there: check its host and port in the proxy's variable".into(),
+        )
     } else {
         advice(&error, named)
     };
@@ -118,6 +125,32 @@ fn advice(error: &str, named: &Named) -> Option<String> {
                 "the server does not speak TLS; should {url} begin without the s: http:// or ws://?"
             ),
         ),
+        (
+            "Connection refused",
+            format!("nothing listens there: check host and port in {url}, and that the server runs"),
+        ),
+        (
+            "failed to lookup address",
+            format!("the name is not known here: check the host in {url}, and this machine's DNS"),
+        ),
+        (
+            "No route to host",
+            format!("check the host in {url}, and routes and firewalls on the way"),
+        ),
+        (NO_LIVEKIT, format!("check host, port and path in {url}")),
+        (
+            "answered 401",
+            "the signature is not accepted: JWT_SECRET must be the secret with which the endpoint checks it; \
+             a gateway's key belongs in CALL_HISTORY_ENDPOINT_HEADERS"
+                .into(),
+        ),
+        (
+            "answered 403",
+            "the request is not allowed: check JWT_SECRET, and CALL_HISTORY_ENDPOINT_HEADERS for a gateway's \
+             key"
+                .into(),
+        ),
+        ("answered 404", format!("nothing takes records at this path: check {url}")),
     ];
     advice.into_iter().find(|(mark, _)| error.contains(mark)).map(|(_, advice)| advice)
 }

@@ -12,7 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod proxy;
 mod tls;
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
@@ -36,7 +36,7 @@ use tower_service::Service;
 
 pub(crate) use api::{Api, ApiError};
 use tls::TLS;
-pub(crate) use tls::{EndpointTls, report_certificates};
+pub(crate) use tls::{Certificate, EndpointTls, report_certificates};
 
 /// Buffer that a websocket keeps for its whole life; the default is 128 KiB each way. Each call has a
 /// websocket, so these buffers would be most of the memory of an idle call.
@@ -118,8 +118,18 @@ pub(crate) async fn websocket(
     }
 }
 
-/// Connects to a URL's host, with TLS for `https`, and sends nothing. Returns a proxy that was reached in place
-/// of the host: plain HTTP shows only with a request whether a proxy lets it through.
+/// What was found on the way to a host.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    /// The proxy, as it may be shown.
+    pub(crate) proxy: Option<String>,
+    /// The addresses of the host's name; none with a proxy, which resolves it.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) certificate: Option<Certificate>,
+}
+
+/// Connects to a URL's host, with TLS for `https`, and sends nothing. With plain HTTP through a proxy it connects
+/// to the proxy only: a request would show whether the proxy lets it through.
 ///
 /// # Errors
 /// What failed; [`explain`] makes it readable.
@@ -127,25 +137,35 @@ pub(crate) async fn reach(
     url: &Url,
     tls: &EndpointTls,
     within: Duration,
-) -> Result<Option<String>, String> {
+) -> Result<Reached, String> {
     let text = |e: &dyn Error| explain::causes(e);
     let uri: Uri = url.as_str().parse().map_err(|e| text(&e))?;
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let reached = async {
+        let proxy = proxy::of(&uri);
+        let mut reached = Reached { proxy: proxy::shown(url.as_str()), ..Reached::default() };
         if url.scheme() == "http"
-            && let Some(proxy) = proxy::of(&uri)
+            && let Some(proxy) = proxy
         {
             connector(within).call(proxy.uri().clone()).await.map_err(|e| text(&*e))?;
-            return Ok(proxy::shown(url.as_str()));
+            return Ok(reached);
+        }
+        if reached.proxy.is_none() {
+            let port = url.port_or_known_default().unwrap_or_default();
+            let found = tokio::net::lookup_host((host.as_str(), port)).await;
+            reached.addresses = found.map_err(|e| text(&e))?.map(|a| a.ip()).collect();
+            reached.addresses.dedup();
         }
         let stream = connect(&uri, within).await.map_err(|e| text(&e))?;
         if url.scheme() == "https" {
-            let host = url.host_str().unwrap_or_default();
-            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-            let name = ServerName::try_from(host).map_err(|e| text(&e))?;
+            let name = ServerName::try_from(host.clone()).map_err(|e| text(&e))?;
             let connector = TlsConnector::from(Arc::new(tls.client_config()?));
-            connector.connect(name, stream).await.map_err(|e| text(&e))?;
+            let stream = connector.connect(name, stream).await.map_err(|e| text(&e))?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            reached.certificate = shown.and_then(|der| Certificate::read(der));
         }
-        Ok(None)
+        Ok(reached)
     };
     tokio::time::timeout(within, reached).await.unwrap_or_else(|_| Err("timed out".into()))
 }

@@ -7,7 +7,10 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{Arc, LazyLock},
+    time::SystemTime,
 };
+
+use chrono::{DateTime, Utc};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -21,6 +24,7 @@ use rustls::{
 };
 use rustls_native_certs::CertificateResult;
 use sha2::{Digest, Sha256};
+use x509_cert::der::Decode;
 
 /// The system's trusted certificates; `SSL_CERT_FILE` names others.
 static SYSTEM: LazyLock<CertificateResult> = LazyLock::new(rustls_native_certs::load_native_certs);
@@ -28,7 +32,9 @@ static SYSTEM: LazyLock<CertificateResult> = LazyLock::new(rustls_native_certs::
 /// Warns of what is wrong with them. They are read before there is a log.
 pub(crate) fn report_certificates() {
     if SYSTEM.certs.is_empty() {
-        tracing::warn!("no trusted root certificates found: no TLS connection will succeed");
+        tracing::warn!(
+            "no trusted root certificates found: TLS works only with CALL_HISTORY_ENDPOINT_CA"
+        );
     }
     for error in &SYSTEM.errors {
         tracing::warn!(%error, "trusted root certificates cannot be read; see SSL_CERT_FILE");
@@ -100,6 +106,30 @@ impl EndpointTls {
                 .with_client_auth_cert(self.own.clone(), key.clone_key())
                 .map_err(|e| format!("does not fit its certificate: {e}")),
         }
+    }
+}
+
+/// What a server's certificate says about itself.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    issuer: String,
+    pub(crate) ends: SystemTime,
+}
+
+impl Certificate {
+    /// `None` if it cannot be read, which TLS has noticed before.
+    pub(super) fn read(der: &[u8]) -> Option<Self> {
+        let certificate = x509_cert::Certificate::from_der(der).ok()?;
+        let about = certificate.tbs_certificate();
+        let ends = about.validity().not_after.to_system_time();
+        Some(Self { issuer: about.issuer().to_string(), ends })
+    }
+}
+
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends = DateTime::<Utc>::from(self.ends).format("%Y-%m-%d");
+        write!(f, "its certificate is valid until {ends}, issued by {}", self.issuer)
     }
 }
 

@@ -234,7 +234,7 @@ impl RoomSession {
         tracing::info!(
             job_id = self.assignment.id,
             room = self.room_name,
-            room_sid = self.sid,
+            room_id = self.sid,
             by = self.assignment.by.as_str(),
             took_ms = millis(began.elapsed()),
             "joined"

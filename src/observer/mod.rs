@@ -37,6 +37,7 @@ mod sdk;
 mod session;
 mod session_feed;
 mod streams;
+pub(crate) mod trial;
 
 use std::sync::Arc;
 

@@ -185,8 +185,7 @@ impl Recording {
             tracing::warn!(
                 room = self.room,
                 by = call.opted_out_by().map(OptOut::as_str),
-                "opted out of recording: the value of opt_out_sensitive_data is not a clear no; \
-                 nothing of this call is stored or sent"
+                "opted out of recording by metadata: nothing of this call is stored or sent"
             );
         }
         if call.opted_out()

@@ -292,7 +292,7 @@ fn clock_difference(server: (Moment, Moment), ours: (Moment, Moment)) -> i64 {
 }
 
 /// Removes the token from an error text, which may hold the URL with the token in it.
-fn redacted(text: &str, token: &str) -> String {
+pub(super) fn redacted(text: &str, token: &str) -> String {
     text.replace(token, "…")
 }
 

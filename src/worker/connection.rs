@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::{
 use crate::{
     clock::WallClock,
     config::Config,
-    net::{self, Socket},
+    net::{self, Socket, explain},
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -124,7 +124,10 @@ pub(super) async fn register(
             }
             Broken::Refused(r.status().to_string())
         }
-        WsError::Http(r) => lost(format!("the server answered {}", r.status())),
+        WsError::Http(r) if r.status().is_server_error() => {
+            lost(format!("the server answered {}", r.status()))
+        }
+        WsError::Http(r) => lost(format!("{}: it answered {}", explain::NO_LIVEKIT, r.status())),
         e => lost(e),
     })?;
     let mut r = Registered {

@@ -106,7 +106,7 @@ impl Jobs {
         let job = a.job?;
         let (id, url) = (job.id.clone(), a.url.unwrap_or_default());
         if !self.rooms.take_job(self.assignment(job, url, a.token), self.reports.clone()) {
-            tracing::warn!(job_id = id, "assignment for a job that was not accepted, or too late");
+            tracing::warn!(job_id = id, "a job was assigned too late, or without an offer");
             return Some(update(id, JobStatus::JsFailed, "assigned too late".into()));
         }
         self.running.insert(id.clone());

@@ -36,7 +36,7 @@ mod server_clock;
 
 use std::sync::Arc;
 
-use connection::Role;
+use connection::{Broken, Role};
 use jobs::Jobs;
 use store::{health::Health, journal::LeftBehind};
 use tokio::{
@@ -45,7 +45,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{config::Config, observer::Observers, stop::Stop};
+use crate::{clock::WallClock, config::Config, observer::Observers, stop::Stop};
 
 pub(crate) use load::{memory_limit, resident};
 use reconcile::{Reconciler, Work};
@@ -92,6 +92,18 @@ impl WorkerState {
 pub(crate) fn request_channel() -> (mpsc::Sender<ReconcileRequest>, mpsc::Receiver<ReconcileRequest>)
 {
     mpsc::channel(REQUEST_QUEUE)
+}
+
+/// Registers once, under the name in `config`, and leaves at once. Returns the server's version.
+///
+/// # Errors
+/// Why the server took no worker.
+pub(crate) async fn try_registration(config: &Config, wall: &WallClock) -> Result<String, String> {
+    match connection::register(config, Role::Dispatch, wall).await {
+        Ok(registered) => Ok(registered.server_version),
+        Err(Broken::Lost(why) | Broken::Refused(why)) => Err(why),
+        Err(Broken::Stopped) => Err("stopped".into()),
+    }
 }
 
 /// The worker, ready to run.

@@ -163,11 +163,11 @@ impl Reconciler {
                     }
                     (Question::Participants(sid), Ok(ServerAnswer::Room(view))) => self.checked(sid, view),
                     (Question::Rooms, broken) => {
-                        tracing::error!(error = ?broken.err(), "a list of rooms broke");
+                        tracing::error!(error = ?broken.err(), "listing rooms failed by an error in the program");
                         list_at = Instant::now() + LIST_EVERY;
                     }
                     (Question::Participants(sid), broken) => {
-                        tracing::error!(error = ?broken.err(), "a look at a room broke");
+                        tracing::error!(error = ?broken.err(), "checking a room failed by an error in the program");
                         self.work.known.check_after(&sid, PATIENT);
                     }
                 },

@@ -23,6 +23,7 @@ use crate::{
     descriptors,
     net::explain,
     stop::Stop,
+    telemetry::LogThrottle,
 };
 
 /// After a registration that lasted this long, the backoff starts over.
@@ -48,6 +49,7 @@ impl Registration {
         let mut backoff = Backoff::default();
         self.away(true);
         let mut first = true;
+        let mut faults = LogThrottle::default();
         loop {
             let attempt = connection::register(&self.config, self.role, &self.wall);
             let rooms = self.rooms.clone();
@@ -60,6 +62,8 @@ impl Registration {
                     let since = Instant::now();
                     self.away(false);
                     self.health.clear(Topic::Keys);
+                    // The next fault is a new one.
+                    faults = LogThrottle::default();
                     if !std::mem::take(&mut first) {
                         self.health.metrics().reconnected(Reconnect::Registration);
                     }
@@ -91,12 +95,16 @@ impl Registration {
                 }
                 Broken::Lost(why) => {
                     let wait = backoff.next(rand::random());
-                    tracing::warn!(
-                        url,
-                        error = self.explained(why),
-                        retry_in_ms = millis(wait),
-                        "not registered with LiveKit; calls that are on go on"
-                    );
+                    if let Some(times) = faults.due_for(why) {
+                        tracing::warn!(
+                            url,
+                            error = self.explained(why),
+                            times,
+                            active_jobs = self.state.borrow().active_jobs,
+                            retry_in_ms = millis(wait),
+                            "not registered with LiveKit, will be tried again; calls that are on go on"
+                        );
+                    }
                     wait
                 }
             };

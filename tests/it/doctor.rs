@@ -4,18 +4,24 @@ use std::process::{Command, Output};
 
 use anyhow::Result;
 use lab::{
+    endpoint::Answer,
     gateway::{Authority, TlsFront},
     proxy::{HttpProxy, Policy},
 };
 use livekit::DisconnectReason;
+use livekit_devserver::{Config, WebhookConfig};
 use serde_json::Value;
 
 use super::{names::Rival, *};
 
 /// Runs the doctor with the scene's settings and those in `env`.
 fn doctor(s: &Scene, env: &[(&str, &str)]) -> Result<(Output, Vec<Value>)> {
+    doctor_with(s, env, &[])
+}
+
+fn doctor_with(s: &Scene, env: &[(&str, &str)], args: &[&str]) -> Result<(Output, Vec<Value>)> {
     let mut command = Command::new(binary());
-    command.args(["doctor", "--json"]).env_clear().current_dir(s.data.path());
+    command.args(["doctor", "--json"]).args(args).env_clear().current_dir(s.data.path());
     command
         .env("LIVEKIT_URL", &s.venue.url)
         .env("LIVEKIT_API_KEY", &s.venue.api_key)
@@ -23,6 +29,7 @@ fn doctor(s: &Scene, env: &[(&str, &str)]) -> Result<(Output, Vec<Value>)> {
         .env("CALL_HISTORY_ENDPOINT", &s.endpoint.url)
         .env("CALL_HISTORY_AGENT_NAME", &s.name)
         .env("CALL_HISTORY_DATA_DIR", s.data.path().join("doctor"))
+        .env("CALL_HISTORY_HTTP_ADDR", "off")
         .env("CALL_HISTORY_LOG_FORMAT", "json");
     for (key, value) in env {
         command.env(key, value);
@@ -39,13 +46,84 @@ fn state<'a>(checks: &'a [Value], name: &str) -> (&'a str, &'a str) {
     (check["state"].as_str().unwrap_or(""), check["advice"].as_str().unwrap_or(""))
 }
 
+/// A free port of this machine.
+async fn free_port() -> Result<u16> {
+    Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_installation_passes_every_check() -> Result<()> {
-    let s = Scene::new().await?;
-    let (out, checks) = doctor(&s, &[])?;
+    let port = free_port().await?;
+    let urls = vec![format!("http://127.0.0.1:{port}/webhook")];
+    let webhook = Some(WebhookConfig { urls, api_key: "devkey".into() });
+    let venue = Venue::dev(Config { webhook, ..lab::server::quick() }).await?;
+    let s = Scene::at(venue, &[]).await?;
+    let addr = format!("127.0.0.1:{port}");
+    let (out, checks) = doctor(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
     assert!(out.status.success(), "{checks:#?}");
-    for name in ["settings", "livekit", "clock", "keys", "agent_name", "endpoint", "data_folder"] {
-        assert_eq!(state(&checks, name), ("ok", ""), "{name}");
+    for name in [
+        "settings",
+        "livekit",
+        "clock",
+        "keys",
+        "registration",
+        "agent_name",
+        "media",
+        "webhooks",
+        "endpoint",
+        "data_folder",
+        "folder_lock",
+        "files",
+        "memory",
+    ] {
+        assert_eq!(state(&checks, name), ("ok", ""), "{name}: {checks:#?}");
+    }
+    // It leaves nothing: no room, no call, no post.
+    assert!(s.venue.rooms().list_rooms(vec![]).await?.is_empty());
+    assert!(s.endpoint.posts().is_empty());
+    assert_eq!(s.worker.log().iter().filter(|l| l["message"] == "joined").count(), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_udp_is_seen_and_so_is_a_webhook_that_does_not_come() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.venue.breakable()?.lose_packets(1.0, 1.0)?;
+    let addr = format!("127.0.0.1:{}", free_port().await?);
+    let (out, checks) = doctor(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
+    assert!(out.status.success(), "calls work over TCP too: {checks:#?}");
+    let media = checks.iter().find(|c| c["name"] == "media").expect("the check");
+    assert_eq!(media["state"], "warning", "{checks:#?}");
+    assert!(media["found"].to_string().contains("over TCP only"), "{media}");
+    assert!(media["advice"].to_string().contains("rtc.udp_port"), "{media}");
+    let (found, advice) = state(&checks, "webhooks");
+    assert!(found == "warning" && advice.contains("webhook.urls"), "{advice}");
+    // The port of a worker that runs.
+    let addr = s.worker.health().await?;
+    let (_, checks) = doctor(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
+    assert_eq!(state(&checks, "webhooks").0, "ok", "{checks:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_is_sent_on_request_and_says_that_it_is_one() -> Result<()> {
+    let s = Scene::new().await?;
+    let secret = [("JWT_SECRET", lab::worker::JWT_SECRET)];
+    let (out, checks) = doctor_with(&s, &secret, &["--send-sample"])?;
+    assert!(out.status.success(), "{checks:#?}");
+    assert_eq!(state(&checks, "sample").0, "ok", "{checks:#?}");
+    let posts = s.endpoint.posts();
+    assert_eq!(posts.len(), 1);
+    let record = posts[0].record()?;
+    schema::check(&record);
+    assert!(record["outcomes"]["notes"].to_string().contains("doctor --send-sample"), "{record}");
+    assert!(posts[0].header("authorization").starts_with("Bearer "));
+    for (status, advice) in [(401, "JWT_SECRET"), (422, "answered 422")] {
+        s.endpoint.answers([Answer::Status(status)]);
+        let (out, checks) = doctor_with(&s, &secret, &["--send-sample"])?;
+        assert!(!out.status.success());
+        let sample = checks.iter().find(|c| c["name"] == "sample").expect("the check");
+        assert!(sample["found"].to_string().contains(advice), "{sample}");
     }
     Ok(())
 }
@@ -116,7 +194,9 @@ async fn the_endpoint_is_tried_with_its_certificates_and_through_its_proxy() -> 
     };
     let (state, found) = checked(&[endpoint])?;
     assert!(state == "failed" && found.contains("CALL_HISTORY_ENDPOINT_CA"), "{found}");
-    assert_eq!(checked(&[endpoint, trust])?.0, "ok");
+    let (state, found) = checked(&[endpoint, trust])?;
+    assert_eq!(state, "ok", "{found}");
+    assert!(found.contains("valid until") && found.contains("issued by"), "{found}");
     // A name that only a proxy could resolve.
     let refusing = HttpProxy::start(Policy::Refuses).await?;
     let proxy = format!("http://{}", refusing.addr);

@@ -114,10 +114,12 @@ impl Fleet {
 
     /// Waits until each of these rooms has exactly one observer, in three looks in a row.
     async fn settle(&self, rooms: &[String]) -> Result<()> {
-        let deadline = Instant::now() + POSTED;
+        let deadline = Instant::now() + 2 * POSTED;
         let mut good = 0;
         while good < 3 {
-            let there = try_join_all(rooms.iter().map(|r| self.observers(r))).await?;
+            // Not all at once: the requests would time out on each other.
+            let looks = stream::iter(rooms.iter().map(|r| self.observers(r))).buffered(16);
+            let there: Vec<_> = looks.try_collect().await?;
             good = if there.iter().all(|o| o.len() == 1) { good + 1 } else { 0 };
             if Instant::now() > deadline {
                 let bad = rooms.iter().zip(&there).filter(|(_, o)| o.len() != 1);

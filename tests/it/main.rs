@@ -19,6 +19,7 @@ mod frameworks;
 mod gateways;
 mod health;
 mod hostile;
+mod logs;
 mod losses;
 mod metrics;
 mod names;

@@ -221,6 +221,9 @@ pub(crate) fn user(signals: Signals) -> VoiceActivity {
             let spoken = spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone);
             all.extend(spoken.into_iter().map(|i| until_last_word(i, segments)));
         }
+        if of_user().all(|i| i.stopped_at.is_none()) {
+            until_metered_end(&mut all, parties, until);
+        }
         let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
         all.extend(unwatched(view, By::User, since.min(), unseen));
         return activity(Tier::Feed, all);
@@ -268,6 +271,25 @@ pub(crate) fn user(signals: Signals) -> VoiceActivity {
         end: i.end.plus(of_meter.end - of_text.end),
     }));
     activity(Tier::Speakers, all.collect())
+}
+
+/// Speech-to-speech models report the end of a turn after the silence by which they recognize it, and the session
+/// passes that on as it comes. The meter shows when the caller really stopped.
+///
+/// Ends that are right stay as they are: they differ from the meter by less than it is wrong.
+fn until_metered_end(states: &mut [Interval], parties: &Parties, until: Moment) {
+    const METER_IS_WRONG_BY_MS: i64 = 300;
+    let (feed, of_meter) = (SignalDelay::user(Tier::Feed), SignalDelay::user(Tier::Speakers));
+    let speakers = by_speakers(parties.callers(), until);
+    let metered = VoiceActivity::new(Tier::Speakers, of_meter, speakers);
+    for state in states {
+        let Some(heard) = metered.before(state.end).last() else { continue };
+        // The delay of the feed is subtracted from all intervals later.
+        let end = heard.end.plus(feed.end);
+        if heard.end > state.start && state.end.since(end) > METER_IS_WRONG_BY_MS {
+            state.end = end;
+        }
+    }
 }
 
 /// When the users of a Pipecat bot spoke: by the server's meter, and by the bot's turns where the meter

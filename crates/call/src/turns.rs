@@ -20,7 +20,8 @@ use super::{
 /// Segments of one side closer than this, with no speech of the other side between them, are one
 /// utterance. This is LiveKit's longest endpointing delay.
 const JOIN_WITHIN_MS: i64 = 3_000;
-/// Speech without any words counts from this length on, and only if its side was never transcribed.
+/// Speech without any words counts from this length on, and only if its side was never transcribed. Where the
+/// agent's feed shows it, any length counts.
 const MIN_WORDLESS_MS: i64 = 500;
 /// A segment that ends this long before the first item belongs to no item. (An agent's first item
 /// may have only the time of its report, and some reports are late.)
@@ -29,6 +30,8 @@ const BEFORE_ITEMS_MS: i64 = 3_000;
 const BEFORE_ITEM_MS: i64 = 1_500;
 /// The report of a typed turn comes at most this long after its text.
 const TYPED_WITHIN_MS: i64 = 3_000;
+/// A speech-to-speech model gives the words of a turn and its item at the same time, on two channels.
+const TOGETHER_MS: i64 = 500;
 /// A turn of RTVI and the interval of its sound begin and end at most this far apart.
 const SAME_TURN_MS: i64 = 700;
 
@@ -202,7 +205,9 @@ fn by_sound(activity: &VoiceActivity, other: &VoiceActivity) -> (Vec<Utterance>,
             _ => chains.push(*i),
         }
     }
-    let long = |i: &Interval| i.ms() >= MIN_WORDLESS_MS;
+    // What an agent's model took for speech needs no second proof.
+    let least = if activity.tier == Tier::Feed { 0 } else { MIN_WORDLESS_MS };
+    let long = |i: &Interval| i.ms() >= least;
     let out: Vec<Utterance> = (chains.into_iter().filter(long))
         .map(|i| Utterance {
             spoken: Some(i),
@@ -242,6 +247,8 @@ struct Covered<'a> {
     agents: BTreeMap<&'a str, Option<Moment>>,
     /// The words of all other participants are covered until the last item of this side.
     until: Option<Moment>,
+    /// When each item arrived, and its number of words.
+    reports: Vec<(Moment, u32)>,
 }
 
 impl<'a> Covered<'a> {
@@ -254,7 +261,8 @@ impl<'a> Covered<'a> {
                 *until = (*until).max(Some(i.arrived));
             }
         }
-        Self { since, agents, until: items.iter().map(|i| i.arrived).max() }
+        let reports: Vec<_> = items.iter().map(|i| (i.arrived, i.words)).collect();
+        Self { since, agents, until: items.iter().map(|i| i.arrived).max(), reports }
     }
 
     fn of_agent(view: &'a AgentView, items: &[&FeedItem]) -> Self {
@@ -286,13 +294,23 @@ impl<'a> Covered<'a> {
     /// covered part count as after it.
     fn is_after(&self, s: &Segment) -> bool {
         let until = self.agents.get(s.identity.as_str()).copied().unwrap_or(self.until);
-        !self.is_before(s) && until.is_none_or(|until| s.first_at > until)
+        !self.is_before(s)
+            && until.is_none_or(|until| s.first_at > until)
+            && !self.has_item_of_same_moment(s)
+    }
+
+    /// Whether an item with as many words came together with the segment, a little before or after it.
+    fn has_item_of_same_moment(&self, s: &Segment) -> bool {
+        let together = |(arrived, words): &(Moment, u32)| {
+            *words == s.words && arrived.since(s.first_at).abs() <= TOGETHER_MS
+        };
+        self.reports.iter().any(together)
     }
 
     /// Within the covered part, but in no item: a hand-off between agents can leave a turn out. Only
     /// an item that says when it began shows that.
     fn is_left_out(&self, s: &Segment, items: &[&FeedItem]) -> bool {
-        if self.is_before(s) || self.is_after(s) {
+        if self.is_before(s) || self.is_after(s) || self.has_item_of_same_moment(s) {
             return false;
         }
         // The last report of a segment may come after its item.

@@ -241,7 +241,7 @@ impl Sender {
                         self.settle(id, attempts, attempt);
                     }
                     Err(e) => {
-                        tracing::error!(error = %e, "an attempt to send broke; its record is kept");
+                        tracing::error!(error = %e, "sending failed by an error in the program; the record is kept and tried again");
                         self.queue.unreadable(id, Instant::now());
                     }
                 },
@@ -493,6 +493,8 @@ impl Sender {
         // If the operator has removed the records that failed, there is nothing to warn of.
         let well = !self.queue.is_down() || self.queue.is_empty();
         if well && self.failing.take().is_some() {
+            let (endpoint, waiting) = (&self.post.target.shown, self.post.gauge.records());
+            tracing::info!(endpoint, waiting, "the endpoint takes records again");
             self.health.clear(Topic::Endpoint);
         }
         match self.unreadable.len() {

@@ -124,7 +124,7 @@ impl BacklogGauge {
                 );
             }
         } else if share < CALM_AT && self.health.clear(Topic::Backlog) {
-            tracing::info!(records, "the backlog is no longer worth a warning");
+            tracing::info!(records, "few records wait again");
         }
     }
 }

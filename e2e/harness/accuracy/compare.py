@@ -73,6 +73,10 @@ class Result:
     def __init__(self) -> None:
         self.calls = 0
         self.exact: Counter[str] = Counter()
+        self.known: Counter[str] = Counter()
+        """Calls in which the number can be known."""
+        self.knows_caller = True
+        """Whether anything shows when the caller speaks."""
         self.deviations: list[Deviation] = []
         self.interruptions, self.silences = Events(), Events()
         self.answers = {side: Errors() for side in SIDES}
@@ -90,16 +94,20 @@ class Result:
 
     def add(self, story: Story, record: dict, tier: Tier) -> None:
         self.calls += 1
+        self.knows_caller = _knows_caller(story, tier)
         metrics = record["metrics"]
         for key, (low, high) in _due(story).items():
-            if key.startswith("longest") and not tier.has_words:
+            if not _is_known(key, story, tier):
                 continue
+            self.known[key] += 1
             reported = metrics[key]
             if low <= reported <= high:
                 self.exact[key] += 1
             else:
                 off = reported - high if reported > high else reported - low
                 self._deviates(story, key, off, tier)
+        if not self.knows_caller:
+            return
         for key, due, events in (
             ("interruption_count", story.interruptions(), self.interruptions),
             ("silence_count", story.silences(), self.silences),
@@ -124,6 +132,18 @@ class Result:
         self.deviations.append(Deviation(story.name, key, off, reason(story, key, off, tier)))
 
 
+def _knows_caller(story: Story, tier: Tier) -> bool:
+    return tier.hears_caller or story.kind.transcribes
+
+
+def _is_known(key: str, story: Story, tier: Tier) -> bool:
+    """Whether a count can be known: words cannot where nothing tells them."""
+    if "user" in key and not _knows_caller(story, tier):
+        return False
+    told = tier.has_words and (story.kind.transcribes or "user" not in key)
+    return told or not key.startswith("longest")
+
+
 def _due(story: Story) -> dict[str, tuple[int, int]]:
     return {
         "total_user_utterances": (len(story.user),) * 2,
@@ -145,6 +165,11 @@ def reason(story: Story, key: str, off: int, tier: Tier) -> str:
             ("total_user_utterances", more and noises, "the noise is taken for a line"),
             ("total_agent_utterances", less, "answers too short for the server's meter"),
             ("interruption_count", less, "no signal shows that an answer was cut off"),
+        ]
+    if not story.kind.transcribes:
+        known += [
+            ("total_user_utterances", less, "a line too short to count, or two that are one sound"),
+            ("total_user_utterances", more and noises, "the noise is taken for a line"),
         ]
     last = "the last words, at the hang-up,"
     known += [

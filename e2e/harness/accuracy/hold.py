@@ -13,19 +13,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from ..bot import bot_in
 from ..call import Call
+from ..caller import Caller
 from ..lab import Lab
 from .plan import NOISE, Plan, draw
-
-ROWS = {
-    "python-phone": ("python", "phone"),
-    "python-web": ("python", "web"),
-    "python-browser": ("python", "browser"),
-    "node-phone": ("node", "phone"),
-    "node-web": ("node", "web"),
-    "node-browser": ("node", "browser"),
-}
-"""What is measured: the kind of agent and the kind of caller."""
+from .rows import ROWS, Kind, kind_of
 
 _PATIENCE = 150.0
 """Seconds after which a conversation is given up."""
@@ -58,7 +51,7 @@ async def hold_all(rows: list[str], calls: int, seed: int, at_once: int, to: Pat
 
     try:
         await lab.open()
-        if any(ROWS[row][0] == "node" for row in rows):
+        if any(kind_of(row).runs == "node" for row in rows):
             await lab.node_agents()
         # The rows take turns, so that other load on the machine affects all of them alike.
         await asyncio.gather(*(one(row, n) for row, n in plans))
@@ -90,12 +83,13 @@ async def _held(
 async def _hold(
     lab: Lab, row: str, number: int, plan: Plan, journal: Path, free: asyncio.Semaphore
 ) -> dict:
-    agent, caller = ROWS[row]
+    kind, (_, caller) = kind_of(row), ROWS[row]
+    script = plan.script(speech_to_speech=kind.speech_to_speech, transcribes=kind.transcribes)
     async with contextlib.AsyncExitStack() as stack:
         async with free:
-            call = await stack.enter_async_context(lab.call(row, plan.script(), agent=agent))
+            call = await stack.enter_async_context(lab.call(row, script, agent=kind.runs))
             async with asyncio.timeout(_PATIENCE):
-                await _converse(call, caller, number, plan)
+                await _converse(call, kind, caller, number, plan)
         # The record comes after the grace time; other calls may take place meanwhile.
         posted = json.loads((await call.endpoint.wait(call.room, timeout=_RETURNS))[0].body)
         await _kept(Path(call.product.data) / "journals" / f"{posted['call_id']}.jsonl", journal)
@@ -118,8 +112,10 @@ async def _kept(journal: Path, to: Path) -> None:
     shutil.copy(journal, to)
 
 
-async def _converse(call: Call, caller: str, number: int, plan: Plan) -> None:
-    if caller == "browser":
+async def _converse(call: Call, kind: Kind, caller: str, number: int, plan: Plan) -> None:
+    if kind.runs == "bot":
+        await _with_a_bot(call, kind, caller, number, plan)
+    elif caller == "browser":
         await _in_a_browser(call, plan)
     elif caller == "phone":
         phone = call.phone(f"+155501{10000 + number}")
@@ -127,16 +123,49 @@ async def _converse(call: Call, caller: str, number: int, plan: Plan) -> None:
         await call.agent_ready()
         await call.observed()
         await phone.status("active")
-        await _talk(phone, plan)
+        await _talk(phone, kind, plan)
         await phone.hangs_up()
     else:
         page = call.page(f"web-{number}")
         await page.join()
-        await _talk(page, plan)
+        await _talk(page, kind, plan)
         await page.leaves()
 
 
-async def _talk(caller, plan: Plan) -> None:
+async def _with_a_bot(call: Call, kind: Kind, caller: str, number: int, plan: Plan) -> None:
+    """A bot is not dispatched, and takes seconds to start: it is in the room before the caller."""
+    await call.create_room()
+    await bot_in(call, greet_after=call.script.greet_after, socket=call.script.socket)
+    await call.agent_ready(60.0)
+    await call.observed()
+    if caller == "phone":
+        # The bot does not wait for a status: it greets whoever joins.
+        client = call.phone(f"+155501{10000 + number}", status="active")
+    else:
+        client = call.page(f"web-{number}")
+    ears = asyncio.ensure_future(_hears_a_bot(call, client))
+    try:
+        await client.join()
+        await _talk(client, kind, plan)
+        await (client.hangs_up() if caller == "phone" else client.leaves())
+    finally:
+        ears.cancel()
+
+
+async def _hears_a_bot(call: Call, client: Caller) -> None:
+    """A bot has no state that its caller could see: the caller knows when the bot's sound was played."""
+    states = {"playback_started": "speaking", "playback_finished": "listening"}
+    taken = 0
+    while True:
+        facts = call.truth.facts[taken:]
+        taken += len(facts)
+        for fact in facts:
+            if fact.who == "agent" and (state := states.get(fact.what)):
+                client.noted(state, fact.t)
+        await asyncio.sleep(0.02)
+
+
+async def _talk(caller: Caller, kind: Kind, plan: Plan) -> None:
     """A caller that waits for what it hears."""
     quiet, spoke = await caller.hears_out(), 0.0
     for number, turn in enumerate(plan.turns):
@@ -153,8 +182,9 @@ async def _talk(caller, plan: Plan) -> None:
             continue
         await caller.hears("speaking", after=spoke)
         await asyncio.sleep(turn.noise_after)
-        over = await caller.makes_noise(NOISE)
-        quiet = await caller.hears_out(after=over)
+        quiet = await caller.makes_noise(NOISE)
+        if kind.resumes:
+            quiet = await caller.hears_out(after=quiet)
     await asyncio.sleep(plan.waits)
 
 

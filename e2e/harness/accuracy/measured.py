@@ -48,6 +48,7 @@ class Measured:
                 "answers of callers": len(story.user_answers()),
                 "interruptions": story.interruptions(),
                 "noises that made the agent pause": story.pauses(),
+                "noises that stopped the agent": story.stops_for_noise(),
                 "silences": story.silences(),
                 "hang-ups at the last word": int(story.plan["hangs_up_at_once"]),
             }

@@ -1,7 +1,7 @@
 """What happens in a call: drawn from a seed, so that the call can be held again.
 
 Every call has some turns with pauses of usual lengths. Some calls also have a caller that cuts the
-agent off, a noise that makes the agent pause, a long silence, or a hang-up at the last word. No
+agent off, a noise that makes the agent pause (or stop), a long silence, or a hang-up at the last word. No
 pause is close to 5 s, from which a gap counts as a silence: so close, the result would depend on how
 exactly the machine keeps time.
 """
@@ -53,11 +53,11 @@ class Plan:
     waits: float = 1.0
     """Seconds from the last sound to the leave, unless the caller hangs up at once."""
 
-    def script(self) -> Script:
+    def script(self, **more) -> Script:
         lines = [turn.line for turn in self.turns]
         replies = {turn.line: turn.reply for turn in self.turns}
         # Late enough for the observer to be there: who joins first is not measured here.
-        return Script(lines, replies, greeting=self.greeting, greet_after=1.0)
+        return Script(lines, replies, greeting=self.greeting, greet_after=1.0, **more)
 
     def microphone(self, first: float = 1.0) -> list[tuple[float, int | None]]:
         """The caller's side, fixed beforehand: pairs of a pause and a line, or `None` for a noise."""

@@ -4,20 +4,22 @@ from collections import defaultdict
 from pathlib import Path
 
 from . import texts
-from .compare import COUNTS, SIDES, Deviation, Errors, Events
-from .hold import ROWS
+from .compare import COUNTS, SIDES, Deviation, Errors, Events, Result
 from .measured import Measured
-from .tiers import TIERS
+from .rows import CALLERS, ROWS, kind_of
+from .tiers import FED, RTVI, STATES, STATES_UNHEARD, TIERS, Tier
 
-_FED = TIERS[0].name
 _AIMS = {
-    TIERS[0]: (0.050, 0.150),
-    TIERS[1]: (0.150, 0.400),
-    TIERS[2]: (0.150, 0.400),
+    FED: (0.050, 0.150),
+    STATES: (0.150, 0.400),
+    STATES_UNHEARD: (0.150, 0.400),
+    RTVI: (0.150, 0.400),
 }
 """The aims for the error of a response time: the median and the 95th percentile, in seconds."""
 
-_SAID = {"phone": "phone-like", "web": "web", "browser": "browser"}
+_COUNTED = (FED, STATES, RTVI)
+"""Where every count should be exact."""
+
 _WHAT = COUNTS | {"interruption_count": "interruptions", "silence_count": "silences"}
 
 
@@ -93,17 +95,29 @@ class Report:
                     yield row, tier, result
 
     def _aims(self) -> str:
-        lines = []
-        for tier in TIERS[:2]:
-            results = [r for _, t, r in self._each() if t is tier]
+        groups = dict.fromkeys(kind_of(row).aims for row in self.rows)
+        lines = [line for group in groups for line in self._aims_of(group)]
+        head = ["number (times: error in the median / at 95 %)", "seen", "aim", "found", ""]
+        return "\n".join(_table(head, lines))
+
+    def _aims_of(self, group: str):
+        """The aims of some kinds of agents, each tier with all of their rows together."""
+        each = [(t, r) for row, t, r in self._each() if kind_of(row).aims == group]
+
+        def seen(tier: Tier) -> str:
+            return f"{tier.name}; {group}" if group else tier.name
+
+        for tier in _COUNTED:
+            results = [r for t, r in each if t is tier]
             calls, exact = sum(r.calls for r in results), sum(r.all_exact() for r in results)
-            found = f"{exact} of {calls}"
-            met = _met(exact == calls)
-            lines.append(["calls with exact utterances and longest utterances", tier.name, f"all {calls}", found, met])
+            if calls:
+                what = "calls with exact utterances and longest utterances"
+                found = f"{exact} of {calls}"
+                yield [what, seen(tier), f"all {calls}", found, _met(exact == calls)]
         for side in SIDES:
             for tier, (middle, tail) in _AIMS.items():
                 pool, due = Errors(), 0
-                for _, t, result in self._each():
+                for t, result in each:
                     if t is tier:
                         pool.signed += result.answers[side].signed
                         due += result.due[side]
@@ -112,17 +126,15 @@ class Report:
                 found = f"{_ms(pool.middle())} / {_ms(pool.p95())} ms of {pool.count} of {due}"
                 met = pool.middle() <= middle and pool.p95() <= tail
                 aim = f"{_ms(middle)} / {_ms(tail)} ms"
-                lines.append([f"the {side}'s response time", tier.name, aim, found, _met(met)])
-        head = ["number (times: error in the median / at 95 %)", "seen", "aim", "found", ""]
-        return "\n".join(_table(head, lines))
+                yield [f"the {side}'s response time", seen(tier), aim, found, _met(met)]
 
     def _counts(self) -> str:
         lines = []
         for row, tier, result in self._each():
             cells = []
             for key in COUNTS:
-                words = not key.startswith("longest") or tier.has_words
-                cells.append(f"{result.exact[key]}/{result.calls}" if words else "–")
+                known = result.known[key]
+                cells.append(f"{result.exact[key]}/{known}" if known else "–")
             lines.append([*_names(row), _tier(row, tier.name), *cells])
         return "\n".join(_table(["agent", "caller", "seen", *COUNTS.values()], lines))
 
@@ -144,11 +156,11 @@ class Report:
         return "\n".join(_table(head, lines))
 
     def _events(self) -> str:
-        def cells(e: Events) -> list[int]:
-            return [e.due, e.found, e.missed, e.false]
+        def cells(r: Result, e: Events) -> list[int | str]:
+            return [e.due, e.found, e.missed, e.false] if r.knows_caller else ["–"] * 4
 
         lines = [
-            [*_names(row), _tier(row, t.name), *cells(r.interruptions), *cells(r.silences)]
+            [*_names(row), _tier(row, t.name), *cells(r, r.interruptions), *cells(r, r.silences)]
             for row, t, r in self._each()
         ]
         kinds = ["were", "found", "missed", "false"]
@@ -160,7 +172,8 @@ class Report:
         for row in self.rows:
             for tier in TIERS:
                 if result := self.m.result(row, tier.name):
-                    cells = [*_errors(result.answers[side]), result.unpaired[side]]
+                    unpaired = result.unpaired[side] if result.knows_caller else "–"
+                    cells = [*_errors(result.answers[side]), unpaired]
                     lines.append([*_names(row), _tier(row, tier.name), *cells])
             own = self.m.own_report[row][side]
             if own.count:
@@ -197,13 +210,12 @@ _EVENTS = ("interruptions", "silences")
 
 
 def _names(row: str) -> list[str]:
-    agent, caller = ROWS[row]
-    return [agent.capitalize(), _SAID[caller]]
+    return [kind_of(row).title, CALLERS[ROWS[row][1]]]
 
 
 def _tier(row: str, tier: str) -> str:
     """The name of a tier in a row: a Node agent has no feed, but sends its history at the end."""
-    return "history at the leave" if row.startswith("node") and tier == _FED else tier
+    return "history at the leave" if row.startswith("node") and tier == FED.name else tier
 
 
 def _ms(seconds: float | None) -> str:

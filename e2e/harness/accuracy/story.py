@@ -4,9 +4,10 @@
   when a meter behind the microphone heard the line.
 * The agent speaks from the moment its first frame of sound goes into the room (`playback_started`)
   for as long as sound was played. Its own items are not used, because they are measured as well.
-* An answer that was cut off ends where its sound stopped. The number of its spoken words is not known
-  exactly: a word is cut, and the text that the agent keeps is paced by rules, not by sound. So there
-  is a least and a most.
+* An answer that was cut off ends where its sound stopped, because the caller spoke, or made a noise
+  after which the agent did not go on. The number of its spoken words is not known exactly: a word is
+  cut, and the text that the agent keeps is paced by rules, not by sound. So there is a least and a
+  most.
 """
 
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..sound import SECONDS_PER_WORD
+from .rows import kind_of
 
 SILENCE = 5.0
 """Seconds: the product's default."""
@@ -58,6 +60,7 @@ class Story:
         self.file = file
         self.name: str = file.name.removesuffix(".truth.json")
         self.row: str = kept["row"]
+        self.kind = kind_of(self.row)
         self.posted: dict = kept["posted"]
         self.plan: dict = kept["plan"]
         self._facts: list[dict] = kept["facts"]
@@ -121,12 +124,20 @@ class Story:
         fewest, most = min(int(said), words), min(max(int(said) + 1, kept), words)
         if kept:
             fewest = min(fewest, kept)
-        spoken_into = any(u.start < nominal + _LATE and u.end > start for u in self.user)
+        into = [(u.start, u.end) for u in self.user]
+        if not self.kind.resumes:
+            into += self.noises
+        spoken_into = any(since < nominal + _LATE and until > start for since, until in into)
         return Said(start, nominal, text, fewest, most, cut_off=spoken_into, item=item)
 
     def pauses(self) -> int:
         """How often the agent fell silent for a noise, and continued."""
         return len(self._all("agent", "false_interruption", resumed=True))
+
+    def stops_for_noise(self) -> int:
+        """How often a noise stopped the agent for good; such an answer was interrupted."""
+        stopped = (s for s in self.agent if s.cut_off)
+        return sum(any(t < s.end + _LATE and over > s.start for t, over in self.noises) for s in stopped)
 
     def heard(self) -> list[tuple[float, float]]:
         """Pairs: when a browser heard the agent begin, and when that sound was played."""

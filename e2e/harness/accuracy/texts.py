@@ -16,6 +16,17 @@ Agents are real sessions of LiveKit's Python and Node SDK with scripted models, 
 callers are a LiveKit client of kind SIP ("phone-like"), one of kind standard ("web"), and
 livekit-client in Chromium ("browser"). The server is this repository's development server.
 
+Two more kinds of agents are held with the first two kinds of callers:
+
+* **Speech-to-speech**: a session of the Python SDK on one scripted model that hears and speaks, and
+  decides about turns itself. It tells the caller's words, late; in rows of their own it does not.
+* **Bot with the grant**: a Pipecat bot, which joins as a participant of the ordinary kind with the
+  grant `agent` and speaks RTVI. It has neither a session feed nor states nor text streams.
+
+Both stop for good with the first sound of the caller, so a noise cuts their answer off: that counts as
+an interruption here. Where nothing tells the caller's words, their number is not known and not compared
+(–); without feed and speaker events either, nothing at all is known of the caller.
+
 The truth is what agents and callers wrote down while they acted, on the clock of one machine: when
 the caller's microphone played a line, and when the agent's sound was played into the room. None of
 these facts pass through the room or the program. From each call's journal the record is made again
@@ -34,6 +45,8 @@ SIGNALS = """\
 | states, streams | no speaker events either, as behind a SIP bridge, which sends no levels |
 | streams only | no states either: an agent that is hidden or not built with LiveKit's SDK |
 | legacy packets only | the transcription packets from before streams, in calls that had them |
+| RTVI, speakers | all that a Pipecat bot gives: its messages, and the speaker events |
+| RTVI only | the bot's messages without speaker events, as behind a SIP bridge |
 | speakers only | no transcription and no report of the agent |
 """
 
@@ -65,6 +78,13 @@ UNKNOWABLE = """\
 * **Streams only**: the agent begins to speak with its first text. Text that stops shows an
   interruption, so an interruption shortly before the end of an answer is not seen.
 * **Legacy packets only**: as streams. Python agents send no such packets where only phones listen.
+* **Speech-to-speech**: the session takes the moment at which its model reports a beginning or an end
+  for the time of the speech. The model reports an end only after a silence, whose length is a setting
+  of the provider (here 0.5 s). Without words of the caller, its utterances are stretches of sound.
+* **RTVI**: the messages carry no times. A turn of the caller ends for the bot when it has decided so,
+  and the end of the bot's own sound is known to a second only, so a cut-off within the last second of
+  an answer is not seen. Of an answer that was cut off only the sentences count that were spoken to
+  their end. If the caller hangs up at its last word, the bot has no time to report it.
 * **Speakers only**: no words. Stretches of sound are counted: a pause within a line makes two
   stretches, two lines without a pause make one, and a noise counts as speech.
 * **Beyond the room**: the phone network, and the sound in the caller's device. With a bridge in

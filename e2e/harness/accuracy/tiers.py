@@ -42,26 +42,50 @@ class Tier:
     keep: Callable[[dict], dict | None]
     needs: str = ""
     """A kind of event that a call must have to be measured in this tier."""
+    lacks: str = ""
+    """A kind of event that no call of this tier has."""
     has_words: bool = True
+    hears_caller: bool = True
+    """Whether anything but the caller's words shows when the caller speaks."""
 
     def is_of(self, lines: list[dict]) -> bool:
         """Whether the call has the events of this tier."""
-        return not self.needs or any(line.get("what") == self.needs for line in lines)
+        kinds = {line.get("what") for line in lines}
+        return (not self.needs or self.needs in kinds) and self.lacks not in kinds
 
 
 _FEED = _without("feed", "undecodable")
 _LEVELS = _without("speaking")
 _TEXTS = _without(*_STREAMS)
 
+FED = Tier("session feed", lambda event: event, needs="feed")
+STATES = Tier("states, streams, speakers", _FEED, lacks="rtvi")
+STATES_UNHEARD = Tier(
+    "states, streams", _all_of(_FEED, _LEVELS), lacks="rtvi", hears_caller=False
+)
+RTVI = Tier("RTVI, speakers", lambda event: event, needs="rtvi")
+
 TIERS = [
-    Tier("session feed", lambda event: event, needs="feed"),
-    Tier("states, streams, speakers", _FEED),
-    Tier("states, streams", _all_of(_FEED, _LEVELS)),
-    Tier("streams only", _all_of(_FEED, _LEVELS, _stateless)),
-    Tier("legacy packets only", _all_of(_FEED, _LEVELS, _stateless, _TEXTS), needs="legacy"),
+    FED,
+    STATES,
+    STATES_UNHEARD,
+    Tier(
+        "streams only",
+        _all_of(_FEED, _LEVELS, _stateless),
+        lacks="rtvi",
+        hears_caller=False,
+    ),
+    Tier(
+        "legacy packets only",
+        _all_of(_FEED, _LEVELS, _stateless, _TEXTS),
+        needs="legacy",
+        hears_caller=False,
+    ),
+    RTVI,
+    Tier("RTVI only", _LEVELS, needs="rtvi"),
     Tier(
         "speakers only",
-        _all_of(_FEED, _stateless, _TEXTS, _without("legacy")),
+        _all_of(_FEED, _stateless, _TEXTS, _without("legacy", "rtvi")),
         needs="speaking",
         has_words=False,
     ),

@@ -23,6 +23,7 @@ use crate::{
     err,
     ice_candidate::IceCandidate,
     peer_connection::{IceGatheringState, PeerConnectionState},
+    transport,
 };
 
 impl Core {
@@ -59,7 +60,10 @@ impl Core {
         }
         self.socks = Arc::new(found);
         self.local_candidates.clear();
-        for (addr, _) in self.socks.clone().iter() {
+        if !transport::udp() {
+            self.try_tcp();
+        }
+        for (addr, _) in self.socks.clone().iter().filter(|_| transport::udp()) {
             let Ok(c) = Candidate::host(*addr, Protocol::Udp) else { continue };
             let text = self.rtc()?.add_local_candidate(c).map(Candidate::to_sdp_string);
             self.drain();
@@ -83,6 +87,9 @@ impl Core {
     /// Adds TCP candidates when UDP does not connect. The peer need not know them: it sees our address when
     /// we connect.
     pub(super) fn try_tcp(&mut self) {
+        if !transport::tcp() {
+            return;
+        }
         log::debug!("no connection over UDP, trying TCP as well");
         for (addr, _) in self.socks.clone().iter() {
             if let (Some(rtc), Some(c)) = (&mut self.rtc, crate::tcp::candidate(addr.ip())) {

@@ -99,7 +99,7 @@ fn set_aside(disk: &dyn Disk, path: &Path) {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".broken");
     if let Err(e) = disk.rename(path, Path::new(&aside)) {
-        tracing::error!(path = %path.display(), error = %e, "nor can it be set aside");
+        tracing::error!(path = %path.display(), error = %e, "a journal that cannot be used cannot be set aside");
     }
 }
 

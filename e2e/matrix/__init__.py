@@ -1,0 +1,1 @@
+"""Calls with pinned versions of agents, and whether their records are true."""

@@ -1,0 +1,151 @@
+//! Where records go: name, address, proxy, TLS; and on request a sample record.
+
+use std::{sync::Arc, time::Duration};
+
+use delivery::{Finished, Store};
+use record::{AgentConfig, CallHistory, CallType, Metrics, Moment, Outcomes, Status};
+use reqwest::Url;
+use store::{
+    BacklogGauge, Ordinals, Outbox,
+    disk::{DiskHealth, DiskWork, RealDisk},
+    health::Health,
+    outbox::Folder,
+};
+use tokio::time::{Instant, sleep};
+
+use super::{Check, WITHIN, ends_soon, way};
+use crate::{
+    clock::WallClock,
+    config::{Config, loggable},
+    net::{self, EndpointTls},
+    run, telemetry,
+};
+
+/// How often the outbox is looked at for the sample's result.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Whether records can be sent: name, address, proxy, TLS. No request is sent.
+pub(super) async fn reached(url: &Url, tls: &EndpointTls) -> Check {
+    const NAME: &str = "endpoint";
+    let shown = loggable(url);
+    match net::reach(url, tls, WITHIN).await {
+        Ok(reached) => {
+            if let Some(warning) = ends_soon(NAME, &reached) {
+                return warning;
+            }
+            let way = way(&reached);
+            // Plain HTTP shows only with a request whether a proxy lets it through.
+            if reached.proxy.is_some() && url.scheme() == "http" {
+                return Check::ok(
+                    NAME,
+                    format!(
+                        "{shown} is connected to {way}; whether the proxy lets records through is seen when \
+                         one is sent (--send-sample)"
+                    ),
+                );
+            }
+            Check::ok(NAME, format!("{shown} can be connected to {way}; nothing was sent"))
+        }
+        Err(e) => Check::failed(
+            NAME,
+            format!(
+                "{shown} cannot be connected to: {}",
+                net::explain::endpoint(telemetry::masked(&e), url)
+            ),
+            "records wait in the data folder until it can; check CALL_HISTORY_ENDPOINT",
+        ),
+    }
+}
+
+/// Sends a record that says it is a test, exactly as those of calls are sent, by an outbox of its own.
+pub(super) async fn sample(config: &Config, wall: &WallClock) -> Check {
+    const NAME: &str = "sample";
+    match send(config, wall).await {
+        Ok(found) => Check::ok(NAME, found),
+        Err(e) => Check::failed(
+            NAME,
+            e,
+            "see what the endpoint logs about this request; docs/endpoint.md says what it must answer",
+        ),
+    }
+}
+
+async fn send(config: &Config, wall: &WallClock) -> Result<String, String> {
+    let folder =
+        std::env::temp_dir().join(format!("call-history-{}", uuid::Uuid::new_v4().simple()));
+    let sent = send_from(config, wall, &folder).await;
+    // Nothing in it is worth an error.
+    let _ = std::fs::remove_dir_all(&folder);
+    sent
+}
+
+async fn send_from(
+    config: &Config,
+    wall: &WallClock,
+    folder: &std::path::Path,
+) -> Result<String, String> {
+    let (disk, health) = (Arc::new(RealDisk), Health::default());
+    let disk_health = DiskHealth::new(folder, health.clone());
+    let cannot = |e: &dyn std::fmt::Display| format!("no outbox can be made for it: {e}");
+    std::fs::create_dir(folder).map_err(|e| cannot(&e))?;
+    let outbox = Outbox::open(disk.clone(), disk_health.clone(), folder).map_err(|e| cannot(&e))?;
+    let store = Store {
+        ordinals: Ordinals::open(disk.clone(), disk_health.clone(), folder)
+            .map_err(|e| cannot(&e))?,
+        disk: DiskWork::new(disk, disk_health, folder),
+        outbox: outbox.clone(),
+    };
+    let target = run::target(config, wall)?;
+    let gauge = BacklogGauge::new(config.max_backlog, health.clone());
+    let (delivery, sender) = delivery::start(store, target, gauge, health);
+    let record = record(wall.now());
+    let id = record.call_id.clone();
+    let (ended, place, journal) = (wall.now(), None, None);
+    delivery.submit(Finished { record: &record, place, ended, journal }).await;
+    let until = Instant::now() + config.delivery.timeout + WITHIN;
+    let result = loop {
+        if let Some(done) = outcome(&outbox, &id) {
+            break done;
+        }
+        if Instant::now() > until {
+            break Err("there is no answer".into());
+        }
+        sleep(LOOK_EVERY).await;
+    };
+    sender.abort();
+    let shown = loggable(&config.endpoint);
+    let signed = if config.jwt_secret.is_some() { "signed" } else { "not signed" };
+    result.map(|()| format!("{shown} took the record {id}, {signed}, of a call that never was"))
+}
+
+/// The result of the first attempt, once there is one.
+fn outcome(outbox: &Outbox, id: &str) -> Option<Result<(), String>> {
+    let folder = outbox.find(id)?;
+    if folder == Folder::Sent {
+        return Some(Ok(()));
+    }
+    let attempts = outbox.attempts(folder, id);
+    (attempts.count > 0).then_some(Err(attempts.last_error))
+}
+
+fn record(now: Moment) -> CallHistory {
+    CallHistory {
+        call_id: uuid::Uuid::new_v4().to_string(),
+        phone_number: "unknown".into(),
+        room_name: "call-history-doctor".into(),
+        call_type: CallType::Inbound,
+        start_time: now.to_rfc3339(),
+        end_time: now.to_rfc3339(),
+        duration_seconds: 0.0,
+        status: Status::Completed,
+        termination_reason: None,
+        agent_config: AgentConfig::default(),
+        metrics: Metrics::default(),
+        outcomes: Outcomes {
+            notes: Some("A test by `call-history doctor --send-sample`: there was no call.".into()),
+            ..Outcomes::default()
+        },
+        stage_timeline: vec![],
+        details: None,
+    }
+}

@@ -1,0 +1,174 @@
+//! `doctor`: looks at everything that the worker needs, one line for each check, with what to do.
+//!
+//! Harmless on a production server: it registers under a name of its own, joins only a room of its own, which it
+//! deletes, and posts nothing unless it is asked to.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`server`] | LiveKit: address, keys, clock, registration, other programs of our name |
+//! | [`media`] | a room of its own, over UDP and over TCP; the webhook about it |
+//! | [`endpoint`] | where records go: address, TLS; a sample record on request |
+//! | [`machine`] | this machine: data folder, files, memory, cores |
+
+mod endpoint;
+mod machine;
+mod media;
+mod server;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde::Serialize;
+use store::{disk::RealDisk, health::Health};
+
+use crate::{clock::WallClock, config::Config, net::Reached};
+
+/// Timeout of each step.
+const WITHIN: Duration = Duration::from_secs(5);
+/// A certificate that ends within this time is worth a warning.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// The result of one check.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    found: String,
+    /// What to do; only where something is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), advice: None }
+    }
+
+    fn warning(name: &'static str, found: impl Into<String>, advice: &'static str) -> Self {
+        Self { name, state: State::Warning, found: found.into(), advice: Some(advice) }
+    }
+
+    fn failed(name: &'static str, found: impl Into<String>, advice: &'static str) -> Self {
+        Self { name, state: State::Failed, found: found.into(), advice: Some(advice) }
+    }
+}
+
+/// Prints checks as they come, or all at the end as JSON.
+struct Report {
+    json: bool,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    /// A line without an end, on a terminal only: the next check may take seconds.
+    fn begins(&self, name: &str) {
+        if !self.json && io::stdout().is_terminal() {
+            let mut out = io::stdout().lock();
+            // If nobody reads the output, there is nothing to do about it. The same holds below.
+            let _ = write!(out, "…        {name:<12}\r").and_then(|()| out.flush());
+        }
+    }
+
+    fn add(&mut self, check: Check) {
+        if !self.json {
+            let mark = match check.state {
+                State::Ok => "ok     ",
+                State::Warning => "warning",
+                State::Failed => "FAILED ",
+            };
+            let mut out = io::stdout().lock();
+            let _ = writeln!(out, "{mark}  {:<12} {}", check.name, check.found);
+            if let Some(advice) = check.advice {
+                let _ = writeln!(out, "{:22} → {advice}", "");
+            }
+        }
+        self.checks.push(check);
+    }
+
+    fn finish(self) -> ExitCode {
+        if self.json {
+            let text = serde_json::to_string_pretty(&self.checks).unwrap_or_default();
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+        if self.checks.iter().any(|c| c.state == State::Failed) {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Runs all checks and prints them. Fails if a check failed.
+pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitCode {
+    let wall = WallClock::new(Health::default());
+    let mut report = Report { json, checks: vec![] };
+    report.add(Check::ok("settings", "all settings are right"));
+    report.begins("livekit");
+    report.add(server::reached(config, &wall).await);
+    report.add(server::clock(&wall));
+    match server::keys(config, &wall).await {
+        Err(check) => report.add(check),
+        Ok((check, api, rooms)) => {
+            report.add(check);
+            report.begins("registration");
+            report.add(server::registration(config, &wall).await);
+            report.begins("agent_name");
+            report.add(server::agent_name(&config.agent_name, &api, &rooms).await);
+            report.begins("room");
+            for check in media::checks(config, &api).await {
+                report.add(check);
+            }
+        }
+    }
+    report.begins("endpoint");
+    report.add(endpoint::reached(&config.endpoint, &config.delivery.tls).await);
+    if send_sample {
+        report.begins("sample");
+        report.add(endpoint::sample(config, &wall).await);
+    }
+    report.add(machine::data_folder(&RealDisk, &config.data_dir));
+    report.add(machine::other_worker(&config.data_dir));
+    report.add(machine::files(config.max_calls));
+    report.add(machine::memory(config));
+    report.finish()
+}
+
+/// What was found on the way to a host: addresses, certificate, proxy.
+fn way(reached: &Reached) -> String {
+    let mut text = match &reached.proxy {
+        Some(proxy) => format!("through the proxy {proxy}"),
+        None => {
+            let addresses: Vec<String> =
+                reached.addresses.iter().map(ToString::to_string).collect();
+            format!("at {}", addresses.join(", "))
+        }
+    };
+    if let Some(certificate) = &reached.certificate {
+        text = format!("{text}; {certificate}");
+    }
+    text
+}
+
+/// A warning about a certificate that ends soon.
+fn ends_soon(name: &'static str, reached: &Reached) -> Option<Check> {
+    let certificate = reached.certificate.as_ref()?;
+    let left = certificate.ends.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    (left < SOON).then(|| {
+        Check::warning(
+            name,
+            format!("{certificate}: it ends in {} days", left.as_secs() / 86_400),
+            "renew the server's certificate: nothing is sent once it has ended",
+        )
+    })
+}

@@ -1,0 +1,140 @@
+//! LiveKit: address, keys, clock, registration, other programs of our name.
+
+use std::time::Instant;
+
+use crate::{
+    clock::WallClock,
+    config::Config,
+    fleet::name::taken_by_stranger,
+    net::{self, Api, EndpointTls},
+    telemetry, worker,
+};
+
+use super::{Check, WITHIN, ends_soon, way};
+
+/// Rooms whose dispatches are looked at.
+const MOST_ROOMS: usize = 50;
+
+/// Whether a LiveKit server answers at the URL. Its answer also shows its time.
+pub(super) async fn reached(config: &Config, wall: &WallClock) -> Check {
+    const NAME: &str = "livekit";
+    let shown = config.livekit.loggable_url();
+    let failed = |e: String| {
+        let e = net::explain::livekit(telemetry::masked(&e), &config.livekit.url);
+        Check::failed(
+            NAME,
+            format!("{shown} does not answer: {e}"),
+            "check LIVEKIT_URL, and that this machine reaches the server: name, port, firewall",
+        )
+    };
+    let Ok(url) = config.livekit.http_url().parse() else {
+        return failed("the URL cannot be read".into());
+    };
+    let reached = match net::reach(&url, &EndpointTls::default(), WITHIN).await {
+        Ok(reached) => reached,
+        Err(e) => return failed(e),
+    };
+    let client = match net::http_client(WITHIN) {
+        Ok(client) => client,
+        Err(e) => return Check::failed(NAME, e.to_string(), "TLS cannot be set up"),
+    };
+    let asked = Instant::now();
+    let answer = match client.get(url).send().await {
+        Ok(answer) => answer,
+        Err(e) => return failed(net::explain::causes(&e.without_url())),
+    };
+    wall.learn_answer(answer.headers(), asked.into());
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    if let Some(warning) = ends_soon(NAME, &reached) {
+        warning
+    } else if status.is_success() && text.trim() == "OK" {
+        Check::ok(NAME, format!("{shown} answers, {}", way(&reached)))
+    } else {
+        Check::warning(
+            NAME,
+            format!("{shown} answers {status}, but not as LiveKit does"),
+            "something else may listen there: check host and port in LIVEKIT_URL",
+        )
+    }
+}
+
+pub(super) fn clock(wall: &WallClock) -> Check {
+    const NAME: &str = "clock";
+    match (wall.ahead(), wall.wrong_by()) {
+        (None, _) => Check::warning(NAME, "the server did not tell its time", "check \"livekit\""),
+        (_, None) => Check::ok(NAME, "this machine's clock agrees with the server's"),
+        (_, Some(ahead)) => Check::failed(
+            NAME,
+            format!("this machine's clock is {ahead} s ahead of the server's (negative: behind)"),
+            "set the clock, for example with NTP: tokens are refused when clocks differ",
+        ),
+    }
+}
+
+/// Whether key and secret are right, by a signed request. Also returns the names of some rooms.
+pub(super) async fn keys(
+    config: &Config,
+    wall: &WallClock,
+) -> Result<(Check, Api, Vec<String>), Check> {
+    const NAME: &str = "keys";
+    let failed = |e: String| {
+        Check::failed(
+            NAME,
+            format!("LiveKit does not list its rooms: {e}"),
+            "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of the server's keys, and the clocks \
+             of both machines must agree",
+        )
+    };
+    let api = Api::new(&config.livekit, wall).map_err(|e| failed(e.to_string()))?;
+    let rooms = api.list_rooms(vec![]).await.map_err(|e| failed(e.to_string()))?;
+    let check =
+        Check::ok(NAME, format!("key and secret are taken; {} rooms are open", rooms.len()));
+    let names = rooms.into_iter().map(|r| r.name).take(MOST_ROOMS).collect();
+    Ok((check, api, names))
+}
+
+/// Whether workers can register. Under a name that nobody dispatches: a second worker of our name would be
+/// offered jobs.
+pub(super) async fn registration(config: &Config, wall: &WallClock) -> Check {
+    const NAME: &str = "registration";
+    let name = format!("call-history-doctor-{}", uuid::Uuid::new_v4().simple());
+    let config = Config { agent_name: name, ..config.clone() };
+    match worker::try_registration(&config, wall).await {
+        Ok(version) => {
+            Check::ok(NAME, format!("workers can register; the server is LiveKit {version}"))
+        }
+        Err(e) => Check::failed(
+            NAME,
+            format!(
+                "the server takes no worker: {}",
+                net::explain::livekit(e, &config.livekit.url)
+            ),
+            "a proxy before the server must pass websockets on, also at the path /agent",
+        ),
+    }
+}
+
+/// Whether another program takes jobs under our agent name. LiveKit does not list workers, but it shows who
+/// took the jobs of a dispatch.
+pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check {
+    const NAME: &str = "agent_name";
+    for room in rooms {
+        let all = api.list_dispatches(room).await.unwrap_or_default();
+        let ours = all.iter().filter(|d| d.agent_name == name);
+        if let Some(stranger) = ours.filter_map(taken_by_stranger).next() {
+            return Check::failed(
+                NAME,
+                format!("another program takes jobs under the name \"{name}\", as {stranger}"),
+                "give call-history a name of its own with CALL_HISTORY_AGENT_NAME: LiveKit offers each \
+                 job to one program only",
+            );
+        }
+    }
+    Check::ok(
+        NAME,
+        format!(
+            "no other program was seen to take jobs of \"{name}\"; no voice agent may have this name"
+        ),
+    )
+}
