@@ -3,7 +3,10 @@ FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p call-history
+# Crates and compiled dependencies stay in caches of the builder, so that a change of the source builds only this
+# repository's crates anew.
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --release --locked -p call-history && cp target/release/call-history /call-history
 
 FROM debian:bookworm-slim
 # The system's root certificates are those that are trusted; mount your own CA there, or set
@@ -11,15 +14,18 @@ FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /app call-history \
     && install -d -o call-history -g call-history /app /data
-COPY --from=build /src/target/release/call-history /usr/local/bin/call-history
+COPY --from=build /call-history /usr/local/bin/call-history
 COPY --from=build /src/config/default.toml /app/config/default.toml
 COPY --from=build /src/config/profiles /app/config/profiles
-USER call-history
+USER 10001
 WORKDIR /app
 ENV CALL_HISTORY_DATA_DIR=/data
-# Records that are not delivered yet live here: keep it.
+# Records that are not delivered yet live here: keep it. The rest of the root may be read-only.
 VOLUME /data
 EXPOSE 8081
+# Only whether the process lives: a restart in the middle of calls would repair neither LiveKit nor the endpoint.
+# `probe --ready` says whether it is connected and takes calls.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["call-history", "probe"]
 # SIGTERM drains: give running calls the time of CALL_HISTORY_DRAIN_TIMEOUT and a minute more (docker stop -t 660).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["call-history"]

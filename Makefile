@@ -59,6 +59,8 @@ deploy-check: build ## manifests and chart against the types of Kubernetes, sett
 schema: ## writes docs/schema anew, after a change of the record's types
 	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
 	mv docs/schema/call-history.schema.json.new docs/schema/call-history.schema.json
+	$(CARGO) run --quiet -p call-history -- schema --events > docs/schema/call-event.schema.json.new
+	mv docs/schema/call-event.schema.json.new docs/schema/call-event.schema.json
 
 bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
 	$(CARGO) bench -p store --bench core --bench outbox

@@ -79,7 +79,11 @@ pub(crate) enum Command {
         command: outbox::Command,
     },
     /// Print the JSON Schema of the record; needs no settings
-    Schema,
+    Schema {
+        /// Print that of live events
+        #[arg(long)]
+        events: bool,
+    },
     /// Print a script that completes commands in a shell: source it, or put it where the shell looks
     Completions { shell: Shell },
     /// Print the manual page; `call-history man | man -l -` shows it

@@ -79,9 +79,10 @@ pub(crate) fn outbox(command: outbox::Command, dot_env: &DotEnv) -> ExitCode {
     }
 }
 
-/// Prints the JSON Schema of a record, made from its types.
-pub(crate) fn schema() -> ExitCode {
-    let text = serde_json::to_string_pretty(&record::schema()).unwrap_or_default();
+/// Prints the JSON Schema of a record or of a live event, made from its types.
+pub(crate) fn schema(events: bool) -> ExitCode {
+    let schema = if events { record::event_schema() } else { record::schema() };
+    let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     match writeln!(io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

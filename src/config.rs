@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) livekit: LiveKit,
     pub(crate) endpoint: Url,
     pub(crate) jwt_secret: Option<SecretString>,
+    /// `None`: no live events.
+    pub(crate) events_endpoint: Option<Url>,
     pub(crate) delivery: DeliverySettings,
     pub(crate) agent_name: String,
     pub(crate) data_dir: PathBuf,
@@ -355,6 +357,7 @@ impl Config {
         let data_dir = t.source.data_dir();
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
         let delivery = t.delivery(endpoint.as_ref(), jwt_secret.is_some());
+        let events_endpoint = t.url(EVENTS_ENDPOINT, &["http", "https"]);
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
         let identities = Identities {
             agents: t.identities(AGENT_IDENTITIES),
@@ -381,6 +384,7 @@ impl Config {
                 livekit: LiveKit { url: websocket_url(&url), api_key, api_secret },
                 endpoint,
                 jwt_secret,
+                events_endpoint,
                 delivery,
                 agent_name,
                 data_dir,

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         cli::Command::Replay { files, explain, details } => {
             return commands::replay(&files, explain, details);
         }
-        cli::Command::Schema => return commands::schema(),
+        cli::Command::Schema { events } => return commands::schema(events),
         cli::Command::Completions { shell } => return commands::print(&cli::completions(shell)),
         cli::Command::Man => return commands::print(&cli::manual().unwrap_or_default()),
         command => command,

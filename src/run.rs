@@ -3,7 +3,10 @@
 use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use call::{Settings, event::Discovery};
-use delivery::{Delivery, Store, Target};
+use delivery::{
+    Delivery, Store, Target,
+    events::{EventTarget, Events},
+};
 use reqwest::header::HOST;
 use store::{
     BacklogGauge, Ordinals, Outbox,
@@ -33,6 +36,8 @@ use crate::{
 
 /// How long a stopping process waits for the last lines of journals to reach the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
+/// How long a stopping process waits for the last live events.
+const EVENTS_WITHIN: Duration = Duration::from_secs(3);
 /// Bytes: smaller bodies are not worth compressing.
 const GZIP_FROM: usize = 8 * 1024;
 /// How long a stopping process waits for the last records to be posted. The others stay sealed for the next
@@ -44,15 +49,15 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     descriptors::warn_if_few(config.max_calls);
     net::report_certificates();
     let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
-    let Setup { observers, delivery, sender, backlog, health, left, _lock } = setup;
+    let Setup { observers, delivery, sender, events, backlog, health, left, _lock } = setup;
     let journals = observers.journals.clone();
     let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::default());
     let requests = worker::request_channel();
-    let webhook = config
-        .layers
-        .webhook
-        .then(|| Webhook::new(&config.livekit, requests.0.clone(), observers.wall.clone()));
+    let webhook = config.layers.webhook.then(|| {
+        let wall = observers.wall.clone();
+        Webhook::new(&config.livekit, requests.0.clone(), wall, events.clone())
+    });
     let page = admin::Page {
         agent_name: config.agent_name.clone(),
         worker: state.subscribe(),
@@ -90,6 +95,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     };
     worker.run().await;
     flush(delivery, sender).await;
+    events.flush(EVENTS_WITHIN).await;
     journals.flush(JOURNAL_WITHIN);
     tracing::info!("stopped");
     ExitCode::SUCCESS
@@ -112,7 +118,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
-    let Setup { observers, delivery, sender, left, _lock, .. } = setup;
+    let Setup { observers, delivery, sender, events, left, _lock, .. } = setup;
     let journals = observers.journals.clone();
     // Only this room's call; those of other rooms wait for the next `start`.
     let left = left.into_iter().filter(|l| Some(&l.call.room().sid) == sid.as_ref());
@@ -127,6 +133,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let orders = Orders { stop, withdraw: keep.subscribe(), metadata };
     let ended = observer::observe(observers, assignment, left, orders, |_| {}).await;
     flush(delivery, sender).await;
+    events.flush(EVENTS_WITHIN).await;
     journals.flush(JOURNAL_WITHIN);
     match ended {
         Ended::Done | Ended::Removed => ExitCode::SUCCESS,
@@ -142,6 +149,7 @@ struct Setup {
     observers: Observers,
     delivery: Delivery,
     sender: JoinHandle<()>,
+    events: Events,
     backlog: BacklogGauge,
     health: Health,
     /// Calls that an earlier run left behind.
@@ -190,8 +198,9 @@ fn set_up(config: &Config) -> Option<Setup> {
         tracing::error!(error = %e, "calls of an earlier run cannot be recovered");
         vec![]
     });
-    let target = match target(config, &wall) {
-        Ok(target) => target,
+    let targets = target(config, &wall).and_then(|t| Ok((t, events(config, &wall, &health)?)));
+    let (target, events) = match targets {
+        Ok(targets) => targets,
         Err(e) => {
             tracing::error!(error = e, "TLS or a proxy cannot be set up");
             return None;
@@ -219,12 +228,12 @@ fn set_up(config: &Config) -> Option<Setup> {
         settings,
         livekit_api(config, &wall)?,
         wall,
-        delivery.clone(),
+        (delivery.clone(), events.clone()),
         journals,
         badge,
         &health,
     );
-    Some(Setup { observers, delivery, sender, backlog, health, left, _lock: lock })
+    Some(Setup { observers, delivery, sender, events, backlog, health, left, _lock: lock })
 }
 
 /// Where and how records are posted.
@@ -249,6 +258,30 @@ pub(crate) fn target(config: &Config, wall: &WallClock) -> Result<Target, String
         now: Arc::new(move || wall.now()),
         explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
     })
+}
+
+/// Where live events go. They have connections of their own, so that records do not wait for them.
+///
+/// # Errors
+/// If TLS or a proxy cannot be set up.
+fn events(config: &Config, wall: &WallClock, health: &Health) -> Result<Events, String> {
+    let Some(endpoint) = config.events_endpoint.clone() else { return Ok(Events::default()) };
+    let target = target(config, wall)?;
+    let shown = loggable(&endpoint);
+    tracing::info!(endpoint = shown, "live events will be posted");
+    let target = EventTarget {
+        client: target.client,
+        jwt_secret: target.jwt_secret,
+        headers: target.headers,
+        now: target.now,
+        explain: {
+            let endpoint = endpoint.clone();
+            Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint))
+        },
+        endpoint,
+        shown,
+    };
+    Ok(Events::new(target, health.metrics().clone()))
 }
 
 /// A client for LiveKit's API. `None` if it cannot be set up, which is logged.

@@ -15,9 +15,11 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use call::Moment;
+use delivery::events::Events;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use livekit_protocol::WebhookEvent;
+use livekit_protocol::{EgressInfo, WebhookEvent};
 use parking_lot::Mutex;
+use record::{Egress, EgressFile, EventKind};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -38,6 +40,8 @@ use crate::{
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// Seconds by which clocks may differ.
 const LEEWAY: i64 = 60;
+/// Files of one egress that an event names.
+const MAX_FILES: usize = 32;
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Bodies read at the same time; LiveKit sends ten.
 const AT_ONCE: usize = 32;
@@ -50,6 +54,7 @@ pub(crate) struct Webhook {
     places: Arc<Semaphore>,
     refused: Arc<Mutex<LogThrottle>>,
     wall: WallClock,
+    events: Events,
 }
 
 /// The claims of a webhook's token.
@@ -70,6 +75,7 @@ impl Webhook {
         livekit: &LiveKit,
         requests: mpsc::Sender<ReconcileRequest>,
         wall: WallClock,
+        events: Events,
     ) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[&livekit.api_key]);
@@ -83,6 +89,7 @@ impl Webhook {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             refused: Arc::default(),
             wall,
+            events,
         }
     }
 
@@ -103,7 +110,7 @@ impl Webhook {
         if claims.sha256 != BASE64.encode(Sha256::digest(&body)) {
             return self.refuse("the token is for another body");
         }
-        let event = match serde_json::from_slice(&body) {
+        let event: WebhookEvent = match serde_json::from_slice(&body) {
             Ok(event) => event,
             // It is signed with the right key but cannot be decoded: a retry would not help.
             Err(e) => {
@@ -111,6 +118,9 @@ impl Webhook {
                 return StatusCode::BAD_REQUEST;
             }
         };
+        if let Some(egress) = event.egress_info.as_ref().filter(|_| event.event == "egress_ended") {
+            self.recorded(egress);
+        }
         let left = missed_leg(&event, || self.wall.now());
         for request in left.into_iter().chain(check_request(event)) {
             // If the queue is full, the next list of all rooms finds the room as soon. A leg that has left
@@ -121,6 +131,26 @@ impl Webhook {
             }
         }
         StatusCode::OK
+    }
+
+    /// Posts a live event about a recording of a call that this worker observed.
+    fn recorded(&self, egress: &EgressInfo) {
+        let Some(events) = self.events.of_room(&egress.room_id) else { return };
+        let files = egress.file_results.iter().take(MAX_FILES).map(|f| EgressFile {
+            filename: f.filename.clone(),
+            location: f.location.clone(),
+            duration_seconds: (f.duration > 0).then(|| f.duration as f64 / 1e9),
+            bytes: f.size.try_into().unwrap_or(0),
+        });
+        let recording = Egress {
+            egress_id: egress.egress_id.clone(),
+            error: Some(egress.error.clone()).filter(|e| !e.is_empty()),
+            files: files.collect(),
+        };
+        events.post(|e| {
+            (e.event, e.time) = (EventKind::Recording, self.wall.now().to_rfc3339());
+            e.recording = Some(recording);
+        });
     }
 
     /// The claims of a token that is a webhook's, signed with our key, and valid now.

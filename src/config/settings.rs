@@ -69,6 +69,8 @@ pub(super) const LIVEKIT_API_SECRET: &str = "LIVEKIT_API_SECRET";
 pub(super) const JWT_SECRET: &str = "JWT_SECRET";
 /// Where records are posted.
 pub(super) const ENDPOINT: &str = "CALL_HISTORY_ENDPOINT";
+/// Where live events of calls are posted; nowhere if unset.
+pub(super) const EVENTS_ENDPOINT: &str = "CALL_HISTORY_EVENTS_ENDPOINT";
 /// Seconds for one attempt to deliver a record.
 pub(super) const ENDPOINT_TIMEOUT: &str = "CALL_HISTORY_ENDPOINT_TIMEOUT";
 /// Headers that the endpoint or its gateway asks for: `Name: value`, one a line.
@@ -140,6 +142,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(ENDPOINT_CERT, None).shown(Shown::Hidden).in_file(),
     Setting::new(ENDPOINT_KEY, None).shown(Shown::Hidden).in_file(),
     Setting::new(ENDPOINT_GZIP, Some("false")),
+    Setting::new(EVENTS_ENDPOINT, None).shown(Shown::Host).in_file(),
     Setting::new(MAX_BODY_KB, None),
     Setting::new(DATA_DIR, Some("data")),
     Setting::new(KEEP_SENT, Some("24")),

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{Check, WITHIN, ends_soon, way};
 
-/// Rooms whose dispatches are looked at.
+/// Rooms whose dispatches are looked at, the newest first.
 const MOST_ROOMS: usize = 50;
 
 /// Whether a LiveKit server answers at the URL. Its answer also shows its time.
@@ -87,7 +87,8 @@ pub(super) async fn keys(
         )
     };
     let api = Api::new(&config.livekit, wall).map_err(|e| failed(e.to_string()))?;
-    let rooms = api.list_rooms(vec![]).await.map_err(|e| failed(e.to_string()))?;
+    let mut rooms = api.list_rooms(vec![]).await.map_err(|e| failed(e.to_string()))?;
+    rooms.sort_by_key(|r| std::cmp::Reverse(r.creation_time_ms));
     let check =
         Check::ok(NAME, format!("key and secret are taken; {} rooms are open", rooms.len()));
     let names = rooms.into_iter().map(|r| r.name).take(MOST_ROOMS).collect();

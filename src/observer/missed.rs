@@ -22,7 +22,7 @@ use livekit_protocol::{
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::{Observers, participants};
+use super::{Observers, participants, recording::live};
 use crate::telemetry::masked;
 
 /// The server announces a short leg to an observer up to this much later.
@@ -146,6 +146,7 @@ pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
         reason = call.known_reason(),
         "call ended; it was too short for an observer, and is reported from LiveKit's webhook"
     );
+    live::missed(&observers.events, &call, &record);
     let ended = Moment::parse_rfc3339(&record.end_time).unwrap_or_default();
     let finished = Finished { record: &record, place: None, ended, journal: None };
     observers.delivery.submit(finished).await;

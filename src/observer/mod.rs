@@ -42,7 +42,7 @@ pub(crate) mod trial;
 use std::sync::Arc;
 
 use call::{Settings, event::Discovery};
-use delivery::Delivery;
+use delivery::{Delivery, events::Events};
 use livekit::webrtc::peer_connection_factory::{PeerConnectionFactory, RtcConfiguration};
 use metrics::Metrics;
 use store::{health::Health, journal::Journals};
@@ -129,6 +129,7 @@ pub(crate) struct Observers {
     pub(crate) badge: Badge,
     pub(crate) name: NameWatch,
     pub(crate) metrics: Metrics,
+    pub(crate) events: Events,
     pub(crate) api: Api,
     /// Limits joins to [`JOINS_AT_ONCE`].
     joins: Arc<Semaphore>,
@@ -148,7 +149,7 @@ impl Observers {
         settings: Settings,
         api: Api,
         wall: WallClock,
-        delivery: Delivery,
+        (delivery, events): (Delivery, Events),
         journals: Journals,
         badge: Badge,
         health: &Health,
@@ -162,6 +163,7 @@ impl Observers {
             journals,
             name: NameWatch::new(badge.fleet(), health.clone()),
             metrics: health.metrics().clone(),
+            events,
             badge,
             api,
             joins: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
@@ -180,6 +182,7 @@ impl Observers {
             wall: self.wall.clone(),
             name: self.name.clone(),
             metrics: self.metrics.clone(),
+            events: self.events.clone(),
         }
     }
 }

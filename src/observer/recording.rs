@@ -15,7 +15,7 @@ use call::{
     Call, Event, Fact, Measured, Moment, Phase, event::LeaveReason, metadata::OptOut,
     published::Problem,
 };
-use delivery::{Delivery, Finished};
+use delivery::{Delivery, Finished, events::Events};
 use metrics::Metrics;
 use record::{CallHistory, Discovery, TimeBasis};
 use store::{CallJournal, Journals};
@@ -25,6 +25,10 @@ use crate::{
     clock::{Clock, WallClock},
     fleet::name::NameWatch,
 };
+
+pub(super) mod live;
+
+use live::Live;
 
 /// How long "call started" waits for the caller's join to be on disk.
 const JOURNAL_WITHIN: Duration = Duration::from_millis(500);
@@ -62,6 +66,7 @@ pub(super) struct RecordingServices {
     pub(super) wall: WallClock,
     pub(super) name: NameWatch,
     pub(super) metrics: Metrics,
+    pub(super) events: Events,
 }
 
 pub(super) struct Recording {
@@ -75,6 +80,8 @@ pub(super) struct Recording {
     journal: Option<CallJournal>,
     /// Set once a caller was in the room: from then on a record is due.
     active: Option<ActiveCall>,
+    /// The live events of `call`, once they have begun.
+    live: Option<Live>,
     /// How many calls ended in this recording.
     ended: u32,
     /// The opt-out of this call is logged.
@@ -92,6 +99,7 @@ impl Recording {
             call: None,
             journal: None,
             active: None,
+            live: None,
             ended: 0,
             opted_out: false,
             problems: BTreeSet::new(),
@@ -140,6 +148,9 @@ impl Recording {
     pub(super) fn resume(&mut self, call: Call, whole: usize) {
         self.journal = Some(self.services.journals.go_on(&call, whole));
         self.active = call.has_caller().then(|| self.services.active_calls.begin());
+        if self.active.is_some() {
+            self.live = Live::resume(&self.services.events, &call);
+        }
         self.call = Some(call);
     }
 
@@ -149,6 +160,22 @@ impl Recording {
         let Some(event) = self.take(at, fact) else { return };
         if let Some(journal) = &self.journal {
             journal.append(&event);
+        }
+        self.tell();
+    }
+
+    /// Posts the live events that are due. They begin once a record is due, as far as is known now.
+    fn tell(&mut self) {
+        let Some(call) = self.call.as_ref().filter(|_| self.active.is_some()) else { return };
+        if call.opted_out() {
+            self.live = None;
+        } else if let Some(live) = &mut self.live {
+            live.note(call);
+        } else if !call.settings().require_agent || call.has_agent() {
+            self.live = Live::begin(&self.services.events, call);
+            if let Some(live) = &mut self.live {
+                live.note(call);
+            }
         }
     }
 
@@ -223,6 +250,7 @@ impl Recording {
             journals.written(JOURNAL_WITHIN).await;
             tracing::info!(call_id, room, "call started");
         });
+        self.tell();
     }
 
     // ---- a call ends ------------------------------------------------------------------------
@@ -258,6 +286,9 @@ impl Recording {
         {
             self.log_end(&call, &record);
             self.count_end(&call, &record, &measured);
+            if let Some(live) = self.live.take() {
+                live.end(&call, &record);
+            }
             if call.discovered_by() == Some(Discovery::Dispatch) {
                 let lasted =
                     Duration::try_from_secs_f64(record.duration_seconds).unwrap_or_default();
@@ -277,6 +308,7 @@ impl Recording {
                 "call ended without an agent, not reported (CALL_HISTORY_REQUIRE_AGENT)"
             );
         }
+        self.live = None;
         self.forget_journal();
         Some(call)
     }
@@ -285,6 +317,7 @@ impl Recording {
     pub(super) fn discard(&mut self) {
         self.call = None;
         self.active = None;
+        self.live = None;
         self.forget_journal();
     }
 

@@ -62,8 +62,6 @@ impl Registration {
                     let since = Instant::now();
                     self.away(false);
                     self.health.clear(Topic::Keys);
-                    // The next fault is a new one.
-                    faults = LogThrottle::default();
                     if !std::mem::take(&mut first) {
                         self.health.metrics().reconnected(Reconnect::Registration);
                     }
@@ -81,6 +79,8 @@ impl Registration {
                     // A server that registers us and closes at once must not be asked without pause.
                     if since.elapsed() >= STEADY {
                         backoff.reset();
+                        // The next fault is a new one.
+                        faults = LogThrottle::default();
                     }
                     self.away(true);
                     broken

@@ -77,7 +77,7 @@ async fn a_wrong_clock_is_logged_and_corrected(ahead_ms: i64) -> Result<()> {
     let said: Vec<&Value> = log.iter().filter(|l| l["message"] == DIFFERS).collect();
     assert_eq!(said.len(), 1, "{said:#?}");
     assert_eq!(said[0]["level"], "WARN");
-    let ahead = said[0]["ahead_s"].as_f64().context("ahead_s is no number")?;
+    let ahead = said[0]["clock_ahead_s"].as_f64().context("clock_ahead_s is no number")?;
     let off = ahead - ahead_ms as f64 / 1e3;
     assert!(off.abs() < 2.0, "ahead by {ahead} s, as it says");
     Ok(())

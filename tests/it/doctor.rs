@@ -159,7 +159,7 @@ async fn each_fault_is_named_with_what_to_do() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_program_of_our_name_is_seen_and_how_to_avoid_it_is_said() -> Result<()> {
-    let mut s = Scene::new().await?;
+    let mut s = Scene::breakable().await?;
     s.worker.stops().await?;
     let rival = Rival::register(&s.venue, &s.name, true).await?;
     let caller = s.web_in(&s.room, "alice").await?;

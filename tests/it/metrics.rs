@@ -146,6 +146,7 @@ async fn the_metrics_are_well_formed_and_all_in_the_documents() -> Result<()> {
     let optional = [
         "call_history_memory_limit_bytes gauge",
         "call_history_disk_errors_total counter",
+        "call_history_events_total counter",
         "call_history_messages_ignored_total counter",
         "call_history_warning gauge",
     ];
@@ -153,6 +154,38 @@ async fn the_metrics_are_well_formed_and_all_in_the_documents() -> Result<()> {
     let gone: Vec<_> =
         documented.difference(&shown).filter(|n| !optional.contains(&n.as_str())).collect();
     assert!(missing.is_empty() && gone.is_empty(), "not documented: {missing:?}; gone: {gone:?}");
+    Ok(())
+}
+
+/// Alert rules and dashboard use only metrics that there are.
+#[tokio::test]
+async fn alerts_and_dashboard_fit_the_metrics() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = root.join("deploy/prometheus/alerts.yaml");
+    let out = Command::new("promtool").args(["check", "rules"]).arg(&rules).output().await?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let documented = std::fs::read_to_string(root.join("docs/metrics.md"))?;
+    let known = |name: &str| documented.contains(&format!("| `{name}` |"));
+    let dashboard = std::fs::read_to_string(root.join("deploy/prometheus/dashboard.json"))?;
+    let panels: Value = serde_json::from_str(&dashboard)?;
+    let targets = panels["panels"].as_array().into_iter().flatten();
+    let mut queries: Vec<String> = targets
+        .flat_map(|p| p["targets"].as_array().into_iter().flatten())
+        .filter_map(|t| t["expr"].as_str().map(str::to_owned))
+        .collect();
+    assert!(queries.len() > 15);
+    queries.push(std::fs::read_to_string(&rules)?);
+    let mut used = BTreeSet::new();
+    for query in &queries {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        used.extend(
+            words.filter(|w| w.starts_with("call_history_") || w.starts_with("lk_agents_")),
+        );
+    }
+    for name in used {
+        let histogram = name.trim_end_matches("_bucket");
+        assert!(known(name) || known(histogram), "{name} is not a metric");
+    }
     Ok(())
 }
 

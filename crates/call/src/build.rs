@@ -126,7 +126,7 @@ impl Call {
     }
 
     /// What metadata says, best first: of the room, of our jobs, of the caller.
-    fn metadata(&self, caller: &Party) -> [FromMetadata; 3] {
+    pub(super) fn metadata(&self, caller: &Party) -> [FromMetadata; 3] {
         [self.room_metadata.clone(), self.job_metadata.clone(), caller.metadata.clone()]
     }
 

@@ -58,6 +58,7 @@ mod parties;
 mod party;
 mod people;
 pub mod profile;
+pub mod progress;
 pub mod published;
 mod reduced;
 pub mod roles;

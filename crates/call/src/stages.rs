@@ -31,6 +31,15 @@ impl Stages {
         Entered::New
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// In the order of entering.
+    pub(crate) fn nth(&self, place: usize) -> Option<(&str, Moment)> {
+        self.0.get(place).map(|(at, stage)| (stage.as_str(), *at))
+    }
+
     pub(crate) fn timeline(&self) -> Vec<Stage> {
         let mut sorted: Vec<_> = self.0.iter().collect();
         sorted.sort_by_key(|(at, _)| *at);

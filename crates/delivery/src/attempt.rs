@@ -483,7 +483,7 @@ fn redirected(endpoint: &Url, location: &str) -> String {
 }
 
 /// An error with its causes, without the URL: it may hold a password.
-fn causes(e: &reqwest::Error) -> String {
+pub(super) fn causes(e: &reqwest::Error) -> String {
     let mut text = if e.is_timeout() { "timed out" } else { "could not be sent" }.to_owned();
     let mut source = std::error::Error::source(e);
     while let Some(s) = source {

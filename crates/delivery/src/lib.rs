@@ -12,9 +12,11 @@
 //! | [`queue`] | which record is tried next, and when |
 //! | [`retry`] | what an answer means, and how long to wait |
 //! | [`unsealed`] | records that are not on disk yet |
+//! | [`events`] | live events of calls, apart from all of this |
 
 mod attempt;
 mod body;
+pub mod events;
 mod queue;
 mod retry;
 mod sender;

@@ -30,6 +30,7 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
 
 use crate::{
     person::Person,
+    secrets,
     server::{Ticket, Venue},
 };
 
@@ -96,6 +97,7 @@ impl VoiceAgent {
     /// # Errors
     /// If it cannot be sent.
     pub async fn says(&mut self, text: &str, word: Duration) -> Result<()> {
+        secrets::keep_words(text);
         self.enter(AgentState::AsSpeaking).await?;
         let started = now();
         let mut options = StreamTextOptions::new_with_topic(TRANSCRIPTION);
@@ -124,6 +126,7 @@ impl VoiceAgent {
     /// # Errors
     /// If it cannot be sent.
     pub async fn hears(&mut self, caller: &str, text: &str, word: Duration) -> Result<()> {
+        secrets::keep_words(text);
         let started = now();
         self.user(UserState::UsListening, UserState::UsSpeaking, started).await?;
         let segment = segment_id();

@@ -10,6 +10,7 @@
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
 //! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock, names |
 //! | [`gateway`] | what stands before an endpoint: TLS, HTTP/2, connections that misbehave |
+//! | [`secrets`] | what no worker may log |
 //! | [`proxy`] | an HTTP proxy between a worker and everything else |
 
 pub mod agent;
@@ -18,5 +19,6 @@ pub mod faults;
 pub mod gateway;
 pub mod person;
 pub mod proxy;
+pub mod secrets;
 pub mod server;
 pub mod worker;

@@ -14,7 +14,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::server::{Ticket, Venue};
+use crate::{
+    secrets,
+    server::{Ticket, Venue},
+};
 
 const WITHIN: Duration = Duration::from_secs(15);
 
@@ -50,6 +53,7 @@ impl Person {
         inbound: bool,
         agents: &[&str],
     ) -> Result<Self> {
+        secrets::keep(number);
         let mut attributes = vec![
             ("sip.callID".to_owned(), format!("SCL_{}", uuid::Uuid::new_v4().simple())),
             ("sip.callStatus".to_owned(), status.to_owned()),

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{endpoint::Endpoint, server::Venue};
+use crate::{endpoint::Endpoint, secrets, server::Venue};
 
 /// The setting with the layers by which a worker finds its calls.
 pub const DISCOVERY: &str = "CALL_HISTORY_DISCOVERY";
@@ -31,6 +31,8 @@ pub struct Worker {
     child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
     count: watch::Receiver<usize>,
+    /// Lines with something that must not be logged.
+    leaks: Arc<Mutex<Vec<String>>>,
     pub data: PathBuf,
     dir: TempDir,
 }
@@ -61,6 +63,8 @@ impl<'a> Setup<'a> {
             ("CALL_HISTORY_LOG_FORMAT", "json"),
             ("JWT_SECRET", JWT_SECRET),
         ];
+        secrets::keep(JWT_SECRET);
+        secrets::keep(&venue.api_secret);
         let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let setup = Self { binary, args: &[], env, data: None, files: vec![], descriptors: None };
         // A foreign server may hold rooms of other tests.
@@ -76,6 +80,16 @@ impl<'a> Setup<'a> {
         self.env.retain(|(k, _)| k != key);
         self.env.push((key.to_owned(), value.to_owned()));
         self
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let leaks = self.leaks.lock();
+        assert!(
+            leaks.is_empty() || std::thread::panicking(),
+            "a phone number, a spoken word or a secret is logged: {leaks:#?}"
+        );
     }
 }
 
@@ -116,15 +130,20 @@ impl Worker {
         let lines = Arc::<Mutex<Vec<Value>>>::default();
         let (counter, count) = watch::channel(0);
         let log = lines.clone();
+        let leaks = Arc::<Mutex<Vec<String>>>::default();
+        let leaked = leaks.clone();
         tokio::spawn(async move {
             let mut out = BufReader::new(out).lines();
             while let Ok(Some(line)) = out.next_line().await {
+                if let Some(secret) = secrets::in_line(&line) {
+                    leaked.lock().push(format!("{secret:?} in {line}"));
+                }
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 log.lock().push(line);
                 counter.send_modify(|n| *n += 1);
             }
         });
-        Ok(Self { child, lines, count, data, dir })
+        Ok(Self { child, lines, count, leaks, data, dir })
     }
 
     /// Starts a worker and waits until it is registered.

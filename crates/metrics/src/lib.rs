@@ -95,6 +95,7 @@ struct Counted {
     seals: Histogram,
     journal_writes: Histogram,
     disk_errors: Family<Labels<1>, Counter>,
+    events: Family<Labels<1>, Counter>,
 }
 
 impl Default for Counted {
@@ -113,6 +114,7 @@ impl Default for Counted {
             seals: Histogram::new(WRITES),
             journal_writes: Histogram::new(WRITES),
             disk_errors: Family::default(),
+            events: Family::default(),
         };
         // An alert on a series sees its first event only if the series was there before.
         for outcome in Outcome::ALL {
@@ -218,6 +220,12 @@ impl Metrics {
     /// A record was delivered. `after`: since its call ended.
     pub fn delivered(&self, after: Duration) {
         self.0.delivery_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A live event was taken, or given up.
+    pub fn event(&self, taken: bool) {
+        let outcome = if taken { "delivered" } else { "given_up" };
+        self.0.events.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     // ---- the disk ---------------------------------------------------------------------------
@@ -358,6 +366,7 @@ impl Metrics {
             Unit::Seconds,
             number(now.oldest.as_secs_f64()),
         );
+        own.register("events", "Live events of calls, by outcome", f.events.clone());
         own.register_with_unit(
             "seal",
             "Writing and syncing one record",

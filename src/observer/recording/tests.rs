@@ -4,6 +4,7 @@ use call::{
     RoomFacts, Settings,
     event::{Joined, Kind},
 };
+use delivery::events::Events;
 use delivery::{Store, Target};
 use store::{
     BacklogGauge, BacklogLimit, Disk, DiskHealth, DiskWork, Health, Ordinals, Outbox,
@@ -61,6 +62,7 @@ fn lab() -> Lab {
         wall,
         name,
         metrics,
+        events: Events::default(),
     };
     let recording = Recording::new(services, "room".into(), clock);
     Lab { disk, outbox, journals, active_calls: on, recording }

@@ -1,0 +1,234 @@
+//! Live events of calls, posted while the calls are on.
+//!
+//! They are for screens, not for books: nothing is kept on disk, each event is tried for a short while and then
+//! given up, and all of it has bounds. Records do not wait for events and have a client of their own.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::Metrics;
+use parking_lot::Mutex;
+use record::{CallEvent, Claims};
+use reqwest::{StatusCode, Url, header, header::HeaderMap};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use super::attempt::{Explain, Now, causes};
+
+/// Posts at the same time, of all calls.
+const AT_ONCE: usize = 8;
+/// Events of one call that may wait.
+const QUEUE: usize = 64;
+/// Timeout of one attempt.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Waits between the attempts at one event; after the last one it is given up.
+const WAITS: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
+/// Calls whose room may still send a recording.
+const RECENT: usize = 1_000;
+
+/// Where events are posted.
+pub struct EventTarget {
+    pub client: reqwest::Client,
+    pub endpoint: Url,
+    /// Signs requests.
+    pub jwt_secret: Option<SecretString>,
+    /// Headers of the operator, such as an API key.
+    pub headers: HeaderMap,
+    /// The endpoint as it may be logged.
+    pub shown: String,
+    pub now: Now,
+    pub explain: Explain,
+}
+
+/// Takes the events of all calls. Cheap to clone; does nothing if no events are wanted.
+#[derive(Clone, Default)]
+pub struct Events(Option<Arc<Shared>>);
+
+struct Shared {
+    target: EventTarget,
+    places: Semaphore,
+    tasks: TaskTracker,
+    metrics: Metrics,
+    /// Events are given up now.
+    failing: AtomicBool,
+    /// The latest calls by the sid of their room, the oldest first.
+    recent: Mutex<VecDeque<(String, CallEvents)>>,
+}
+
+/// The events of one call, in order. Cheap to clone.
+#[derive(Clone)]
+pub struct CallEvents {
+    queue: mpsc::Sender<CallEvent>,
+    next: Arc<Mutex<u32>>,
+    /// What is common to all events of the call, as it was known last.
+    about: Arc<Mutex<CallEvent>>,
+}
+
+impl Events {
+    pub fn new(target: EventTarget, metrics: Metrics) -> Self {
+        Self(Some(Arc::new(Shared {
+            target,
+            places: Semaphore::new(AT_ONCE),
+            tasks: TaskTracker::new(),
+            metrics,
+            failing: AtomicBool::new(false),
+            recent: Mutex::default(),
+        })))
+    }
+
+    /// Begins the events of a call. `None` if no events are wanted. `about`: call, room and caller; its event and
+    /// time do not count. `before`: how many events an earlier run has posted.
+    pub fn begin(&self, room_sid: &str, about: CallEvent, before: u32) -> Option<CallEvents> {
+        let shared = self.0.clone()?;
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let events = CallEvents {
+            queue,
+            next: Arc::new(Mutex::new(before + 1)),
+            about: Arc::new(Mutex::new(about)),
+        };
+        let mut recent = shared.recent.lock();
+        recent.retain(|(sid, _)| sid != room_sid);
+        recent.push_back((room_sid.to_owned(), events.clone()));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+        drop(recent);
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move { shared.post_all(waiting).await });
+        Some(events)
+    }
+
+    /// The last call of a room, if it is not long ago.
+    pub fn of_room(&self, sid: &str) -> Option<CallEvents> {
+        let recent = self.0.as_ref()?.recent.lock();
+        recent.iter().find(|(of, _)| of == sid).map(|(_, events)| events.clone())
+    }
+
+    /// Gives waiting events some time.
+    pub async fn flush(&self, within: Duration) {
+        if let Some(shared) = &self.0 {
+            // Their tasks end when nothing can be added any more.
+            shared.recent.lock().clear();
+            shared.tasks.close();
+            let _ = timeout(within, shared.tasks.wait()).await;
+        }
+    }
+}
+
+impl CallEvents {
+    /// Posts one event. `change` sets what it says.
+    pub fn post(&self, change: impl FnOnce(&mut CallEvent)) {
+        let mut event = self.about.lock().clone();
+        change(&mut event);
+        let mut next = self.next.lock();
+        event.sequence = *next;
+        *next += 1;
+        // If too many wait, the endpoint does not take events: the missing number shows it.
+        let _ = self.queue.try_send(event);
+    }
+
+    /// What is known of the caller now.
+    pub fn update(&self, change: impl FnOnce(&mut CallEvent)) {
+        change(&mut self.about.lock());
+    }
+}
+
+/// What came of an attempt.
+enum Outcome {
+    Taken,
+    /// No attempt could change it.
+    Refused(String),
+    Failed(String),
+}
+
+impl Shared {
+    async fn post_all(&self, mut waiting: mpsc::Receiver<CallEvent>) {
+        while let Some(event) = waiting.recv().await {
+            let taken = self.post(&event).await;
+            self.metrics.event(taken.is_ok());
+            match taken {
+                Ok(()) if self.failing.swap(false, Ordering::Relaxed) => {
+                    tracing::info!(endpoint = self.target.shown, "live events are taken again");
+                }
+                Ok(()) => {}
+                Err(error) if !self.failing.swap(true, Ordering::Relaxed) => tracing::warn!(
+                    call_id = event.call_id,
+                    error,
+                    endpoint = self.target.shown,
+                    "live events are not taken, and given up after some seconds; records do not depend \
+                     on them"
+                ),
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn post(&self, event: &CallEvent) -> Result<(), String> {
+        let mut waits = WAITS.iter();
+        loop {
+            match self.attempt(event).await {
+                Outcome::Taken => return Ok(()),
+                Outcome::Refused(why) => return Err(why),
+                Outcome::Failed(why) => match waits.next() {
+                    Some(wait) => sleep(*wait).await,
+                    None => return Err(why),
+                },
+            }
+        }
+    }
+
+    async fn attempt(&self, event: &CallEvent) -> Outcome {
+        let t = &self.target;
+        // The semaphore is never closed, so this cannot fail.
+        let _place = self.places.acquire().await;
+        // Plain texts and numbers: they always serialize.
+        let body = serde_json::to_vec(event).unwrap_or_default();
+        let id = format!("{}/{}", event.call_id, event.sequence);
+        let mut request = (t.client.post(t.endpoint.clone()))
+            .timeout(WITHIN)
+            .headers(t.headers.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("Idempotency-Key", &id);
+        if let Some(secret) = &t.jwt_secret {
+            let now = (t.now)().millis().div_euclid(1_000);
+            let mut claims = Claims::of(&id, &body, &body, now);
+            claims.timestamp.clone_from(&event.time);
+            match claims.sign(secret.expose_secret()) {
+                Ok(token) => request = request.bearer_auth(token),
+                Err(e) => return Outcome::Refused(e.to_string()),
+            }
+        }
+        match request.body(body).send().await {
+            Ok(answer) => {
+                let (status, why) =
+                    (answer.status(), format!("answered {}", answer.status().as_u16()));
+                let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+                if status.is_success() || status == StatusCode::CONFLICT {
+                    Outcome::Taken
+                } else if status.is_redirection()
+                    || status.is_client_error() && !later.contains(&status)
+                {
+                    Outcome::Refused((t.explain)(why))
+                } else {
+                    Outcome::Failed((t.explain)(why))
+                }
+            }
+            Err(e) => Outcome::Failed((t.explain)(causes(&e))),
+        }
+    }
+}
