@@ -306,6 +306,12 @@ impl Config {
             // An unnamed worker would take jobs from unnamed voice agents.
             t.wrong(AGENT_NAME, "must not be blank");
         }
+        if t.source.voice_agent.as_ref() == Some(&agent_name) {
+            t.wrong(
+                AGENT_NAME,
+                "is also LIVEKIT_AGENT_NAME, the name of a voice agent: the worker would take its jobs",
+            );
+        }
         let http_addr = t.source.http_addr().unwrap_or_else(|e| {
             t.errors.push(e);
             None
@@ -358,6 +364,13 @@ impl Config {
         let jwt_secret = t.optional(JWT_SECRET).map(SecretString::from);
         let delivery = t.delivery(endpoint.as_ref(), jwt_secret.is_some());
         let events_endpoint = t.url(EVENTS_ENDPOINT, &["http", "https"]);
+        let named = events_endpoint.as_ref();
+        if named.is_some_and(|u| !u.username().is_empty() || u.password().is_some()) {
+            t.wrong(
+                EVENTS_ENDPOINT,
+                "must not have a user and password: events use JWT_SECRET and the endpoint's headers",
+            );
+        }
         let (details, transcript) = (t.switch(DETAILS), t.switch(TRANSCRIPT));
         let identities = Identities {
             agents: t.identities(AGENT_IDENTITIES),

@@ -52,7 +52,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     let Setup { observers, delivery, sender, events, backlog, health, left, _lock } = setup;
     let journals = observers.journals.clone();
     let stop = Stop::default();
-    let state = watch::Sender::new(WorkerState::default());
+    let state = watch::Sender::new(WorkerState::starting(config.layers));
     let requests = worker::request_channel();
     let webhook = config.layers.webhook.then(|| {
         let wall = observers.wall.clone();
@@ -276,7 +276,7 @@ fn events(config: &Config, wall: &WallClock, health: &Health) -> Result<Events, 
         now: target.now,
         explain: {
             let endpoint = endpoint.clone();
-            Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint))
+            Arc::new(move |e| net::explain::events(descriptors::explain(e), &endpoint))
         },
         endpoint,
         shown,

@@ -7,12 +7,7 @@ mod webhook;
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::Serialize;
 use store::health::Health;
 use tokio::{net::TcpListener, sync::watch};
@@ -69,10 +64,7 @@ struct WorkerInfo {
 pub(crate) async fn start(addr: SocketAddr, page: Page) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
     tracing::info!(addr = %listener.local_addr()?, "health page");
-    let hook = page
-        .webhook
-        .clone()
-        .map(|webhook| Router::new().route("/webhook", post(webhook::receive)).with_state(webhook));
+    let hook = page.webhook.clone().map(Webhook::route);
     let health = page.health.clone();
     let app = Router::new()
         .route("/", get(state))

@@ -9,9 +9,11 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     body::to_bytes,
     extract::{Request, State},
     http::{StatusCode, header::AUTHORIZATION},
+    routing::post,
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use call::Moment;
@@ -91,6 +93,11 @@ impl Webhook {
             wall,
             events,
         }
+    }
+
+    /// `POST /webhook`.
+    pub(crate) fn route(self) -> Router {
+        Router::new().route("/webhook", post(receive)).with_state(self)
     }
 
     async fn take(&self, request: Request) -> StatusCode {
@@ -211,6 +218,6 @@ fn check_request(event: WebhookEvent) -> Option<ReconcileRequest> {
     }
 }
 
-pub(super) async fn receive(State(webhook): State<Webhook>, request: Request) -> StatusCode {
+async fn receive(State(webhook): State<Webhook>, request: Request) -> StatusCode {
     webhook.take(request).await
 }

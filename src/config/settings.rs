@@ -151,7 +151,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(DETAILS, Some("false")),
     Setting::new(TRANSCRIPT, Some("false")),
     Setting::new(METADATA_KEYS, None),
-    Setting::new(AGENT_NAME, Some("call-history")).or("LIVEKIT_AGENT_NAME"),
+    Setting::new(AGENT_NAME, Some("call-history")),
     Setting::new(DISCOVERY, Some("dispatch,reconcile,webhook")),
     Setting::new(ROOMS, Some("*")),
     Setting::new(AGENT_IDENTITIES, None),

@@ -80,6 +80,11 @@ fn rows(source: Source, dot_env: &DotEnv) -> Vec<Row> {
     let variables = VARIABLES.iter().filter_map(|(name, shown)| {
         let value = std::env::var(name).ok().filter(|v| !v.is_empty())?;
         let setting = Setting::new(name, None).shown(*shown);
+        // A proxy may be without a scheme.
+        let value = match shown {
+            Shown::Host if !value.contains("://") => format!("http://{value}"),
+            _ => value,
+        };
         Some(Row {
             name,
             value: Some(setting.without_secrets(&value).into_owned()),

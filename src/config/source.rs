@@ -33,7 +33,7 @@ impl DotEnv {
         let named: BTreeSet<String> = Self::read()?.into_iter().map(|(name, _)| name).collect();
         let new = named.into_iter().filter(|name| std::env::var_os(name).is_none()).collect();
         match dotenvy::from_path(DOT_ENV) {
-            Err(e) if !e.not_found() => Err(format!(".env is not right: {e}")),
+            Err(e) if !e.not_found() => Err(mistake(&e)),
             _ => Ok(Self(new)),
         }
     }
@@ -54,9 +54,22 @@ impl DotEnv {
         match dotenvy::from_path_iter(DOT_ENV).and_then(Iterator::collect) {
             Ok(entries) => Ok(entries),
             Err(e) if e.not_found() => Ok(vec![]),
-            Err(e) => Err(format!(".env is not right: {e}")),
+            Err(e) => Err(mistake(&e)),
         }
     }
+}
+
+/// What is wrong with `.env`, without the line: it may hold a secret.
+fn mistake(e: &dotenvy::Error) -> String {
+    let dotenvy::Error::LineParse(wrong, _) = e else {
+        return format!("{DOT_ENV} is not right: {e}");
+    };
+    let text = std::fs::read_to_string(DOT_ENV).unwrap_or_default();
+    let line = text.lines().position(|line| line.contains(wrong.trim()));
+    let line = line.map_or_else(String::new, |n| format!(" line {} is not", n + 1));
+    format!(
+        "{DOT_ENV} is not right:{line} like NAME=value; a value with blanks needs quotation marks"
+    )
 }
 
 /// Where values come from that no file names.
@@ -75,6 +88,8 @@ pub(super) struct Found<'a> {
 pub(crate) struct Source {
     pub(super) values: BTreeMap<String, (String, String)>,
     pub(super) profiles: Profiles,
+    /// LIVEKIT_AGENT_NAME, under which LiveKit's voice agents register.
+    pub(super) voice_agent: Option<String>,
     pub(super) errors: Vec<String>,
 }
 
@@ -94,6 +109,7 @@ impl Source {
         let vars = std::env::vars_os();
         let vars = vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         source.environment(vars.filter(|(name, _)| !dot_env.0.contains(name)), ENVIRONMENT);
+        source.voice_agent = std::env::var("LIVEKIT_AGENT_NAME").ok();
         source.errors.extend(proxy::mistakes());
         source
     }

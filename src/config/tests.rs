@@ -150,6 +150,11 @@ fn the_documented_defaults_are_the_real_ones() {
     let lines = lines.map(|(k, v)| (file::setting(k), v.trim_matches('"').to_owned()));
     assert_eq!(format!("{:?}", documented(lines, "config/default.toml")), built_in);
 
+    let page = std::fs::read_to_string(here.join("docs/settings.md")).unwrap();
+    for setting in SETTINGS {
+        assert!(page.contains(&format!("`{}`", setting.name)), "{} is not in it", setting.name);
+    }
+
     let env = std::fs::read_to_string(here.join(".env.example")).unwrap();
     let lines = env.lines().map(|l| l.trim_start_matches('#')).filter_map(|l| l.split_once('='));
     let lines = lines.map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -201,9 +206,6 @@ fn what_gateways_ask_for() {
 
 #[test]
 fn names_that_livekit_has_for_a_setting_are_understood() {
-    let named = |extra: &[(&str, &str)]| read(extra).unwrap().agent_name;
-    assert_eq!(named(&[("LIVEKIT_AGENT_NAME", "history")]), "history");
-    assert_eq!(named(&[("LIVEKIT_AGENT_NAME", "history"), (AGENT_NAME, "own")]), "own");
     let level = |extra: &[(&str, &str)]| read(extra).map(|c| c.log_level.to_string());
     for (text, meant) in
         [("DEBUG", "debug"), ("warning", "warn"), ("CRITICAL", "error"), ("off", "off")]
@@ -213,15 +215,20 @@ fn names_that_livekit_has_for_a_setting_are_understood() {
     assert_eq!(level(&[("LIVEKIT_LOG_LEVEL", "debug"), (LOG_LEVEL, "warn")]).unwrap(), "warn");
     let wrong = level(&[("LIVEKIT_LOG_LEVEL", "loud")]).unwrap_err().join("");
     assert!(wrong.contains(LOG_LEVEL) && wrong.contains("must be trace"), "{wrong}");
-    // In a file, the setting's own name wins too, whichever source it is in.
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("local.toml");
-    std::fs::write(&path, "agent_name = \"own\"\n").unwrap();
-    let mut s = Source::default();
-    s.file(&path);
-    let vars = GOOD.iter().chain(&[("LIVEKIT_AGENT_NAME", "voice-agent")]);
-    s.environment(vars.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), ENVIRONMENT);
-    assert_eq!(Config::read(s).unwrap().agent_name, "own");
+}
+
+/// A voice agent's environment may be shared with the worker. Its name would be the worst to take.
+#[test]
+fn the_name_of_a_voice_agent_is_never_taken() {
+    let vars = |extra: &[(&str, &str)]| {
+        let mut s = Source { voice_agent: Some("waiter".into()), ..Source::default() };
+        let vars = GOOD.iter().chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        s.environment(vars, ENVIRONMENT);
+        Config::read(s)
+    };
+    assert_eq!(vars(&[]).unwrap().agent_name, "call-history");
+    let same = vars(&[(AGENT_NAME, "waiter")]).unwrap_err().to_string();
+    assert!(same.contains("LIVEKIT_AGENT_NAME"), "{same}");
 }
 
 #[test]

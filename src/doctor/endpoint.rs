@@ -71,8 +71,8 @@ pub(super) async fn sample(config: &Config, wall: &WallClock) -> Check {
 }
 
 async fn send(config: &Config, wall: &WallClock) -> Result<String, String> {
-    let folder =
-        std::env::temp_dir().join(format!("call-history-{}", uuid::Uuid::new_v4().simple()));
+    // The data folder may be the only place that can be written to.
+    let folder = config.data_dir.join(format!("doctor-{}", uuid::Uuid::new_v4().simple()));
     let sent = send_from(config, wall, &folder).await;
     // Nothing in it is worth an error.
     let _ = std::fs::remove_dir_all(&folder);
@@ -87,7 +87,7 @@ async fn send_from(
     let (disk, health) = (Arc::new(RealDisk), Health::default());
     let disk_health = DiskHealth::new(folder, health.clone());
     let cannot = |e: &dyn std::fmt::Display| format!("no outbox can be made for it: {e}");
-    std::fs::create_dir(folder).map_err(|e| cannot(&e))?;
+    std::fs::create_dir_all(folder).map_err(|e| cannot(&e))?;
     let outbox = Outbox::open(disk.clone(), disk_health.clone(), folder).map_err(|e| cannot(&e))?;
     let store = Store {
         ordinals: Ordinals::open(disk.clone(), disk_health.clone(), folder)

@@ -11,7 +11,7 @@ use crate::{config::Config, descriptors, worker};
 const SLOW_DISK: Duration = Duration::from_millis(250);
 /// Bytes: thousands of records and journals.
 const LITTLE_SPACE: u64 = 500_000_000;
-/// Bytes of one call, with all that belongs to it (README).
+/// Bytes of one talking call, measured with a hundred, and rounded up.
 const CALL_BYTES: u64 = 500_000;
 /// Bytes of the program without calls.
 const IDLE_BYTES: u64 = 25_000_000;
@@ -71,16 +71,27 @@ fn owner(dir: &Path) -> String {
     }
 }
 
-/// Whether a worker uses the folder now: each needs one of its own.
+/// Whether a worker uses the folder now: each needs one of its own. Leaves no lock behind that was not there: it
+/// would belong to the user of this command.
 pub(super) fn other_worker(dir: &Path) -> Check {
     const NAME: &str = "folder_lock";
-    match Lock::take(dir) {
+    let path = dir.join("lock");
+    let was_there = path.exists();
+    let taken = Lock::take(dir);
+    if !was_there {
+        let _ = std::fs::remove_file(&path);
+    }
+    match taken {
         Ok(_) => Check::ok(NAME, "no worker uses the data folder now"),
-        Err(_) if dir.join("lock").exists() => Check::ok(
+        Err(e) if e.contains(Lock::IN_USE) => Check::ok(
             NAME,
             "a worker uses the data folder now; a second one with the same folder would not start",
         ),
-        Err(e) => Check::failed(NAME, e, "check CALL_HISTORY_DATA_DIR"),
+        Err(e) => Check::failed(
+            NAME,
+            format!("the folder cannot be locked: {e}{}", owner(&path)),
+            "let the folder and the file `lock` in it belong to the user of the worker",
+        ),
     }
 }
 

@@ -1,26 +1,29 @@
 //! A room of its own: two hidden participants send each other data over UDP, then over TCP. And whether the
 //! webhook about that room arrives.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::IntoFuture, net::SocketAddr, time::Duration};
 
-use axum::{Router, http::StatusCode, routing::post};
+use delivery::events::Events;
 use livekit::webrtc::transport::{self, Transport};
 use livekit_protocol::{CreateRoomRequest, RoomAgentDispatch};
-use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::Check;
-use crate::{config::Config, net::Api, observer::trial, telemetry::masked};
+use crate::{
+    admin::Webhook, clock::WallClock, config::Config, net::Api, observer::trial, telemetry::masked,
+    worker::ReconcileRequest,
+};
 
 /// For a join and a packet, over one transport.
 const MEDIA_WITHIN: Duration = Duration::from_secs(8);
 /// LiveKit sends a webhook at once.
 const WEBHOOK_WITHIN: Duration = Duration::from_secs(3);
 
-pub(super) async fn checks(config: &Config, api: &Api) -> Vec<Check> {
+pub(super) async fn checks(config: &Config, api: &Api, wall: &WallClock) -> Vec<Check> {
     const NAME: &str = "room";
     let room = format!("call-history-doctor-{}", uuid::Uuid::new_v4().simple());
     let hook = match config.http_addr.filter(|_| config.layers.webhook) {
-        Some(addr) => Hook::listen(addr).await,
+        Some(addr) => Hook::listen(addr, config, wall).await,
         None => Hook::Off,
     };
     // No agent is dispatched to it: else one that has no name would come.
@@ -100,23 +103,22 @@ enum Hook {
     Off,
     /// A worker has the port.
     Taken(SocketAddr),
-    Listening(SocketAddr, Arc<Notify>),
+    Listening {
+        addr: SocketAddr,
+        task: JoinHandle<()>,
+        came: mpsc::Receiver<ReconcileRequest>,
+    },
 }
 
 impl Hook {
-    async fn listen(addr: SocketAddr) -> Self {
+    async fn listen(addr: SocketAddr, config: &Config, wall: &WallClock) -> Self {
         let Ok(listener) = TcpListener::bind(addr).await else { return Self::Taken(addr) };
-        let came = Arc::new(Notify::new());
-        let notify = came.clone();
-        let app = Router::new().route(
-            "/webhook",
-            post(move || {
-                notify.notify_one();
-                async { StatusCode::OK }
-            }),
-        );
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self::Listening(addr, came)
+        let (requests, came) = mpsc::channel(1);
+        // As the worker takes them: what is not signed by LiveKit does not count.
+        let webhook = Webhook::new(&config.livekit, requests, wall.clone(), Events::default());
+        let served = axum::serve(listener, webhook.route()).into_future();
+        let task = tokio::spawn(async move { drop(served.await) });
+        Self::Listening { addr, task, came }
     }
 
     async fn check(self) -> Option<Check> {
@@ -130,14 +132,20 @@ impl Hook {
                      the level debug"
                 ),
             )),
-            Self::Listening(addr, came) => {
-                Some(match timeout(WEBHOOK_WITHIN, came.notified()).await {
-                    Ok(()) => Check::ok(NAME, format!("a webhook arrived at {addr}")),
-                    Err(_) => Check::warning(
+            Self::Listening { addr, task, mut came } => {
+                let found = timeout(WEBHOOK_WITHIN, came.recv()).await;
+                // A worker may want to start.
+                task.abort();
+                Some(match found {
+                    Ok(Some(_)) => Check::ok(NAME, format!("a webhook arrived at {addr}")),
+                    _ => Check::warning(
                         NAME,
-                        format!("no webhook arrived at {addr} when a room was created"),
+                        format!(
+                            "no webhook that LiveKit has signed with our key arrived at {addr}"
+                        ),
                         "calls are found without webhooks too, but very short ones are missed; to get them, \
-                         add http://THIS-HOST:PORT/webhook to webhook.urls in LiveKit's configuration",
+                         add http://THIS-HOST:PORT/webhook to webhook.urls in LiveKit's configuration, with our \
+                         LIVEKIT_API_KEY as webhook.api_key",
                     ),
                 })
             }

@@ -62,7 +62,7 @@ pub(super) async fn reached(config: &Config, wall: &WallClock) -> Check {
 pub(super) fn clock(wall: &WallClock) -> Check {
     const NAME: &str = "clock";
     match (wall.ahead(), wall.wrong_by()) {
-        (None, _) => Check::warning(NAME, "the server did not tell its time", "check \"livekit\""),
+        (None, _) => Check::warning(NAME, "the server did not say its time", "check \"livekit\""),
         (_, None) => Check::ok(NAME, "this machine's clock agrees with the server's"),
         (_, Some(ahead)) => Check::failed(
             NAME,
@@ -121,7 +121,16 @@ pub(super) async fn registration(config: &Config, wall: &WallClock) -> Check {
 pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check {
     const NAME: &str = "agent_name";
     for room in rooms {
-        let all = api.list_dispatches(room).await.unwrap_or_default();
+        let all = match api.list_dispatches(room).await {
+            Ok(all) => all,
+            Err(e) => {
+                return Check::warning(
+                    NAME,
+                    format!("it cannot be seen who takes jobs of \"{name}\": {e}"),
+                    "no voice agent may register under this name",
+                );
+            }
+        };
         let ours = all.iter().filter(|d| d.agent_name == name);
         if let Some(stranger) = ours.filter_map(taken_by_stranger).next() {
             return Check::failed(

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 use super::{explain, http_client};
 use crate::{clock::WallClock, config::LiveKit};
 
+/// How long a token is valid; it is used at once.
+const TOKEN_TTL: Duration = Duration::from_secs(600);
 /// Timeout of a request. LiveKit answers from memory.
 const WITHIN: Duration = Duration::from_secs(5);
 /// The longest answer of a server with very many rooms; a participant's metadata is in it too.
@@ -170,6 +172,7 @@ impl Api {
     ) -> Result<A, ApiError> {
         let secret = self.livekit.api_secret.expose_secret();
         let token = AccessToken::with_api_key(&self.livekit.api_key, secret)
+            .with_ttl(TOKEN_TTL)
             .with_grants(grants)
             .to_jwt()
             .map_err(|e| ApiError::NoAnswer(format!("no token could be signed: {e}")))?;

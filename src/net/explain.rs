@@ -16,22 +16,32 @@ struct Named {
     trust: &'static str,
     /// What presents a certificate of ours.
     own: &'static str,
+    /// It takes our posts: its status says something about our settings.
+    takes_posts: bool,
 }
 
 const ENDPOINT: Named = Named {
     url: "CALL_HISTORY_ENDPOINT",
     trust: "set CALL_HISTORY_ENDPOINT_CA to",
     own: "set CALL_HISTORY_ENDPOINT_CERT and _KEY",
+    takes_posts: true,
 };
+const EVENTS: Named = Named { url: "CALL_HISTORY_EVENTS_ENDPOINT", ..ENDPOINT };
 const LIVEKIT: Named = Named {
     url: "LIVEKIT_URL",
     trust: "add to the system's certificates, or to the file that SSL_CERT_FILE names,",
     own: "connections to LiveKit cannot present one",
+    takes_posts: false,
 };
 
 /// An error of a connection to the endpoint.
 pub(crate) fn endpoint(error: String, url: &Url) -> String {
     explained(error, &ENDPOINT, url.as_str())
+}
+
+/// An error of a connection to the endpoint of live events.
+pub(crate) fn events(error: String, url: &Url) -> String {
+    explained(error, &EVENTS, url.as_str())
 }
 
 /// An error of a connection to LiveKit.
@@ -86,7 +96,10 @@ fn explained(error: String, named: &Named, url: &str) -> String {
 }
 
 fn advice(error: &str, named: &Named) -> Option<String> {
-    let Named { url, trust, own } = named;
+    let Named { url, trust, own, takes_posts } = named;
+    if *takes_posts && let Some(advice) = of_an_answer(error, url) {
+        return Some(advice);
+    }
     let advice = [
         (
             "UnknownIssuer",
@@ -127,7 +140,9 @@ fn advice(error: &str, named: &Named) -> Option<String> {
         ),
         (
             "Connection refused",
-            format!("nothing listens there: check host and port in {url}, and that the server runs"),
+            format!(
+                "nothing listens there: check host and port in {url}, and that the server runs"
+            ),
         ),
         (
             "failed to lookup address",
@@ -138,19 +153,24 @@ fn advice(error: &str, named: &Named) -> Option<String> {
             format!("check the host in {url}, and routes and firewalls on the way"),
         ),
         (NO_LIVEKIT, format!("check host, port and path in {url}")),
-        (
-            "answered 401",
-            "the signature is not accepted: JWT_SECRET must be the secret with which the endpoint checks it; \
-             a gateway's key belongs in CALL_HISTORY_ENDPOINT_HEADERS"
-                .into(),
-        ),
-        (
-            "answered 403",
-            "the request is not allowed: check JWT_SECRET, and CALL_HISTORY_ENDPOINT_HEADERS for a gateway's \
-             key"
-                .into(),
-        ),
-        ("answered 404", format!("nothing takes records at this path: check {url}")),
     ];
     advice.into_iter().find(|(mark, _)| error.contains(mark)).map(|(_, advice)| advice)
+}
+
+/// What the status of an answer to our post says.
+fn of_an_answer(error: &str, url: &str) -> Option<String> {
+    let advice = match error {
+        e if e.contains("answered 401") => {
+            "the signature is not accepted: JWT_SECRET must be the secret with which the endpoint checks it; a \
+             gateway's key belongs in CALL_HISTORY_ENDPOINT_HEADERS"
+        }
+        e if e.contains("answered 403") => {
+            "the request is not allowed: check JWT_SECRET, and CALL_HISTORY_ENDPOINT_HEADERS for a gateway's key"
+        }
+        e if e.contains("answered 404") => {
+            return Some(format!("nothing takes posts at this path: check {url}"));
+        }
+        _ => return None,
+    };
+    Some(advice.to_owned())
 }

@@ -146,6 +146,9 @@ pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
         reason = call.known_reason(),
         "call ended; it was too short for an observer, and is reported from LiveKit's webhook"
     );
+    let metrics = &observers.metrics;
+    metrics.call_started(Discovery::Webhook.as_str());
+    metrics.call_ended(record.status.as_str(), call.known_reason());
     live::missed(&observers.events, &call, &record);
     let ended = Moment::parse_rfc3339(&record.end_time).unwrap_or_default();
     let finished = Finished { record: &record, place: None, ended, journal: None };

@@ -82,6 +82,8 @@ pub(super) struct Recording {
     active: Option<ActiveCall>,
     /// The live events of `call`, once they have begun.
     live: Option<Live>,
+    /// A live event could not be made: no more are posted of `call`.
+    events_failed: bool,
     /// How many calls ended in this recording.
     ended: u32,
     /// The opt-out of this call is logged.
@@ -100,6 +102,7 @@ impl Recording {
             journal: None,
             active: None,
             live: None,
+            events_failed: false,
             ended: 0,
             opted_out: false,
             problems: BTreeSet::new(),
@@ -148,8 +151,12 @@ impl Recording {
     pub(super) fn resume(&mut self, call: Call, whole: usize) {
         self.journal = Some(self.services.journals.go_on(&call, whole));
         self.active = call.has_caller().then(|| self.services.active_calls.begin());
-        if self.active.is_some() {
-            self.live = Live::resume(&self.services.events, &call);
+        if self.active.is_some() && expects_events(&call) && !call.opted_out() {
+            let (events, now) = (&self.services.events, self.clock.now());
+            match catch_unwind(AssertUnwindSafe(|| Live::resume(events, &call, now))) {
+                Ok(live) => self.live = live,
+                Err(_) => self.events_failed = true,
+            }
         }
         self.call = Some(call);
     }
@@ -161,22 +168,27 @@ impl Recording {
         if let Some(journal) = &self.journal {
             journal.append(&event);
         }
-        self.tell();
+        self.post_events();
     }
 
     /// Posts the live events that are due. They begin once a record is due, as far as is known now.
-    fn tell(&mut self) {
+    fn post_events(&mut self) {
         let Some(call) = self.call.as_ref().filter(|_| self.active.is_some()) else { return };
-        if call.opted_out() {
-            self.live = None;
-        } else if let Some(live) = &mut self.live {
-            live.note(call);
-        } else if !call.settings().require_agent || call.has_agent() {
-            self.live = Live::begin(&self.services.events, call);
-            if let Some(live) = &mut self.live {
+        let events = &self.services.events;
+        if self.events_failed || call.opted_out() || !events.are_wanted() {
+            return;
+        }
+        let live = &mut self.live;
+        // A panic over an event must not end the call.
+        let posted = catch_unwind(AssertUnwindSafe(|| {
+            if live.is_none() && expects_events(call) {
+                *live = Live::begin(events, call);
+            }
+            if let Some(live) = live {
                 live.note(call);
             }
-        }
+        }));
+        self.events_failed |= posted.is_err();
     }
 
     /// Whether this fact is the beginning of another call: a phone has called again.
@@ -209,6 +221,9 @@ impl Recording {
         };
         if call.opted_out() && !self.opted_out {
             self.opted_out = true;
+            // Also what waits, and recordings that will come.
+            self.services.events.forget(&call.room().sid);
+            self.live = None;
             tracing::warn!(
                 room = self.room,
                 by = call.opted_out_by().map(OptOut::as_str),
@@ -250,7 +265,7 @@ impl Recording {
             journals.written(JOURNAL_WITHIN).await;
             tracing::info!(call_id, room, "call started");
         });
-        self.tell();
+        self.post_events();
     }
 
     // ---- a call ends ------------------------------------------------------------------------
@@ -287,7 +302,8 @@ impl Recording {
             self.log_end(&call, &record);
             self.count_end(&call, &record, &measured);
             if let Some(live) = self.live.take() {
-                live.end(&call, &record);
+                let events = &self.services.events;
+                let _ = catch_unwind(AssertUnwindSafe(|| live.end(events, &call, &record)));
             }
             if call.discovered_by() == Some(Discovery::Dispatch) {
                 let lasted =
@@ -309,13 +325,17 @@ impl Recording {
             );
         }
         self.live = None;
+        self.events_failed = false;
         self.forget_journal();
         Some(call)
     }
 
     /// Drops the running call without a record: another worker reports it.
     pub(super) fn discard(&mut self) {
-        self.call = None;
+        // The other worker posts its events.
+        if let Some(call) = self.call.take() {
+            self.services.events.forget(&call.room().sid);
+        }
         self.active = None;
         self.live = None;
         self.forget_journal();
@@ -352,6 +372,11 @@ impl Recording {
             "call ended"
         );
     }
+}
+
+/// Whether live events of a call may begin: a room without a wanted agent may be a meeting.
+fn expects_events(call: &Call) -> bool {
+    !call.settings().require_agent || call.has_agent()
 }
 
 #[cfg(test)]

@@ -236,7 +236,14 @@ impl Connection {
         let mut rest = vec![];
         let read = async {
             while let Some(fact) = self.streams.next().await {
-                rest.push((self.clock.now(), fact));
+                let at = self.clock.now();
+                // The same text may have come as a message already.
+                if let Fact::Chat { identity, text, .. } = &fact
+                    && !self.chat.is_new(identity, text, Channel::Stream, at)
+                {
+                    continue;
+                }
+                rest.push((at, fact));
             }
         };
         // Streams that have not ended by then are given up.
@@ -335,6 +342,19 @@ mod tests {
         tokio::time::advance(UNSENT_FOR).await;
         c.unsent("late".into(), "agent".into());
         assert_eq!(c.unsent.keys().collect::<Vec<_>>(), ["late"]);
+    }
+
+    #[tokio::test]
+    async fn a_text_on_two_channels_is_one_also_when_the_room_ends() {
+        let (_sdk, mut c) = connection();
+        let chat =
+            |text: &str| Fact::Chat { identity: "alice".into(), text: text.into(), words: None };
+        c.typed("alice".into(), "yes".into(), Channel::Message);
+        let streams = futures_util::stream::iter([chat("yes"), chat("no")]);
+        c.streams.push(Box::pin(streams));
+        let rest = c.rest(Duration::from_secs(1)).await;
+        let texts = rest.into_iter().map(|(_, fact)| fact);
+        assert!(texts.eq([chat("no")]), "the message was counted before");
     }
 
     /// The SDK's task may panic while it reconnects.

@@ -45,7 +45,12 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{clock::WallClock, config::Config, observer::Observers, stop::Stop};
+use crate::{
+    clock::WallClock,
+    config::{Config, Layers},
+    observer::Observers,
+    stop::Stop,
+};
 
 pub(crate) use load::{memory_limit, resident};
 use reconcile::{Reconciler, Work};
@@ -70,6 +75,17 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
+    /// Before anything is connected.
+    pub(crate) fn starting(layers: Layers) -> Self {
+        let now = Some(Instant::now());
+        Self {
+            dispatch_away: now.filter(|_| layers.dispatch),
+            participant_away: now.filter(|_| layers.participant),
+            lists_away: now.filter(|_| !layers.dispatch && !layers.participant),
+            ..Self::default()
+        }
+    }
+
     /// Since when LiveKit is out of reach, as the health page understands it.
     pub(crate) fn away_since(&self) -> Option<Instant> {
         [self.dispatch_away, self.participant_away, self.lists_away].into_iter().flatten().min()

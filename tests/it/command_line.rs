@@ -130,6 +130,11 @@ async fn the_dot_env_of_a_folder_above_is_not_read() -> Result<()> {
         assert_eq!(out.status.code(), Some(78));
         assert!(err.contains(wrong), "{err}");
     }
+    // A wrong line may hold a secret.
+    let line = "# a comment\nCALL_HISTORY_ENDPOINT_HEADERS=X-Api-Key: hush-hush\n";
+    std::fs::write(here.join(".env"), line)?;
+    let err = String::from_utf8_lossy(&start().await?.stderr).into_owned();
+    assert!(err.contains(".env is not right: line 2") && !err.contains("hush"), "{err}");
     std::fs::remove_file(here.join(".env"))?;
     std::fs::create_dir(here.join(".env"))?;
     let out = start().await?;

@@ -30,6 +30,8 @@ fn doctor_with(s: &Scene, env: &[(&str, &str)], args: &[&str]) -> Result<(Output
         .env("CALL_HISTORY_AGENT_NAME", &s.name)
         .env("CALL_HISTORY_DATA_DIR", s.data.path().join("doctor"))
         .env("CALL_HISTORY_HTTP_ADDR", "off")
+        // So few that any machine has the files and the memory for them.
+        .env("CALL_HISTORY_MAX_CALLS", "10")
         .env("CALL_HISTORY_LOG_FORMAT", "json");
     for (key, value) in env {
         command.env(key, value);
@@ -71,13 +73,14 @@ async fn a_healthy_installation_passes_every_check() -> Result<()> {
         "media",
         "webhooks",
         "endpoint",
-        "data_folder",
         "folder_lock",
         "files",
         "memory",
     ] {
         assert_eq!(state(&checks, name), ("ok", ""), "{name}: {checks:#?}");
     }
+    // A busy machine may have a slow disk, which is worth a warning.
+    assert_ne!(state(&checks, "data_folder").0, "failed", "{checks:#?}");
     // It leaves nothing: no room, no call, no post.
     assert!(s.venue.rooms().list_rooms(vec![]).await?.is_empty());
     assert!(s.endpoint.posts().is_empty());

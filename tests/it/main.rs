@@ -14,6 +14,7 @@ mod details;
 mod dials;
 mod discovery;
 mod doctor;
+mod documents;
 mod events;
 mod fleet;
 mod frameworks;

@@ -146,7 +146,6 @@ async fn the_metrics_are_well_formed_and_all_in_the_documents() -> Result<()> {
     let optional = [
         "call_history_memory_limit_bytes gauge",
         "call_history_disk_errors_total counter",
-        "call_history_events_total counter",
         "call_history_messages_ignored_total counter",
         "call_history_warning gauge",
     ];

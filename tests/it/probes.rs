@@ -81,7 +81,8 @@ async fn a_worker_is_ready_again_when_livekit_is_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_probe_without_a_port_says_so() -> Result<()> {
-    let (code, said) = probe("off", &[]).await?;
+    assert_eq!(probe("off", &[]).await?.0, Some(0), "a container must not seem ill for ever");
+    let (code, said) = probe("off", &["--ready"]).await?;
     assert!(code == Some(1) && said.contains("CALL_HISTORY_HTTP_ADDR is off"), "{said}");
     let (code, said) = probe("nowhere", &[]).await?;
     assert!(code == Some(1) && said.contains("must be an address"), "{said}");

@@ -221,7 +221,7 @@ pub(crate) fn user(signals: Signals) -> VoiceActivity {
             let spoken = spans(s.user_states.iter().map(|(t, s)| (*t, speaking(s))), gone);
             all.extend(spoken.into_iter().map(|i| until_last_word(i, segments)));
         }
-        if of_user().all(|i| i.stopped_at.is_none()) {
+        if view.hears_by_itself() && of_user().all(|i| i.stopped_at.is_none()) {
             until_metered_end(&mut all, parties, until);
         }
         let since = view.sessions.iter().filter_map(|s| s.user_states.first()).map(|(t, _)| *t);
@@ -279,6 +279,8 @@ pub(crate) fn user(signals: Signals) -> VoiceActivity {
 /// Ends that are right stay as they are: they differ from the meter by less than it is wrong.
 fn until_metered_end(states: &mut [Interval], parties: &Parties, until: Moment) {
     const METER_IS_WRONG_BY_MS: i64 = 300;
+    /// A longer silence ends a turn in no model; the meter may have missed a quiet word.
+    const LONGEST_SILENCE_MS: i64 = 1_500;
     let (feed, of_meter) = (SignalDelay::user(Tier::Feed), SignalDelay::user(Tier::Speakers));
     let speakers = by_speakers(parties.callers(), until);
     let metered = VoiceActivity::new(Tier::Speakers, of_meter, speakers);
@@ -286,7 +288,8 @@ fn until_metered_end(states: &mut [Interval], parties: &Parties, until: Moment) 
         let Some(heard) = metered.before(state.end).last() else { continue };
         // The delay of the feed is subtracted from all intervals later.
         let end = heard.end.plus(feed.end);
-        if heard.end > state.start && state.end.since(end) > METER_IS_WRONG_BY_MS {
+        let late = state.end.since(end);
+        if heard.end > state.start && (METER_IS_WRONG_BY_MS..LONGEST_SILENCE_MS).contains(&late) {
             state.end = end;
         }
     }

@@ -526,6 +526,13 @@ pub struct AgentView {
 }
 
 impl AgentView {
+    /// Whether the agent's model hears the caller itself: it reports a language model and no speech recognition.
+    pub fn hears_by_itself(&self) -> bool {
+        self.models.contains_key(&ModelTask::Llm) && !self.models.contains_key(&ModelTask::Stt)
+    }
+}
+
+impl AgentView {
     /// Adds what is reported for the details only, not for the metrics.
     fn add_figures(&mut self, feed: &Feed) {
         for (key, used) in &feed.used {

@@ -183,7 +183,20 @@ pub(crate) fn ended_by(s: &VerdictInput) -> EndedBy {
                 Some(Reason::Rejected | Reason::NoAnswer) => EndedBy::Caller,
                 Some(Reason::AgentError) => EndedBy::Agent,
                 Some(Reason::Unknown) => EndedBy::Unknown,
-                Some(_) => EndedBy::Network,
+                Some(
+                    Reason::NotConnected
+                    | Reason::Abandoned
+                    | Reason::NoAgent
+                    | Reason::AgentLost
+                    | Reason::ConnectionLost
+                    | Reason::ServerShutdown
+                    | Reason::JoinFailure
+                    | Reason::SipTrunkFailure
+                    | Reason::MediaFailure
+                    | Reason::Voicemail
+                    | Reason::ObserverDisconnected
+                    | Reason::ObserverRestarted,
+                ) => EndedBy::Network,
             }
         }
     }

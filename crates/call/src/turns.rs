@@ -20,8 +20,8 @@ use super::{
 /// Segments of one side closer than this, with no speech of the other side between them, are one
 /// utterance. This is LiveKit's longest endpointing delay.
 const JOIN_WITHIN_MS: i64 = 3_000;
-/// Speech without any words counts from this length on, and only if its side was never transcribed. Where the
-/// agent's feed shows it, any length counts.
+/// Speech without any words counts from this length on, and only if its side was never transcribed. What a
+/// speech-to-speech model took for a turn counts at any length.
 const MIN_WORDLESS_MS: i64 = 500;
 /// A segment that ends this long before the first item belongs to no item. (An agent's first item
 /// may have only the time of its report, and some reports are late.)
@@ -114,11 +114,16 @@ pub(crate) fn user(side: &SideInput) -> (Vec<Utterance>, WordSource) {
     // reported.
     out.extend(utterances_of_caller(segments.iter().filter(|s| covered.is_after(s)), user, agent));
     let mut words = words_from(&items, &out);
+    if let Some(last) = items.iter().map(|i| i.arrived).max() {
+        out.extend(last_turn_of_model(side, last, &out));
+    }
     if out.is_empty() {
         (out, words) = of_rtvi(side, user, Turn::of_user);
     }
     if out.is_empty() && !side.transcribed {
-        (out, words) = by_sound(user, agent);
+        // What a model of the agent took for a turn needs no second proof.
+        let model = user.tier == Tier::Feed && view.hears_by_itself();
+        (out, words) = by_sound(user, agent, if model { 0 } else { MIN_WORDLESS_MS });
     }
     // If there is a feed, typed words come as items too.
     if items.is_empty() {
@@ -161,8 +166,25 @@ pub(crate) fn agent(side: &SideInput) -> (Vec<Utterance>, WordSource) {
     match of_rtvi(side, agent, Turn::of_bot) {
         (out, words) if !out.is_empty() => (out, words),
         _ if side.transcribed => (out, words),
-        _ => by_sound(agent, user),
+        _ => by_sound(agent, user, MIN_WORDLESS_MS),
     }
+}
+
+/// What the caller said after the last item, where the agent's model hears the caller itself: it gives no words of a
+/// turn in which the caller hangs up.
+fn last_turn_of_model(side: &SideInput, last: Moment, known: &[Utterance]) -> Option<Utterance> {
+    let SideInput { view, user, .. } = *side;
+    if user.tier != Tier::Feed || !view.hears_by_itself() {
+        return None;
+    }
+    let spoken = *user.from(last).last()?;
+    let is_known = known.iter().filter_map(|u| u.spoken).any(|s| s.end > spoken.start);
+    (spoken.ms() >= MIN_WORDLESS_MS && !is_known).then(|| Utterance {
+        spoken: Some(spoken),
+        known_at: spoken.end,
+        placed_at: spoken.start,
+        ..Utterance::default()
+    })
 }
 
 /// The turns that a Pipecat bot reported, if any of them has words.
@@ -197,7 +219,11 @@ fn of_rtvi(
 
 /// Utterances from sound alone, for a side without any words: chains of intervals with short pauses and
 /// no speech of the other side between them.
-fn by_sound(activity: &VoiceActivity, other: &VoiceActivity) -> (Vec<Utterance>, WordSource) {
+fn by_sound(
+    activity: &VoiceActivity,
+    other: &VoiceActivity,
+    least_ms: i64,
+) -> (Vec<Utterance>, WordSource) {
     let mut chains: Vec<Interval> = vec![];
     for i in &activity.intervals {
         match chains.last_mut() {
@@ -205,9 +231,7 @@ fn by_sound(activity: &VoiceActivity, other: &VoiceActivity) -> (Vec<Utterance>,
             _ => chains.push(*i),
         }
     }
-    // What an agent's model took for speech needs no second proof.
-    let least = if activity.tier == Tier::Feed { 0 } else { MIN_WORDLESS_MS };
-    let long = |i: &Interval| i.ms() >= least;
+    let long = |i: &Interval| i.ms() >= least_ms;
     let out: Vec<Utterance> = (chains.into_iter().filter(long))
         .map(|i| Utterance {
             spoken: Some(i),

@@ -19,7 +19,7 @@ use reqwest::{StatusCode, Url, header, header::HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +38,8 @@ const WAITS: [Duration; 4] = [
     Duration::from_secs(3),
     Duration::from_secs(6),
 ];
+/// An event that could not be posted within this time is given up: it is no news any more.
+const NEWS_FOR: Duration = Duration::from_secs(30);
 /// Calls whose room may still send a recording.
 const RECENT: usize = 1_000;
 
@@ -73,8 +75,12 @@ struct Shared {
 /// The events of one call, in order. Cheap to clone.
 #[derive(Clone)]
 pub struct CallEvents {
-    queue: mpsc::Sender<CallEvent>,
+    /// Each with the time when it was queued.
+    queue: mpsc::Sender<(Instant, CallEvent)>,
     next: Arc<Mutex<u32>>,
+    /// Nothing more is posted, also of what waits.
+    closed: Arc<AtomicBool>,
+    metrics: Metrics,
     /// What is common to all events of the call, as it was known last.
     about: Arc<Mutex<CallEvent>>,
 }
@@ -91,26 +97,48 @@ impl Events {
         })))
     }
 
+    pub fn are_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Begins the events of a call. `None` if no events are wanted. `about`: call, room and caller; its event and
-    /// time do not count. `before`: how many events an earlier run has posted.
-    pub fn begin(&self, room_sid: &str, about: CallEvent, before: u32) -> Option<CallEvents> {
+    /// time do not count. `first`: the number of its first event.
+    pub fn begin(&self, about: CallEvent, first: u32) -> Option<CallEvents> {
         let shared = self.0.clone()?;
         let (queue, waiting) = mpsc::channel(QUEUE);
         let events = CallEvents {
             queue,
-            next: Arc::new(Mutex::new(before + 1)),
+            next: Arc::new(Mutex::new(first)),
+            closed: Arc::default(),
+            metrics: shared.metrics.clone(),
             about: Arc::new(Mutex::new(about)),
         };
+        let (tasks, closed) = (shared.tasks.clone(), events.closed.clone());
+        tasks.spawn(async move { shared.post_all(waiting, &closed).await });
+        Some(events)
+    }
+
+    /// The call of a room to which recordings of that room belong from now on.
+    pub fn remember(&self, room_sid: &str, events: &CallEvents) {
+        let Some(shared) = &self.0 else { return };
         let mut recent = shared.recent.lock();
         recent.retain(|(sid, _)| sid != room_sid);
         recent.push_back((room_sid.to_owned(), events.clone()));
         if recent.len() > RECENT {
             recent.pop_front();
         }
-        drop(recent);
-        let tasks = shared.tasks.clone();
-        tasks.spawn(async move { shared.post_all(waiting).await });
-        Some(events)
+    }
+
+    /// Nothing more is posted of the last call of a room.
+    pub fn forget(&self, room_sid: &str) {
+        let Some(shared) = &self.0 else { return };
+        shared.recent.lock().retain(|(sid, events)| {
+            let other = sid != room_sid;
+            if !other {
+                events.close();
+            }
+            other
+        });
     }
 
     /// The last call of a room, if it is not long ago.
@@ -131,6 +159,11 @@ impl Events {
 }
 
 impl CallEvents {
+    /// Nothing more is posted, also of what waits.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
     /// Posts one event. `change` sets what it says.
     pub fn post(&self, change: impl FnOnce(&mut CallEvent)) {
         let mut event = self.about.lock().clone();
@@ -139,7 +172,9 @@ impl CallEvents {
         event.sequence = *next;
         *next += 1;
         // If too many wait, the endpoint does not take events: the missing number shows it.
-        let _ = self.queue.try_send(event);
+        if self.queue.try_send((Instant::now(), event)).is_err() {
+            self.metrics.event(false);
+        }
     }
 
     /// What is known of the caller now.
@@ -157,9 +192,16 @@ enum Outcome {
 }
 
 impl Shared {
-    async fn post_all(&self, mut waiting: mpsc::Receiver<CallEvent>) {
-        while let Some(event) = waiting.recv().await {
-            let taken = self.post(&event).await;
+    async fn post_all(
+        &self,
+        mut waiting: mpsc::Receiver<(Instant, CallEvent)>,
+        closed: &AtomicBool,
+    ) {
+        while let Some((queued, event)) = waiting.recv().await {
+            if closed.load(Ordering::Relaxed) {
+                return;
+            }
+            let taken = self.post(&event, queued + NEWS_FOR).await;
             self.metrics.event(taken.is_ok());
             match taken {
                 Ok(()) if self.failing.swap(false, Ordering::Relaxed) => {
@@ -178,15 +220,22 @@ impl Shared {
         }
     }
 
-    async fn post(&self, event: &CallEvent) -> Result<(), String> {
+    async fn post(&self, event: &CallEvent, until: Instant) -> Result<(), String> {
         let mut waits = WAITS.iter();
         loop {
+            // The semaphore is never closed, so an error means that the time is over.
+            let Ok(Ok(place)) = timeout_at(until, self.places.acquire()).await else {
+                return Err("too many events wait for an answer".into());
+            };
             match self.attempt(event).await {
                 Outcome::Taken => return Ok(()),
                 Outcome::Refused(why) => return Err(why),
                 Outcome::Failed(why) => match waits.next() {
-                    Some(wait) => sleep(*wait).await,
-                    None => return Err(why),
+                    Some(wait) if Instant::now() + *wait < until => {
+                        drop(place);
+                        sleep(*wait).await;
+                    }
+                    _ => return Err(why),
                 },
             }
         }
@@ -194,8 +243,6 @@ impl Shared {
 
     async fn attempt(&self, event: &CallEvent) -> Outcome {
         let t = &self.target;
-        // The semaphore is never closed, so this cannot fail.
-        let _place = self.places.acquire().await;
         // Plain texts and numbers: they always serialize.
         let body = serde_json::to_vec(event).unwrap_or_default();
         let id = format!("{}/{}", event.call_id, event.sequence);

@@ -120,6 +120,9 @@ impl Default for Counted {
         for outcome in Outcome::ALL {
             drop(counted.attempts.get_or_create(&[("outcome", outcome.as_str())]));
         }
+        for outcome in ["delivered", "given_up"] {
+            drop(counted.events.get_or_create(&[("outcome", outcome)]));
+        }
         for connection in Reconnect::ALL {
             drop(counted.reconnects.get_or_create(&[("connection", connection.as_str())]));
         }

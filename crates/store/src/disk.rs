@@ -180,6 +180,9 @@ const LOCK_AGAIN: Duration = Duration::from_millis(50);
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Lock {
+    /// The error if another process holds the lock contains this.
+    pub const IN_USE: &str = "another call-history uses it";
+
     /// Waits for a moment if the folder is locked: the system may release the lock of a killed process
     /// only after it has reported the process as gone.
     ///
@@ -195,9 +198,7 @@ impl Lock {
                     thread::sleep(LOCK_AGAIN)
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(
-                        "another call-history uses it; each needs a folder of its own".into()
-                    );
+                    return Err(format!("{}; each needs a folder of its own", Self::IN_USE));
                 }
                 Err(TryLockError::Error(e)) => return Err(format!("it cannot be locked: {e}")),
             }

@@ -12,19 +12,25 @@ pub(super) struct Live {
 impl Live {
     /// Begins with the event that the call has started. `None` if no events are wanted.
     pub(super) fn begin(events: &Events, call: &Call) -> Option<Self> {
-        let events = events.begin(&call.room().sid, about(call), 0)?;
+        let live = Self::of(events, call, 1)?;
         let at = call.current_caller().map_or_else(Moment::default, |c| c.joined_at);
-        events.post(|e| (e.event, e.time) = (EventKind::Started, at.to_rfc3339()));
-        Some(Self { events, posted: Progress::default() })
+        live.events.post(|e| (e.event, e.time) = (EventKind::Started, at.to_rfc3339()));
+        Some(live)
     }
 
-    /// Goes on with a call whose events an earlier run has posted. Those of the moment of its end may be missing.
-    pub(super) fn resume(events: &Events, call: &Call) -> Option<Self> {
-        let posted = call.progress();
-        let before = 1 + posted.stages + usize::from(posted.answered);
-        let before = before.try_into().unwrap_or(u32::MAX);
-        let events = events.begin(&call.room().sid, about(call), before)?;
-        Some(Self { events, posted })
+    /// Goes on with a call whose events an earlier run has posted. Nobody knows its last number: the next one is so
+    /// much higher that no number is used twice. It grows with the call, as there may have been several runs.
+    pub(super) fn resume(events: &Events, call: &Call, now: Moment) -> Option<Self> {
+        let lasts = call.current_caller().map_or(0, |c| now.since(c.joined_at));
+        let tenths: u32 = (lasts.max(0) / 100).try_into().unwrap_or(0);
+        let live = Self::of(events, call, 1_000_u32.saturating_add(tenths))?;
+        Some(Self { posted: call.progress(), ..live })
+    }
+
+    fn of(events: &Events, call: &Call, first: u32) -> Option<Self> {
+        let posting = events.begin(about(call), first)?;
+        events.remember(&call.room().sid, &posting);
+        Some(Self { events: posting, posted: Progress::default() })
     }
 
     /// Posts what is new.
@@ -49,7 +55,9 @@ impl Live {
     }
 
     /// The call is over.
-    pub(super) fn end(mut self, call: &Call, record: &CallHistory) {
+    pub(super) fn end(mut self, events: &Events, call: &Call, record: &CallHistory) {
+        // Its recordings come soon: it is the latest of those that are remembered.
+        events.remember(&call.room().sid, &self.events);
         self.note(call);
         self.update(call);
         let kind = if self.posted.answered { EventKind::Ended } else { EventKind::Missed };
@@ -64,7 +72,7 @@ impl Live {
 
 /// Posts the only event of a call that no observer saw.
 pub(in crate::observer) fn missed(events: &Events, call: &Call, record: &CallHistory) {
-    if let Some(events) = events.begin(&call.room().sid, about(call), 0) {
+    if let Some(events) = events.begin(about(call), 1) {
         events.post(|e| over(e, EventKind::Missed, record));
     }
 }

@@ -464,6 +464,16 @@ fn each_side_is_counted_by_its_own_signals() {
 }
 
 #[test]
+fn a_cough_that_no_recognition_understood_is_no_utterance() {
+    // The voice detector of an ordinary agent reports it; the recognition gives no words.
+    let mut t = Scenario::web_call();
+    t.agent_says(500, 1_500, "hello");
+    t.feed_user(3_000, UserState::Speaking).feed_user(3_300, UserState::Listening);
+    let r = t.ends(8_000);
+    assert_eq!(r.metrics.total_user_utterances, 0);
+}
+
+#[test]
 fn a_state_that_is_told_once_does_not_spoil_the_turns() {
     // The user state says "speaking" at the start and never anything else.
     let mut t = Scenario::web_call();

@@ -1,0 +1,87 @@
+//! Holds a call with a worker that runs as a container, and says what is not as promised:
+//!
+//!     contained COMMAND…
+//!
+//! COMMAND starts the worker in the foreground, with the host's network, and with the variables of the environment
+//! that begin with `CALL_HISTORY_`, `LIVEKIT_` or `JWT_`. The worker must become ready, record a call, live on through
+//! its probes, drain on SIGTERM and end with status 0.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use lab::{
+    agent::VoiceAgent, endpoint::Endpoint, person::Person, server::Venue, worker::JWT_SECRET,
+};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+const WITHIN: Duration = Duration::from_secs(60);
+const NAME: &str = "contained";
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let (program, arguments) = command.split_first().context("no command")?;
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let mut endpoint = Endpoint::start().await?;
+    let port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let addr = format!("127.0.0.1:{port}");
+    let mut worker = Command::new(program)
+        .args(arguments)
+        .env("LIVEKIT_URL", &venue.url)
+        .env("LIVEKIT_API_KEY", &venue.api_key)
+        .env("LIVEKIT_API_SECRET", &venue.api_secret)
+        .env("CALL_HISTORY_ENDPOINT", &endpoint.url)
+        .env("CALL_HISTORY_AGENT_NAME", NAME)
+        .env("CALL_HISTORY_HTTP_ADDR", &addr)
+        .env("JWT_SECRET", JWT_SECRET)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    answers(&mut worker, &addr, "ready", 200).await?;
+    say("ready");
+
+    let caller = Person::phone(&venue, "room", "+15550123411", "active", true, &[NAME]).await?;
+    let mut agent = VoiceAgent::join(&venue, "room", true).await?;
+    agent.says("welcome to the container", Duration::from_millis(50)).await?;
+    let pid = worker.id().context("it has ended")?;
+    // The call is still on: the worker drains, lives, and takes no more calls.
+    ensure!(Command::new("kill").arg(pid.to_string()).status().await?.success(), "no signal");
+    answers(&mut worker, &addr, "ready", 503).await?;
+    answers(&mut worker, &addr, "live", 200).await?;
+    say("drains");
+    caller.hangs_up().await?;
+    let posts = endpoint.wait("room", 1, WITHIN).await?;
+    posts[0].check_signature(JWT_SECRET)?;
+    let record = posts[0].record()?;
+    ensure!(record["metrics"]["total_agent_utterances"] == 1, "a wrong record: {record}");
+    say("a record was delivered");
+    let status = timeout(WITHIN, worker.wait()).await.context("it does not end")??;
+    ensure!(status.success(), "it ended with {status}");
+    say("ended");
+    Ok(())
+}
+
+/// Waits until the worker's port answers with this status.
+async fn answers(worker: &mut Child, addr: &str, path: &str, due: u16) -> Result<()> {
+    let until = Instant::now() + WITHIN;
+    loop {
+        let answer = reqwest::get(format!("http://{addr}/{path}")).await;
+        if answer.is_ok_and(|a| a.status() == due) {
+            return Ok(());
+        }
+        if let Some(status) = worker.try_wait()? {
+            anyhow::bail!("the worker has ended with {status}");
+        }
+        ensure!(Instant::now() < until, "/{path} does not answer {due}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn say(what: &str) {
+    println!("{what}");
+}
