@@ -1,6 +1,8 @@
 //! Holds a call with a worker that runs as a container, and says what is not as promised:
 //!
-//!     contained COMMAND…
+//! ```text
+//! contained COMMAND...
+//! ```
 //!
 //! COMMAND starts the worker in the foreground, with the host's network, and with the variables of the environment
 //! that begin with `CALL_HISTORY_`, `LIVEKIT_` or `JWT_`. The worker must become ready, record a call, live on through
