@@ -3,10 +3,7 @@
 use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use call::{Settings, event::Discovery};
-use delivery::{
-    Delivery, Store, Target,
-    events::{EventTarget, Events},
-};
+use delivery::{Delivery, Store, Target, events::Events};
 use reqwest::header::HOST;
 use store::{
     BacklogGauge, Ordinals, Outbox,
@@ -266,20 +263,14 @@ pub(crate) fn target(config: &Config, wall: &WallClock) -> Result<Target, String
 /// If TLS or a proxy cannot be set up.
 fn events(config: &Config, wall: &WallClock, health: &Health) -> Result<Events, String> {
     let Some(endpoint) = config.events_endpoint.clone() else { return Ok(Events::default()) };
-    let target = target(config, wall)?;
     let shown = loggable(&endpoint);
     tracing::info!(endpoint = shown, "live events will be posted");
-    let target = EventTarget {
-        client: target.client,
-        jwt_secret: target.jwt_secret,
-        headers: target.headers,
-        now: target.now,
-        explain: {
-            let endpoint = endpoint.clone();
-            Arc::new(move |e| net::explain::events(descriptors::explain(e), &endpoint))
-        },
+    let url = endpoint.clone();
+    let target = Target {
+        explain: Arc::new(move |e| net::explain::events(descriptors::explain(e), &url)),
         endpoint,
         shown,
+        ..target(config, wall)?
     };
     Ok(Events::new(target, health.metrics().clone()))
 }

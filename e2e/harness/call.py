@@ -41,7 +41,7 @@ class Script:
     speech_to_speech: bool = False
     """One model hears and speaks; a Python agent only."""
     transcribes: bool = True
-    """Whether that model also tells the words of its caller."""
+    """Whether that model also transcribes its caller."""
     socket: str = ""
 
 

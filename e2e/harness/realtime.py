@@ -153,11 +153,11 @@ class _Session(llm.RealtimeSession):
         self.emit("input_speech_started", llm.InputSpeechStartedEvent())
 
     def _ends(self, line: str | None) -> None:
-        told = self._model.transcribes
-        self.emit("input_speech_stopped", llm.InputSpeechStoppedEvent(told))
+        transcribes = self._model.transcribes
+        self.emit("input_speech_stopped", llm.InputSpeechStoppedEvent(transcribes))
         if line is None:
             return
-        if told:
+        if transcribes:
             words = llm.InputTranscriptionCompleted(
                 item_id=self._turn,
                 transcript=line,

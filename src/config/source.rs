@@ -66,9 +66,10 @@ fn mistake(e: &dotenvy::Error) -> String {
     };
     let text = std::fs::read_to_string(DOT_ENV).unwrap_or_default();
     let line = text.lines().position(|line| line.contains(wrong.trim()));
-    let line = line.map_or_else(String::new, |n| format!(" line {} is not", n + 1));
+    let line = line.map_or("a line".into(), |n| format!("line {}", n + 1));
     format!(
-        "{DOT_ENV} is not right:{line} like NAME=value; a value with blanks needs quotation marks"
+        "{DOT_ENV} is not right: {line} is not like NAME=value; a value with blanks needs quotation \
+         marks"
     )
 }
 

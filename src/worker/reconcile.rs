@@ -129,9 +129,6 @@ impl Reconciler {
         let mut list_at = Instant::now();
         let mut forget = interval(FORGET_EVERY);
         let rooms = self.rooms.clone();
-        if let Some(state) = &self.state {
-            state.send_modify(|s| s.set_lists_away(true));
-        }
         loop {
             let check_at = self.work.known.next().filter(|_| self.work.checking() < CHECKS_AT_ONCE);
             tokio::select! {

@@ -64,18 +64,18 @@ fn assert_in_order(events: &[Value], first: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_told_from_its_start_to_its_end_in_order() -> Result<()> {
-    let (mut s, mut told) = scene(Venue::from_env().await?, &[]).await?;
+async fn a_call_is_posted_from_its_start_to_its_end_in_order() -> Result<()> {
+    let (mut s, mut posted) = scene(Venue::from_env().await?, &[]).await?;
     let caller = s.phone("+15550123490").await?;
     let agent = s.agent().await?;
     for stage in ["greeting", "ordering"] {
         agent.publishes(&json!({"type": "stage", "stage": stage})).await?;
     }
-    let until_now = events(&mut told, &s.room, 4).await?;
+    let until_now = events(&mut posted, &s.room, 4).await?;
     assert_eq!(kinds(&until_now), ["call.started", "call.answered", "call.stage", "call.stage"]);
     caller.hangs_up().await?;
     let r = s.record().await?;
-    let all = events(&mut told, &s.room, 5).await?;
+    let all = events(&mut posted, &s.room, 5).await?;
     assert_in_order(&all, 1);
     let ended = &all[4];
     assert_eq!(text(ended, "event"), "call.ended");
@@ -91,19 +91,19 @@ async fn a_call_is_told_from_its_start_to_its_end_in_order() -> Result<()> {
     for (event, stage) in all[2..4].iter().zip(&stages) {
         assert_eq!((&event["stage"], &event["time"]), (&stage["stage"], &stage["timestamp"]));
     }
-    assert_eq!(told.about(&s.room).len(), 5);
+    assert_eq!(posted.about(&s.room).len(), 5);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_that_is_never_answered_is_missed() -> Result<()> {
-    let (mut s, mut told) = scene(Venue::from_env().await?, &[]).await?;
+    let (mut s, mut posted) = scene(Venue::from_env().await?, &[]).await?;
     let (venue, room, name) = (&s.venue, s.room.clone(), s.name.clone());
     let leg = Person::phone(venue, &room, "+15550123489", "ringing", false, &[&name]).await?;
     s.worker.logs("call started").await?;
     leg.leaves(DisconnectReason::UserRejected).await?;
     let r = s.record().await?;
-    let all = events(&mut told, &room, 2).await?;
+    let all = events(&mut posted, &room, 2).await?;
     assert_eq!(kinds(&all), ["call.started", "call.missed"]);
     assert_in_order(&all, 1);
     assert_eq!(all[1]["termination_reason"], r["termination_reason"]);
@@ -113,17 +113,17 @@ async fn a_phone_that_is_never_answered_is_missed() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_fail_are_tried_again_in_order_and_records_do_not_wait() -> Result<()> {
-    let (mut s, mut told) = scene(Venue::from_env().await?, &[]).await?;
-    told.answers([Answer::Status(500), Answer::Status(503)]);
+    let (mut s, mut posted) = scene(Venue::from_env().await?, &[]).await?;
+    posted.answers([Answer::Status(500), Answer::Status(503)]);
     let caller = s.web("alice").await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
-    let posts = events(&mut told, &s.room, 5).await?;
+    let posts = events(&mut posted, &s.room, 5).await?;
     let due = ["call.started", "call.started", "call.started", "call.answered", "call.ended"];
     assert_eq!(kinds(&posts), due);
 
     // An endpoint that hangs costs events, and nothing else.
-    told.answers(std::iter::repeat_n(Answer::After(Duration::from_secs(60)), 100));
+    posted.answers(std::iter::repeat_n(Answer::After(Duration::from_secs(60)), 100));
     s.room = unique("room");
     let caller = s.web_in(&s.room, "bob").await?;
     s.worker.logs_nth("call started", 2, POSTED).await?;
@@ -138,20 +138,20 @@ async fn events_that_fail_are_tried_again_in_order_and_records_do_not_wait() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_run_goes_on_with_the_numbers() -> Result<()> {
-    let (mut s, mut told) = scene(Venue::from_env().await?, &[]).await?;
+    let (mut s, mut posted) = scene(Venue::from_env().await?, &[]).await?;
     let caller = s.web("alice").await?;
     let agent = s.agent().await?;
     agent.publishes(&json!({"type": "stage", "stage": "greeting"})).await?;
-    let before = events(&mut told, &s.room, 3).await?;
+    let before = events(&mut posted, &s.room, 3).await?;
     // The journal has the stage too.
     tokio::time::sleep(Duration::from_secs(1)).await;
     s.kill().await?;
     s.start_again().await?;
     s.worker.logs("joined again").await?;
     agent.publishes(&json!({"type": "stage", "stage": "ordering"})).await?;
-    events(&mut told, &s.room, 4).await?;
+    events(&mut posted, &s.room, 4).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    let all = events(&mut told, &s.room, 5).await?;
+    let all = events(&mut posted, &s.room, 5).await?;
     assert_eq!(kinds(&all[3..]), ["call.stage", "call.ended"]);
     let numbers: Vec<u64> = all.iter().filter_map(|e| e["sequence"].as_u64()).collect();
     assert!(numbers.is_sorted() && numbers[..3] == [1, 2, 3] && numbers[3] > 1_000, "{numbers:?}");
@@ -161,9 +161,9 @@ async fn the_next_run_goes_on_with_the_numbers() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_told_of_who_opted_out_nor_of_rooms_without_a_wanted_agent() -> Result<()> {
+async fn nothing_is_posted_of_who_opted_out_nor_of_rooms_without_a_wanted_agent() -> Result<()> {
     let required = [("CALL_HISTORY_REQUIRE_AGENT", "true")];
-    let (mut s, mut told) = scene(Venue::from_env().await?, &required).await?;
+    let (mut s, mut posted) = scene(Venue::from_env().await?, &required).await?;
     let rooms = s.venue.rooms();
     rooms.create_room(&s.room, Default::default()).await?;
     s.venue.dispatch(&s.name, &s.room, r#"{"opt_out_sensitive_data": true}"#).await?;
@@ -173,29 +173,29 @@ async fn nothing_is_told_of_who_opted_out_nor_of_rooms_without_a_wanted_agent() 
     s.worker.logs("call started").await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
-    assert!(told.posts().is_empty(), "opted out");
+    assert!(posted.posts().is_empty(), "opted out");
 
     // A meeting, until an agent comes.
     s.room = unique("room");
     let caller = s.web_in(&s.room, "alice").await?;
     s.worker.logs_nth("call started", 2, POSTED).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(told.posts().is_empty(), "no agent");
+    assert!(posted.posts().is_empty(), "no agent");
     let _agent = s.agent().await?;
-    let all = events(&mut told, &s.room, 2).await?;
+    let all = events(&mut posted, &s.room, 2).await?;
     assert_eq!(kinds(&all), ["call.started", "call.answered"]);
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    events(&mut told, &s.room, 3).await?;
+    events(&mut posted, &s.room, 3).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recording_is_told_when_livekit_has_finished_it() -> Result<()> {
-    let (mut s, mut told) = scene(Venue::dev(lab::server::quick()).await?, &[]).await?;
+async fn a_recording_is_posted_when_livekit_has_finished_it() -> Result<()> {
+    let (mut s, mut posted) = scene(Venue::dev(lab::server::quick()).await?, &[]).await?;
     let caller = s.web("alice").await?;
     let sid = s.venue.rooms().list_rooms(vec![s.room.clone()]).await?[0].sid.clone();
     caller.leaves(DisconnectReason::ClientInitiated).await?;
-    events(&mut told, &s.room, 3).await?;
+    events(&mut posted, &s.room, 3).await?;
     let url = format!("http://{}/webhook", s.worker.health().await?);
     let post = async |room_id: &str, secret: &str| {
         let body = json!({"event": "egress_ended", "egressInfo": {
@@ -212,7 +212,7 @@ async fn a_recording_is_told_when_livekit_has_finished_it() -> Result<()> {
     assert_eq!(post(&sid, "another-secret-another-secret-xx").await?, 401);
     assert_eq!(post("RM_of_nobody", &s.venue.api_secret).await?, 200);
     assert_eq!(post(&sid, &s.venue.api_secret).await?, 200);
-    let all = events(&mut told, &s.room, 4).await?;
+    let all = events(&mut posted, &s.room, 4).await?;
     assert_eq!(text(&all[3], "event"), "call.recording");
     assert_in_order(&all, 1);
     let due = json!({"egress_id": "EG_one", "error": null, "files": [{
@@ -220,12 +220,12 @@ async fn a_recording_is_told_when_livekit_has_finished_it() -> Result<()> {
         "bytes": 4096,
     }]});
     assert_eq!(all[3]["recording"], due);
-    assert_eq!(told.about(&s.room).len(), 4, "one recording of this room");
+    assert_eq!(posted.about(&s.room).len(), 4, "one recording of this room");
 
     // Who opts out while the call is on has no recording either.
     let room = unique("room");
     let caller = s.web_in(&room, "bob").await?;
-    events(&mut told, &room, 2).await?;
+    events(&mut posted, &room, 2).await?;
     let sid = s.venue.rooms().list_rooms(vec![room.clone()]).await?[0].sid.clone();
     s.venue.rooms().update_room_metadata(&room, r#"{"opt_out_sensitive_data": true}"#).await?;
     s.worker
@@ -235,7 +235,7 @@ async fn a_recording_is_told_when_livekit_has_finished_it() -> Result<()> {
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.worker.logs("call ended; opted out of recording, nothing is stored or sent").await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(told.about(&room).len(), 2, "{:#?}", told.about(&room).len());
+    assert_eq!(posted.about(&room).len(), 2, "{:#?}", posted.about(&room).len());
     Ok(())
 }
 

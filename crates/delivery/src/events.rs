@@ -15,15 +15,15 @@ use std::{
 use metrics::Metrics;
 use parking_lot::Mutex;
 use record::{CallEvent, Claims};
-use reqwest::{StatusCode, Url, header, header::HeaderMap};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::{StatusCode, header};
+use secrecy::ExposeSecret;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
-use super::attempt::{Explain, Now, causes};
+use super::attempt::{Target, causes};
 
 /// Posts at the same time, of all calls.
 const AT_ONCE: usize = 8;
@@ -43,26 +43,12 @@ const NEWS_FOR: Duration = Duration::from_secs(30);
 /// Calls whose room may still send a recording.
 const RECENT: usize = 1_000;
 
-/// Where events are posted.
-pub struct EventTarget {
-    pub client: reqwest::Client,
-    pub endpoint: Url,
-    /// Signs requests.
-    pub jwt_secret: Option<SecretString>,
-    /// Headers of the operator, such as an API key.
-    pub headers: HeaderMap,
-    /// The endpoint as it may be logged.
-    pub shown: String,
-    pub now: Now,
-    pub explain: Explain,
-}
-
 /// Takes the events of all calls. Cheap to clone; does nothing if no events are wanted.
 #[derive(Clone, Default)]
 pub struct Events(Option<Arc<Shared>>);
 
 struct Shared {
-    target: EventTarget,
+    target: Target,
     places: Semaphore,
     tasks: TaskTracker,
     metrics: Metrics,
@@ -86,7 +72,8 @@ pub struct CallEvents {
 }
 
 impl Events {
-    pub fn new(target: EventTarget, metrics: Metrics) -> Self {
+    /// Of the target only what concerns requests counts: events are small and not kept.
+    pub fn new(target: Target, metrics: Metrics) -> Self {
         Self(Some(Arc::new(Shared {
             target,
             places: Semaphore::new(AT_ONCE),
@@ -178,8 +165,8 @@ impl CallEvents {
     }
 
     /// What is known of the caller now.
-    pub fn update(&self, change: impl FnOnce(&mut CallEvent)) {
-        change(&mut self.about.lock());
+    pub fn update(&self, about: CallEvent) {
+        *self.about.lock() = about;
     }
 }
 
@@ -198,10 +185,7 @@ impl Shared {
         closed: &AtomicBool,
     ) {
         while let Some((queued, event)) = waiting.recv().await {
-            if closed.load(Ordering::Relaxed) {
-                return;
-            }
-            let taken = self.post(&event, queued + NEWS_FOR).await;
+            let Some(taken) = self.post(&event, queued + NEWS_FOR, closed).await else { return };
             self.metrics.event(taken.is_ok());
             match taken {
                 Ok(()) if self.failing.swap(false, Ordering::Relaxed) => {
@@ -220,22 +204,32 @@ impl Shared {
         }
     }
 
-    async fn post(&self, event: &CallEvent, until: Instant) -> Result<(), String> {
+    /// `None` if nothing more is to be posted of the call.
+    async fn post(
+        &self,
+        event: &CallEvent,
+        until: Instant,
+        closed: &AtomicBool,
+    ) -> Option<Result<(), String>> {
         let mut waits = WAITS.iter();
         loop {
             // The semaphore is never closed, so an error means that the time is over.
             let Ok(Ok(place)) = timeout_at(until, self.places.acquire()).await else {
-                return Err("too many events wait for an answer".into());
+                return Some(Err("too many events wait for an answer".into()));
             };
+            // Also between two attempts a caller may opt out.
+            if closed.load(Ordering::Relaxed) {
+                return None;
+            }
             match self.attempt(event).await {
-                Outcome::Taken => return Ok(()),
-                Outcome::Refused(why) => return Err(why),
+                Outcome::Taken => return Some(Ok(())),
+                Outcome::Refused(why) => return Some(Err(why)),
                 Outcome::Failed(why) => match waits.next() {
                     Some(wait) if Instant::now() + *wait < until => {
                         drop(place);
                         sleep(*wait).await;
                     }
-                    _ => return Err(why),
+                    _ => return Some(Err(why)),
                 },
             }
         }

@@ -137,11 +137,11 @@ def _knows_caller(story: Story, tier: Tier) -> bool:
 
 
 def _is_known(key: str, story: Story, tier: Tier) -> bool:
-    """Whether a count can be known: words cannot where nothing tells them."""
+    """Whether a count can be known: words cannot where nothing transcribes them."""
     if "user" in key and not _knows_caller(story, tier):
         return False
-    told = tier.has_words and (story.kind.transcribes or "user" not in key)
-    return told or not key.startswith("longest")
+    known = tier.has_words and (story.kind.transcribes or "user" not in key)
+    return known or not key.startswith("longest")
 
 
 def _due(story: Story) -> dict[str, tuple[int, int]]:

@@ -12,7 +12,7 @@ class Kind:
     """What is in the call, see `Call`: "python", "node" or "bot"."""
     speech_to_speech: bool = False
     transcribes: bool = True
-    """Whether anything tells the caller's words."""
+    """Whether anything transcribes the caller's words."""
     resumes: bool = True
     """After a noise, the agent goes on. Others stop for good with the first sound of the caller."""
     aims: str = ""

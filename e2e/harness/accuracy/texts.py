@@ -19,12 +19,12 @@ livekit-client in Chromium ("browser"). The server is this repository's developm
 Two more kinds of agents are held with the first two kinds of callers:
 
 * **Speech-to-speech**: a session of the Python SDK on one scripted model that hears and speaks, and
-  decides about turns itself. It tells the caller's words, late; in rows of their own it does not.
+  decides about turns itself. It transcribes the caller, late; in rows of their own it does not.
 * **Bot with the grant**: a Pipecat bot, which joins as a participant of the ordinary kind with the
   grant `agent` and speaks RTVI. It has neither a session feed nor states nor text streams.
 
 Both stop for good with the first sound of the caller, so a noise cuts their answer off: that counts as
-an interruption here. Where nothing tells the caller's words, their number is not known and not compared
+an interruption here. Where nothing transcribes the caller, their number is not known and not compared
 (–); without feed and speaker events either, nothing at all is known of the caller.
 
 The truth is what agents and callers wrote down while they acted, on the clock of one machine: when

@@ -65,8 +65,7 @@ impl Live {
     }
 
     fn update(&self, call: &Call) {
-        let about = about(call);
-        self.events.update(|e| *e = about);
+        self.events.update(about(call));
     }
 }
 
