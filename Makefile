@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo build release test lint schema bench unit black-box deploy-check foreign matrix fuzz tools node-modules accuracy clean
+.PHONY: help demo build release test lint schema bench unit black-box beside deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,12 +31,15 @@ build: ## debug binaries of everything
 release: ## the binary as it is shipped
 	$(CARGO) build --release -p call-history
 
-# The black box waits most of its time, so that the check of deploy/ may be built beside it. Nothing else is held side
-# by side: the scenarios of `foreign` measure times.
+# The black box waits most of its time, so that the check of deploy/, the fuzzer and the environments of `foreign` are
+# made beside it, with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
 test: ## everything
 	$(MAKE) lint unit
-	$(MAKE) -j2 black-box deploy-check
-	$(MAKE) fuzz foreign
+	$(MAKE) -j2 black-box beside
+	$(MAKE) foreign
+
+beside: build
+	nice -n 19 $(MAKE) deploy-check fuzz environments
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -59,7 +62,7 @@ lint: tools ## formatting, clippy, dependencies, docs
 		grep -q "id=\"$$id\"" "$$doc" || { echo "a comment cites $$doc $$section, which is not there"; exit 1; }; done
 
 deploy-check: build ## manifests and chart against the types of Kubernetes, settings against the program
-	cd deploy/check && nice -n 19 go vet . && nice -n 19 go test . \
+	cd deploy/check && go vet . && go test . \
 		&& go run . -worker $(abspath $(TARGET))/debug/call-history
 
 schema: ## writes docs/schema anew, after a change of the record's types
@@ -94,9 +97,11 @@ fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
 # scenario that misses its tolerance is held once more, alone; then it must pass.
 E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
-foreign: build $(VENV)/ok $(PIPECAT)/ok node-modules ## real Python and Node voice agents, callers, a browser
+foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
+
+environments: $(VENV)/ok $(PIPECAT)/ok node-modules
 
 $(VENV)/ok: e2e/requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -108,7 +113,7 @@ $(PIPECAT)/ok: e2e/pipecat/requirements.txt
 	$(PIPECAT)/bin/pip install --quiet --disable-pip-version-check -r e2e/pipecat/requirements.txt
 	touch $@
 
-matrix: build $(VENV)/ok $(PIPECAT)/ok $(MATRIX_VENVS) node-modules ## calls with pinned agent versions, from Python 1.0 to Pipecat; writes the table of docs/frameworks.md
+matrix: build environments $(MATRIX_VENVS) ## calls with pinned agent versions, from Python 1.0 to Pipecat; writes the table of docs/frameworks.md
 	@for folder in $(MATRIX)/node/*/; do \
 		if [ ! -d $$folder/node_modules ]; then \
 			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
@@ -129,7 +134,7 @@ node-modules: ## what the browser and the Node agents need
 		if [ ! -d $$folder/node_modules ]; then \
 			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
 
-accuracy: build $(VENV)/ok $(PIPECAT)/ok node-modules ## docs/accuracy.md anew: an hour, on a quiet machine
+accuracy: build environments ## docs/accuracy.md anew: an hour, on a quiet machine
 	cd e2e && $(E2E) ../$(VENV)/bin/python -m accuracy --calls 20 --out ../docs/accuracy.md
 
 clean: ## build output, and the environments of the scenarios
