@@ -183,8 +183,8 @@ impl Call {
             unseen: &unseen,
             until: end,
         };
-        let user = evidence::user(signals(&user_segments, &rtvi_users));
         let agent = evidence::agent(signals(&agent_segments, &rtvi_bots));
+        let user = evidence::user(signals(&user_segments, &rtvi_users), &agent);
         let (user, agent) = (window.activity(user), window.activity(agent));
         let side = |segments, rtvi, typed, transcribed| turns::SideInput {
             view,
@@ -209,6 +209,7 @@ impl Call {
         }
         let mut other_speech = evidence::speech_after_feed(&self.parties, view, end);
         let third_parties = evidence::each_third_party(&self.parties, end);
+        other_speech.extend(evidence::speech_of_late_words(&user_segments, &agent, end));
         other_speech.extend(third_parties.iter().flat_map(|(_, spoke)| &spoke.intervals));
         let measured = metrics::measure(&metrics::Conversation {
             parties: &self.parties,

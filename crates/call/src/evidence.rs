@@ -208,7 +208,7 @@ fn beginnings<'a, T: 'a>(
     states.filter(|(_, s)| is(s)).count()
 }
 
-pub(crate) fn user(signals: Signals) -> VoiceActivity {
+pub(crate) fn user(signals: Signals, agent: &VoiceActivity) -> VoiceActivity {
     let Signals { parties, view, segments, rtvi, unseen, until } = signals;
     let activity = |tier, all| VoiceActivity::new(tier, SignalDelay::user(tier), all);
     let speaking = |s: &UserState| *s == UserState::Speaking;
@@ -254,7 +254,8 @@ pub(crate) fn user(signals: Signals) -> VoiceActivity {
     } else {
         by_speakers(transcribed.into_iter(), until)
     };
-    let transcripts = segments.iter().map(|s| transcribed_speech(s, until));
+    let timely = segments.iter().filter(|s| !came_after_the_answer(s, agent));
+    let transcripts = timely.map(|s| transcribed_speech(s, until));
     if speakers.is_empty() {
         return activity(Tier::Transcripts, transcripts.collect());
     }
@@ -293,6 +294,23 @@ fn until_metered_end(states: &mut [Interval], parties: &Parties, until: Moment) 
             state.end = end;
         }
     }
+}
+
+/// Whether the words came only while the agent spoke. Speech-to-speech models transcribe their caller beside the
+/// answer, up to two seconds late, so that nothing shows when the words were spoken.
+fn came_after_the_answer(s: &Segment, agent: &VoiceActivity) -> bool {
+    !s.had_interim && agent.before(s.last_at).last().is_some_and(|a| a.end > s.last_at)
+}
+
+/// About when such words were spoken. It only ends silences.
+pub(crate) fn speech_of_late_words(
+    segments: &[Segment],
+    agent: &VoiceActivity,
+    until: Moment,
+) -> Vec<Interval> {
+    let late = segments.iter().filter(|s| came_after_the_answer(s, agent));
+    let spoken = late.map(|s| transcribed_speech(s, until)).collect();
+    VoiceActivity::new(Tier::Transcripts, SignalDelay::user(Tier::Transcripts), spoken).intervals
 }
 
 /// When the users of a Pipecat bot spoke: by the server's meter, and by the bot's turns where the meter

@@ -25,12 +25,10 @@ const TEXT_ENDS_WITH_SOUND_MS: i64 = 250;
 const REPORTED_WITHIN_MS: i64 = 1_000;
 /// Speech that stopped this close to the caller's leave was stopped by the leave.
 const FORCED_WITHIN_MS: i64 = 250;
-/// An agent that cannot pause stops 0.25 to 0.86 s after its caller began, as our signals show it, and the
-/// caller goes on for 0.41 s or longer.
-const SPOKE_BEFORE_MS: i64 = 200;
+/// An agent that cannot pause stops 0.1 to 0.9 s after its caller began, as our signals show it, and the
+/// caller goes on for 0.35 s or longer.
+const SPOKE_BEFORE_MS: i64 = 100;
 const WENT_ON_MS: i64 = 350;
-/// The transcript of the words that stopped the agent begins within this time.
-const HEARD_MS: i64 = 1_500;
 /// A response time that the agent reports was not measured from the caller's words if it differs
 /// this much from the observed time.
 const CONTRADICTS_MS: i64 = 1_500;
@@ -325,10 +323,7 @@ fn stopped_at_once(c: &Conversation, text: &Segment, stopped: Moment) -> bool {
         .before(stopped.plus(-SPOKE_BEFORE_MS))
         .last()
         .is_some_and(|i| i.end.since(stopped) >= WENT_ON_MS);
-    // The words that stopped the agent.
-    let n = c.user_segments.partition_point(|s| s.end() < stopped);
-    let words = c.user_segments[n..].first().is_some_and(|s| s.first_at.since(stopped) < HEARD_MS);
-    of_this_speech && !text.ends_sentence && spoke_over && words
+    of_this_speech && !text.ends_sentence && spoke_over
 }
 
 /// Interruptions from transcripts alone: the caller's words began while the agent's text was open,

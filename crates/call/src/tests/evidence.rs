@@ -232,6 +232,58 @@ fn an_agent_that_had_just_finished_was_not_interrupted() {
     assert_eq!(t.ends(9_000).metrics.interruption_count, 0);
 }
 
+/// A speech-to-speech agent without a feed: it stops for good at 3 s, and its caller's words come beside the answer.
+fn stopped_for_good(text: &str) -> Scenario {
+    let mut t = Scenario::web_call();
+    t.state(1_000, "speaking");
+    let stream = t.open(1_270, "agent", "SG_a");
+    t.chunk(1_270, &stream, text);
+    t.state(3_000, "listening");
+    t.close(3_015, &stream, true);
+    t.fact(3_300, Fact::Speaking { identity: "caller".into(), speaking: true });
+    t.fact(4_900, Fact::Speaking { identity: "caller".into(), speaking: false });
+    t.state(5_000, "speaking");
+    t.stream("caller", 5_400, 5_400, "no tomorrow please", true);
+    t.stream("agent", 5_270, 6_500, "of course", true);
+    t.state(6_500, "listening");
+    t
+}
+
+#[test]
+fn an_agent_that_cannot_pause_was_cut_off_in_the_middle_of_a_sentence_only() {
+    let metrics = |text| stopped_for_good(text).ends(9_000).metrics;
+    assert_eq!(metrics("our opening hours are nine").interruption_count, 1);
+    assert_eq!(metrics("our opening hours are nine to five.").interruption_count, 0);
+    let m = metrics("our opening hours are nine to five.");
+    assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 3));
+}
+
+#[test]
+fn words_that_come_beside_the_answer_do_not_show_when_they_were_spoken() {
+    let words = "yes I would like a table for four people tomorrow at noon";
+    let call = |metered: bool| {
+        let mut t = Scenario::web_call();
+        t.agent_says(1_000, 2_000, "hello how can I help");
+        if metered {
+            for (ms, speaking) in [(3_440, true), (8_890, false)] {
+                t.fact(ms, Fact::Speaking { identity: "caller".into(), speaking });
+            }
+        }
+        t.state(9_000, "speaking");
+        t.stream("caller", 9_400, 9_400, words, true);
+        t.stream("agent", 9_270, 10_000, "certainly", true);
+        t.state(10_000, "listening");
+        t.ends(11_000).metrics
+    };
+    let m = call(true);
+    assert_eq!((m.average_user_response_time, m.average_agent_response_time), (1.0, 1.0));
+    assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 12));
+    let m = call(false);
+    assert_eq!((m.average_user_response_time, m.average_agent_response_time), (0.0, 0.0));
+    assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 12));
+    assert_eq!(m.silence_count, 0, "7 s without the words, but somebody spoke");
+}
+
 /// One turn as the feed of a Python agent reports it.
 fn with_feed() -> Scenario {
     use AgentState::{Listening, Speaking};
