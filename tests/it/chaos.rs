@@ -192,6 +192,8 @@ async fn the_record_arrives_unchanged_whatever_the_endpoint_does() -> Result<()>
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.worker.logs("not delivered, will be tried again").await?;
     let mut bodies = vec![];
+    // Closed for one fate only: an attempt that meets no port by chance doubles the wait until the next.
+    let mut open = None;
     for fate in [
         Fate::Dropped,
         Fate::Cut,
@@ -205,12 +207,17 @@ async fn the_record_arrives_unchanged_whatever_the_endpoint_does() -> Result<()>
         Fate::Answers("HTTP/1.1 204 No Content\r\n\r\n"),
     ] {
         if matches!(fate, Fate::Refused) {
+            open = None;
             sleep(Duration::from_millis(1_200)).await;
             continue;
         }
-        let listener = listen(addr).await?;
-        // The worker's timeout is 10 s, and its longest wait in so many attempts is 64 s.
-        let served = tokio::time::timeout(Duration::from_secs(100), serve(&listener, fate)).await;
+        let listener = match open.take() {
+            Some(listener) => listener,
+            None => listen(addr).await?,
+        };
+        // The worker's timeout is 10 s, and its waits double to 64 s in so many attempts, or to 128 s with one more.
+        let served = tokio::time::timeout(Duration::from_secs(300), serve(&listener, fate)).await;
+        open = Some(listener);
         if let Some(request) =
             served.map_err(|_| anyhow::anyhow!("no attempt meets {fate:?}"))??
         {
