@@ -43,8 +43,8 @@ beside: build
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	$(CARGO) clippy --workspace --all-targets --features otlp -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features otlp --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
 	@for crate in tokio reqwest livekit; do \
@@ -76,13 +76,16 @@ bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
 	$(CARGO) build --release -p call-history -p lab --bins
 	$(abspath $(TARGET))/release/backlog
 
+# Always for the whole workspace: for a part of it cargo would choose other features of some dependencies, and build them
+# anew.
 unit: ## unit, table and property tests, and those of the crates
-	$(CARGO) test --workspace --exclude call-history
-	$(CARGO) test -p call-history --bins
+	$(CARGO) test --workspace --features otlp --lib --bins \
+		--test leaks --test pair --test protocol --test refused --test server
+	$(CARGO) test --workspace --features otlp --doc
 
 black-box: ## the real binary against a LiveKit server and an endpoint
 	$(CARGO) build --workspace --bins
-	$(CARGO) test -p call-history --test it -- --test-threads=6
+	$(CARGO) test --workspace --test it -- --test-threads=6
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS

@@ -38,6 +38,7 @@ mod probe;
 mod run;
 mod stop;
 mod telemetry;
+mod traces;
 mod worker;
 
 use std::process::ExitCode;

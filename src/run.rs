@@ -28,13 +28,15 @@ use crate::{
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
     telemetry::Level,
+    traces::Traces,
     worker::{self, Worker, WorkerState},
 };
 
 /// How long a stopping process waits for the last lines of journals to reach the disk.
 const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
-/// How long a stopping process waits for the last live events.
+/// How long a stopping process waits for the last live events, and for the last spans of traces.
 const EVENTS_WITHIN: Duration = Duration::from_secs(3);
+const TRACES_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes: smaller bodies are not worth compressing.
 const GZIP_FROM: usize = 8 * 1024;
 /// How long a stopping process waits for the last records to be posted. The others stay sealed for the next
@@ -46,7 +48,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     descriptors::warn_if_few(config.max_calls);
     net::report_certificates();
     let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
-    let Setup { observers, delivery, sender, events, backlog, health, left, _lock } = setup;
+    let Setup { observers, delivery, sender, events, traces, backlog, health, left, _lock } = setup;
     let journals = observers.journals.clone();
     let stop = Stop::default();
     let state = watch::Sender::new(WorkerState::starting(config.layers));
@@ -93,6 +95,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     worker.run().await;
     flush(delivery, sender).await;
     events.flush(EVENTS_WITHIN).await;
+    traces.flush(TRACES_WITHIN).await;
     journals.flush(JOURNAL_WITHIN);
     tracing::info!("stopped");
     ExitCode::SUCCESS
@@ -115,7 +118,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let Some(setup) = set_up(&config) else { return ExitCode::FAILURE };
-    let Setup { observers, delivery, sender, events, left, _lock, .. } = setup;
+    let Setup { observers, delivery, sender, events, traces, left, _lock, .. } = setup;
     let journals = observers.journals.clone();
     // Only this room's call; those of other rooms wait for the next `start`.
     let left = left.into_iter().filter(|l| Some(&l.call.room().sid) == sid.as_ref());
@@ -131,6 +134,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let ended = observer::observe(observers, assignment, left, orders, |_| {}).await;
     flush(delivery, sender).await;
     events.flush(EVENTS_WITHIN).await;
+    traces.flush(TRACES_WITHIN).await;
     journals.flush(JOURNAL_WITHIN);
     match ended {
         Ended::Done | Ended::Removed => ExitCode::SUCCESS,
@@ -147,6 +151,7 @@ struct Setup {
     delivery: Delivery,
     sender: JoinHandle<()>,
     events: Events,
+    traces: Traces,
     backlog: BacklogGauge,
     health: Health,
     /// Calls that an earlier run left behind.
@@ -195,9 +200,10 @@ fn set_up(config: &Config) -> Option<Setup> {
         tracing::error!(error = %e, "calls of an earlier run cannot be recovered");
         vec![]
     });
+    let traces = Traces::start();
     let targets = target(config, &wall).and_then(|t| Ok((t, events(config, &wall, &health)?)));
     let (target, events) = match targets {
-        Ok(targets) => targets,
+        Ok((target, events)) => (Target { follow: traces.follow(), ..target }, events),
         Err(e) => {
             tracing::error!(error = e, "TLS or a proxy cannot be set up");
             return None;
@@ -230,7 +236,7 @@ fn set_up(config: &Config) -> Option<Setup> {
         badge,
         &health,
     );
-    Some(Setup { observers, delivery, sender, events, backlog, health, left, _lock: lock })
+    Some(Setup { observers, delivery, sender, events, traces, backlog, health, left, _lock: lock })
 }
 
 /// Where and how records are posted.
@@ -254,6 +260,7 @@ pub(crate) fn target(config: &Config, wall: &WallClock) -> Result<Target, String
         keep_sent: config.keep_sent,
         now: Arc::new(move || wall.now()),
         explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
+        follow: None,
     })
 }
 

@@ -39,6 +39,23 @@ pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 /// Adds to an error what an operator can do about it.
 pub type Explain = Arc<dyn Fn(String) -> String + Send + Sync>;
 
+/// One attempt, for those who follow what becomes of a record.
+pub struct Attempted<'a> {
+    /// The record as JSON, before it is compressed.
+    pub record: &'a [u8],
+    /// From 1 on.
+    pub number: u32,
+    pub began: SystemTime,
+    pub ended: SystemTime,
+    /// The endpoint has the record now.
+    pub delivered: bool,
+    /// The status of the answer; `None`: there was no answer.
+    pub status: Option<u16>,
+}
+
+/// Is called after each attempt, and must not block.
+pub type Follow = Arc<dyn Fn(&Attempted<'_>) + Send + Sync>;
+
 /// Where and how records are posted.
 #[derive(Clone)]
 pub struct Target {
@@ -60,6 +77,7 @@ pub struct Target {
     pub now: Now,
     /// Adds to an error what it may come from, such as a lack of file descriptors or a proxy, and what to do.
     pub explain: Explain,
+    pub follow: Option<Follow>,
 }
 
 /// The result of an attempt.
@@ -83,6 +101,21 @@ pub(super) enum Attempt {
     GivenUp(Failed),
     /// The record's file is gone: the operator has moved it, or it was sent after it was listed.
     Gone,
+}
+
+impl Attempt {
+    /// Whether the endpoint has the record now, and its answer's status.
+    fn answer(&self) -> (bool, Option<u16>) {
+        match self {
+            Self::Delivered { status, .. } => (true, Some(*status)),
+            Self::Refused { status } => (false, Some(*status)),
+            Self::AskAgain => (false, Some(StatusCode::CONFLICT.as_u16())),
+            Self::Failed(failed) | Self::GivenUp(failed) => {
+                (false, failed.status.map(|s| s.as_u16()))
+            }
+            Self::Unreadable { .. } | Self::Gone => (false, None),
+        }
+    }
 }
 
 /// Why the record was not taken this time.
@@ -251,6 +284,7 @@ impl Poster {
         // receiver.
         let doubtful = tried.map_or(attempts.unclear || !ours, |t| t.unclear);
         let body = self.fitting(id, body.into()).await;
+        let began = SystemTime::now();
         let mut attempt = self.post(id, body.clone()).await;
         // The numbers are worth more than the transcript.
         if let Attempt::Refused { status: 413 } = attempt
@@ -273,6 +307,12 @@ impl Poster {
             }
             attempt => attempt,
         };
+        if let Some(follow) = &self.target.follow {
+            let number = attempts.count.saturating_add(1);
+            let (delivered, status) = attempt.answer();
+            let ended = SystemTime::now();
+            follow(&Attempted { record: &body, number, began, ended, delivered, status });
+        }
         (attempts, attempt)
     }
 

@@ -25,5 +25,5 @@ mod unsealed;
 #[cfg(test)]
 mod tests;
 
-pub use attempt::{Explain, Now, Target};
+pub use attempt::{Attempted, Explain, Follow, Now, Target};
 pub use sender::{Delivery, Finished, Leftovers, Store, start};

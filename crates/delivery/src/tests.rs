@@ -63,6 +63,8 @@ impl Drop for Lab {
 
 /// `answers`: of the endpoint, in their order; then it answers 500.
 async fn lab(answers: &[u16]) -> Lab {
+    // Fails if another test has done it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let answers = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
@@ -91,6 +93,7 @@ async fn lab(answers: &[u16]) -> Lab {
         keep_sent: SOON,
         now: Arc::new(move || Moment::from_millis(clock.load(Ordering::SeqCst) * 1_000)),
         explain: Arc::new(|e| e),
+        follow: None,
     };
     let gauge = BacklogGauge::new(BacklogLimit { records: 99, bytes: 1 << 30 }, health.clone());
     Lab { disk: MemoryDisk::default(), health, gauge, now, answers, target, task }

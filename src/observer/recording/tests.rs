@@ -46,6 +46,7 @@ fn lab() -> Lab {
         keep_sent: Duration::from_secs(60),
         now: Arc::new(Moment::default),
         explain: Arc::new(|e| e),
+        follow: None,
     };
     let gauge = BacklogGauge::new(BacklogLimit { records: 9, bytes: 1 << 20 }, health.clone());
     let (delivery, _sender) = delivery::start(store, target, gauge, health.clone());
