@@ -57,7 +57,7 @@ impl SignalDelay {
             Tier::Feed | Tier::Items | Tier::Rtvi | Tier::None => Self::new(0, 0),
             // The attribute's way through the server.
             Tier::State => Self::new(10, 10),
-            Tier::Speakers => Self::new(250, 600),
+            Tier::Speakers => Self::new(410, 830),
             // Text is released with the sound, the first word shortly after the sound began.
             Tier::Transcripts => Self::new(270, 0),
         }
