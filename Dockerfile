@@ -1,22 +1,25 @@
 # The worker as a container. Build: docker build -t call-history .
 FROM rust:1.95-slim-bookworm AS build
+# otlp: docs/traces.md.
+ARG FEATURES=
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # Crates and compiled dependencies stay in caches of the builder, so that a change of the source builds only this
 # repository's crates anew.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked -p call-history && cp target/release/call-history /call-history
+    cargo build --release --locked -p call-history --features "$FEATURES" && cp target/release/call-history /call-history
 
 FROM debian:bookworm-slim
 # The system's root certificates are those that are trusted; mount your own CA there, or set
 # SSL_CERT_FILE.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /app call-history \
+    && useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin call-history \
     && install -d -o call-history -g call-history /app /data
 COPY --from=build /call-history /usr/local/bin/call-history
 COPY --from=build /src/config/default.toml /app/config/default.toml
 COPY --from=build /src/config/profiles /app/config/profiles
+COPY --from=build /src/THIRD-PARTY-LICENSES.txt /usr/share/doc/call-history/
 USER 10001
 WORKDIR /app
 ENV CALL_HISTORY_DATA_DIR=/data

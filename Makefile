@@ -12,11 +12,15 @@ MATRIX_VENVS := $(patsubst $(MATRIX)/python/%.txt,$(MATRIX)/.venv-%/ok,$(wildcar
 DENY := 0.20.2
 MACHETE := 0.9.2
 FUZZ := 0.13.2
+ABOUT := 0.9.3
+CYCLONEDX := 0.5.9
+LICENCES := THIRD-PARTY-LICENSES.txt
 FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo build release test lint schema bench unit black-box beside deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
+.PHONY: help demo build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
+	deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,10 +32,22 @@ demo: ## one call, from the first ring to the posted record, on this machine alo
 build: ## debug binaries of everything
 	$(CARGO) build --workspace --bins
 
+# No path of this machine is in the binary, so that the same source gives the same bytes in any folder.
+CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 release: ## the binary as it is shipped
-	$(CARGO) build --release -p call-history
+	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_FOLDER)=cargo" \
+	CFLAGS="-ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CARGO_FOLDER)=cargo" \
+		$(CARGO) build --release --locked -p call-history
 
-# The black box waits most of its time, so that the check of deploy/, the fuzzer and the environments of `foreign` are
+reproducible: ## builds the release in two folders, and compares the bytes: some ten minutes
+	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	for folder in one another; do \
+		git clone --quiet . "$$work/$$folder"; \
+		env -u CARGO_TARGET_DIR $(MAKE) -C "$$work/$$folder" release; \
+		sha256sum "$$work/$$folder/target/release/call-history"; done; \
+	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"
+
+# The black box waits most of its time, so that the checks of deploy/, the fuzzer and the environments of `foreign` are
 # made beside it, with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
 test: ## everything
 	$(MAKE) lint unit
@@ -39,7 +55,7 @@ test: ## everything
 	$(MAKE) foreign
 
 beside: build
-	nice -n 19 $(MAKE) deploy-check fuzz environments
+	nice -n 19 $(MAKE) deploy-check container sbom fuzz environments
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -47,6 +63,9 @@ lint: tools ## formatting, clippy, dependencies, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features otlp --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
+	@$(CARGO) tree -p call-history --all-features -e normal --prefix none -f '{p}' | grep -vE '\((proc-macro|/)' | sort -u \
+		| sed -E 's/ .*v/ /; s/ \(\*\)//' | while read -r crate; do grep -qxF "  $$crate" $(LICENCES) \
+		|| { echo "$(LICENCES) lacks $$crate: make licences"; exit 1; }; done
 	@for crate in tokio reqwest livekit; do \
 		if $(CARGO) tree -p call -e normal -i $$crate >/dev/null 2>&1; then \
 			echo "the core must stay pure: $$crate is in its tree"; exit 1; fi; done
@@ -64,6 +83,22 @@ lint: tools ## formatting, clippy, dependencies, docs
 deploy-check: build ## manifests and chart against the types of Kubernetes, settings against the program
 	cd deploy/check && go vet . && go test . \
 		&& go run . -worker $(abspath $(TARGET))/debug/call-history
+
+container: build ## builds the image's final stage without a registry, and holds a call with it; as root
+	deploy/container/check.sh $(abspath $(TARGET))/debug/call-history $(abspath $(TARGET))/debug/contained
+
+licences: ## writes the licences of all dependencies anew, after a change of them
+	@command -v cargo-about >/dev/null || $(CARGO) install --locked cargo-about@$(ABOUT) --features cli
+	$(CARGO) about generate --offline --locked --fail --all-features deploy/licences.hbs --output-file $(LICENCES)
+
+sbom: ## what the binary is made of, as CycloneDX
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx@$(CYCLONEDX)
+	$(CARGO) cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps
+	@rm crates/*/*_bin.cdx.json
+	mv call-history_bin.cdx.json $(TARGET)/call-history.cdx.json
+
+advisories: tools ## known weaknesses of dependencies; asks the network for the database of RustSec
+	$(CARGO) deny check advisories
 
 schema: ## writes docs/schema anew, after a change of the record's types
 	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new

@@ -1,61 +1,81 @@
 #!/usr/bin/env bash
-# Builds the final stage of the Dockerfile and runs it as an operator would, without any image registry: the base
-# image is made of Debian's packages, and the program is one that was built before.
+# Builds the final stage of the Dockerfile and runs it as the image says, without any image registry or container
+# engine: the base image is made of Debian's packages, the program is one that was built before, and it runs in the
+# image's root by chroot, read-only but for /data, as the image's user, without capabilities.
 #
 #     deploy/container/check.sh PROGRAM CONTAINED
 #
 # PROGRAM: the call-history binary. CONTAINED: the program of crates/lab that holds a call with it.
-# Needs root, mmdebstrap and podman.
+# Needs root, mmdebstrap and buildah.
 set -euo pipefail
 program=$(realpath "$1") contained=$(realpath "$2")
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 image=call-history-check
-podman() { command podman --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$@"; }
-trap 'podman rm --all --force >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
+buildah() { command buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$@"; }
+trap 'buildah rm --all >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
+fails() {
+    echo "container: $1" >&2
+    exit 1
+}
 
 mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$work/base.tar"
-podman import --quiet "$work/base.tar" debian:bookworm-slim >/dev/null
+base=$(buildah from scratch)
+buildah add --quiet "$base" "$work/base.tar" / >/dev/null
+buildah commit --quiet --rm "$base" debian:bookworm-slim >/dev/null
+rm "$work/base.tar"
 
 # The build stage is replaced by what it would have made; the final stage is taken as it is.
-mkdir "$work/context"
+mkdir "$work/context" "$work/data"
 cp "$program" "$work/context/call-history"
-cp -r config "$work/context/config"
+cp -r config THIRD-PARTY-LICENSES.txt "$work/context"
 {
     echo 'FROM scratch AS build'
     echo 'COPY call-history /call-history'
     echo 'COPY config /src/config'
+    echo 'COPY THIRD-PARTY-LICENSES.txt /src/'
     sed -n '/^FROM debian/,$p' Dockerfile
 } >"$work/context/Dockerfile"
-podman build --quiet --layers=false --pull=never --format docker --network host --isolation chroot \
-    --tag "$image" "$work/context" >/dev/null
-podman image inspect --format '{{.Size}}' "$image" | awk '{ printf "image: %.0f MB\n", $1 / 1e6 }'
+buildah bud --quiet --layers=false --pull-never --format docker --isolation chroot --tag "$image" "$work/context" \
+    >/dev/null
+said() { buildah inspect --type image --format "{{$1}}" "$image"; }
+user=$(said .Docker.Config.User) folder=$(said .Docker.Config.WorkingDir)
+[[ $(said .Docker.Config.Entrypoint) == '[call-history]' ]] || fails "another entrypoint"
+[[ $(said .Docker.Config.Cmd) == '[start]' ]] || fails "another command"
+[[ $(said .Docker.Config.StopSignal) == SIGTERM ]] || fails "another signal to stop"
+[[ $(said .Docker.Config.Healthcheck.Test) == '[CMD call-history probe]' ]] || fails "another health check"
+[[ $(said .Docker.Config.Volumes) == 'map[/data:{}]' ]] || fails "other volumes"
+mapfile -t variables < <(said 'range .Docker.Config.Env}}{{println .}}{{end')
+root=$(buildah mount "$(buildah from --pull-never "$image")")
+du -sm "$root" | awk '{ print "image: " $1 " MB" }'
 
-run=(--network host --read-only --cap-drop ALL --security-opt no-new-privileges
-    # Health checks want systemd to run them; the probe is run below.
-    --volume "$work/data:/data" --cgroups disabled --ulimit nofile=4096:4096 --no-healthcheck)
-mkdir "$work/data"
-chown 10001 "$work/data"
+# enter PROGRAM ARGUMENTS...: runs a program of the image. It becomes the program, so that it gets the signals.
+cat >"$work/enter" <<END
+#!/bin/sh
+exec unshare --mount --propagation private sh -c '
+    set -e
+    mount --bind "$root" "$root"
+    mount --bind "$work/data" "$root/data"
+    mount -t proc proc "$root/proc"
+    mount --bind /dev "$root/dev"
+    mount -o remount,bind,ro "$root"
+    cd "$root"
+    exec chroot --userspec="$user:\$(stat -c %g "$root/app")" --groups= . \\
+        env -C "$folder" $(printf '%q ' "${variables[@]}") setpriv --no-new-privs "\$@"' enter "\$@"
+END
+chmod +x "$work/enter"
+chown "$user" "$work/data"
 
 # It is not root, its root file system takes nothing, and wrong settings end it with their status.
-user=$(podman run --rm "${run[@]}" --entrypoint id "$image" -u)
-[[ $user == 10001 ]] || { echo "it runs as user $user"; exit 1; }
-if podman run --rm "${run[@]}" --entrypoint touch "$image" /app/file 2>/dev/null; then
-    echo "the root file system can be written to"
-    exit 1
-fi
+[[ $("$work/enter" id -u) == "$user" && $user != 0 ]] || fails "it runs as user $("$work/enter" id -u)"
+"$work/enter" touch /data/file || fails "the data folder cannot be written to"
+! "$work/enter" touch /app/file 2>/dev/null || fails "the root file system can be written to"
+[[ $("$work/enter" grep CapEff /proc/self/status) == *0000000000000000 ]] || fails "it has capabilities"
 status=0
-podman run --rm "${run[@]}" "$image" config --check >/dev/null 2>&1 || status=$?
-[[ $status == 78 ]] || { echo "wrong settings end it with $status"; exit 1; }
-podman image inspect --format '{{.HealthCheck.Test}}' "$image" | grep -q 'call-history probe' ||
-    podman image inspect --format '{{.Config.Healthcheck.Test}}' "$image" | grep -q 'call-history probe'
+"$work/enter" call-history config --check >/dev/null 2>&1 || status=$?
+[[ $status == 78 ]] || fails "wrong settings end it with $status"
+[[ -s $root/usr/share/doc/call-history/THIRD-PARTY-LICENSES.txt ]] || fails "no licences"
 
-settings=()
-for name in LIVEKIT_URL LIVEKIT_API_KEY LIVEKIT_API_SECRET JWT_SECRET CALL_HISTORY_ENDPOINT \
-    CALL_HISTORY_AGENT_NAME CALL_HISTORY_HTTP_ADDR; do
-    settings+=(--env "$name")
-done
-# `podman run` passes signals on to the worker.
-"$contained" podman --storage-driver vfs --root "$work/storage" --runroot "$work/run" \
-    run --rm "${run[@]}" "${settings[@]}" "$image"
-[[ -z $(find "$work/data/pending" -name '*.json') ]] || { echo "a record was left"; exit 1; }
+"$contained" "$work/enter" call-history
+[[ -z $(find "$work/data/pending" -name '*.json') ]] || fails "a record was left"
+echo "container: ok"

@@ -4,9 +4,9 @@
 //! contained COMMAND...
 //! ```
 //!
-//! COMMAND starts the worker in the foreground, with the host's network, and with the variables of the environment
-//! that begin with `CALL_HISTORY_`, `LIVEKIT_` or `JWT_`. The worker must become ready, record a call, live on through
-//! its probes, drain on SIGTERM and end with status 0.
+//! COMMAND is the program in its container, with the host's network and the environment of this process: followed by
+//! `start` it runs the worker in the foreground, by `probe` the image's health check. The worker must become ready and
+//! healthy, record a call, drain on SIGTERM while it stays healthy, and end with status 0.
 
 use std::{process::Stdio, time::Duration};
 
@@ -30,21 +30,26 @@ async fn main() -> Result<()> {
     let mut endpoint = Endpoint::start().await?;
     let port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
     let addr = format!("127.0.0.1:{port}");
-    let mut worker = Command::new(program)
-        .args(arguments)
-        .env("LIVEKIT_URL", &venue.url)
-        .env("LIVEKIT_API_KEY", &venue.api_key)
-        .env("LIVEKIT_API_SECRET", &venue.api_secret)
-        .env("CALL_HISTORY_ENDPOINT", &endpoint.url)
-        .env("CALL_HISTORY_AGENT_NAME", NAME)
-        .env("CALL_HISTORY_HTTP_ADDR", &addr)
-        .env("JWT_SECRET", JWT_SECRET)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("starting {program}"))?;
+    let run = |command: &str| {
+        let mut run = Command::new(program);
+        run.args(arguments)
+            .arg(command)
+            .env("LIVEKIT_URL", &venue.url)
+            .env("LIVEKIT_API_KEY", &venue.api_key)
+            .env("LIVEKIT_API_SECRET", &venue.api_secret)
+            .env("CALL_HISTORY_ENDPOINT", &endpoint.url)
+            .env("CALL_HISTORY_AGENT_NAME", NAME)
+            .env("CALL_HISTORY_HTTP_ADDR", &addr)
+            .env("JWT_SECRET", JWT_SECRET)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        run
+    };
+    let (mut worker, mut probe) = (run("start"), run("probe"));
+    let mut worker = worker.spawn().with_context(|| format!("starting {program}"))?;
     answers(&mut worker, &addr, "ready", 200).await?;
-    say("ready");
+    ensure!(probe.status().await?.success(), "it is not healthy");
+    say("ready and healthy");
 
     let caller = Person::phone(&venue, "room", "+15550123411", "active", true, &[NAME]).await?;
     let mut agent = VoiceAgent::join(&venue, "room", true).await?;
@@ -53,7 +58,7 @@ async fn main() -> Result<()> {
     // The call is still on: the worker drains, lives, and takes no more calls.
     ensure!(Command::new("kill").arg(pid.to_string()).status().await?.success(), "no signal");
     answers(&mut worker, &addr, "ready", 503).await?;
-    answers(&mut worker, &addr, "live", 200).await?;
+    ensure!(probe.status().await?.success(), "it is not healthy while it drains");
     say("drains");
     caller.hangs_up().await?;
     let posts = endpoint.wait("room", 1, WITHIN).await?;
