@@ -45,7 +45,8 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 		git clone --quiet . "$$work/$$folder"; \
 		env -u CARGO_TARGET_DIR $(MAKE) -C "$$work/$$folder" release; \
 		sha256sum "$$work/$$folder/target/release/call-history"; done; \
-	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"
+	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
+	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
 # The black box waits most of its time, so that the checks of deploy/, the fuzzer and the environments of `foreign` are
 # made beside it, with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
