@@ -31,6 +31,7 @@ mod config;
 mod descriptors;
 mod doctor;
 mod fleet;
+mod folder;
 mod net;
 mod observer;
 mod outbox;

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, path::Path, process::ExitCode, sync::Arc, time::Duratio
 
 use call::{Settings, event::Discovery};
 use delivery::{Delivery, Store, Target, events::Events};
-use reqwest::header::HOST;
+use reqwest::{Url, header::HOST};
 use store::{
     BacklogGauge, Ordinals, Outbox,
     disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk, read_patiently},
@@ -24,7 +24,8 @@ use crate::{
     config::{Config, loggable},
     descriptors,
     fleet::Badge,
-    net::{self, Api},
+    folder,
+    net::{self, Api, EndpointTls},
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
     telemetry::Level,
@@ -37,6 +38,8 @@ const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
 /// How long a stopping process waits for the last live events, and for the last spans of traces.
 const EVENTS_WITHIN: Duration = Duration::from_secs(3);
 const TRACES_WITHIN: Duration = Duration::from_secs(2);
+/// Timeout of the first look at the endpoint.
+const TRY_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes: smaller bodies are not worth compressing.
 const GZIP_FROM: usize = 8 * 1024;
 /// How long a stopping process waits for the last records to be posted. The others stay sealed for the next
@@ -82,6 +85,9 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     // Nothing waits for this task: if it is late, the first call does the work itself.
     drop(tokio::task::spawn_blocking(observer::make_ready));
     tokio::spawn(descriptors::watch(health.clone()));
+    tokio::spawn(folder::watch_space(config.data_dir.clone(), health.clone()));
+    tokio::spawn(try_endpoint(config.endpoint.clone(), config.delivery.tls.clone()));
+    report_layers(&config);
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let worker = Worker {
         config: Arc::new(config),
@@ -188,10 +194,10 @@ fn set_up(config: &Config) -> Option<Setup> {
     let (lock, store, journals) = match opened {
         Ok(opened) => opened,
         Err(e) => {
+            let advice = folder::advice(&e);
+            let e = e + &folder::owner(dir);
             tracing::error!(
-                folder = %dir.display(),
-                error = e,
-                "the data folder cannot be used; make it writable or set CALL_HISTORY_DATA_DIR"
+                folder = %dir.display(), error = e, advice, "the data folder cannot be used"
             );
             return None;
         }
@@ -280,6 +286,30 @@ fn events(config: &Config, wall: &WallClock, health: &Health) -> Result<Events, 
         ..target(config, wall)?
     };
     Ok(Events::new(target, health.metrics().clone()))
+}
+
+/// Connects to the endpoint once and sends nothing: a wrong address or certificate shows at the start, not after the
+/// first call.
+async fn try_endpoint(endpoint: Url, tls: EndpointTls) {
+    if let Err(e) = net::reach(&endpoint, &tls, TRY_WITHIN).await {
+        tracing::warn!(
+            endpoint = loggable(&endpoint),
+            error = net::explain::endpoint(e, &endpoint),
+            "the endpoint cannot be connected to; records will wait until it can"
+        );
+    }
+}
+
+/// How calls are found. A worker that only waits for a dispatch sees no call at all if nobody dispatches it.
+fn report_layers(config: &Config) {
+    tracing::info!(layers = %config.layers, "how calls are found");
+    if !config.layers.reconcile {
+        tracing::warn!(
+            agent_name = config.agent_name,
+            "rooms are not looked for: CALL_HISTORY_DISCOVERY lacks reconcile, so calls that no other layer \
+             reports are not seen"
+        );
+    }
 }
 
 /// A client for LiveKit's API. `None` if it cannot be set up, which is logged.

@@ -1,6 +1,6 @@
 //! How rooms are found: which layers are on, and which rooms they look for.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use wildmatch::WildMatch;
 
@@ -50,6 +50,20 @@ impl FromStr for Layers {
         } else {
             Err("must name at least one of dispatch, reconcile, webhook, participant".into())
         }
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dispatch, reconcile, webhook, participant } = *self;
+        let all = [
+            (dispatch, "dispatch"),
+            (reconcile, "reconcile"),
+            (webhook, "webhook"),
+            (participant, "participant"),
+        ];
+        let on: Vec<&str> = all.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
+        f.write_str(&on.join(","))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     clock::WallClock,
     config::{Config, loggable},
     net::{self, EndpointTls},
-    run, telemetry,
+    run,
 };
 
 /// How often the outbox is looked at for the sample's result.
@@ -44,15 +44,17 @@ pub(super) async fn reached(url: &Url, tls: &EndpointTls) -> Check {
                     ),
                 );
             }
-            Check::ok(NAME, format!("{shown} can be connected to {way}; nothing was sent"))
+            Check::ok(
+                NAME,
+                format!(
+                    "{shown} can be connected to {way}; whether it takes a record was not tried: --send-sample"
+                ),
+            )
         }
         Err(e) => Check::failed(
             NAME,
-            format!(
-                "{shown} cannot be connected to: {}",
-                net::explain::endpoint(telemetry::masked(&e), url)
-            ),
-            "records wait in the data folder until it can; check CALL_HISTORY_ENDPOINT",
+            format!("{shown} cannot be connected to: {}", net::explain::endpoint(e, url)),
+            "records wait in the data folder until it can",
         ),
     }
 }
@@ -102,6 +104,13 @@ async fn send_from(
     let id = record.call_id.clone();
     let (ended, place, journal) = (wall.now(), None, None);
     delivery.submit(Finished { record: &record, place, ended, journal }).await;
+    if outbox.find(&id).is_none() {
+        sender.abort();
+        return Err(
+            "the record cannot be stored in the data folder, so nothing was sent; see data_folder"
+                .into(),
+        );
+    }
     let until = Instant::now() + config.delivery.timeout + WITHIN;
     let result = loop {
         if let Some(done) = outcome(&outbox, &id) {

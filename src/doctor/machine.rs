@@ -1,11 +1,21 @@
 //! This machine: data folder, files, memory, cores.
 
-use std::{path::Path, time::Duration, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use store::disk::{Disk, Lock};
+use tokio::net::TcpListener;
 
 use super::Check;
-use crate::{config::Config, descriptors, worker};
+use crate::{
+    config::{Config, Layers},
+    descriptors,
+    folder::{free, owner},
+    worker,
+};
 
 /// Every record waits for this, so a slower disk is worth a warning.
 const SLOW_DISK: Duration = Duration::from_millis(250);
@@ -52,28 +62,9 @@ pub(super) fn data_folder(disk: &dyn Disk, dir: &Path) -> Check {
     }
 }
 
-/// Bytes that this user may still write there.
-fn free(dir: &Path) -> Option<u64> {
-    let about = rustix::fs::statvfs(dir).ok()?;
-    Some(about.f_bavail.saturating_mul(about.f_frsize))
-}
-
-/// Whose the folder is, if it is not ours.
-#[cfg(unix)]
-fn owner(dir: &Path) -> String {
-    use std::os::unix::fs::MetadataExt;
-    let us = rustix::process::geteuid().as_raw();
-    match std::fs::metadata(dir) {
-        Ok(about) if about.uid() != us => {
-            format!(" (it belongs to user {}, this is user {us})", about.uid())
-        }
-        _ => String::new(),
-    }
-}
-
 /// Whether a worker uses the folder now: each needs one of its own. Leaves no lock behind that was not there: it
-/// would belong to the user of this command.
-pub(super) fn other_worker(dir: &Path) -> Check {
+/// would belong to the user of this command. Also returns whether a worker uses it.
+pub(super) fn other_worker(dir: &Path) -> (Check, bool) {
     const NAME: &str = "folder_lock";
     let path = dir.join("lock");
     let was_there = path.exists();
@@ -82,16 +73,53 @@ pub(super) fn other_worker(dir: &Path) -> Check {
         let _ = std::fs::remove_file(&path);
     }
     match taken {
-        Ok(_) => Check::ok(NAME, "no worker uses the data folder now"),
-        Err(e) if e.contains(Lock::IN_USE) => Check::ok(
-            NAME,
-            "a worker uses the data folder now; a second one with the same folder would not start",
-        ),
+        Ok(_) => (Check::ok(NAME, "no worker uses the data folder now"), false),
+        Err(e) if e.contains(Lock::IN_USE) => {
+            let process = e.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+            let process = process.map_or("a worker", |(process, _)| process);
+            let found = format!(
+                "{process} uses the data folder now; if you did not start it, stop it: a second worker with the same \
+                 folder does not start"
+            );
+            (Check::ok(NAME, found), true)
+        }
+        Err(e) => {
+            let found = format!("the folder cannot be locked: {e}{}", owner(&path));
+            let advice =
+                "let the folder and the file `lock` in it belong to the user of the worker";
+            (Check::failed(NAME, found, advice), false)
+        }
+    }
+}
+
+/// Whether the worker's HTTP port is free, or the worker's own.
+pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Check {
+    const NAME: &str = "http_port";
+    let Some(addr) = addr else { return Check::skipped(NAME, "CALL_HISTORY_HTTP_ADDR is off") };
+    match TcpListener::bind(addr).await {
+        Ok(_) => Check::ok(NAME, format!("{addr} is free")),
+        Err(_) if worker_runs => Check::ok(NAME, format!("{addr} is taken, likely by the worker")),
         Err(e) => Check::failed(
             NAME,
-            format!("the folder cannot be locked: {e}{}", owner(&path)),
-            "let the folder and the file `lock` in it belong to the user of the worker",
+            format!("{addr} cannot be used: {e}; the worker will not start"),
+            "stop the program that has it, or set CALL_HISTORY_HTTP_ADDR to another address or to off",
         ),
+    }
+}
+
+/// Whether calls are found that nobody dispatches us to.
+pub(super) fn layers(layers: Layers) -> Check {
+    const NAME: &str = "discovery";
+    let found = format!("calls are found by {layers}");
+    if layers.reconcile {
+        Check::ok(NAME, found)
+    } else {
+        Check::warning(
+            NAME,
+            found,
+            "calls that none of these reports are not seen: add reconcile to CALL_HISTORY_DISCOVERY unless that is \
+             meant",
+        )
     }
 }
 

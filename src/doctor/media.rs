@@ -69,9 +69,13 @@ async fn exchange(config: &Config, room: &str, by: Transport) -> Result<Duration
 
 fn media(udp: &Result<Duration, String>, tcp: &Result<Duration, String>) -> Check {
     const NAME: &str = "media";
-    let ports = "open the server's media ports for this machine: UDP (rtc.udp_port, or rtc.port_range_start to \
-                 _end) and TCP (rtc.tcp_port); rtc.node_ip or rtc.use_external_ip must give an address that \
-                 this machine reaches";
+    let both = "open the server's media ports for this machine: UDP (rtc.udp_port, or rtc.port_range_start to \
+                _end) and TCP (rtc.tcp_port); rtc.node_ip or rtc.use_external_ip must give an address that \
+                this machine reaches";
+    let udp_port = "calls are recorded all the same, but each join takes some seconds longer; to change that, open UDP \
+                    for this machine: rtc.udp_port, or rtc.port_range_start to _end";
+    let tcp_port =
+        "calls are recorded all the same; for a second way open TCP for this machine: rtc.tcp_port";
     match (udp, tcp) {
         (Ok(udp), Ok(tcp)) => Check::ok(
             NAME,
@@ -82,17 +86,17 @@ fn media(udp: &Result<Duration, String>, tcp: &Result<Duration, String>) -> Chec
             ),
         ),
         (Err(e), Ok(_)) => {
-            Check::warning(NAME, format!("data arrives over TCP only; over UDP: {e}"), ports)
+            Check::warning(NAME, format!("data arrives over TCP only; over UDP: {e}"), udp_port)
         }
         (Ok(_), Err(e)) => Check::warning(
             NAME,
             format!("data arrives over UDP only, there is no second way; over TCP: {e}"),
-            ports,
+            tcp_port,
         ),
         (Err(udp), Err(tcp)) => Check::failed(
             NAME,
             format!("no data arrives through a room; over UDP: {udp}; over TCP: {tcp}"),
-            ports,
+            both,
         ),
     }
 }
@@ -124,18 +128,19 @@ impl Hook {
     async fn check(self) -> Option<Check> {
         const NAME: &str = "webhooks";
         match self {
-            Self::Off => None,
-            Self::Taken(addr) => Some(Check::ok(
+            Self::Off => Some(Check::skipped(NAME, "the worker takes none, by its settings")),
+            Self::Taken(addr) => Some(Check::skipped(
                 NAME,
                 format!(
-                    "not looked at: another program, likely the worker, has {addr}; its log shows webhooks at \
-                     the level debug"
+                    "another program, likely the worker, has {addr}; the worker's log shows webhooks at the level \
+                     debug"
                 ),
             )),
             Self::Listening { addr, task, mut came } => {
                 let found = timeout(WEBHOOK_WITHIN, came.recv()).await;
                 // A worker may want to start.
                 task.abort();
+                let _ = task.await;
                 Some(match found {
                     Ok(Some(_)) => Check::ok(NAME, format!("a webhook arrived at {addr}")),
                     _ => Check::warning(

@@ -35,6 +35,8 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 #[serde(rename_all = "snake_case")]
 enum State {
     Ok,
+    /// It was not looked at; `found` says why.
+    Skipped,
     Warning,
     Failed,
 }
@@ -53,6 +55,10 @@ struct Check {
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, state: State::Ok, found: found.into(), advice: None }
+    }
+
+    fn skipped(name: &'static str, why: impl Into<String>) -> Self {
+        Self { name, state: State::Skipped, found: why.into(), advice: None }
     }
 
     fn warning(name: &'static str, found: impl Into<String>, advice: &'static str) -> Self {
@@ -84,6 +90,7 @@ impl Report {
         if !self.json {
             let mark = match check.state {
                 State::Ok => "ok     ",
+                State::Skipped => "skipped",
                 State::Warning => "warning",
                 State::Failed => "FAILED ",
             };
@@ -117,11 +124,28 @@ pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitC
     let mut report = Report { json, checks: vec![] };
     report.add(Check::ok("settings", "all settings are right"));
     report.begins("livekit");
-    report.add(server::reached(config, &wall).await);
-    report.add(server::clock(&wall));
-    match server::keys(config, &wall).await {
-        Err(check) => report.add(check),
-        Ok((check, api, rooms)) => {
+    let livekit = server::reached(config, &wall).await;
+    let is_there = livekit.state != State::Failed;
+    report.add(livekit);
+    if !is_there {
+        report.add(Check::skipped(
+            "server",
+            "clock, keys, registration, agent name, media, webhooks: without the server nothing shows",
+        ));
+    } else {
+        report.add(server::clock(&wall));
+    }
+    let keys = if is_there { Some(server::keys(config, &wall).await) } else { None };
+    match keys {
+        None => {}
+        Some(Err(check)) => {
+            report.add(check);
+            report.add(Check::skipped(
+                "server",
+                "registration, agent name, media, webhooks: they need the keys",
+            ));
+        }
+        Some(Ok((check, api, rooms))) => {
             report.add(check);
             report.begins("registration");
             report.add(server::registration(config, &wall).await);
@@ -133,6 +157,7 @@ pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitC
             }
         }
     }
+    report.add(machine::layers(config.layers));
     report.begins("endpoint");
     report.add(endpoint::reached(&config.endpoint, &config.delivery.tls).await);
     if send_sample {
@@ -140,7 +165,9 @@ pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitC
         report.add(endpoint::sample(config, &wall).await);
     }
     report.add(machine::data_folder(&RealDisk, &config.data_dir));
-    report.add(machine::other_worker(&config.data_dir));
+    let locked = machine::other_worker(&config.data_dir);
+    report.add(machine::http_port(config.http_addr, locked.1).await);
+    report.add(locked.0);
     if !was_there {
         // It fails if somebody else has put something there.
         let _ = std::fs::remove_dir(&config.data_dir);

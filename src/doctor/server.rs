@@ -6,7 +6,7 @@ use crate::{
     clock::WallClock,
     config::Config,
     fleet::name::taken_by_stranger,
-    net::{self, Api, EndpointTls},
+    net::{self, Api, ApiError, EndpointTls},
     telemetry, worker,
 };
 
@@ -51,12 +51,28 @@ pub(super) async fn reached(config: &Config, wall: &WallClock) -> Check {
     } else if status.is_success() && text.trim() == "OK" {
         Check::ok(NAME, format!("{shown} answers, {}", way(&reached)))
     } else {
-        Check::warning(
-            NAME,
-            format!("{shown} answers {status}, but not as LiveKit does"),
-            "something else may listen there: check host and port in LIVEKIT_URL",
-        )
+        let found = format!("{shown} answers {status}, but not as LiveKit does");
+        // A gateway may pass only LiveKit's own paths on.
+        if answers_as_livekit(config, wall).await {
+            Check::warning(
+                NAME,
+                found,
+                "its API is there, so a gateway may answer for it: nothing to do if calls work",
+            )
+        } else {
+            Check::failed(
+                NAME,
+                found,
+                "something else listens there: LIVEKIT_URL has the wrong host, port or path",
+            )
+        }
     }
+}
+
+/// Whether what answers speaks LiveKit's API, if only to refuse our key.
+async fn answers_as_livekit(config: &Config, wall: &WallClock) -> bool {
+    let Ok(api) = Api::new(&config.livekit, wall) else { return false };
+    !matches!(api.list_rooms(vec![]).await, Err(ApiError::NoAnswer(_)))
 }
 
 pub(super) fn clock(wall: &WallClock) -> Check {
@@ -66,8 +82,13 @@ pub(super) fn clock(wall: &WallClock) -> Check {
         (_, None) => Check::ok(NAME, "this machine's clock agrees with the server's"),
         (_, Some(ahead)) => Check::failed(
             NAME,
-            format!("this machine's clock is {ahead} s ahead of the server's (negative: behind)"),
-            "set the clock, for example with NTP: tokens are refused when clocks differ",
+            if ahead < 0.0 {
+                format!("this machine's clock is {} s behind the server's", -ahead)
+            } else {
+                format!("this machine's clock is {ahead} s ahead of the server's")
+            },
+            "set the clocks of both machines, for example with NTP: voice agents and callers get tokens that are \
+             refused, and times of records differ",
         ),
     }
 }
@@ -78,16 +99,21 @@ pub(super) async fn keys(
     wall: &WallClock,
 ) -> Result<(Check, Api, Vec<String>), Check> {
     const NAME: &str = "keys";
-    let failed = |e: String| {
-        Check::failed(
+    let failed = |e: ApiError| match e {
+        ApiError::Unauthorized(e) => Check::failed(
+            NAME,
+            format!("LiveKit does not take the key or its secret: {e}"),
+            "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of the server's keys",
+        ),
+        e => Check::failed(
             NAME,
             format!("LiveKit does not list its rooms: {e}"),
-            "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of the server's keys, and the clocks \
-             of both machines must agree",
-        )
+            "see what LiveKit, or a gateway before it, logs about this request",
+        ),
     };
-    let api = Api::new(&config.livekit, wall).map_err(|e| failed(e.to_string()))?;
-    let mut rooms = api.list_rooms(vec![]).await.map_err(|e| failed(e.to_string()))?;
+    let api = Api::new(&config.livekit, wall)
+        .map_err(|e| Check::failed(NAME, e.to_string(), "TLS or a proxy cannot be set up"))?;
+    let mut rooms = api.list_rooms(vec![]).await.map_err(failed)?;
     rooms.sort_by_key(|r| std::cmp::Reverse(r.creation_time_ms));
     let check =
         Check::ok(NAME, format!("key and secret are taken; {} rooms are open", rooms.len()));

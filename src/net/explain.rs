@@ -22,8 +22,8 @@ struct Named {
 
 const ENDPOINT: Named = Named {
     url: "CALL_HISTORY_ENDPOINT",
-    trust: "set CALL_HISTORY_ENDPOINT_CA to",
-    own: "set CALL_HISTORY_ENDPOINT_CERT and _KEY",
+    trust: "let CALL_HISTORY_ENDPOINT_CA_FILE name a file with",
+    own: "set CALL_HISTORY_ENDPOINT_CERT_FILE and _KEY_FILE",
     takes_posts: true,
 };
 const EVENTS: Named = Named { url: "CALL_HISTORY_EVENTS_ENDPOINT", ..ENDPOINT };
@@ -65,6 +65,7 @@ pub(crate) fn causes(error: &dyn Error) -> String {
 }
 
 fn explained(error: String, named: &Named, url: &str) -> String {
+    let error = with_the_day(error);
     let Some(proxy) = proxy::shown(url) else {
         return match advice(&error, named) {
             Some(advice) => format!("{error} ({advice})"),
@@ -88,11 +89,31 @@ fn explained(error: String, named: &Named, url: &str) -> String {
         Some(
             "the proxy itself is not there: check its host and port in the proxy's variable".into(),
         )
+    } else if ["answered 403", "answered 502", "answered 503"].iter().any(|a| error.contains(a)) {
+        let mut who =
+            "the proxy itself may have answered: ask who runs it whether this host is allowed"
+                .to_owned();
+        if let Some(advice) = advice(&error, named) {
+            who = format!("{who}; if it was the server: {advice}");
+        }
+        Some(who)
     } else {
         advice(&error, named)
     };
     let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
     format!("{error} (through the proxy {proxy}{advice})")
+}
+
+/// The TLS library gives the end of an expired certificate in Unix seconds, beside other numbers.
+fn with_the_day(error: String) -> String {
+    let day = || {
+        let (before, _) = error.split_once("certificate expired")?;
+        let (_, after) = error.split_once("not valid after ")?;
+        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+        let ended = chrono::DateTime::from_timestamp(digits.parse().ok()?, 0)?;
+        Some(format!("{before}certificate expired on {}", ended.format("%Y-%m-%d")))
+    };
+    day().unwrap_or(error)
 }
 
 fn advice(error: &str, named: &Named) -> Option<String> {
@@ -121,7 +142,7 @@ fn advice(error: &str, named: &Named) -> Option<String> {
         ),
         (
             "certificate expired",
-            "the server's certificate has expired; renew it, or check this machine's clock".into(),
+            "its owner must renew it; or is this machine's clock wrong?".into(),
         ),
         (
             "not valid yet",
@@ -161,8 +182,8 @@ fn advice(error: &str, named: &Named) -> Option<String> {
 fn of_an_answer(error: &str, url: &str) -> Option<String> {
     let advice = match error {
         e if e.contains("answered 401") => {
-            "the signature is not accepted: JWT_SECRET must be the secret with which the endpoint checks it; a \
-             gateway's key belongs in CALL_HISTORY_ENDPOINT_HEADERS"
+            "the signature or a key is not accepted: JWT_SECRET must be the secret with which the endpoint checks \
+             it; a gateway's key belongs in CALL_HISTORY_ENDPOINT_HEADERS"
         }
         e if e.contains("answered 403") => {
             "the request is not allowed: check JWT_SECRET, and CALL_HISTORY_ENDPOINT_HEADERS for a gateway's key"
@@ -173,4 +194,23 @@ fn of_an_answer(error: &str, url: &str) -> Option<String> {
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_certificate_is_named_with_its_last_day() {
+        let error = "invalid peer certificate: certificate expired: verification time 1795752969 (UNIX), but \
+                     certificate is not valid after 1706659200 (89093769 seconds ago)";
+        let url: Url = "https://localhost:1/".parse().unwrap();
+        let text = endpoint(error.into(), &url);
+        assert!(
+            text.starts_with("invalid peer certificate: certificate expired on 2024-01-31 ("),
+            "{text}"
+        );
+        let other = "certificate expired".to_owned();
+        assert!(endpoint(other, &url).starts_with("certificate expired ("));
+    }
 }

@@ -72,7 +72,9 @@ async fn a_healthy_installation_passes_every_check() -> Result<()> {
         "agent_name",
         "media",
         "webhooks",
+        "discovery",
         "endpoint",
+        "http_port",
         "folder_lock",
         "files",
         "memory",
@@ -104,7 +106,9 @@ async fn blocked_udp_is_seen_and_so_is_a_webhook_that_does_not_come() -> Result<
     // The port of a worker that runs.
     let addr = s.worker.health().await?;
     let (_, checks) = doctor(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
-    assert_eq!(state(&checks, "webhooks").0, "ok", "{checks:#?}");
+    assert_eq!(state(&checks, "webhooks").0, "skipped", "{checks:#?}");
+    // That worker has another data folder: one with these settings would not start.
+    assert_eq!(state(&checks, "http_port").0, "failed", "{checks:#?}");
     Ok(())
 }
 
@@ -136,6 +140,8 @@ async fn each_fault_is_named_with_what_to_do() -> Result<()> {
     let s = Scene::new().await?;
     let nobody = "http://127.0.0.1:1/";
     let endpoint = s.endpoint.url.clone();
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let taken = other.local_addr()?.to_string();
     for (setting, value, check, due, advice) in [
         (
             "LIVEKIT_API_SECRET",
@@ -145,8 +151,13 @@ async fn each_fault_is_named_with_what_to_do() -> Result<()> {
             "LIVEKIT_API_KEY",
         ),
         ("LIVEKIT_URL", "ws://127.0.0.1:1", "livekit", "failed", "LIVEKIT_URL"),
-        ("LIVEKIT_URL", endpoint.as_str(), "livekit", "warning", "LIVEKIT_URL"),
-        ("CALL_HISTORY_ENDPOINT", nobody, "endpoint", "failed", "CALL_HISTORY_ENDPOINT"),
+        // Something else than LiveKit is the one cause: what needs LiveKit is not looked at.
+        ("LIVEKIT_URL", endpoint.as_str(), "livekit", "failed", "LIVEKIT_URL"),
+        ("LIVEKIT_URL", endpoint.as_str(), "server", "skipped", ""),
+        ("CALL_HISTORY_DISCOVERY", "dispatch", "discovery", "warning", "reconcile"),
+        ("CALL_HISTORY_HTTP_ADDR", taken.as_str(), "http_port", "failed", "CALL_HISTORY_HTTP_ADDR"),
+        ("CALL_HISTORY_HTTP_ADDR", "off", "http_port", "skipped", ""),
+        ("CALL_HISTORY_ENDPOINT", nobody, "endpoint", "failed", "wait"),
         ("CALL_HISTORY_DATA_DIR", "/dev/null/x", "data_folder", "failed", "CALL_HISTORY_DATA_DIR"),
     ] {
         let (out, checks) = doctor(&s, &[(setting, value)])?;

@@ -98,6 +98,51 @@ async fn the_log_says_where_a_redirect_points_and_shows_no_secret_of_the_path() 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_that_differs_by_little_is_named_as_what_it_is() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let url = format!("http://{}/hooks", endpoint.addr);
+    let env = [("CALL_HISTORY_ENDPOINT", url.as_str())];
+    let mut s = Scene::with_endpoint(Venue::from_env().await?, endpoint, &env, &[]).await?;
+    let https = url.replace("http:", "https:");
+    for (to, due) in [
+        (format!("{url}/"), "with a slash at its end"),
+        ("/hooks/".into(), "with a slash at its end"),
+        (url.clone(), "the very address"),
+        (https, "begin with https://"),
+    ] {
+        s.endpoint.elsewhere(Answer::With(308, "location", to.clone()));
+        s.phone("+15550123461").await?.hangs_up().await?;
+        let said = |l: &serde_json::Value| l["error"].as_str().is_some_and(|e| e.contains(due));
+        let log = async || Ok(s.worker.log().iter().any(said).then_some(()));
+        wait::eventually(&to, Duration::from_secs(60), log).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_cannot_be_connected_to_is_named_at_the_start() -> Result<()> {
+    let env = [
+        ("CALL_HISTORY_ENDPOINT", "http://127.0.0.1:1/calls"),
+        ("CALL_HISTORY_DISCOVERY", "dispatch"),
+    ];
+    let mut s = Scene::at(Venue::from_env().await?, &env).await?;
+    let line = s
+        .worker
+        .logs("the endpoint cannot be connected to; records will wait until it can")
+        .await?;
+    assert!(line["error"].as_str().unwrap_or("").contains("nothing listens there"), "{line}");
+    let line = s.worker.logs("how calls are found").await?;
+    assert_eq!(line["layers"], "dispatch");
+    s.worker
+        .logs(
+            "rooms are not looked for: CALL_HISTORY_DISCOVERY lacks reconcile, so calls that no other layer reports \
+             are not seen",
+        )
+        .await?;
+    Ok(())
+}
+
 async fn reqwest_text(url: &str) -> Result<String> {
     Ok(reqwest::get(url).await?.text().await?)
 }

@@ -128,10 +128,11 @@ async fn a_torn_journal_is_truncated_and_its_call_is_reported() -> Result<()> {
 async fn two_workers_cannot_share_a_data_folder() -> Result<()> {
     let s = Scene::new().await?;
     let mut second = s.start_another()?;
-    let line = second
-        .logs("the data folder cannot be used; make it writable or set CALL_HISTORY_DATA_DIR")
-        .await?;
-    assert!(line["error"].as_str().unwrap().contains("another call-history uses it"), "{line}");
+    let line = second.logs("the data folder cannot be used").await?;
+    let holder =
+        format!("another call-history uses it (process {})", s.worker.pid().unwrap_or_default());
+    assert!(line["error"].as_str().unwrap().contains(&holder), "{line}");
+    assert!(line["advice"].as_str().unwrap().contains("draining"), "{line}");
     assert_eq!(second.ends(Duration::from_secs(5)).await?.code(), Some(1));
     Ok(())
 }

@@ -503,6 +503,9 @@ fn redirected(endpoint: &Url, location: &str) -> String {
     let Ok(to) = endpoint.join(location) else {
         return "a redirect to no URL".into();
     };
+    if let Some(small) = small_difference(endpoint, &to) {
+        return small.into();
+    }
     let secret: HashSet<&str> = endpoint.path_segments().into_iter().flatten().collect();
     let shown = |segment: &str| {
         if !segment.is_empty() && secret.contains(segment) {
@@ -520,6 +523,32 @@ fn redirected(endpoint: &Url, location: &str) -> String {
         to.host_str().unwrap_or_default(),
         path.join("/")
     )
+}
+
+/// What differs between the endpoint and where it redirects, where that can be said without the path.
+fn small_difference(endpoint: &Url, to: &Url) -> Option<&'static str> {
+    let with_path = |path: &str| {
+        let mut other = endpoint.clone();
+        other.set_path(path);
+        other == *to
+    };
+    if endpoint == to {
+        return Some("it redirects to the very address that was asked: the endpoint is at fault");
+    }
+    if with_path(&format!("{}/", endpoint.path())) {
+        return Some(
+            "it redirects to the same address with a slash at its end: add it to CALL_HISTORY_ENDPOINT",
+        );
+    }
+    if with_path(endpoint.path().trim_end_matches('/')) {
+        return Some(
+            "it redirects to the same address without the slash at its end: remove it from CALL_HISTORY_ENDPOINT",
+        );
+    }
+    let mut secure = endpoint.clone();
+    let _ = secure.set_scheme("https");
+    (secure == *to && endpoint.scheme() == "http")
+        .then_some("it redirects to https: let CALL_HISTORY_ENDPOINT begin with https://")
 }
 
 /// An error with its causes, without the URL: it may hold a password.

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -189,16 +189,28 @@ impl Lock {
     /// # Errors
     /// If another process holds the lock, or the file cannot be created.
     pub fn take(folder: &Path) -> Result<Self, String> {
-        let file = private().open(folder.join("lock")).map_err(|e| e.to_string())?;
+        let file = private().read(true).open(folder.join("lock")).map_err(|e| e.to_string())?;
         let until = Instant::now() + LOCK_WITHIN;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
+                Ok(()) => {
+                    // For whoever finds it locked. On a full disk the lock holds all the same.
+                    let _ = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id()));
+                    return Ok(Self(file));
+                }
                 Err(TryLockError::WouldBlock) if Instant::now() < until => {
                     thread::sleep(LOCK_AGAIN)
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(format!("{}; each needs a folder of its own", Self::IN_USE));
+                    let mut holder = String::new();
+                    // An operator finds the process by it; nothing else depends on it.
+                    let _ = (&file).take(20).read_to_string(&mut holder);
+                    let process = holder.parse::<u32>().map(|id| format!(" (process {id})"));
+                    return Err(format!(
+                        "{}{}; each needs a folder of its own",
+                        Self::IN_USE,
+                        process.unwrap_or_default()
+                    ));
                 }
                 Err(TryLockError::Error(e)) => return Err(format!("it cannot be locked: {e}")),
             }

@@ -38,6 +38,8 @@ pub enum Topic {
     Outbox,
     /// Rooms cannot be listed.
     Rooms,
+    /// The data folder's disk is full.
+    Space,
     /// Sealed records cannot be read.
     Unreadable,
 }
@@ -60,6 +62,7 @@ impl Topic {
             Self::Ordinals => "ordinals",
             Self::Outbox => "outbox",
             Self::Rooms => "rooms",
+            Self::Space => "space",
             Self::Unreadable => "unreadable",
         }
     }
