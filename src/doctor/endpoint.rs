@@ -21,6 +21,8 @@ use crate::{
     run,
 };
 
+/// The error if the sample does not get as far as the endpoint.
+const NOT_STORED: &str = "the record cannot be stored in the data folder, so nothing was sent";
 /// How often the outbox is looked at for the sample's result.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -64,6 +66,7 @@ pub(super) async fn sample(config: &Config, wall: &WallClock) -> Check {
     const NAME: &str = "sample";
     match send(config, wall).await {
         Ok(found) => Check::ok(NAME, found),
+        Err(e) if e == NOT_STORED => Check::failed(NAME, e, "see data_folder"),
         Err(e) => Check::failed(
             NAME,
             e,
@@ -106,10 +109,7 @@ async fn send_from(
     delivery.submit(Finished { record: &record, place, ended, journal }).await;
     if outbox.find(&id).is_none() {
         sender.abort();
-        return Err(
-            "the record cannot be stored in the data folder, so nothing was sent; see data_folder"
-                .into(),
-        );
+        return Err(NOT_STORED.into());
     }
     let until = Instant::now() + config.delivery.timeout + WITHIN;
     let result = loop {

@@ -1,6 +1,7 @@
 //! This machine: data folder, files, memory, cores.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use super::Check;
 use crate::{
     config::{Config, Layers},
     descriptors,
-    folder::{free, owner},
+    folder::{self, free, owner},
     worker,
 };
 
@@ -39,10 +40,17 @@ pub(super) fn data_folder(disk: &dyn Disk, dir: &Path) -> Check {
     let took = began.elapsed();
     let removed = disk.remove(&path);
     if let Err(e) = written.and(removed) {
+        let advice = match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on its disk",
+            ErrorKind::ReadOnlyFilesystem => {
+                "mount it so that it can be written, or set CALL_HISTORY_DATA_DIR"
+            }
+            _ => folder::advice(&e.to_string()),
+        };
         return Check::failed(
             NAME,
             format!("{shown} cannot be written: {e}{}", owner(dir)),
-            "check CALL_HISTORY_DATA_DIR: the folder's owner, its space, a read-only mount",
+            advice,
         );
     }
     let free = free(dir);
