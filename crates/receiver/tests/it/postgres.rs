@@ -101,3 +101,21 @@ fn remove_those_of_the_dead() {
         }
     }
 }
+
+/// Whether a database takes connections; those that it has are cut.
+pub(crate) async fn refuse(url: &str, refuse: bool) {
+    let name = url.rsplit('/').find(|part| part.starts_with("test_")).unwrap();
+    let name = name.split('?').next().unwrap();
+    let folder = CLUSTER.display().to_string();
+    let sql = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS {}; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+        !refuse
+    );
+    let done = tokio::process::Command::new(bin().join("psql"))
+        .args(["-h", &folder, "-U", "postgres", "-qc", &sql])
+        .output()
+        .await
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
