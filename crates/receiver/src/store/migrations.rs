@@ -16,7 +16,7 @@ const SQLITE: &[Step] = &[
 const POSTGRES: &[Step] = &[(1, "calls", include_str!("../../migrations/postgres/0001_calls.sql"))];
 
 /// All steps of an engine; sqlx keeps in a table which of them are done.
-pub(super) fn of(dialect: Dialect) -> Migrator {
+pub(crate) fn of(dialect: Dialect) -> Migrator {
     let steps = match dialect {
         Dialect::Sqlite => SQLITE,
         Dialect::Postgres => POSTGRES,

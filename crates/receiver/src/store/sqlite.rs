@@ -104,9 +104,7 @@ impl Store for Sqlite {
     }
 
     async fn read(&self, sql: Sql) -> Result<Vec<Row>, StoreError> {
-        let (text, values) = sql.into_parts();
-        let rows = query(text, values).fetch_all(&self.readers).await?;
-        rows.iter().map(row).collect()
+        run(&self.readers, sql).await
     }
 
     fn stream(&self, sql: Sql) -> mpsc::Receiver<Result<Row, StoreError>> {
@@ -154,6 +152,12 @@ impl Transaction for Writing {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         Ok(self.0.commit().await?)
     }
+}
+
+pub(crate) async fn run(pool: &SqlitePool, sql: Sql) -> Result<Vec<Row>, StoreError> {
+    let (text, values) = sql.into_parts();
+    let rows = query(text, values).fetch_all(pool).await?;
+    rows.iter().map(row).collect()
 }
 
 /// The text is made of fixed parts, see [`super::sql`].

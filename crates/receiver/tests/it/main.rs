@@ -11,6 +11,9 @@
 //! | [`screens`] | what is seen live |
 //! | [`rig`], [`postgres`] | a receiver, and a Postgres, for a test |
 
+// Helpers of tests are not tests to clippy.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod deletion;
 mod figures;
 mod intake;

@@ -86,6 +86,7 @@ fn start() -> PathBuf {
                 let _ = ready.send(());
             }
         }
+        let _ = server.wait();
     });
     is_ready.recv().expect("Postgres ended before it was ready");
     folder
