@@ -7,7 +7,10 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{schema::Mistake, store::StoreError};
+use crate::{schema::Mistake, store::StoreError, throttle::Throttle};
+
+/// While the database is away, each request would log it.
+static FAILED: Throttle = Throttle::new();
 
 /// Seconds after which a request may be sent again when the database does not answer.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -41,7 +44,9 @@ impl Refused {
 /// The database did not do it: nothing is lost, as the sender keeps what was not answered 200.
 impl From<StoreError> for Refused {
     fn from(e: StoreError) -> Self {
-        tracing::error!(error = %e, "the database did not do what a request asked for");
+        if let Some(times) = FAILED.due() {
+            tracing::error!(error = %e, times, "the database did not do what a request asked for");
+        }
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer as it should")
     }
 }

@@ -31,10 +31,35 @@ pub async fn call(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
+    noted(&app, take_call(&app, headers, body).await)
+}
+
+pub async fn event(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
+    noted(&app, take_event(&app, headers, body).await)
+}
+
+/// Logs who is turned away; mistakes of the body are logged where they are found.
+fn noted(app: &App, taken: Result<Response, Refused>) -> Result<Response, Refused> {
+    if let Err(refused) = &taken
+        && matches!(refused.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        && let Some(times) = app.refused().due()
+    {
+        // One of our own texts.
+        let why = refused.mistakes.first().map_or("", |mistake| mistake.problem.as_str());
+        tracing::warn!(why, times, "a post was refused");
+    }
+    taken
+}
+
+async fn take_call(app: &App, headers: HeaderMap, body: Body) -> Result<Response, Refused> {
     let received_at = app.now();
-    let token = may_post(&app, &headers).await?;
+    let token = may_post(app, &headers).await?;
     let _place = app.place().await;
-    let bytes = bound(&app, &headers, body, token.as_ref()).await?;
+    let bytes = bound(app, &headers, body, token.as_ref()).await?;
     let size = bytes.len();
     let kept = bytes.clone();
     let call = body::work_on(bytes, move |record| {
@@ -53,15 +78,11 @@ pub async fn call(
     answer(kept, json!({"call_id": id}))
 }
 
-pub async fn event(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refused> {
+async fn take_event(app: &App, headers: HeaderMap, body: Body) -> Result<Response, Refused> {
     let received_at = app.now();
-    let token = may_post(&app, &headers).await?;
+    let token = may_post(app, &headers).await?;
     let _place = app.place().await;
-    let bytes = bound(&app, &headers, body, token.as_ref()).await?;
+    let bytes = bound(app, &headers, body, token.as_ref()).await?;
     let kept = bytes.clone();
     let event = body::work_on(bytes.clone(), move |event| {
         check(&event, token.as_ref(), About::event, schema::mistakes_of_event)?;
@@ -84,17 +105,12 @@ async fn may_post(app: &App, headers: &HeaderMap) -> Result<Option<Token>, Refus
         access::check(app.store(), headers, app.is_loopback(), Scope::Ingest).await?;
         return Ok(None);
     };
-    signed(headers, secret).map(Some).map_err(refused)
+    signed(headers, secret).map(Some).map_err(Refused::unauthorized)
 }
 
 fn signed(headers: &HeaderMap, secret: &SecretString) -> Result<Token, &'static str> {
     let token = access::bearer(headers).ok_or("a token is needed: Authorization: Bearer …")?;
     Token::verify(token, secret)
-}
-
-fn refused(why: &'static str) -> Refused {
-    tracing::warn!(why, "a post was refused");
-    Refused::unauthorized(why)
 }
 
 /// The body, decompressed, if it is the one that the token is for.
@@ -106,7 +122,7 @@ async fn bound(
 ) -> Result<Bytes, Refused> {
     let received = body::receive(headers, body, app.max_body()).await?;
     if let Some(token) = token {
-        token.binds(&received.sent).map_err(refused)?;
+        token.binds(&received.sent).map_err(Refused::unauthorized)?;
     }
     Ok(received.bytes)
 }
@@ -124,7 +140,7 @@ fn check(
             timestamp: &about.timestamp,
             id: &about.id,
         };
-        token.is_for(subject).map_err(refused)?;
+        token.is_for(subject).map_err(Refused::unauthorized)?;
     }
     let mistakes = mistakes(posted);
     if mistakes.is_empty() {

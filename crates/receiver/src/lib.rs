@@ -21,6 +21,7 @@
 //! | [`deletion`] | what goes, and what stays of it |
 //! | [`live`] | what arrives right now |
 //! | [`api`] | `GET /api/…` and `DELETE /api/…` |
+//! | `throttle` | what repeats has one log line a minute |
 //! | [`answer`] | what is answered to a request that is not done |
 
 pub mod access;
@@ -43,5 +44,6 @@ pub mod shown;
 pub mod signature;
 pub mod stats;
 pub mod store;
+mod throttle;
 
 pub use server::{Receiver, Settings};

@@ -29,6 +29,7 @@ use crate::{
     api, intake,
     live::Live,
     store::{self, Place, Sql, Store, StoreError},
+    throttle::Throttle,
 };
 
 /// Bytes of a body at most.
@@ -79,6 +80,8 @@ struct Shared {
     settings: Settings,
     live: Live,
     places: Semaphore,
+    /// Posts that were turned away.
+    refused: Throttle,
 }
 
 impl App {
@@ -92,6 +95,10 @@ impl App {
 
     pub fn live(&self) -> &Live {
         &self.0.live
+    }
+
+    pub(crate) fn refused(&self) -> &Throttle {
+        &self.0.refused
     }
 
     pub fn now(&self) -> Moment {
@@ -194,6 +201,7 @@ impl Receiver {
             store: store.clone(),
             live: Live::new(stopping.clone()),
             places: Semaphore::new(AT_ONCE),
+            refused: Throttle::new(),
             settings,
         }));
         let retention = tokio::spawn(crate::deletion::by_age(
@@ -210,6 +218,10 @@ impl Receiver {
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Takes no new requests, lets running ones end for some time, and closes the database.

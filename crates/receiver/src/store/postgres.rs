@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Column, PgPool, Row as _, TypeInfo,
+    AssertSqlSafe, Column, ConnectOptions, PgPool, Row as _, TypeInfo,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
@@ -26,7 +26,8 @@ impl Postgres {
         let options = PgConnectOptions::from_str(url)?
             .application_name("call-history receive")
             // Whatever the role's default is: a commit that returned is on disk.
-            .options([("synchronous_commit", "on")]);
+            .options([("synchronous_commit", "on")])
+            .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Column, Row as _, SqlitePool, TypeInfo, ValueRef,
+    AssertSqlSafe, Column, ConnectOptions, Row as _, SqlitePool, TypeInfo, ValueRef,
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
@@ -58,7 +58,8 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY);
+            .busy_timeout(BUSY)
+            .disable_statement_logging();
         if let Some(pages) = max_pages {
             options = options.pragma("max_page_count", pages.to_string());
         }

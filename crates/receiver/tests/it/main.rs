@@ -9,6 +9,8 @@
 //! | [`deletion`] | what goes and what stays |
 //! | [`rights`] | tokens and scopes |
 //! | [`screens`] | what is seen live |
+//! | [`logs`] | what stands in the log |
+//! | [`speed`] | a measurement |
 //! | [`rig`], [`postgres`] | a receiver, and a Postgres, for a test |
 
 // Helpers of tests are not tests to clippy.
@@ -18,8 +20,10 @@ mod deletion;
 mod figures;
 mod intake;
 mod lists;
+mod logs;
 mod once;
 mod postgres;
 mod rig;
 mod rights;
 mod screens;
+mod speed;

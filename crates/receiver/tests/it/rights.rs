@@ -115,7 +115,9 @@ async fn a_token_is_not_in_the_database(engine: Engine) {
     let sql =
         receiver::store::Sql::new(store.dialect(), "SELECT id, hash, name, scopes FROM tokens");
     let rows = format!("{:?}", store.read(sql).await.unwrap());
-    assert!(rows.contains("read") && !rows.contains(&secret[4..]), "{rows}");
+    let bytes = format!("{:?}", secret.as_bytes());
+    let traces = [&secret[4..], bytes.trim_matches(['[', ']'])];
+    assert!(rows.contains("read") && traces.iter().all(|t| !rows.contains(t)), "{rows}");
 }
 
 on_both! {
