@@ -102,10 +102,9 @@ async fn serve(read: &ReceiveSettings) -> ExitCode {
     tracing::info!(addr = %receiver.addr(), database, signed, "receiver started");
     if !receiver.addr().ip().is_loopback() {
         match access::list(receiver.store()).await {
-            Ok(tokens) if tokens.is_empty() => tracing::warn!(
-                "this address can be reached from elsewhere and there is no token, so nobody can use the API: \
-                 make one by `call-history receive token NAME`"
-            ),
+            Ok(tokens) if tokens.is_empty() => {
+                tracing::warn!("there is no token: nobody can use the API on this address")
+            }
             _ => {}
         }
     }

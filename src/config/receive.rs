@@ -6,9 +6,7 @@ use secrecy::SecretString;
 
 use super::{
     ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
-    settings::{
-        JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_RETENTION_DAYS,
-    },
+    settings::{JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_RETENTION_DAYS},
 };
 
 #[derive(Clone, Debug)]
