@@ -7,7 +7,7 @@ use crate::{
     call::Call,
     fields::FIELDS,
     query::{Cursor, Query},
-    store::{Row, Sql, Store, StoreError, Value},
+    store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
 
 /// What came of a post.
@@ -27,9 +27,22 @@ pub enum Kept {
 /// # Errors
 /// If the database did not do it; then nothing is kept.
 pub async fn keep(store: &dyn Store, call: Call, received_at: Moment) -> Result<Kept, StoreError> {
-    let dialect = store.dialect();
     let mut transaction = store.begin().await?;
+    let kept = keep_in(&mut *transaction, store.dialect(), call, received_at).await?;
+    transaction.commit().await?;
+    Ok(kept)
+}
 
+/// The same as a part of a transaction, with whose commit it is on disk.
+///
+/// # Errors
+/// As [`keep`].
+pub(crate) async fn keep_in(
+    transaction: &mut dyn Transaction,
+    dialect: Dialect,
+    call: Call,
+    received_at: Moment,
+) -> Result<Kept, StoreError> {
     let mut deleted = Sql::new(dialect, "SELECT deleted_at FROM deleted_calls WHERE id = ");
     deleted.bind(hidden_id(&call.call_id));
     if !transaction.read(deleted).await?.is_empty() {
@@ -68,7 +81,6 @@ pub async fn keep(store: &dyn Store, call: Call, received_at: Moment) -> Result<
     let mut body = Sql::new(dialect, "INSERT INTO bodies (n, body, search_text) VALUES (");
     body.values([n.into(), Value::from(call.bytes), call.search_text.into()]).push(")");
     transaction.execute(body).await?;
-    transaction.commit().await?;
     Ok(Kept::Now)
 }
 

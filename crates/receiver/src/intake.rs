@@ -18,7 +18,7 @@ use crate::{
     answer::Refused,
     body,
     call::{About, Call},
-    calls::{self, Kept},
+    calls::Kept,
     events::{self, Event},
     schema,
     server::App,
@@ -70,7 +70,7 @@ async fn take_call(app: &App, headers: HeaderMap, body: Body) -> Result<Response
 
     let id = call.call_id.clone();
     let values = call.values.clone();
-    let kept = calls::keep(app.store(), call, received_at).await?;
+    let kept = app.keeper().keep(call, received_at).await?;
     tracing::info!(call_id = loggable(&id), bytes = size, kept = word(kept), "record received");
     if kept == Kept::Now {
         app.live().show("call", || Json_::Object(shown::json(&values)).to_string());

@@ -14,6 +14,7 @@
 //! | [`fields`] | the fields that lists, queries and exports name |
 //! | [`call`] | from a record to its row |
 //! | [`calls`], [`events`] | kept once, found, listed |
+//! | `keeper` | posts that arrive together share a transaction |
 //! | [`histogram`] | response times that can be added up |
 //! | [`query`] | which calls: the query language |
 //! | [`shown`] | how values are written in answers |
@@ -36,6 +37,7 @@ pub mod events;
 pub mod fields;
 pub mod histogram;
 pub mod intake;
+mod keeper;
 pub mod live;
 pub mod query;
 pub mod schema;

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Refused,
     api, intake,
+    keeper::Keeper,
     live::Live,
     store::{self, Place, Sql, Store, StoreError},
     throttle::Throttle,
@@ -77,6 +78,7 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     store: Arc<dyn Store>,
+    keeper: Keeper,
     settings: Settings,
     live: Live,
     places: Semaphore,
@@ -95,6 +97,10 @@ impl App {
 
     pub fn live(&self) -> &Live {
         &self.0.live
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.0.keeper
     }
 
     pub(crate) fn refused(&self) -> &Throttle {
@@ -199,6 +205,7 @@ impl Receiver {
         let stopping = CancellationToken::new();
         let app = App(Arc::new(Shared {
             store: store.clone(),
+            keeper: Keeper::new(store.clone()),
             live: Live::new(stopping.clone()),
             places: Semaphore::new(AT_ONCE),
             refused: Throttle::new(),
