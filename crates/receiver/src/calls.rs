@@ -29,11 +29,29 @@ pub enum Kept {
 pub async fn keep(store: &dyn Store, call: Call, received_at: Moment) -> Result<Kept, StoreError> {
     let mut transaction = store.begin().await?;
     let kept = keep_in(&mut *transaction, store.dialect(), call, received_at).await?;
-    transaction.commit().await?;
+    if kept == Kept::Now {
+        transaction.commit().await?;
+    }
     Ok(kept)
 }
 
-/// The same as a part of a transaction, with whose commit it is on disk.
+/// Whether a call was deleted.
+///
+/// With SQLite one transaction follows the other, so this is asked before anything is written. With Postgres a
+/// deletion may go on at the same time: an insert of the same id waits for its end, and is asked for after that; then
+/// nothing may be committed.
+pub(crate) async fn is_deleted(
+    transaction: &mut dyn Transaction,
+    dialect: Dialect,
+    call_id: &str,
+) -> Result<bool, StoreError> {
+    let mut sql = Sql::new(dialect, "SELECT deleted_at FROM deleted_calls WHERE id = ");
+    sql.bind(hidden_id(call_id));
+    Ok(!transaction.read(sql).await?.is_empty())
+}
+
+/// The same as a part of a transaction, with whose commit it is on disk. With [`Kept::Deleted`] a transaction of
+/// Postgres must not be committed.
 ///
 /// # Errors
 /// As [`keep`].
@@ -43,9 +61,7 @@ pub(crate) async fn keep_in(
     call: Call,
     received_at: Moment,
 ) -> Result<Kept, StoreError> {
-    let mut deleted = Sql::new(dialect, "SELECT deleted_at FROM deleted_calls WHERE id = ");
-    deleted.bind(hidden_id(&call.call_id));
-    if !transaction.read(deleted).await?.is_empty() {
+    if dialect == Dialect::Sqlite && is_deleted(transaction, dialect, &call.call_id).await? {
         return Ok(Kept::Deleted);
     }
 
@@ -78,6 +94,9 @@ pub(crate) async fn keep_in(
             None => Err(StoreError::Unexpected("a call that came and went")),
         };
     };
+    if dialect == Dialect::Postgres && is_deleted(transaction, dialect, &call.call_id).await? {
+        return Ok(Kept::Deleted);
+    }
     let mut body = Sql::new(dialect, "INSERT INTO bodies (n, body, search_text) VALUES (");
     body.values([n.into(), Value::from(call.bytes), call.search_text.into()]).push(")");
     transaction.execute(body).await?;

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     call::text,
-    calls::{Kept, hidden_id},
+    calls::{Kept, is_deleted},
     store::{Sql, Store, StoreError, Value},
 };
 
@@ -54,9 +54,7 @@ pub async fn keep(
     let dialect = store.dialect();
     let mut transaction = store.begin().await?;
 
-    let mut deleted = Sql::new(dialect, "SELECT deleted_at FROM deleted_calls WHERE id = ");
-    deleted.bind(hidden_id(&event.call_id));
-    if !transaction.read(deleted).await?.is_empty() {
+    if is_deleted(&mut *transaction, dialect, &event.call_id).await? {
         return Ok(Kept::Deleted);
     }
 
