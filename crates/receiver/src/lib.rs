@@ -5,6 +5,7 @@
 //! | file | its one idea |
 //! |---|---|
 //! | [`server`] | routes, state, start and stop |
+//! | `port` | connections, and their number |
 //! | [`intake`] | `POST /call-history` and `POST /call-events` |
 //! | [`body`] | reading a body within bounds |
 //! | [`signature`] | the token that signs a post |
@@ -39,6 +40,7 @@ pub mod histogram;
 pub mod intake;
 mod keeper;
 pub mod live;
+mod port;
 pub mod query;
 pub mod schema;
 pub mod server;

@@ -29,6 +29,7 @@ use crate::{
     api, intake,
     keeper::Keeper,
     live::Live,
+    port,
     store::{self, Place, Sql, Store, StoreError},
     throttle::Throttle,
 };
@@ -179,7 +180,7 @@ pub struct Receiver {
     addr: SocketAddr,
     store: Arc<dyn Store>,
     stopping: CancellationToken,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     retention: JoinHandle<()>,
 }
 
@@ -217,9 +218,7 @@ impl Receiver {
             app.0.settings.now.clone(),
             stopping.clone(),
         ));
-        let stopped = stopping.clone().cancelled_owned();
-        let serve = axum::serve(listener, router(app)).with_graceful_shutdown(stopped);
-        let serving = tokio::spawn(serve.into_future());
+        let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));
         Ok(Self { addr, store, stopping, serving, retention })
     }
 
