@@ -197,10 +197,14 @@ impl Query {
             sql.push(" AND ");
             filter.push(sql);
         }
-        for term in &self.terms {
-            sql.push(" AND ");
-            push_term(term, sql);
+        let (indexed, short): (Vec<&String>, Vec<&String>) =
+            self.terms.iter().partition(|term| term.chars().count() >= SHORTEST_INDEXED);
+        if sql.dialect() == Dialect::Sqlite && !indexed.is_empty() {
+            push_indexed(&indexed, sql);
+        } else {
+            indexed.iter().for_each(|term| push_term(term, sql));
         }
+        short.iter().for_each(|term| push_term(term, sql));
     }
 }
 
@@ -368,19 +372,22 @@ fn after(prefix: &str) -> Option<String> {
     None
 }
 
+/// All of them are found by one look into SQLite's index of texts.
+fn push_indexed(terms: &[&String], sql: &mut Sql) {
+    // Phrases of the index's language, in which a quotation mark is written twice.
+    let phrase = |term: &&String| format!("\"{}\"", term.replace('"', "\"\""));
+    let phrases: Vec<String> = terms.iter().map(phrase).collect();
+    sql.push(" AND n IN (SELECT rowid FROM search WHERE search MATCH ");
+    sql.bind(phrases.join(" AND ")).push(")");
+}
+
 fn push_term(term: &str, sql: &mut Sql) {
-    let indexed = term.chars().count() >= SHORTEST_INDEXED;
-    if sql.dialect() == Dialect::Sqlite && indexed {
-        // A phrase of the index's language, in which a quotation mark is written twice.
-        let phrase = format!("\"{}\"", term.replace('"', "\"\""));
-        sql.push("n IN (SELECT rowid FROM search WHERE search MATCH ").bind(phrase).push(")");
-        return;
-    }
     let escaped: String = term
         .chars()
         .flat_map(|c| matches!(c, '\\' | '%' | '_').then_some('\\').into_iter().chain([c]))
         .collect();
-    sql.push("n IN (SELECT n FROM bodies WHERE search_text LIKE ").bind(format!("%{escaped}%"));
+    sql.push(" AND n IN (SELECT n FROM bodies WHERE search_text LIKE ")
+        .bind(format!("%{escaped}%"));
     sql.push(" ESCAPE '\\')");
 }
 
@@ -445,6 +452,18 @@ mod tests {
                 "\"a\"\"bc\"",
                 " AND n IN (SELECT n FROM bodies WHERE search_text LIKE ?1 ESCAPE '\\') AND n IN (SELECT n FROM bodies WHERE search_text LIKE ?2 ESCAPE '\\')",
                 vec!["%a%".into(), "%bc%".into()],
+            ),
+            (
+                "q",
+                "abc \"d \"e f",
+                " AND n IN (SELECT rowid FROM search WHERE search MATCH ?1) AND n IN (SELECT n FROM bodies WHERE search_text LIKE ?2 ESCAPE '\\') AND n IN (SELECT n FROM bodies WHERE search_text LIKE ?3 ESCAPE '\\') AND n IN (SELECT n FROM bodies WHERE search_text LIKE ?4 ESCAPE '\\')",
+                vec!["\"abc\"".into(), "%d%".into(), "%e%".into(), "%f%".into()],
+            ),
+            (
+                "q",
+                "abc def",
+                " AND n IN (SELECT rowid FROM search WHERE search MATCH ?1)",
+                vec!["\"abc\" AND \"def\"".into()],
             ),
             (
                 "q",

@@ -1,11 +1,11 @@
 //! Statistics: figures over calls, by day, by field.
 //!
-//! The database counts and adds up by quarters of an hour, which all time zones are made of; days, weeks and hours are
-//! formed from them here. Percentiles are those of all single responses, from the calls' histograms.
+//! The database counts and adds up by hours, or by quarters of an hour where the time zone has such; days, weeks and
+//! hours of the zone are formed from them here. Percentiles are those of all single responses, from the calls' histograms.
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Datelike, Timelike};
+use chrono::{DateTime, Datelike, Offset, TimeZone, Timelike};
 use chrono_tz::Tz;
 use serde_json::{Map, Value as Json, json};
 
@@ -19,7 +19,9 @@ use crate::{
     store::{Row, Sql, Store, StoreError},
 };
 
+/// Milliseconds of the parts of time that the database counts by.
 const QUARTER: i64 = 15 * 60 * 1_000;
+const HOUR: i64 = 4 * QUARTER;
 /// Half a day: the sums of a deleted day count for the day of its noon.
 const NOON: i64 = 12 * 60 * 60 * 1_000;
 const MOST_BY: usize = 4;
@@ -75,6 +77,8 @@ pub struct Wanted {
     of: Vec<(String, Figure)>,
     tz: Tz,
     query: Query,
+    /// Milliseconds: [`HOUR`] or [`QUARTER`].
+    step: i64,
 }
 
 /// The result did not fit: too many groups.
@@ -116,7 +120,10 @@ impl Wanted {
             of.push(("count".into(), Figure::Count));
         }
         match Query::parse(&rest, &["by", "of", "tz"]) {
-            Ok(query) if mistakes.is_empty() => Ok(Self { by, of, tz, query }),
+            Ok(query) if mistakes.is_empty() => {
+                let step = step(tz);
+                Ok(Self { by, of, tz, query, step })
+            }
             Ok(_) => Err(mistakes),
             Err(more) => {
                 mistakes.extend(more);
@@ -161,15 +168,12 @@ impl Wanted {
         self.of.iter().any(|(_, figure)| wants(figure))
     }
 
-    /// The beginning of a statement: the quarter of an hour, then the fields.
+    /// The beginning of a statement: the part of time, then the fields.
     fn select(&self, store: &dyn Store) -> Sql {
         let times = self.by.iter().any(|(_, by)| matches!(by, By::Time(_)));
+        let part = if self.step == HOUR { "start_time / 3600000" } else { "start_time / 900000" };
         let mut sql = Sql::new(store.dialect(), "SELECT ");
-        sql.push(if times {
-            "start_time / 900000 AS quarter"
-        } else {
-            "CAST(0 AS BIGINT) AS quarter"
-        });
+        sql.push(if times { part } else { "CAST(0 AS BIGINT)" }).push(" AS part");
         for column in self.columns() {
             sql.push(", ").push(column);
         }
@@ -177,7 +181,7 @@ impl Wanted {
     }
 
     fn push_group_by(&self, sql: &mut Sql) {
-        sql.push(" GROUP BY quarter");
+        sql.push(" GROUP BY part");
         for column in self.columns() {
             sql.push(", ").push(column);
         }
@@ -206,6 +210,19 @@ impl Wanted {
         };
         self.by.iter().map(part).collect()
     }
+}
+
+/// The longest part of time that no change of hours of this zone cuts.
+fn step(tz: Tz) -> i64 {
+    // A day of each month of the years that calls are from.
+    let mut days = (0..100 * 12).filter_map(|n| {
+        chrono::NaiveDate::from_ymd_opt(1_970 + n / 12, (n % 12 + 1).unsigned_abs(), 15)
+    });
+    let whole = days.all(|day| {
+        let offset = tz.offset_from_utc_date(&day).fix().local_minus_utc();
+        offset % 3_600 == 0
+    });
+    if whole { HOUR } else { QUARTER }
 }
 
 /// A value for each name in `by`.
@@ -314,7 +331,7 @@ async fn add_sums(
             };
             one.sums.insert(field.column.into(), sums);
         }
-        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_mul(QUARTER));
+        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_mul(wanted.step));
         groups.entry(key).or_default().add(&one);
         if groups.len() > MOST_GROUPS {
             return Ok(());
@@ -339,7 +356,7 @@ async fn add_responses(
     while let Some(row) = rows.recv().await {
         let row = row?;
         let Some(responses) = row.bytes(at).and_then(Histogram::from_bytes) else { continue };
-        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_mul(QUARTER));
+        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_mul(wanted.step));
         // A call that came after the sums were read has perhaps no group.
         if let Some(group) = groups.get_mut(&key) {
             let all = if agent { &mut group.agent_responses } else { &mut group.user_responses };
@@ -402,4 +419,24 @@ fn shown(wanted: &Wanted, key: &Key, all: &Aggregate) -> Json {
 fn rounded(n: f64) -> f64 {
     let rounded = (n * 1e6).round() / 1e6;
     if rounded.is_finite() { rounded } else { n }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_with_parts_of_hours_are_counted_by_quarters() {
+        for (zone, expected) in [
+            ("UTC", HOUR),
+            ("Europe/Berlin", HOUR),
+            ("America/New_York", HOUR),
+            ("Asia/Kolkata", QUARTER),
+            ("Asia/Kathmandu", QUARTER),
+            ("Australia/Lord_Howe", QUARTER),
+            ("America/St_Johns", QUARTER),
+        ] {
+            assert_eq!(step(zone.parse().unwrap()), expected, "{zone}");
+        }
+    }
 }

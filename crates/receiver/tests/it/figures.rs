@@ -35,11 +35,12 @@ async fn many(engine: Engine) -> Rig {
     rig
 }
 
-const QUERIES: [&str; 8] = [
+const QUERIES: [&str; 9] = [
     "",
     "by=day&of=count,agent_response.p50,agent_response.p95,user_response.p95&tz=Europe/Berlin",
     "by=day,business_type&of=count,successful.avg,duration_seconds.sum,duration_seconds.max&tz=America/St_Johns",
     "by=hour&of=count&tz=Asia/Kathmandu",
+    "by=hour&of=count&tz=Australia/Lord_Howe",
     "by=weekday,status&of=count,agent_response.p90,agent_response.p95.avg",
     "by=week&of=count&status=failed,dropped",
     "by=month,successful&of=count,silence_count.min",
