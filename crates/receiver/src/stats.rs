@@ -187,19 +187,42 @@ impl Wanted {
         }
     }
 
-    /// The group of a row that begins with an instant and the fields.
-    fn key(&self, row: &Row, instant: i64) -> Key {
+    /// The names of an instant: one for each name of time in `by`.
+    fn times(&self, instant: i64) -> Vec<String> {
         let local = DateTime::from_timestamp_millis(instant).unwrap_or_default();
         let local = local.with_timezone(&self.tz);
+        let name = |(_, by): &(String, By)| match by {
+            By::Field(_) => None,
+            By::Time(Time::Day) => Some(local.format("%Y-%m-%d").to_string()),
+            By::Time(Time::Week) => Some(local.format("%G-W%V").to_string()),
+            By::Time(Time::Month) => Some(local.format("%Y-%m").to_string()),
+            By::Time(Time::Hour) => Some(format!("{:02}", local.hour())),
+            By::Time(Time::Weekday) => Some(local.weekday().number_from_monday().to_string()),
+        };
+        self.by.iter().filter_map(name).collect()
+    }
+}
+
+/// Forms the groups of rows. Rows often come in the order of time, and one after the other has the same instant.
+struct Keys<'a> {
+    wanted: &'a Wanted,
+    last: Option<(i64, Vec<String>)>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(wanted: &'a Wanted) -> Self {
+        Self { wanted, last: None }
+    }
+
+    /// The group of a row that begins with a time and the fields.
+    fn of(&mut self, row: &Row, instant: i64) -> Key {
+        if self.last.as_ref().is_none_or(|(at, _)| *at != instant) {
+            self.last = Some((instant, self.wanted.times(instant)));
+        }
+        let mut times = self.last.iter().flat_map(|(_, times)| times);
         let mut at = 0;
         let part = |(_, by): &(String, By)| match by {
-            By::Time(time) => Some(match time {
-                Time::Day => local.format("%Y-%m-%d").to_string(),
-                Time::Week => local.format("%G-W%V").to_string(),
-                Time::Month => local.format("%Y-%m").to_string(),
-                Time::Hour => format!("{:02}", local.hour()),
-                Time::Weekday => local.weekday().number_from_monday().to_string(),
-            }),
+            By::Time(_) => times.next().cloned(),
             By::Field(field) => {
                 at += 1;
                 match field.kind {
@@ -208,7 +231,7 @@ impl Wanted {
                 }
             }
         };
-        self.by.iter().map(part).collect()
+        self.wanted.by.iter().map(part).collect()
     }
 }
 
@@ -317,7 +340,7 @@ async fn add_sums(
     wanted.push_group_by(&mut sql);
     let before = 1 + wanted.columns().count();
     let count = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
-    let mut rows = store.stream(sql);
+    let (mut rows, mut keys) = (store.stream(sql), Keys::new(wanted));
     while let Some(row) = rows.recv().await {
         let row = row?;
         let mut one = Aggregate { calls: count(row.int(before)), ..Aggregate::default() };
@@ -331,7 +354,7 @@ async fn add_sums(
             };
             one.sums.insert(field.column.into(), sums);
         }
-        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_mul(wanted.step));
+        let key = keys.of(&row, row.int(0).unwrap_or_default().saturating_mul(wanted.step));
         groups.entry(key).or_default().add(&one);
         if groups.len() > MOST_GROUPS {
             return Ok(());
@@ -352,11 +375,11 @@ async fn add_responses(
     wanted.query.push_where(&mut sql);
     sql.push(" AND ").push(column).push(" IS NOT NULL");
     let at = 1 + wanted.columns().count();
-    let mut rows = store.stream(sql);
+    let (mut rows, mut keys) = (store.stream(sql), Keys::new(wanted));
     while let Some(row) = rows.recv().await {
         let row = row?;
         let Some(responses) = row.bytes(at).and_then(Histogram::from_bytes) else { continue };
-        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_mul(wanted.step));
+        let key = keys.of(&row, row.int(0).unwrap_or_default().saturating_mul(wanted.step));
         // A call that came after the sums were read has perhaps no group.
         if let Some(group) = groups.get_mut(&key) {
             let all = if agent { &mut group.agent_responses } else { &mut group.user_responses };
@@ -378,10 +401,10 @@ async fn add_deleted(
     sql.push(", aggregate FROM deleted_days WHERE ");
     wanted.query.push_where(&mut sql);
     let at = 1 + wanted.columns().count();
-    let mut rows = store.stream(sql);
+    let (mut rows, mut keys) = (store.stream(sql), Keys::new(wanted));
     while let Some(row) = rows.recv().await {
         let row = row?;
-        let key = wanted.key(&row, row.int(0).unwrap_or_default().saturating_add(NOON));
+        let key = keys.of(&row, row.int(0).unwrap_or_default().saturating_add(NOON));
         groups.entry(key).or_default().add(&deletion::read(row.text(at))?);
     }
     Ok(())

@@ -15,7 +15,8 @@ use reqwest::header;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
     sync::Notify,
     task::JoinSet,
@@ -157,7 +158,40 @@ async fn two_receivers_start_at_once_on_one_database(engine: Engine) {
     assert_eq!(now, 20, "each call is kept by one of the four");
 }
 
+/// A post whose body is not here yet when the receiver is told to stop ends as if nothing was.
+async fn a_post_that_goes_on_is_ended_before_the_receiver_stops(engine: Engine) {
+    let rig = Rig::new(engine).await;
+    let addr = rig.receiver.addr();
+    let body = record("one").to_string();
+    let mut post = TcpStream::connect(addr).await.unwrap();
+    let head = format!(
+        "POST /call-history HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
+         Expect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    post.write_all(head.as_bytes()).await.unwrap();
+    // The answer says that the body is being read.
+    let mut said = [0; 25];
+    post.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let stopping = tokio::spawn(rig.receiver.stop());
+    // The port is closed to others.
+    while TcpStream::connect(addr).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stopping.is_finished());
+    post.write_all(body.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    post.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 200") && said.ends_with(r#""stored":"now"}"#), "{said}");
+    stopping.await.unwrap();
+    let again = Receiver::start(rig.home.settings()).await.unwrap();
+    let got = client().get(url(again.addr(), "/api/calls/one")).send().await.unwrap();
+    assert_eq!(answer(got).await, (200, record("one")));
+}
+
 on_both! {
+    a_post_that_goes_on_is_ended_before_the_receiver_stops,
     the_same_bytes_are_kept_once_and_others_do_not_replace_them,
     of_fifty_at_once_one_is_the_first,
     nothing_that_was_answered_is_lost_by_a_kill,
