@@ -18,6 +18,7 @@
 //! | `keeper` | posts that arrive together share a transaction |
 //! | [`histogram`] | response times that can be added up |
 //! | [`query`] | which calls: the query language |
+//! | `conditions` | from a query to conditions of a statement |
 //! | [`shown`] | how values are written in answers |
 //! | [`stats`], [`aggregate`] | figures over calls |
 //! | [`deletion`] | what goes, and what stays of it |
@@ -33,6 +34,7 @@ pub mod api;
 pub mod body;
 pub mod call;
 pub mod calls;
+mod conditions;
 pub mod deletion;
 pub mod events;
 pub mod fields;
