@@ -18,6 +18,9 @@ use crate::{
     store::{Sql, Store, StoreError, Value},
 };
 
+/// Headers of a request that a proxy passes on.
+const FORWARDED: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 /// Tokens begin with it, so that scanners for secrets know them.
 const PREFIX: &str = "chr_";
 
@@ -189,10 +192,12 @@ async fn has_tokens(store: &dyn Store, scope: Scope) -> Result<bool, StoreError>
 fn is_of_this_machine(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).is_some_and(is_local);
+    // Set by proxies: the request is somebody else's.
+    let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
     let origin =
         text(header::ORIGIN).map(|origin| origin.split_once("://").map_or("", |(_, at)| at));
     // A browser names where a page that posts is from; others do not.
-    host && origin.is_none_or(|origin| Some(origin) == text(header::HOST))
+    host && !passed_on && origin.is_none_or(|origin| Some(origin) == text(header::HOST))
 }
 
 /// `host` may have a port.
@@ -231,7 +236,10 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
-            is_of_this_machine(&headers)
+            let before = is_of_this_machine(&headers);
+            headers.insert("x-forwarded-for", "192.0.2.1".parse().unwrap());
+            assert!(!is_of_this_machine(&headers), "a proxy passes on what others ask");
+            before
         };
         assert!(of(None) && of(Some("http://localhost:8082")));
         assert!(

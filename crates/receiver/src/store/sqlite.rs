@@ -59,6 +59,8 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY)
+            // What is deleted is overwritten.
+            .pragma("secure_delete", "on")
             .disable_statement_logging();
         if let Some(pages) = max_pages {
             options = options.pragma("max_page_count", pages.to_string());

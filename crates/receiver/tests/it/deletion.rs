@@ -153,3 +153,30 @@ async fn the_index_of_texts_follows_deletions() {
     let rows = transaction.read(Sql::new(store.dialect(), found)).await.unwrap();
     assert_eq!(rows[0].int(0), Some(1));
 }
+
+/// Not even in parts of the file that are free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_deleted_call_is_left_in_the_file() {
+    let rig = Rig::new(Engine::Sqlite).await;
+    for n in 0..20 {
+        let mut call = detailed(&format!("{n}"), "2026-11-01T10:00:00.000Z", &[1.0]);
+        call["phone_number"] = "+1999888777".into();
+        call["details"]["transcript"] =
+            json!([{"by": "user", "text": "my secretword ".repeat(400)}]);
+        rig.keep(&call).await;
+    }
+    rig.keep(&record("another")).await;
+    assert_eq!(rig.delete("/api/numbers/%2B1999888777").await.1["deleted"], 20);
+    // The log of writes goes into the file with the last connection.
+    rig.receiver.stop().await;
+    let store::Place::Sqlite { folder, .. } = &rig.home.place else { panic!("no SQLite") };
+    let mut whole = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        whole.extend(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    let text = String::from_utf8_lossy(&whole);
+    assert!(text.contains("livekit-room-name"), "the file is read");
+    for trace in ["secretword", "1999888777"] {
+        assert!(!text.contains(trace), "{trace} is left");
+    }
+}
