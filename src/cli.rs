@@ -61,6 +61,12 @@ pub(crate) enum Command {
         #[arg(long)]
         ready: bool,
     },
+    /// Take records as an endpoint, keep them, and answer questions about them; needs no settings
+    #[cfg(feature = "receiver")]
+    Receive {
+        #[command(subcommand)]
+        command: Option<crate::receive::Command>,
+    },
     /// Print the record that a call's journal gives; needs no settings
     Replay {
         /// Journals: files of DATA_DIR/live or DATA_DIR/journals

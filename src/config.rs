@@ -10,6 +10,7 @@
 //! | `settings.rs` | the list of all settings: names and defaults |
 //! | `shown.rs` | the settings as an operator sees them |
 //! | `endpoint.rs` | how records are posted |
+//! | `receive.rs` | the settings of `receive` |
 //! | `source.rs` | where values come from, and which one wins |
 //! | `file.rs` | reads one TOML file, with line numbers |
 //! | `layers.rs` | the layers of discovery, and names of rooms |
@@ -25,12 +26,16 @@ mod endpoint;
 mod file;
 mod layers;
 mod profiles;
+#[cfg(feature = "receiver")]
+mod receive;
 mod settings;
 mod shown;
 mod source;
 
 pub(crate) use endpoint::DeliverySettings;
 pub(crate) use layers::{Layers, RoomNames};
+#[cfg(feature = "receiver")]
+pub(crate) use receive::ReceiveSettings;
 pub(crate) use shown::show;
 pub(crate) use source::{DotEnv, Source};
 
@@ -225,6 +230,28 @@ impl SettingsReader {
         }
     }
 
+    fn log_format(&mut self) -> Option<LogFormat> {
+        match self.optional(LOG_FORMAT).as_deref() {
+            None => None,
+            Some("json") => Some(LogFormat::Json),
+            Some("pretty") => Some(LogFormat::Pretty),
+            Some(_) => {
+                self.wrong(LOG_FORMAT, "must be json or pretty");
+                None
+            }
+        }
+    }
+
+    fn log_level(&mut self) -> LogLevel {
+        match self.optional(LOG_LEVEL).unwrap_or_default().parse() {
+            Ok(level) => level,
+            Err(e) => {
+                self.wrong(LOG_LEVEL, e);
+                LogLevel::default()
+            }
+        }
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         match self.optional(name).as_deref().map(str::trim) {
             None | Some("false") => false,
@@ -316,22 +343,7 @@ impl Config {
             t.errors.push(e);
             None
         });
-        let log_format = match t.optional(LOG_FORMAT).as_deref() {
-            None => None,
-            Some("json") => Some(LogFormat::Json),
-            Some("pretty") => Some(LogFormat::Pretty),
-            Some(_) => {
-                t.wrong(LOG_FORMAT, "must be json or pretty");
-                None
-            }
-        };
-        let log_level = match t.optional(LOG_LEVEL).unwrap_or_default().parse() {
-            Ok(level) => level,
-            Err(e) => {
-                t.wrong(LOG_LEVEL, e);
-                LogLevel::default()
-            }
-        };
+        let (log_format, log_level) = (t.log_format(), t.log_level());
         let max_calls =
             t.number(MAX_CALLS, |n| (1..=100_000).contains(n), "a whole number from 1 to 100000");
         let megabytes = t.number(

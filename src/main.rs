@@ -13,6 +13,7 @@
 //! | [`doctor`] | looks at everything that the worker needs |
 //! | [`probe`] | asks a running worker whether it lives or is ready |
 //! | [`commands`], [`outbox`] | commands that need no server: `replay`, `schema`, `outbox` |
+//! | `receive` | the command `receive` (feature `receiver`) |
 //! | [`cli`] | the command line and its help |
 //! | [`net`] | every connection that goes out: TLS, HTTP clients, websockets |
 //! | [`clock`] | our clock against LiveKit's |
@@ -21,7 +22,8 @@
 //! | [`stop`] | signals that stop the process |
 //!
 //! Other packages are in `crates/`: `call`, the pure core; `store`, everything that touches the data folder;
-//! `delivery`, which posts records; `record`, the types of a record. `docs/architecture.md` has a drawing.
+//! `delivery`, which posts records; `record`, the types of a record; `receiver`, the
+//! endpoint of `receive`. `docs/architecture.md` has a drawing.
 
 mod admin;
 mod cli;
@@ -36,6 +38,8 @@ mod net;
 mod observer;
 mod outbox;
 mod probe;
+#[cfg(feature = "receiver")]
+mod receive;
 mod run;
 mod stop;
 mod telemetry;
@@ -61,6 +65,8 @@ fn main() -> ExitCode {
         cli::Command::Config { check, json } => return config::show(&dot_env, check, json),
         cli::Command::Outbox { command } => return commands::outbox(command, &dot_env),
         cli::Command::Probe { ready } => return probe::run(&dot_env, ready),
+        #[cfg(feature = "receiver")]
+        cli::Command::Receive { command } => return receive::run(command, dot_env),
         cli::Command::Replay { files, explain, details } => {
             return commands::replay(&files, explain, details);
         }

@@ -15,7 +15,7 @@ use tracing_subscriber::{
 use crate::config::{Config, DotEnv, LogFormat, LogLevel, Source};
 
 /// Our own crates, whose lines are shown from the set level on.
-const OURS: [&str; 4] = ["call_history", "call", "store", "delivery"];
+const OURS: [&str; 5] = ["call_history", "call", "store", "delivery", "receiver"];
 /// The levels of other crates, unless `RUST_LOG` sets them.
 const OTHERS: &str = "warn,livekit=off,livekit_signaling=off,livekit_data_stream=off,\
     livekit_datatrack=off,libwebrtc=off,str0m=off,os_info=off";

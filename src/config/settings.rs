@@ -124,6 +124,14 @@ pub(super) const KEEP_SENT: &str = "CALL_HISTORY_KEEP_SENT";
 pub(super) const MAX_BACKLOG: &str = "CALL_HISTORY_MAX_BACKLOG";
 /// Megabytes of undelivered records at which the worker warns.
 pub(super) const MAX_BACKLOG_MB: &str = "CALL_HISTORY_MAX_BACKLOG_MB";
+/// Where `receive` listens.
+pub(super) const RECEIVE_ADDR: &str = "CALL_HISTORY_RECEIVE_ADDR";
+/// The folder of its SQLite database.
+pub(super) const RECEIVE_DATA_DIR: &str = "CALL_HISTORY_RECEIVE_DATA_DIR";
+/// Its Postgres in place of that.
+pub(super) const RECEIVE_DB: &str = "CALL_HISTORY_RECEIVE_DB";
+/// Days after which it deletes calls.
+pub(super) const RECEIVE_RETENTION_DAYS: &str = "CALL_HISTORY_RECEIVE_RETENTION_DAYS";
 /// `json` or `pretty`.
 pub(super) const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
 /// From which level on our own lines are logged.
@@ -164,6 +172,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(KEEP_JOURNALS, Some("false")),
     Setting::new(DRAIN_TIMEOUT, Some("600")),
     Setting::new(HTTP_ADDR, Some("0.0.0.0:8081")),
+    Setting::new(RECEIVE_ADDR, Some("127.0.0.1:8082")),
+    Setting::new(RECEIVE_DATA_DIR, Some("data/receiver")),
+    Setting::new(RECEIVE_DB, None).shown(Shown::Host).in_file(),
+    Setting::new(RECEIVE_RETENTION_DAYS, None),
     Setting::new(LOG_FORMAT, None),
     Setting::new(LOG_LEVEL, Some("info")).or("LIVEKIT_LOG_LEVEL"),
 ];

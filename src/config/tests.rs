@@ -120,10 +120,21 @@ const EXAMPLES: &[&str] = &[
     AGENT_IDENTITIES,
     LISTENER_IDENTITIES,
     MAX_MEMORY_MB,
+    RECEIVE_DB,
+    RECEIVE_RETENTION_DAYS,
 ];
 
+/// All that is read from a source, as text.
+fn all_read(source: Source) -> String {
+    #[cfg(feature = "receiver")]
+    let received = format!("{:?}", ReceiveSettings::read(source.clone()).unwrap());
+    #[cfg(not(feature = "receiver"))]
+    let received = "";
+    format!("{:?} {received}", Config::read(source).unwrap())
+}
+
 /// The commented settings of a file, as if they were set: each setting once, or its `_FILE` twin.
-fn documented(lines: impl Iterator<Item = (String, String)>, place: &str) -> Config {
+fn documented(lines: impl Iterator<Item = (String, String)>, place: &str) -> String {
     let mut s = Source::default();
     for (k, v) in lines {
         if let Some(setting) = find(&k) {
@@ -133,7 +144,7 @@ fn documented(lines: impl Iterator<Item = (String, String)>, place: &str) -> Con
     assert_eq!(s.values.len(), SETTINGS.len(), "a setting is not in {place}");
     s.values.retain(|k, _| !EXAMPLES.contains(&k.as_str()));
     s.environment(GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), ENVIRONMENT);
-    Config::read(s).unwrap()
+    all_read(s)
 }
 
 #[test]
@@ -143,12 +154,12 @@ fn the_documented_defaults_are_the_real_ones() {
         let mut s = Source::default();
         let vars = GOOD.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         s.environment(vars.chain([(LOG_FORMAT.to_owned(), "json".to_owned())]), ENVIRONMENT);
-        format!("{:?}", Config::read(s).unwrap())
+        all_read(s)
     };
     let toml = std::fs::read_to_string(here.join("config/default.toml")).unwrap();
     let lines = toml.lines().filter_map(|l| l.strip_prefix("# ")?.split_once(" = "));
     let lines = lines.map(|(k, v)| (file::setting(k), v.trim_matches('"').to_owned()));
-    assert_eq!(format!("{:?}", documented(lines, "config/default.toml")), built_in);
+    assert_eq!(documented(lines, "config/default.toml"), built_in);
 
     let page = std::fs::read_to_string(here.join("docs/settings.md")).unwrap();
     for setting in SETTINGS {
@@ -158,7 +169,7 @@ fn the_documented_defaults_are_the_real_ones() {
     let env = std::fs::read_to_string(here.join(".env.example")).unwrap();
     let lines = env.lines().map(|l| l.trim_start_matches('#')).filter_map(|l| l.split_once('='));
     let lines = lines.map(|(k, v)| (k.to_owned(), v.to_owned()));
-    assert_eq!(format!("{:?}", documented(lines, ".env.example")), built_in);
+    assert_eq!(documented(lines, ".env.example"), built_in);
 }
 
 #[test]
@@ -267,4 +278,31 @@ fn secrets_come_from_files_too() {
     }
     // Only secrets and long texts have twins.
     assert!(read(&[("CALL_HISTORY_ROOMS_FILE", "/nowhere"), no_user]).is_err());
+}
+
+#[cfg(feature = "receiver")]
+#[test]
+fn the_receiver_starts_without_any_setting() {
+    let read = |vars: &[(&str, &str)]| {
+        let mut s = Source::default();
+        s.environment(vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), ENVIRONMENT);
+        ReceiveSettings::read(s).map_err(|e| e.0)
+    };
+    let r = read(&[]).unwrap();
+    assert_eq!(r.addr, "127.0.0.1:8082".parse().unwrap());
+    assert_eq!((r.data_dir.to_str(), r.retention_days), (Some("data/receiver"), None));
+    assert!(r.db.is_none() && r.jwt_secret.is_none());
+    let secret = "postgres://user:hush-hush@db/calls";
+    let r = read(&[(RECEIVE_DB, secret), (RECEIVE_RETENTION_DAYS, "90")]).unwrap();
+    assert_eq!(r.retention_days, Some(90));
+    assert!(!format!("{r:?}").contains("hush-hush"));
+    let wrong = read(&[
+        (RECEIVE_ADDR, "everywhere"),
+        (RECEIVE_DB, "mysql://hush-hush@db"),
+        (RECEIVE_RETENTION_DAYS, "0"),
+        (LOG_LEVEL, "loud"),
+    ])
+    .unwrap_err();
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert!(!wrong.join("").contains("hush-hush"));
 }

@@ -11,8 +11,14 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::*;
 
 /// The folders whose lines an operator sees: the binary, and the crates that it logs for.
-const SOURCES: [&str; 5] =
-    ["src", "crates/call/src", "crates/store/src", "crates/delivery/src", "crates/record/src"];
+const SOURCES: [&str; 6] = [
+    "src",
+    "crates/call/src",
+    "crates/store/src",
+    "crates/delivery/src",
+    "crates/receiver/src",
+    "crates/record/src",
+];
 
 /// The lines of the log: names of fields, by level and message.
 type Lines = BTreeMap<(String, String), BTreeSet<String>>;

@@ -31,6 +31,8 @@ mod phone;
 mod port;
 mod probes;
 mod proxies;
+#[cfg(feature = "receiver")]
+mod receiver;
 mod recovery;
 mod replay;
 mod roles;

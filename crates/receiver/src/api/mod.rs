@@ -1,0 +1,136 @@
+//! The API: lists, single calls, statistics, deletion. Each handler asks for its scope first.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`export`] | all calls of a query, streamed |
+//! | [`tokens`] | making and deleting tokens |
+//! | [`openapi`] | the description of all of it |
+
+pub mod export;
+pub mod openapi;
+pub mod tokens;
+
+use axum::{
+    Json,
+    extract::{Path, Query as Pairs, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value as Json_, json};
+
+use crate::{
+    access::{self, Scope},
+    answer::Refused,
+    call::text,
+    calls,
+    deletion::{self, Which},
+    intake::loggable,
+    query::Query,
+    schema::Mistake,
+    server::App,
+    shown,
+    stats::{self, TooMany, Wanted},
+};
+
+/// Parameters of a request, in their order.
+type Parameters = Pairs<Vec<(String, String)>>;
+
+async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
+    access::check(app.store(), headers, app.is_loopback(), scope).await
+}
+
+/// `GET /api/calls`
+pub async fn list(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Pairs(pairs): Parameters,
+) -> Result<Json<Json_>, Refused> {
+    allowed(&app, &headers, Scope::Read).await?;
+    let (query, page) = Query::with_page(&pairs).map_err(Refused::bad_request)?;
+    // One more than is shown says whether there are more.
+    let found = calls::list(app.store(), &query, page.cursor.as_ref(), page.limit + 1).await?;
+    let shown = &found[..found.len().min(page.limit as usize)];
+    let next = (found.len() > shown.len()).then(|| shown.last().map(|c| c.cursor().to_text()));
+    let mut answer = json!({
+        "calls": shown.iter().map(|c| Json_::Object(shown::json(c.values()))).collect::<Vec<_>>(),
+        "next_cursor": next.flatten(),
+    });
+    if page.include_total {
+        answer["total"] = calls::count(app.store(), &query).await?.into();
+    }
+    Ok(Json(answer))
+}
+
+/// `GET /api/calls/{id}`: the bytes as they were received.
+pub async fn body(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    allowed(&app, &headers, Scope::Read).await?;
+    let body = calls::body(app.store(), &text(&id)).await?;
+    let body = body.ok_or_else(|| Refused::not_found("no such call"))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// `GET /api/calls/{id}/events`
+pub async fn events(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    allowed(&app, &headers, Scope::Read).await?;
+    let events = crate::events::of_call(app.store(), &text(&id)).await?;
+    // They are JSON already, and stay as they came.
+    let mut all = br#"{"events":["#.to_vec();
+    all.extend_from_slice(&events.join(&b','));
+    all.extend_from_slice(b"]}");
+    Ok(([(header::CONTENT_TYPE, "application/json")], all).into_response())
+}
+
+/// `DELETE /api/calls/{id}`
+pub async fn delete_call(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Json_>, Refused> {
+    allowed(&app, &headers, Scope::Admin).await?;
+    let deleted = deletion::delete(app.store(), Which::Call(&id), app.now()).await?;
+    if deleted == 0 {
+        return Err(Refused::not_found("no such call"));
+    }
+    tracing::info!(call_id = loggable(&id), "call deleted");
+    Ok(Json(json!({"deleted": deleted})))
+}
+
+/// `DELETE /api/numbers/{number}`: everything of a phone number.
+pub async fn delete_number(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(number): Path<String>,
+) -> Result<Json<Json_>, Refused> {
+    allowed(&app, &headers, Scope::Admin).await?;
+    let deleted = deletion::delete(app.store(), Which::Number(&number), app.now()).await?;
+    tracing::info!(calls = deleted, "all calls of a number deleted");
+    Ok(Json(json!({"deleted": deleted})))
+}
+
+/// `GET /api/stats`
+pub async fn stats(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Pairs(pairs): Parameters,
+) -> Result<Json<Json_>, Refused> {
+    allowed(&app, &headers, Scope::Read).await?;
+    let wanted = Wanted::parse(&pairs).map_err(Refused::bad_request)?;
+    stats::of(app.store(), &wanted).await?.map(Json).map_err(|TooMany| Refused {
+        status: StatusCode::BAD_REQUEST,
+        mistakes: vec![Mistake::new("by", "more than 10000 groups: ask for fewer calls")],
+    })
+}
+
+/// `GET /api/live`
+pub async fn live(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {
+    allowed(&app, &headers, Scope::Read).await?;
+    app.live().watch()
+}

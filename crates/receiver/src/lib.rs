@@ -1,0 +1,55 @@
+//! The receiving side: takes records and live events of calls, keeps them, and answers questions about them.
+//!
+//! A record that was answered 200 is on disk. Its bytes are kept as they came; everything else here is made from them.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | [`server`] | routes, state, start and stop |
+//! | `port` | connections, and their number |
+//! | [`intake`] | `POST /call-history` and `POST /call-events` |
+//! | [`body`] | reading a body within bounds |
+//! | [`signature`] | the token that signs a post |
+//! | [`schema`] | the record's schema, relaxed; mistakes by name |
+//! | [`access`] | tokens of the API and their scopes |
+//! | [`store`] | the database: one trait, SQLite and Postgres |
+//! | [`fields`] | the fields that lists, queries and exports name |
+//! | [`call`] | from a record to its row |
+//! | [`calls`], [`events`] | kept once, found, listed |
+//! | `keeper` | posts that arrive together share a transaction |
+//! | [`histogram`] | response times that can be added up |
+//! | [`query`] | which calls: the query language |
+//! | `conditions` | from a query to conditions of a statement |
+//! | [`shown`] | how values are written in answers |
+//! | [`stats`], [`aggregate`] | figures over calls |
+//! | [`deletion`] | what goes, and what stays of it |
+//! | [`live`] | what arrives right now |
+//! | [`api`] | `GET /api/…` and `DELETE /api/…` |
+//! | `throttle` | what repeats has one log line a minute |
+//! | [`answer`] | what is answered to a request that is not done |
+
+pub mod access;
+pub mod aggregate;
+pub mod answer;
+pub mod api;
+pub mod body;
+pub mod call;
+pub mod calls;
+mod conditions;
+pub mod deletion;
+pub mod events;
+pub mod fields;
+pub mod histogram;
+pub mod intake;
+mod keeper;
+pub mod live;
+mod port;
+pub mod query;
+pub mod schema;
+pub mod server;
+pub mod shown;
+pub mod signature;
+pub mod stats;
+pub mod store;
+mod throttle;
+
+pub use server::{Receiver, Settings};

@@ -1,0 +1,153 @@
+//! Serves connections. Their number is limited, and each must say what it wants.
+//!
+//! The port may be open to strangers: a connection without a request is closed after a while, and one that is too
+//! many waits or is closed at once. How long a body may take is in [`crate::body`].
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use parking_lot::Mutex;
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::throttle::Throttle;
+
+/// Timeout for the head of a request, from its first moment or from the end of the one before: also how long a kept
+/// connection may be idle.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of a head at most: a list of ids in a query may be long.
+const HEAD_BYTES: usize = 64 * 1024;
+/// Connections at the same time. More wait until one ends.
+const CONNECTIONS: usize = 1_000;
+/// From one address that is not of this machine. A proxy before the receiver has all of them: it runs here, or keeps
+/// its connections.
+const EACH: usize = 250;
+/// Pause after a connection could not be accepted: an immediate attempt would fail again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Serves until `stopping`, then until the running requests have ended.
+pub(crate) async fn serve(listener: TcpListener, app: Router, stopping: CancellationToken) {
+    let places = Places::default();
+    let graceful = GracefulShutdown::new();
+    let failed = Throttle::new();
+    while let Some(accepted) = stopping.run_until_cancelled(places.accept(&listener)).await {
+        let (stream, place) = match accepted {
+            Ok((stream, Some(place))) => (stream, place),
+            // Too many from this address: dropped, and so closed.
+            Ok((_, None)) => continue,
+            Err(e) => {
+                if let Some(times) = failed.due() {
+                    tracing::warn!(error = %e, times, "the port cannot take connections");
+                }
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // Answers are small and complete: nothing is gained by waiting for more.
+        let _ = stream.set_nodelay(true);
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        let served = graceful.watch(served);
+        tokio::spawn(async move {
+            // An error is the client's fault: it left, was too slow, or does not speak HTTP.
+            let _ = served.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// The number of connections, in all and from each address.
+struct Places {
+    all: Arc<Semaphore>,
+    from: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(CONNECTIONS)), from: Arc::default() }
+    }
+}
+
+/// A connection that is counted.
+struct Place {
+    _of_all: Option<OwnedSemaphorePermit>,
+    address: IpAddr,
+    from: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Places {
+    /// The next connection. Without a place if there are too many from its address.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> std::io::Result<(tokio::net::TcpStream, Option<Place>)> {
+        // Never closed.
+        let of_all = self.all.clone().acquire_owned().await.ok();
+        let (stream, address) = listener.accept().await?;
+        Ok((stream, self.take(address, of_all)))
+    }
+
+    fn take(&self, address: SocketAddr, of_all: Option<OwnedSemaphorePermit>) -> Option<Place> {
+        let address = address.ip().to_canonical();
+        let mut from = self.from.lock();
+        let count = from.entry(address).or_default();
+        if *count >= EACH && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Place { _of_all: of_all, address, from: self.from.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut from = self.from.lock();
+        if let Some(count) = from.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                from.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_a_part_of_all_places_and_gives_them_back() {
+        let places = Places::default();
+        let take = |address: &str| places.take(format!("{address}:1").parse().unwrap(), None);
+        let mut taken: Vec<Place> = (0..EACH).map(|_| take("192.0.2.1").unwrap()).collect();
+        assert!(take("192.0.2.1").is_none());
+        // The same address, written for IPv6.
+        assert!(take("[::ffff:192.0.2.1]").is_none());
+        assert!(take("192.0.2.2").is_some());
+        taken.pop();
+        assert!(take("192.0.2.1").is_some());
+        assert!((0..2 * EACH).map(|_| take("127.0.0.1")).all(|place| place.is_some()));
+        drop(taken);
+        assert!(places.from.lock().is_empty());
+    }
+}

@@ -1,0 +1,242 @@
+//! Routes and state; start and stop.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::{delete, get, post},
+};
+use record::Moment;
+use secrecy::SecretString;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    answer::Refused,
+    api, intake,
+    keeper::Keeper,
+    live::Live,
+    port,
+    store::{self, Place, Sql, Store, StoreError},
+    throttle::Throttle,
+};
+
+/// Bytes of a body at most.
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
+/// Posts that are worked on at the same time; bounds memory.
+const AT_ONCE: usize = 64;
+/// Requests may go on for so long after the order to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+/// The database must answer within this time for the receiver to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+/// Reads a clock.
+pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
+
+/// All that the receiver is set up with.
+#[derive(Clone)]
+pub struct Settings {
+    pub addr: SocketAddr,
+    pub place: Place,
+    /// Posts must be signed with it.
+    pub jwt_secret: Option<SecretString>,
+    /// Calls are deleted after so many days; `None`: never.
+    pub retention_days: Option<u32>,
+    pub max_body: usize,
+    pub now: Now,
+}
+
+impl Settings {
+    /// What no setting gives.
+    pub fn new(place: Place) -> Self {
+        Self {
+            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082),
+            place,
+            jwt_secret: None,
+            retention_days: None,
+            max_body: MAX_BODY,
+            now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
+        }
+    }
+}
+
+/// What all requests share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    keeper: Keeper,
+    settings: Settings,
+    live: Live,
+    places: Semaphore,
+    /// Posts that were turned away.
+    refused: Throttle,
+}
+
+impl App {
+    pub fn store(&self) -> &dyn Store {
+        &*self.0.store
+    }
+
+    pub fn shared_store(&self) -> Arc<dyn Store> {
+        self.0.store.clone()
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.0.live
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.0.keeper
+    }
+
+    pub(crate) fn refused(&self) -> &Throttle {
+        &self.0.refused
+    }
+
+    pub fn now(&self) -> Moment {
+        (self.0.settings.now)()
+    }
+
+    pub fn jwt_secret(&self) -> Option<&SecretString> {
+        self.0.settings.jwt_secret.as_ref()
+    }
+
+    pub fn max_body(&self) -> usize {
+        self.0.settings.max_body
+    }
+
+    pub fn is_loopback(&self) -> bool {
+        self.0.settings.addr.ip().is_loopback()
+    }
+
+    /// Waits until there is place for a body.
+    pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.0.places.acquire().await.ok()
+    }
+}
+
+/// All routes.
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/call-history", post(intake::call))
+        .route("/call-events", post(intake::event))
+        .route("/api/calls", get(api::list))
+        .route("/api/calls/{id}", get(api::body).delete(api::delete_call))
+        .route("/api/calls/{id}/events", get(api::events))
+        .route("/api/calls.csv", get(api::export::csv))
+        .route("/api/calls.jsonl", get(api::export::jsonl))
+        .route("/api/numbers/{number}", delete(api::delete_number))
+        .route("/api/stats", get(api::stats))
+        .route("/api/live", get(api::live))
+        .route("/api/tokens", get(api::tokens::list).post(api::tokens::create))
+        .route("/api/tokens/{id}", delete(api::tokens::delete))
+        .route("/openapi.json", get(api::openapi::document))
+        .route("/live", get(async || "OK"))
+        .route("/ready", get(ready))
+        .fallback(async || Refused::not_found("no such path"))
+        .layer(middleware::from_fn(careful))
+        .with_state(app)
+}
+
+/// Nobody stores answers, and nobody guesses what they are.
+async fn careful(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn ready(State(app): State<App>) -> Result<&'static str, Refused> {
+    let sql = Sql::new(app.store().dialect(), "SELECT n FROM calls LIMIT 1");
+    match timeout(READY_WITHIN, app.store().read(sql)).await {
+        Ok(Ok(_)) => Ok("OK"),
+        Ok(Err(e)) => Err(e.into()),
+        Err(_) => Err(Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer within 2 s",
+        )),
+    }
+}
+
+/// A running receiver. Dropped it goes on; see [`Receiver::stop`].
+pub struct Receiver {
+    addr: SocketAddr,
+    store: Arc<dyn Store>,
+    stopping: CancellationToken,
+    serving: JoinHandle<()>,
+    retention: JoinHandle<()>,
+}
+
+/// Why the receiver does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot listen on {addr}: {source}")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+}
+
+impl Receiver {
+    /// Opens the database and listens.
+    ///
+    /// # Errors
+    /// If either is not possible.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { addr: settings.addr, source };
+        let store = store::open(&settings.place).await?;
+        let listener = TcpListener::bind(settings.addr).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let stopping = CancellationToken::new();
+        let app = App(Arc::new(Shared {
+            store: store.clone(),
+            keeper: Keeper::new(store.clone()),
+            live: Live::new(stopping.clone()),
+            places: Semaphore::new(AT_ONCE),
+            refused: Throttle::new(),
+            settings,
+        }));
+        let retention = tokio::spawn(crate::deletion::by_age(
+            store.clone(),
+            app.0.settings.retention_days,
+            app.0.settings.now.clone(),
+            stopping.clone(),
+        ));
+        let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));
+        Ok(Self { addr, store, stopping, serving, retention })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Takes no new requests, lets running ones end for some time, and closes the database.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        if timeout(DRAIN, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
+        let _ = timeout(DRAIN, self.retention).await;
+        let _ = timeout(DRAIN, self.store.close()).await;
+    }
+}

@@ -1,0 +1,29 @@
+//! The tables, step by step. A step that was released is never changed: a new one is added.
+
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use super::Dialect;
+
+type Step = (i64, &'static str, &'static str);
+
+const SQLITE: &[Step] = &[
+    (1, "calls", include_str!("../../migrations/sqlite/0001_calls.sql")),
+    (2, "search", include_str!("../../migrations/sqlite/0002_search.sql")),
+];
+const POSTGRES: &[Step] = &[(1, "calls", include_str!("../../migrations/postgres/0001_calls.sql"))];
+
+/// All steps of an engine; sqlx keeps in a table which of them are done.
+pub(crate) fn of(dialect: Dialect) -> Migrator {
+    let steps = match dialect {
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => POSTGRES,
+    };
+    let migration = |(version, name, sql): &Step| {
+        let sql = (*sql).into_sql_str();
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sql, false)
+    };
+    Migrator::with_migrations(steps.iter().map(migration).collect())
+}

@@ -1,0 +1,57 @@
+//! The settings of `call-history receive`. It needs none of them.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use secrecy::SecretString;
+
+use super::{
+    ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
+    settings::{JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_RETENTION_DAYS},
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct ReceiveSettings {
+    pub(crate) addr: SocketAddr,
+    /// The folder of the SQLite database, unless `db` is set.
+    pub(crate) data_dir: PathBuf,
+    /// A `postgres://` URL, which may hold a password.
+    pub(crate) db: Option<SecretString>,
+    /// `None`: calls are kept for ever.
+    pub(crate) retention_days: Option<u32>,
+    /// Posts must be signed with it.
+    pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log_level: LogLevel,
+}
+
+impl ReceiveSettings {
+    /// # Errors
+    /// All wrong and unknown settings together.
+    pub(crate) fn read(source: Source) -> Result<Self, ConfigErrors> {
+        let errors = source.errors.clone();
+        let mut t = SettingsReader { source, errors };
+        t.read_files();
+        let addr = t.optional(RECEIVE_ADDR).unwrap_or_default().trim().parse();
+        let addr = addr.unwrap_or_else(|_| {
+            t.wrong(RECEIVE_ADDR, "must be an address like 127.0.0.1:8082");
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        });
+        // The URL is parsed to check it, and passed on as it is: Postgres has parameters of its own.
+        t.url(RECEIVE_DB, &["postgres", "postgresql"]);
+        let days = t.number(
+            RECEIVE_RETENTION_DAYS,
+            |n: &u32| (1..=36_500).contains(n),
+            "a whole number of days from 1 to 36500",
+        );
+        let read = Self {
+            addr,
+            data_dir: t.optional(RECEIVE_DATA_DIR).unwrap_or_default().into(),
+            db: t.optional(RECEIVE_DB).map(|url| SecretString::from(url.trim().to_owned())),
+            retention_days: (days > 0).then_some(days),
+            jwt_secret: t.optional(JWT_SECRET).map(SecretString::from),
+            log_format: t.log_format(),
+            log_level: t.log_level(),
+        };
+        if t.errors.is_empty() { Ok(read) } else { Err(ConfigErrors(t.errors)) }
+    }
+}
