@@ -19,15 +19,20 @@ FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
+.PHONY: help demo call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
 	deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 demo: ## one call, from the first ring to the posted record, on this machine alone
-	@$(CARGO) build --quiet -p call-history -p lab --bin call-history --bin demo
+	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
+	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
 	@$(abspath $(TARGET))/debug/demo
+
+call: ## one scripted call on the server of .env, for a worker of yours to see
+	@$(CARGO) build --quiet -p lab --bin call
+	@set -a; [ ! -f .env ] || . ./.env; $(abspath $(TARGET))/debug/call
 
 build: ## debug binaries of everything
 	$(CARGO) build --workspace --bins
@@ -72,7 +77,7 @@ lint: tools ## formatting, clippy, dependencies, docs
 			echo "the core must stay pure: $$crate is in its tree"; exit 1; fi; done
 	@n=$$($(CARGO) tree -p call -e normal --prefix none | sort -u | wc -l); \
 		if [ $$n -gt $(CORE_TREE) ]; then echo "the core's tree has $$n crates"; exit 1; fi
-	@for crate in record call store delivery; do \
+	@for crate in record call store delivery receiver; do \
 		if $(CARGO) tree -p $$crate -e normal -i livekit >/dev/null 2>&1; then \
 			echo "only the binary may know LiveKit: it is in the tree of $$crate"; exit 1; fi; done
 	@if $(CARGO) tree --workspace --target all -i webrtc-sys >/dev/null 2>&1; then \

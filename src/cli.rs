@@ -100,7 +100,11 @@ pub(crate) enum Command {
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = vec![];
     clap_complete::generate(shell, &mut Cli::command(), "call-history", &mut script);
-    script
+    // clap_complete 4.6 names the parts of a program with a hyphen in two ways in its script for bash.
+    match String::from_utf8(script) {
+        Ok(text) => text.replace("call__subcmd__history", "call__history").into_bytes(),
+        Err(e) => e.into_bytes(),
+    }
 }
 
 /// The manual page, with all subcommands.

@@ -168,7 +168,12 @@ fn list(
                     row.bytes.to_string(),
                     row.room_name,
                     row.status,
-                    row.attempts.count.to_string(),
+                    // The attempts at a delivered record are not kept.
+                    if *folder == Folder::Sent {
+                        "-".into()
+                    } else {
+                        row.attempts.count.to_string()
+                    },
                     row.attempts.last_error,
                 ]);
             }
@@ -276,8 +281,11 @@ fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
             n = 0;
         }
     }
-    outbox.request_reload().map_err(|e| format!("a running worker cannot be notified: {e}"))?;
-    write(out, &format!("{n} records will be tried now"))
+    match outbox.request_reload() {
+        Ok(()) => write(out, &format!("{n} records will be tried now")),
+        Err(_) if n == 0 => write(out, "no record waits"),
+        Err(e) => Err(format!("a running worker cannot be notified: {e}")),
+    }
 }
 
 fn export(outbox: &Outbox, folders: &[Folder], out: &mut dyn Write) -> Result<(), String> {

@@ -54,7 +54,10 @@ impl Setting {
     pub(super) fn without_secrets<'a>(&self, value: &'a str) -> Cow<'a, str> {
         match self.shown {
             Shown::Whole => value.into(),
-            Shown::Host => value.trim().parse().map_or("(no URL)".into(), |u| loggable(&u).into()),
+            Shown::Host => value.trim().parse::<reqwest::Url>().map_or("(no URL)".into(), |u| {
+                let more = u.path() != "/" || u.query().is_some();
+                format!("{}{}", loggable(&u), if more { "/…" } else { "" }).into()
+            }),
             Shown::Hidden => "(set)".into(),
         }
     }

@@ -199,7 +199,7 @@ impl Api {
         }
         let refusal = serde_json::from_slice(&body);
         if status == StatusCode::UNAUTHORIZED {
-            let why = refusal.map_or_else(|_| "answered 401".into(), |Refusal { msg, .. }| msg);
+            let why = refusal.map_or_else(|_| which_is_wrong(&body), |Refusal { msg, .. }| msg);
             let why = match self.wall.wrong_by() {
                 Some(ahead) => format!(
                     "{why} (this machine's clock is {ahead} s ahead of LiveKit's; negative: behind)"
@@ -212,6 +212,18 @@ impl Api {
             Ok(Refusal { code, msg }) => Err(ApiError::Refused { code, msg }),
             Err(_) => Err(no_answer(format!("answered {}", status.as_u16()))),
         }
+    }
+}
+
+/// LiveKit answers a wrong token with a text, which repeats the token.
+fn which_is_wrong(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    if text.contains("invalid API key") {
+        "answered 401: the server does not know this API key".into()
+    } else if text.contains("signature is invalid") {
+        "answered 401: the server knows the API key, but not with this secret".into()
+    } else {
+        "answered 401".into()
     }
 }
 

@@ -56,13 +56,17 @@ async fn shells_take_the_completions_and_the_manual_names_every_command() -> Res
             assert!(script.contains(word), "{word} is not completed in {shell}");
         }
         if shell == "bash" {
-            // What the shell itself offers after `call-history doc`.
-            let asked = format!(
-                "{script}\nCOMP_WORDS=(call-history doc) COMP_CWORD=1; _call__history call-history doc \
-                 call-history; echo \"${{COMPREPLY[@]}}\""
-            );
-            let out = Command::new("bash").args(["-c", &asked]).output().await?;
-            assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "doctor");
+            // What the shell itself offers.
+            for (words, offered) in
+                [("doc", "doctor"), ("outbox r", "retry"), ("connect --ro", "--room")]
+            {
+                let asked = format!(
+                    "{script}\nset -- {words}; COMP_WORDS=(call-history \"$@\") COMP_CWORD=$#\n\
+                     _call__history call-history \"${{!#}}\" x; echo \"${{COMPREPLY[@]}}\""
+                );
+                let out = Command::new("bash").args(["-c", &asked]).output().await?;
+                assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), offered, "{words}");
+            }
         }
     }
     let (code, page, _) = run(&["man"], &[]).await?;

@@ -55,11 +55,11 @@ async fn config_prints_every_setting_its_place_and_no_secret() -> Result<()> {
         (row["value"].as_str().unwrap_or("-"), row["from"].as_str().unwrap_or("-"))
     };
     for (name, value, from) in [
-        ("LIVEKIT_URL", "wss://livekit.example.com", "the environment"),
+        ("LIVEKIT_URL", "wss://livekit.example.com/…", "the environment"),
         ("LIVEKIT_API_KEY", "from-the-environment", "the environment"),
         ("LIVEKIT_API_SECRET", "(set)", "the environment"),
         ("JWT_SECRET", "-", "-"),
-        ("CALL_HISTORY_ENDPOINT", "https://hooks.example.com", "the environment"),
+        ("CALL_HISTORY_ENDPOINT", "https://hooks.example.com/…", "the environment"),
         ("CALL_HISTORY_AGENT_NAME", "call-history", "the default"),
         ("CALL_HISTORY_END_GRACE", "4", "config/local.toml:1"),
         ("CALL_HISTORY_MAX_CALLS", "8", ".env"),

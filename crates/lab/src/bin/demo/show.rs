@@ -54,6 +54,9 @@ impl Show {
 
     pub(crate) fn done(&self) {
         println!("\n{} The record is right, and nothing is left running.", self.paint("32", "ok"));
+        println!(
+            "Next, with your own server: cp .env.example .env, fill in four lines, target/debug/call-history doctor"
+        );
     }
 }
 

@@ -1,0 +1,42 @@
+//! `make call`: one scripted call of some ten seconds on the LiveKit server of `LIVEKIT_URL`, `LIVEKIT_API_KEY` and
+//! `LIVEKIT_API_SECRET`, between a phone caller and a voice agent. Whoever observes the server sees it as any other.
+#![allow(clippy::print_stdout)]
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lab::{agent::VoiceAgent, person::Person, server::Venue};
+
+const NUMBER: &str = "+15550123456";
+const WORD: Duration = Duration::from_millis(250);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    anyhow::ensure!(
+        std::env::var("LIVEKIT_URL").is_ok_and(|url| !url.is_empty()),
+        "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET: they name the server"
+    );
+    let venue = Venue::from_env().await?;
+    let room = format!("call-{}", uuid::Uuid::new_v4().simple());
+    println!("a phone call in room {room} on {}", venue.url);
+    let caller = Person::phone(&venue, &room, NUMBER, "active", true, &[]);
+    let caller = caller.await.context("the caller cannot join")?;
+    let mut agent = VoiceAgent::join(&venue, &room, true).await.context("the agent cannot join")?;
+    // A worker finds a room within a second or two.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (by_agent, text) in [
+        (true, "Luigi's, good evening. How can I help you?"),
+        (false, "A table for four, please."),
+        (true, "It is booked. Goodbye!"),
+    ] {
+        println!("{}: {text}", if by_agent { "agent " } else { "caller" });
+        if by_agent {
+            agent.says(text, WORD).await?;
+        } else {
+            agent.hears(caller.me().identity().as_str(), text, WORD).await?;
+        }
+    }
+    caller.hangs_up().await?;
+    println!("the caller has hung up: the record is due 2.5 s after that");
+    agent.person.hangs_up().await
+}
