@@ -1,7 +1,7 @@
 //! Charts as numbers for SVG: columns, a band of two lines, bars, a map of hours.
 
 /// Units of a chart over time.
-pub(super) const WIDTH: f64 = 720.0;
+pub(super) const WIDTH: f64 = 548.0;
 pub(super) const HEIGHT: f64 = 190.0;
 const LEFT: f64 = 44.0;
 const RIGHT: f64 = 8.0;

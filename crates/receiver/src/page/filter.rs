@@ -144,7 +144,12 @@ impl Filter {
         let set = |name: &str| !value(name).is_empty();
         let open = more.iter().any(|input| set(input.name))
             || more_choices.iter().any(|choice| set(choice.name));
-        let unnamed = |mistake: &&Mistake| !known.contains(&mistake.path.as_str());
+        // A field that is typed into says for itself what is wrong.
+        let typed = |name: &str| {
+            MORE.iter().any(|(known, ..)| *known == name)
+                || ["start_time.ge", "start_time.lt", "business_type"].contains(&name)
+        };
+        let unnamed = |mistake: &&Mistake| !typed(&mistake.path);
         Ok(Self {
             path,
             q: value("q"),
@@ -153,7 +158,6 @@ impl Filter {
                 .iter()
                 .filter(unnamed)
                 .map(|m| format!("{}: {}", m.path, m.problem))
-                .chain(problem("q"))
                 .collect(),
             is_empty: pairs.is_empty(),
             status,

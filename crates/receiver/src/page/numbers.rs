@@ -456,7 +456,7 @@ fn hours(groups: &[Json]) -> Hours {
         format!("{name} {hour}:00 to {}:00, {calls}", hour + 1)
     };
     let cell = |(day, hour): (usize, usize)| Cell {
-        x: format!("{}", 44 + hour * 28),
+        x: format!("{}", 44 + hour * 46),
         y: format!("{}", day * 20 + 2),
         opacity: format!("{:.2}", if count(day, hour) > 0.0 { 0.18 + 0.82 * count(day, hour) / most } else { 0.0 }),
         title: title(day, hour),

@@ -131,12 +131,12 @@ pub(super) fn tone(status: &str) -> &'static str {
 /// `details.ended_by` in a few words.
 pub(super) fn ended_by(who: &str) -> String {
     match who {
-        "caller" => "by the caller".into(),
-        "agent" => "by the agent".into(),
+        "caller" => "ended by the caller".into(),
+        "agent" => "ended by the agent".into(),
         "room" => "the room was closed".into(),
         "network" => "a connection broke".into(),
         "worker" => "the worker stopped".into(),
-        "unknown" => "nobody knows by whom".into(),
+        "unknown" => "not known who ended it".into(),
         other => text::words(other),
     }
 }

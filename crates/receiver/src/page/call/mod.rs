@@ -170,8 +170,9 @@ fn headlines(record: &Json, moments: &Moments) -> Vec<Headline> {
             all.push(headline("#m-agent-answers", value, "agent answers, average", ""));
         }
     }
-    let p95 = seconds("/details/latency/agent_response/p95").unwrap_or(text::NOTHING.into());
-    all.push(headline("#m-agent-p95", p95, "agent answers, p95", ""));
+    let p95 = seconds("/details/latency/agent_response/p95");
+    let href = if p95.is_some() { "#m-agent-p95" } else { "#m-agent-answers" };
+    all.push(headline(href, p95.unwrap_or(text::NOTHING.into()), "agent answers, p95", ""));
     let cuts = count("/metrics/interruption_count");
     all.push(headline("#m-interruptions", cuts, "interruptions", ""));
     all.push(headline("#m-silences", count("/metrics/silence_count"), "silences", ""));

@@ -47,7 +47,6 @@ pub(super) struct Speech {
     pub(super) by: Side,
     pub(super) from: f64,
     pub(super) to: f64,
-    pub(super) basis: String,
 }
 
 pub(super) struct Wait {
@@ -133,8 +132,7 @@ impl Moments {
         }
         for json in each(&timeline["speech"]) {
             if let Some((from, to)) = span(json) {
-                let basis = json["basis"].as_str().unwrap_or("none").into();
-                all.speech.push(Speech { by: Side::of(&json["by"]), from, to, basis });
+                all.speech.push(Speech { by: Side::of(&json["by"]), from, to });
             }
         }
         all.speech.sort_by(|a, b| a.from.total_cmp(&b.from));

@@ -75,6 +75,8 @@ pub(super) struct Picture {
     pub(super) marks: Vec<Mark>,
     pub(super) labels: Vec<Label>,
     pub(super) others: bool,
+    /// Who spoke when is known; otherwise there are only stages.
+    pub(super) tracks: bool,
     pub(super) zooms: Vec<Zoom>,
     /// The picture in a sentence.
     pub(super) summary: String,
@@ -130,25 +132,31 @@ impl Picture {
         let wanted = match chosen {
             Some((_, "whole", _)) => fit,
             Some((_, _, scale)) => *scale,
-            None => fit.max(READABLE),
+            None if moments.known => fit.max(READABLE),
+            None => fit,
         };
         let scale = wanted.max(fit).min((WIDEST / length).max(fit));
         let x = |at: f64| MARGIN + at * scale;
         let others = moments.speech.iter().any(|speech| speech.by == Side::Other);
-        let bottom = if others { OTHER_Y + TRACK } else { AGENT_Y + TRACK } + 8.0;
+        let bottom = match (moments.known, others) {
+            (false, _) => TOP + 24.0,
+            (true, false) => AGENT_Y + TRACK + 8.0,
+            (true, true) => OTHER_Y + TRACK + 8.0,
+        };
         let mut picture = Self {
             width: n(length * scale + 2.0 * MARGIN),
             height: n(bottom + 24.0),
             bottom: n(bottom),
             axis_y: n(bottom + 17.0),
-            ticks: ticks(length, scale).map(|at| Tick { x: n(x(at)), label: axis(at, scale) }).collect(),
+            ticks: ticks(length, scale).map(|at| Tick { x: n(x(at)), label: text::duration(at) }).collect(),
             backs: vec![],
             bars: vec![],
             waits: vec![],
             marks: vec![],
             labels: vec![],
             others,
-            zooms: zooms(fit, zoom),
+            tracks: moments.known,
+            zooms: if moments.known { zooms(fit, zoom) } else { vec![] },
             summary: summary(moments),
             keys: vec![],
             scale: format!("{MARGIN} {scale}"),
@@ -287,6 +295,9 @@ impl Picture {
     }
 
     fn add_cuts(&mut self, moments: &Moments, x: impl Fn(f64) -> f64) {
+        if !moments.cuts.is_empty() {
+            self.keys.push(("cut", "Cut off"));
+        }
         for (at, cut) in moments.cuts.iter().enumerate() {
             let (y, title) = match cut.by {
                 Side::Agent => (USER_Y, "The agent began while the caller spoke"),
@@ -344,10 +355,6 @@ fn ticks(length: f64, scale: f64) -> impl Iterator<Item = f64> {
         [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0];
     let step = STEPS.into_iter().find(|step| step * scale >= 64.0).unwrap_or(3_600.0);
     (0..2_000).map(move |at| f64::from(at) * step).take_while(move |at| *at <= length)
-}
-
-fn axis(at: f64, _scale: f64) -> String {
-    text::duration(at)
 }
 
 fn summary(moments: &Moments) -> String {
