@@ -86,8 +86,13 @@ pub(super) struct Picture {
     pub(super) scale: String,
 }
 
-const ZOOMS: [(&str, &str, f64); 4] =
-    [("whole", "whole", 0.0), ("10 px/s", "10", 10.0), ("25 px/s", "25", 25.0), ("60 px/s", "60", 60.0)];
+/// Labels, values in addresses, and units of a second: how much of the call the box shows.
+const ZOOMS: [(&str, &str, f64); 4] = [
+    ("whole call", "whole", 0.0),
+    ("2 min", "120", FULL / 120.0),
+    ("45 s", "45", FULL / 45.0),
+    ("15 s", "15", FULL / 15.0),
+];
 
 /// Places labels from left to right and leaves out those that would touch the one before.
 struct Row {
