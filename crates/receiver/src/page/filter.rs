@@ -117,8 +117,10 @@ impl Filter {
             known.push(name);
             Input { name, label, kind, value: value(name), list, problem: problem(name) }
         };
-        let from = input("start_time.ge", "From", "date", vec![]);
-        let before = input("start_time.lt", "Before", "date", vec![]);
+        // A browser shows nothing but a day in a field for days.
+        let kind = |name: &str| if matches!(value(name).len(), 0 | 10) { "date" } else { "text" };
+        let from = input("start_time.ge", "From", kind("start_time.ge"), vec![]);
+        let before = input("start_time.lt", "Before", kind("start_time.lt"), vec![]);
         let businesses = proposed(store, "business_type").await?;
         let business = input("business_type", "Business type", "text", businesses);
         let mut more = vec![];

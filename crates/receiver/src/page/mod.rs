@@ -8,6 +8,7 @@
 //! | [`reader`] | who looks, and whether it may see phone numbers |
 //! | [`session`], [`login`] | a token once, a cookie afterwards |
 //! | [`headers`] | what browsers are told with each answer |
+//! | [`compress`] | fewer bytes on the way |
 //! | [`assets`] | style and script, under names that change with them |
 //! | [`frame`] | what all pages have around them; pages that say no |
 //! | [`text`] | how numbers, times and phone numbers are written |
@@ -22,6 +23,7 @@ mod assets;
 mod call;
 mod calls;
 mod chart;
+mod compress;
 mod filter;
 mod frame;
 mod headers;
@@ -57,5 +59,6 @@ pub(crate) fn routes() -> Router<App> {
         .route("/login", get(login::form).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::get))
+        .layer(middleware::from_fn(compress::gzip))
         .layer(middleware::from_fn(headers::strict))
 }

@@ -73,6 +73,8 @@ struct Cell {
     y: String,
     opacity: String,
     title: String,
+    /// Its calls; only if the hour is one hour and not one of each week.
+    href: Option<String>,
 }
 
 struct Hours {
@@ -209,7 +211,7 @@ async fn full(app: &App, reader: Reader, pairs: &Pairs) -> Result<Page, Problem>
         troubles: chart::lines(&slots, &troubles),
         endings: endings(pairs, &by_end, total),
         businesses: by_business.iter().map(|group| business(pairs, group, &business_ends)).collect(),
-        hours: hours(&by_hour),
+        hours: hours(&by_hour, pairs, from, to),
         empty: total == 0.0,
         wrong: false,
     })
@@ -439,7 +441,21 @@ fn business(pairs: &Pairs, group: &Json, ends: &[Json]) -> Business {
 
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-fn hours(groups: &[Json]) -> Hours {
+/// The first instant of an hour of the week within a period that has each only once.
+fn instant(day: usize, hour: usize, from: i64, to: i64) -> Option<i64> {
+    const HOUR: i64 = DAY / 24;
+    if to - from > 7 * DAY {
+        return None;
+    }
+    let first = from.div_euclid(HOUR) * HOUR;
+    (0..=7 * 24).map(|n| first + n * HOUR).find(|at| {
+        let of_week = at.div_euclid(HOUR) % 24;
+        let weekday = day_of(*at).weekday().num_days_from_monday() as usize;
+        weekday == day && usize::try_from(of_week) == Ok(hour)
+    })
+}
+
+fn hours(groups: &[Json], pairs: &Pairs, from: i64, to: i64) -> Hours {
     let mut counts: BTreeMap<(usize, usize), f64> = BTreeMap::new();
     for group in groups {
         let of = |name: &str| group[name].as_str().and_then(|text| text.parse::<usize>().ok());
@@ -460,6 +476,11 @@ fn hours(groups: &[Json]) -> Hours {
         y: format!("{}", day * 20 + 2),
         opacity: format!("{:.2}", if count(day, hour) > 0.0 { 0.18 + 0.82 * count(day, hour) / most } else { 0.0 }),
         title: title(day, hour),
+        href: instant(day, hour, from, to).filter(|_| count(day, hour) > 0.0).map(|at| {
+            let end = at + DAY / 24;
+            let written = |at: i64| Moment::from_millis(at.clamp(from, to)).to_rfc3339();
+            links::calls(pairs, &[("start_time.ge", &written(at)), ("start_time.lt", &written(end))])
+        }),
     };
     let all = (0..7).flat_map(|day| (0..24).map(move |hour| (day, hour)));
     let busiest = counts.iter().max_by(|a, b| a.1.total_cmp(b.1));
