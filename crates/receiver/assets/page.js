@@ -40,6 +40,11 @@ if (now) {
   }, 1000);
 }
 
+// A chart over time that does not fit shows its end first.
+for (const chart of document.querySelectorAll(".chart")) {
+  chart.parentElement.scrollLeft = chart.parentElement.scrollWidth;
+}
+
 // The timeline and the words follow each other.
 const picture = document.getElementById("picture");
 const story = document.getElementById("story");

@@ -93,6 +93,6 @@ fn count(all: &Mutex<BTreeMap<String, u64>>, name: &str) {
 
 fn sorted(all: &Mutex<BTreeMap<String, u64>>) -> Vec<(String, u64)> {
     let mut all: Vec<_> = all.lock().iter().map(|(name, n)| (name.clone(), *n)).collect();
-    all.sort_by(|a, b| b.1.cmp(&a.1));
+    all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     all
 }

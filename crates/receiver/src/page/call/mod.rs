@@ -82,8 +82,10 @@ struct Page {
     people: Vec<Person>,
     transfers: Vec<Transfer>,
     neighbours: Neighbours,
-    /// Pretty; `None`: it is too large.
+    /// Indented, if it was asked for.
     raw: Option<String>,
+    /// It is too large to be shown.
+    large: bool,
     size: String,
     download: Option<String>,
     details: bool,
@@ -92,6 +94,7 @@ struct Page {
 #[derive(Deserialize)]
 pub(super) struct Look {
     zoom: Option<String>,
+    raw: Option<String>,
 }
 
 pub(super) async fn page(
@@ -104,7 +107,7 @@ pub(super) async fn page(
     let body = calls::body(app.store(), &id).await?.ok_or(Problem::NoCall)?;
     let Ok(record) = serde_json::from_slice::<Json>(&body) else { return Err(Problem::NoCall) };
     let neighbours = neighbours::of(app.store(), &record, &id, reader.numbers).await?;
-    let page = shown(&record, &id, body.len(), reader, look.zoom.as_deref(), neighbours);
+    let page = shown(&record, &id, body.len(), reader, &look, neighbours);
     Ok(html(StatusCode::OK, &page))
 }
 
@@ -113,7 +116,7 @@ fn shown(
     id: &str,
     size: usize,
     reader: Reader,
-    zoom: Option<&str>,
+    look: &Look,
     neighbours: Neighbours,
 ) -> Page {
     let of = |key: &str| record[key].as_str();
@@ -143,9 +146,10 @@ fn shown(
         cards: beside::cards(record),
         people: beside::people(record, reader.numbers),
         transfers: beside::transfers(record, reader.numbers),
-        picture: Picture::of(&moments, zoom),
+        picture: Picture::of(&moments, look.zoom.as_deref()),
         neighbours,
-        raw: (size <= SHOWN).then(|| raw(record, reader.numbers)),
+        raw: (look.raw.is_some() && size <= SHOWN).then(|| raw(record, reader.numbers)),
+        large: size > SHOWN,
         size: text::count(i64::try_from(size).unwrap_or(i64::MAX)),
         download: reader.numbers.then(|| format!("/api/calls/{}", links::encoded(id))),
         details: record["details"].is_object(),
