@@ -13,8 +13,9 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 const ALWAYS: [(HeaderName, &str); 4] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // Addresses of pages hold filters, which may hold a phone number.
-    (header::REFERRER_POLICY, "no-referrer"),
+    // Addresses of pages hold filters, which may hold a phone number. Not `no-referrer`: with it the forms of these
+    // pages would not say where they are from.
+    (header::REFERRER_POLICY, "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
