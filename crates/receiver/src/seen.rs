@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{LazyLock, atomic::{AtomicU64, Ordering}},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::http::{HeaderMap, header};

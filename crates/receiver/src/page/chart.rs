@@ -81,7 +81,13 @@ fn up(most: f64, whole: bool) -> (f64, Vec<Tick>) {
     let step = step.unwrap_or(raw);
     let lines = (most / step).ceil().max(1.0);
     let top = lines * step;
-    let decimals = if step >= 1.0 { 0 } else if step >= 0.1 { 1 } else { 2 };
+    let decimals = if step >= 1.0 {
+        0
+    } else if step >= 0.1 {
+        1
+    } else {
+        2
+    };
     let tick = |k: u32| {
         let value = f64::from(k) * step;
         Tick { at: n(y(value, top)), label: format!("{value:.decimals$}") }
@@ -129,7 +135,10 @@ pub(super) fn columns(
 
 /// Lines over the same slots, the first one the lowest of a band. `None` leaves a hole.
 pub(super) fn lines(slots: &[Slot], all: &[(&'static str, Vec<Option<f64>>)]) -> Lines {
-    let most = all.iter().flat_map(|(_, values)| values.iter().flatten()).fold(0.0, |a, b| f64::max(a, *b));
+    let most = all
+        .iter()
+        .flat_map(|(_, values)| values.iter().flatten())
+        .fold(0.0, |a, b| f64::max(a, *b));
     let (top, up) = up(most, false);
     let step = step(slots.len());
     let x = |at: usize| LEFT + (at as f64 + 0.5) * step;
@@ -138,7 +147,8 @@ pub(super) fn lines(slots: &[Slot], all: &[(&'static str, Vec<Option<f64>>)]) ->
         let mut open = false;
         for (at, value) in values.iter().enumerate() {
             if let Some(value) = value {
-                path += &format!("{}{} {}", if open { "L" } else { "M" }, n(x(at)), n(y(*value, top)));
+                path +=
+                    &format!("{}{} {}", if open { "L" } else { "M" }, n(x(at)), n(y(*value, top)));
             }
             open = value.is_some();
         }
@@ -150,7 +160,13 @@ pub(super) fn lines(slots: &[Slot], all: &[(&'static str, Vec<Option<f64>>)]) ->
             .filter_map(|(class, values)| Some((n(x(at)), n(y((*values.get(at)?)?, top)), *class)))
             .collect();
         let (x, width) = (n(x(at) - step / 2.0), n(step));
-        (!dots.is_empty()).then(|| Point { x, width, href: slot.href.clone(), title: slot.title.clone(), dots })
+        (!dots.is_empty()).then(|| Point {
+            x,
+            width,
+            href: slot.href.clone(),
+            title: slot.title.clone(),
+            dots,
+        })
     };
     Lines {
         lines: all.iter().map(line).collect(),
@@ -168,8 +184,10 @@ fn band(all: &[(&'static str, Vec<Option<f64>>)], x: impl Fn(usize) -> f64, top:
     let mut run: Vec<(usize, f64, f64)> = vec![];
     let close = |run: &mut Vec<(usize, f64, f64)>, path: &mut String| {
         if run.len() > 1 {
-            let upper = run.iter().map(|(at, _, high)| format!("{} {}", n(x(*at)), n(y(*high, top))));
-            let lower = run.iter().rev().map(|(at, low, _)| format!("{} {}", n(x(*at)), n(y(*low, top))));
+            let upper =
+                run.iter().map(|(at, _, high)| format!("{} {}", n(x(*at)), n(y(*high, top))));
+            let lower =
+                run.iter().rev().map(|(at, low, _)| format!("{} {}", n(x(*at)), n(y(*low, top))));
             *path += &format!("M{}Z", upper.chain(lower).collect::<Vec<_>>().join("L"));
         }
         run.clear();

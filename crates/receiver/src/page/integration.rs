@@ -84,7 +84,8 @@ pub(super) async fn page(State(app): State<App>, reader: Reader) -> Result<Respo
     Ok(html(StatusCode::OK, &page))
 }
 
-const SQLITE_SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+const SQLITE_SIZE: &str =
+    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
 
 async fn one(app: &App, sql: &'static str) -> Result<Option<i64>, StoreError> {
     let rows = app.store().read(Sql::new(app.store().dialect(), sql)).await?;

@@ -98,7 +98,9 @@ mod tests {
     #[test]
     fn after_the_login_nobody_is_sent_elsewhere() {
         assert_eq!(own_path("/calls?status=failed"), "/calls?status=failed");
-        for elsewhere in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"] {
+        for elsewhere in
+            ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"]
+        {
             assert_eq!(own_path(elsewhere), "/calls", "{elsewhere}");
         }
     }

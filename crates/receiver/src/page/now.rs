@@ -1,11 +1,7 @@
 //! Calls that are on right now, from their live events.
 
 use askama::Template;
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde_json::Value as Json;
 
 use super::{
@@ -93,10 +89,8 @@ fn begun(event: &Json, time: i64, now: i64, reader: Reader) -> Running {
 
 /// Events of calls that are not over, each call's together and in order.
 async fn read(store: &dyn Store, since: i64) -> Result<Vec<(String, Json, i64)>, StoreError> {
-    let mut sql = Sql::new(
-        store.dialect(),
-        "SELECT call_id, time, body FROM events WHERE received_at > ",
-    );
+    let mut sql =
+        Sql::new(store.dialect(), "SELECT call_id, time, body FROM events WHERE received_at > ");
     sql.bind(since);
     sql.push(
         " AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.call_id = events.call_id) \

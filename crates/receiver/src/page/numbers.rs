@@ -171,7 +171,8 @@ async fn full(app: &App, reader: Reader, pairs: &Pairs) -> Result<Page, Problem>
     )?;
     let total = all.first().map_or(0.0, |group| number(group, "count"));
     let times = unit.slots(from, to);
-    let slots: Vec<Slot> = times.iter().map(|(key, from, to)| slot(unit, pairs, &by_time, key, *from, *to)).collect();
+    let slots: Vec<Slot> =
+        times.iter().map(|(key, from, to)| slot(unit, pairs, &by_time, key, *from, *to)).collect();
     let find = |key: &str| by_time.iter().find(|group| group[unit.name()] == key);
     let series = |of: &dyn Fn(&Json) -> Option<f64>| -> Vec<Option<f64>> {
         times.iter().map(|(key, ..)| find(key).and_then(of)).collect()
@@ -179,16 +180,28 @@ async fn full(app: &App, reader: Reader, pairs: &Pairs) -> Result<Page, Problem>
     let figure = |name: &'static str| move |group: &Json| group[name].as_f64();
     let columns = times.iter().zip(&slots).map(|((key, from, to), slot)| {
         let part = |status: &&'static str| {
-            let group = time_ends.iter().find(|g| g[unit.name()] == key.as_str() && g["status"] == **status);
+            let group = time_ends
+                .iter()
+                .find(|g| g[unit.name()] == key.as_str() && g["status"] == **status);
             let count = group.map_or(0.0, |group| number(group, "count"));
-            let href = links::calls(pairs, &[("start_time.ge", &date(*from)), ("start_time.lt", &date(*to)), ("status", status)]);
+            let href = links::calls(
+                pairs,
+                &[
+                    ("start_time.ge", &date(*from)),
+                    ("start_time.lt", &date(*to)),
+                    ("status", status),
+                ],
+            );
             (row::tone(status), count, href, format!("{}: {} {status}", slot.label, whole(count)))
         };
         // The dropped ones get a tone of their own.
-        STATUSES.iter().map(|status| {
-            let (tone, count, href, title) = part(status);
-            (if *status == "dropped" { "warn" } else { tone }, count, href, title)
-        }).collect()
+        STATUSES
+            .iter()
+            .map(|status| {
+                let (tone, count, href, title) = part(status);
+                (if *status == "dropped" { "warn" } else { tone }, count, href, title)
+            })
+            .collect()
     });
     let columns = chart::columns(&slots, columns.collect());
     let answers = [
@@ -210,7 +223,10 @@ async fn full(app: &App, reader: Reader, pairs: &Pairs) -> Result<Page, Problem>
         answers: chart::lines(&slots, &answers),
         troubles: chart::lines(&slots, &troubles),
         endings: endings(pairs, &by_end, total),
-        businesses: by_business.iter().map(|group| business(pairs, group, &business_ends)).collect(),
+        businesses: by_business
+            .iter()
+            .map(|group| business(pairs, group, &business_ends))
+            .collect(),
         hours: hours(&by_hour, pairs, from, to),
         empty: total == 0.0,
         wrong: false,
@@ -311,7 +327,8 @@ fn date(day: NaiveDate) -> String {
 async fn period(app: &App, pairs: &Pairs) -> Result<(i64, i64), Problem> {
     let bound = |names: [&str; 2]| {
         let found = pairs.iter().find(|(name, _)| names.contains(&name.as_str()))?;
-        let text = if found.1.len() == 10 { format!("{}T00:00:00Z", found.1) } else { found.1.clone() };
+        let text =
+            if found.1.len() == 10 { format!("{}T00:00:00Z", found.1) } else { found.1.clone() };
         Moment::parse_rfc3339(&text).map(Moment::millis)
     };
     let to = bound(["start_time.lt", "start_time.le"]).unwrap_or(app.now().millis() + 1);
@@ -348,7 +365,14 @@ fn seconds(value: Option<f64>) -> String {
     value.map_or(NOTHING.into(), text::seconds)
 }
 
-fn slot(unit: Unit, pairs: &Pairs, groups: &[Json], key: &str, from: NaiveDate, to: NaiveDate) -> Slot {
+fn slot(
+    unit: Unit,
+    pairs: &Pairs,
+    groups: &[Json],
+    key: &str,
+    from: NaiveDate,
+    to: NaiveDate,
+) -> Slot {
     let label = match unit {
         Unit::Day | Unit::Week => from.format("%-d %b"),
         Unit::Month => from.format("%b %Y"),
@@ -372,22 +396,45 @@ fn headlines(pairs: &Pairs, all: Option<&Json>, ends: &[Json], total: f64) -> Ve
     let null = Json::Null;
     let all = all.unwrap_or(&null);
     let of_status = |status: &str| -> f64 {
-        ends.iter().filter(|group| group["status"] == status).map(|group| number(group, "count")).sum()
+        ends.iter()
+            .filter(|group| group["status"] == status)
+            .map(|group| number(group, "count"))
+            .sum()
     };
     let with_unit = |value: Option<f64>, unit: &str| match value {
         Some(value) => format!("{} {unit}", text::seconds(value)),
         None => NOTHING.into(),
     };
-    let headline = |value: String, name, more: &[(&str, &str)]| Headline { value, name, href: links::calls(pairs, more) };
+    let headline = |value: String, name, more: &[(&str, &str)]| Headline {
+        value,
+        name,
+        href: links::calls(pairs, more),
+    };
     let p95 = all["agent_response.p95"].as_f64();
     let over = p95.map_or("0".to_owned(), |p95| format!("{p95}"));
     vec![
         headline(whole(total), "calls", &[]),
-        headline(part((total > 0.0).then(|| of_status("completed") / total)), "completed", &[("status", "completed")]),
-        headline(part(all["successful.avg"].as_f64()), "successful, where reported", &[("successful", "true")]),
-        headline(with_unit(all["agent_response.p50"].as_f64(), "s"), "answer, median", &[("agent_response.count.gt", "0")]),
+        headline(
+            part((total > 0.0).then(|| of_status("completed") / total)),
+            "completed",
+            &[("status", "completed")],
+        ),
+        headline(
+            part(all["successful.avg"].as_f64()),
+            "successful, where reported",
+            &[("successful", "true")],
+        ),
+        headline(
+            with_unit(all["agent_response.p50"].as_f64(), "s"),
+            "answer, median",
+            &[("agent_response.count.gt", "0")],
+        ),
         headline(with_unit(p95, "s"), "answer, p95", &[("agent_response.max.ge", &over)]),
-        headline(with_unit(a_minute(all, "interruption_count.sum"), ""), "interruptions a minute", &[("interruption_count.gt", "0")]),
+        headline(
+            with_unit(a_minute(all, "interruption_count.sum"), ""),
+            "interruptions a minute",
+            &[("interruption_count.gt", "0")],
+        ),
     ]
 }
 
@@ -420,7 +467,9 @@ fn endings(pairs: &Pairs, groups: &[Json], total: f64) -> Vec<Ending> {
 fn business(pairs: &Pairs, group: &Json, ends: &[Json]) -> Business {
     let name = group["business_type"].as_str();
     let calls = number(group, "count");
-    let completed = ends.iter().find(|end| end["business_type"] == group["business_type"] && end["status"] == "completed");
+    let completed = ends
+        .iter()
+        .find(|end| end["business_type"] == group["business_type"] && end["status"] == "completed");
     let completed = completed.map_or(0.0, |end| number(end, "count"));
     Business {
         href: match name {
@@ -474,12 +523,18 @@ fn hours(groups: &[Json], pairs: &Pairs, from: i64, to: i64) -> Hours {
     let cell = |(day, hour): (usize, usize)| Cell {
         x: format!("{}", 44 + hour * 46),
         y: format!("{}", day * 20 + 2),
-        opacity: format!("{:.2}", if count(day, hour) > 0.0 { 0.18 + 0.82 * count(day, hour) / most } else { 0.0 }),
+        opacity: format!(
+            "{:.2}",
+            if count(day, hour) > 0.0 { 0.18 + 0.82 * count(day, hour) / most } else { 0.0 }
+        ),
         title: title(day, hour),
         href: instant(day, hour, from, to).filter(|_| count(day, hour) > 0.0).map(|at| {
             let end = at + DAY / 24;
             let written = |at: i64| Moment::from_millis(at.clamp(from, to)).to_rfc3339();
-            links::calls(pairs, &[("start_time.ge", &written(at)), ("start_time.lt", &written(end))])
+            links::calls(
+                pairs,
+                &[("start_time.ge", &written(at)), ("start_time.lt", &written(end))],
+            )
         }),
     };
     let all = (0..7).flat_map(|day| (0..24).map(move |hour| (day, hour)));

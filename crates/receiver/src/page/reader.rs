@@ -28,9 +28,8 @@ impl FromRequestParts<App> for Reader {
             return Ok(Self { numbers: session::shows_numbers(&scopes), by_cookie: true });
         }
         // A token in the header, or the open door of a loopback address.
-        let asked = async |scope| {
-            access::check(app.store(), headers, app.is_loopback(), scope).await
-        };
+        let asked =
+            async |scope| access::check(app.store(), headers, app.is_loopback(), scope).await;
         match asked(Scope::Read).await {
             Ok(()) => {
                 let numbers =

@@ -36,7 +36,8 @@ pub(super) async fn begin(
     if !known.scopes.contains(&Scope::Read) {
         return Ok(None);
     }
-    let claims = Claims { sub: known.id.clone(), exp: jsonwebtoken::get_current_timestamp() + LIFE };
+    let claims =
+        Claims { sub: known.id.clone(), exp: jsonwebtoken::get_current_timestamp() + LIFE };
     let key = EncodingKey::from_secret(&known.hash);
     let signed = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key);
     Ok(signed.ok().map(|signed| cookie(&format!("{}:{signed}", known.id), LIFE, secure)))
@@ -86,6 +87,7 @@ pub(super) fn shows_numbers(scopes: &[Scope]) -> bool {
 
 fn value(headers: &HeaderMap) -> Option<&str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|all| all.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        all.flat_map(|all| all.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == NAME).map(|(_, value)| value)
 }

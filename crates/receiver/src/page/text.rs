@@ -146,7 +146,13 @@ mod tests {
     fn numbers_are_short_and_exact() {
         assert_eq!((duration(42.4), duration(3_723.0)), ("0:42".into(), "1:02:03".into()));
         assert_eq!((moment(15.84), moment(59.97)), ("0:15.8".into(), "1:00.0".into()));
-        assert_eq!((count(1_284), count(999), count(-1_000_000)), ("1,284".into(), "999".into(), "-1,000,000".into()));
-        assert_eq!((percent(0.954), percent(0.003), percent(0.999)), ("95 %".into(), "0.3 %".into(), "99.9 %".into()));
+        assert_eq!(
+            (count(1_284), count(999), count(-1_000_000)),
+            ("1,284".into(), "999".into(), "-1,000,000".into())
+        );
+        assert_eq!(
+            (percent(0.954), percent(0.003), percent(0.999)),
+            ("95 %".into(), "0.3 %".into(), "99.9 %".into())
+        );
     }
 }

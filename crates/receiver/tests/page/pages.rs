@@ -27,16 +27,29 @@ async fn full(rig: &Rig) -> Vec<serde_json::Value> {
 async fn every_page_is_there_and_says_what_browsers_may_do() {
     let rig = Rig::new().await;
     let all = full(&rig).await;
-    let mut paths: Vec<String> = ["/calls", "/calls?status=failed&q=table", "/calls?limit=5", "/numbers", "/integration", "/login"]
-        .map(str::to_owned)
-        .into();
+    let mut paths: Vec<String> = [
+        "/calls",
+        "/calls?status=failed&q=table",
+        "/calls?limit=5",
+        "/numbers",
+        "/integration",
+        "/login",
+    ]
+    .map(str::to_owned)
+    .into();
     paths.extend(all.iter().map(|call| format!("/calls/{}", call["call_id"].as_str().unwrap())));
     for path in &paths {
         let response = rig.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         let headers = response.headers().clone();
         let policy = headers["content-security-policy"].to_str().unwrap();
-        for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{policy}");
@@ -51,14 +64,21 @@ async fn every_page_is_there_and_says_what_browsers_may_do() {
         assert_eq!(html.matches("<script").count(), 1, "{path}");
     }
     let home = rig.get("/").await;
-    assert_eq!((home.status().as_u16(), home.headers()["location"].to_str().unwrap()), (303, "/calls"));
+    assert_eq!(
+        (home.status().as_u16(), home.headers()["location"].to_str().unwrap()),
+        (303, "/calls")
+    );
 }
 
 #[tokio::test]
 async fn assets_may_be_kept_for_ever_under_their_name() {
     let rig = Rig::new().await;
     let html = rig.page("/calls").await;
-    for (before, kind) in [("stylesheet\" href=\"", "text/css"), ("script src=\"", "text/javascript"), ("rel=\"icon\" href=\"", "image/svg+xml")] {
+    for (before, kind) in [
+        ("stylesheet\" href=\"", "text/css"),
+        ("script src=\"", "text/javascript"),
+        ("rel=\"icon\" href=\"", "image/svg+xml"),
+    ] {
         let path = html.split(before).nth(1).unwrap().split('"').next().unwrap();
         let response = rig.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
@@ -88,7 +108,10 @@ async fn whatever_a_record_holds_is_text() {
         person["identity"] = evil.into();
     }
     rig.keep(&call, None).await;
-    let address = format!("/calls?business_type={}", "%3Cscript%3Ealert(1)%3C/script%3E%22'%3E%3Cimg%20src=x%20onerror=alert(2)%3E");
+    let address = format!(
+        "/calls?business_type={}",
+        "%3Cscript%3Ealert(1)%3C/script%3E%22'%3E%3Cimg%20src=x%20onerror=alert(2)%3E"
+    );
     for path in ["/calls", "/calls/evil%26%3Cb%3E", "/numbers", &address, "/calls?%3Cscript%3E=1"] {
         let response = rig.get(path).await;
         let html = response.text().await.unwrap();
@@ -101,7 +124,17 @@ async fn whatever_a_record_holds_is_text() {
 async fn filters_are_those_of_the_api() {
     let rig = Rig::new().await;
     let all = full(&rig).await;
-    for query in ["status=failed", "status=failed,dropped", "call_type=outbound", "business_type=clinic", "agent_response.p95.gt=1.5", "q=gluten", "interruption_count.ge=1", "complete=false", "room_name.sw=call-"] {
+    for query in [
+        "status=failed",
+        "status=failed,dropped",
+        "call_type=outbound",
+        "business_type=clinic",
+        "agent_response.p95.gt=1.5",
+        "q=gluten",
+        "interruption_count.ge=1",
+        "complete=false",
+        "room_name.sw=call-",
+    ] {
         let api = rig.get(&format!("/api/calls?limit=500&{query}")).await.text().await.unwrap();
         let api: serde_json::Value = serde_json::from_str(&api).unwrap();
         let html = rig.page(&format!("/calls?limit=500&{query}")).await;
@@ -150,9 +183,14 @@ async fn a_call_links_numbers_to_moments_and_moments_to_words() {
         let html = rig.page(&format!("/calls/{}", call["call_id"].as_str().unwrap())).await;
         let hrefs = html.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap());
         for href in hrefs.filter(|href| !href.is_empty()) {
-            assert!(html.contains(&format!("id=\"{href}\"")), "nothing is at #{href}: {}", call["call_id"]);
+            assert!(
+                html.contains(&format!("id=\"{href}\"")),
+                "nothing is at #{href}: {}",
+                call["call_id"]
+            );
         }
-        let ids: Vec<&str> = html.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let ids: Vec<&str> =
+            html.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
         let mut unique = ids.clone();
         unique.sort_unstable();
         unique.dedup();
@@ -172,7 +210,12 @@ async fn calls_that_are_on_are_on_top_until_their_record_comes() {
         assert_eq!(post.send().await.unwrap().status(), 200);
     }
     let html = rig.page("/now").await;
-    assert!(html.contains("+15550104444") && html.contains("+15550107777") && html.contains("information gathering"), "{html}");
+    assert!(
+        html.contains("+15550104444")
+            && html.contains("+15550107777")
+            && html.contains("information gathering"),
+        "{html}"
+    );
     let mut call = example();
     call["call_id"] = json!("running-4");
     rig.keep(&call, None).await;

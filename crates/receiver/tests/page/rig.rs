@@ -1,6 +1,10 @@
 //! A receiver with some calls, and a browser that does not follow.
 
-use receiver::{Receiver, Settings, access::{self, Scope}, store::{self, Place}};
+use receiver::{
+    Receiver, Settings,
+    access::{self, Scope},
+    store::{self, Place},
+};
 use record::Moment;
 use reqwest::{Client, Response, redirect::Policy};
 use serde_json::Value;

@@ -10,8 +10,12 @@ use crate::{
 };
 
 async fn log_in(rig: &Rig, token: &str) -> Option<String> {
-    let login = rig.client.post(rig.url("/login")).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    let response = login.body(format!("token={token}&to=/calls?status=failed")).send().await.unwrap();
+    let login = rig
+        .client
+        .post(rig.url("/login"))
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let response =
+        login.body(format!("token={token}&to=/calls?status=failed")).send().await.unwrap();
     let cookie = response.headers().get(header::SET_COOKIE)?.to_str().unwrap().to_owned();
     assert_eq!(response.headers()[header::LOCATION], "/calls?status=failed");
     for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
@@ -22,7 +26,8 @@ async fn log_in(rig: &Rig, token: &str) -> Option<String> {
 }
 
 async fn get(rig: &Rig, path: &str, cookie: &str) -> (u16, String) {
-    let response = rig.client.get(rig.url(path)).header(header::COOKIE, cookie).send().await.unwrap();
+    let response =
+        rig.client.get(rig.url(path)).header(header::COOKIE, cookie).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
@@ -38,10 +43,15 @@ async fn with_a_call() -> (Rig, String, String) {
 #[tokio::test]
 async fn nobody_reads_without_a_login() {
     let (rig, id, number) = with_a_call().await;
-    for path in ["/calls", "/now", "/now/stream", "/numbers", "/integration", &format!("/calls/{id}")] {
+    for path in
+        ["/calls", "/now", "/now/stream", "/numbers", "/integration", &format!("/calls/{id}")]
+    {
         let response = rig.get(path).await;
         assert_eq!(response.status(), 303, "{path}");
-        assert!(response.headers()["location"].to_str().unwrap().starts_with("/login?to="), "{path}");
+        assert!(
+            response.headers()["location"].to_str().unwrap().starts_with("/login?to="),
+            "{path}"
+        );
         assert!(!response.text().await.unwrap().contains(&number));
     }
     assert!(log_in(&rig, "chr_guessed").await.is_none());
@@ -97,7 +107,8 @@ async fn a_form_of_another_site_logs_nobody_in_or_out() {
     let (rig, ..) = with_a_call().await;
     for path in ["/login", "/logout"] {
         let post = rig.client.post(rig.url(path)).header(header::ORIGIN, "https://evil.example");
-        let post = post.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body("token=x");
+        let post =
+            post.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body("token=x");
         let response = post.send().await.unwrap();
         assert_eq!(response.status(), 403, "{path}");
         assert!(response.headers().get(header::SET_COOKIE).is_none());

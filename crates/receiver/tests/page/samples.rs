@@ -13,7 +13,8 @@ impl Dice {
 
     /// From 0 to 1.
     fn part(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as f64 / f64::from(1_u32 << 31)
     }
 
@@ -36,7 +37,10 @@ type Script = &'static [(char, &'static str)];
 const RESTAURANT: Script = &[
     ('a', "Luigi's, good evening. How can I help you?"),
     ('u', "Hi, I'd like a table for tomorrow night."),
-    ('a', "Gladly. We have two seatings tomorrow, the first one at six and the second at half past eight. For how many people?"),
+    (
+        'a',
+        "Gladly. We have two seatings tomorrow, the first one at six and the second at half past eight. For how many people?",
+    ),
     ('u', "For four, at half past eight please."),
     ('a', "Four at half past eight. May I have your name?"),
     ('u', "Mary Poppins."),
@@ -54,7 +58,10 @@ const CLINIC: Script = &[
     ('u', "I need to move my appointment on Thursday."),
     ('a', "I can do that. Please tell me your date of birth."),
     ('u', "The third of May, nineteen eighty-four."),
-    ('a', "Thank you. I see an appointment with Dr. Weber on Thursday at ten. When would suit you?"),
+    (
+        'a',
+        "Thank you. I see an appointment with Dr. Weber on Thursday at ten. When would suit you?",
+    ),
     ('u', "Next week, in the afternoon if possible."),
     ('a', "There is Tuesday at three or Wednesday at half past four."),
     ('u', "Wednesday."),
@@ -65,7 +72,10 @@ const CLINIC: Script = &[
 const HOTEL: Script = &[
     ('a', "Welcome to the Seaside Hotel. How may I help?"),
     ('u', "Is there a room free from Friday to Sunday?"),
-    ('a', "Let me look. Yes, a double room with a view of the sea, one hundred and forty a night with breakfast."),
+    (
+        'a',
+        "Let me look. Yes, a double room with a view of the sea, one hundred and forty a night with breakfast.",
+    ),
     ('u', "And without the view?"),
     ('a', "One hundred and ten a night."),
     ('u', "I'll take that one."),
@@ -148,8 +158,19 @@ pub(crate) fn call(n: u64, now: Moment) -> Value {
     let slow = if (4..=6).contains(&days) { 1.7 } else { 1.0 };
 
     let mut c = Course {
-        start, at: dice.between(0.3, 1.2), speech: vec![], lines: vec![], responses: vec![], cuts: vec![], silences: vec![],
-        keyed: vec![], components: vec![], stages: vec![], waits: [vec![], vec![]], words: [0, 0], talk: [0.0, 0.0],
+        start,
+        at: dice.between(0.3, 1.2),
+        speech: vec![],
+        lines: vec![],
+        responses: vec![],
+        cuts: vec![],
+        silences: vec![],
+        keyed: vec![],
+        components: vec![],
+        stages: vec![],
+        waits: [vec![], vec![]],
+        words: [0, 0],
+        talk: [0.0, 0.0],
     };
     let no_answer = outbound && fate < 0.16;
     let rounds = if dice.chance(0.06) { 6 } else { 1 };
@@ -171,7 +192,8 @@ pub(crate) fn call(n: u64, now: Moment) -> Value {
             && other != *who
         {
             let wait = if side == 1 {
-                dice.between(0.55, 1.25) * slow + if dice.chance(0.08) { dice.between(0.8, 2.4) } else { 0.0 }
+                dice.between(0.55, 1.25) * slow
+                    + if dice.chance(0.08) { dice.between(0.8, 2.4) } else { 0.0 }
             } else {
                 dice.between(0.25, 2.2)
             };
@@ -215,7 +237,11 @@ pub(crate) fn call(n: u64, now: Moment) -> Value {
         if c.stages.len() <= stage && side == 1 {
             c.stages.push(json!({"stage": stages[stage], "timestamp": c.time(from)}));
         }
-        if side == 1 { agent_turns += 1 } else { user_turns += 1 }
+        if side == 1 {
+            agent_turns += 1
+        } else {
+            user_turns += 1
+        }
         before = if cut { None } else { Some((*who, to)) };
         c.at = if cut { to - dice.between(0.35, 0.9) } else { to };
     }
@@ -224,7 +250,9 @@ pub(crate) fn call(n: u64, now: Moment) -> Value {
     let end = c.time(if no_answer { 0.0 } else { rang });
 
     let (status, reason, ended_by) = match fate {
-        _ if no_answer => ("failed", *dice.one(&[Some("no_answer"), Some("busy"), Some("rejected")]), "unknown"),
+        _ if no_answer => {
+            ("failed", *dice.one(&[Some("no_answer"), Some("busy"), Some("rejected")]), "unknown")
+        }
         f if f > 0.955 => ("dropped", Some("connection_lost"), "network"),
         f if f > 0.92 => ("failed", Some("agent_error"), "room"),
         f if f > 0.86 => ("completed", None, "caller"),
@@ -232,11 +260,21 @@ pub(crate) fn call(n: u64, now: Moment) -> Value {
         _ => ("completed", None, *dice.one(&["caller", "caller", "agent", "room"])),
     };
     let done = status == "completed" && !cut_short;
-    let average = |values: &[f64]| if values.is_empty() { 0.0 } else { milli(values.iter().sum::<f64>() / values.len() as f64) };
+    let average = |values: &[f64]| {
+        if values.is_empty() {
+            0.0
+        } else {
+            milli(values.iter().sum::<f64>() / values.len() as f64)
+        }
+    };
     let (by_user, by_agent) = (average(&c.waits[0]), average(&c.waits[1]));
     let final_stage = c.stages.last().map(|stage| stage["stage"].clone());
     let gap = status == "dropped" || dice.chance(0.04);
-    let gaps = if gap && length > 20.0 { vec![json!({"from": c.time(length * 0.6), "to": c.time(length * 0.6 + 3.2)})] } else { vec![] };
+    let gaps = if gap && length > 20.0 {
+        vec![json!({"from": c.time(length * 0.6), "to": c.time(length * 0.6 + 3.2)})]
+    } else {
+        vec![]
+    };
     let mut record = json!({
         "call_id": format!("{:08x}-77aa-5bcd-8a4e-{n:012x}", dice.0 as u32),
         "phone_number": number,
@@ -268,7 +306,9 @@ pub(crate) fn call(n: u64, now: Moment) -> Value {
         return record;
     }
     let transfers = if reason == Some("transferred") {
-        vec![json!({"identity": "sip_+15550109999", "phone_number": "+15550109999", "dialled_at": c.time(length - 6.0), "answered_at": c.time(length - 2.5), "left_at": null, "disconnect_reason": null})]
+        vec![
+            json!({"identity": "sip_+15550109999", "phone_number": "+15550109999", "dialled_at": c.time(length - 6.0), "answered_at": c.time(length - 2.5), "left_at": null, "disconnect_reason": null}),
+        ]
     } else {
         vec![]
     };

@@ -61,7 +61,8 @@ pub(super) fn of(record: &Json, moments: &Moments) -> Vec<Answer> {
         // The caller's turn that ends where the wait begins, and the agent's that begins where it ends.
         let before = components.iter().filter(|c| !c.by_agent && c.at <= from + 0.05);
         let before = before.max_by(|a, b| a.at.total_cmp(&b.at));
-        let after = components.iter().filter(|c| c.by_agent && c.at >= from - 0.05 && c.at <= to + 1.0);
+        let after =
+            components.iter().filter(|c| c.by_agent && c.at >= from - 0.05 && c.at <= to + 1.0);
         let after = after.min_by(|a, b| (a.at - to).abs().total_cmp(&(b.at - to).abs()));
         if before.is_some() || after.is_some() {
             found.push((at, from, wait.seconds, before, after));
@@ -69,7 +70,13 @@ pub(super) fn of(record: &Json, moments: &Moments) -> Vec<Answer> {
     }
     let longest = found.iter().map(|(_, _, seconds, ..)| *seconds).fold(0.1, f64::max);
     let scale = WIDTH / longest;
-    let answer = |(at, from, seconds, before, after): &(usize, f64, f64, Option<&Component<'_>>, Option<&Component<'_>>)| {
+    let answer = |(at, from, seconds, before, after): &(
+        usize,
+        f64,
+        f64,
+        Option<&Component<'_>>,
+        Option<&Component<'_>>,
+    )| {
         let user = |key| before.and_then(|c| c.seconds(key));
         let agent = |key| after.and_then(|c| c.seconds(key));
         let (transcript, end_of_turn) = (user("transcription_delay"), user("end_of_turn_delay"));
@@ -78,7 +85,11 @@ pub(super) fn of(record: &Json, moments: &Moments) -> Vec<Answer> {
         let mut part = |class, from: f64, seconds: Option<f64>| {
             let Some(seconds) = seconds else { return from };
             let (x, end) = ((from * scale).min(WIDTH), ((from + seconds) * scale).min(WIDTH));
-            parts.push(Part { class, x: format!("{x:.1}"), width: format!("{:.1}", (end - x).max(0.5)) });
+            parts.push(Part {
+                class,
+                x: format!("{x:.1}"),
+                width: format!("{:.1}", (end - x).max(0.5)),
+            });
             from + seconds
         };
         let turn = part("turn", 0.0, end_of_turn);

@@ -54,7 +54,11 @@ pub(super) fn badge(record: &Json) -> Option<(String, &'static str)> {
     let late = observation["late_seconds"].as_f64().unwrap_or_default().max(0.0);
     let seen = if length > 0.0 { 1.0 - ((missing + late) / length).clamp(0.0, 1.0) } else { 1.0 };
     let estimated = |key: &str| observation[key] == "estimated";
-    if gaps.is_empty() && seen > 0.995 && !estimated("start_time_basis") && !estimated("end_time_basis") {
+    if gaps.is_empty()
+        && seen > 0.995
+        && !estimated("start_time_basis")
+        && !estimated("end_time_basis")
+    {
         return Some(("100 %".into(), "ok"));
     }
     Some((text::percent(seen), "warn"))
@@ -245,9 +249,9 @@ pub(super) fn people(record: &Json, numbers: bool) -> Vec<Person> {
         number: shown(&person["phone_number"]),
         joined: clock(&person["joined_at"]),
         left: if person["left_at"].is_null() { "stayed".into() } else { clock(&person["left_at"]) },
-        reason: person["disconnect_reason"].as_str().map_or(String::new(), |reason| {
-            text::words(reason).to_lowercase()
-        }),
+        reason: person["disconnect_reason"]
+            .as_str()
+            .map_or(String::new(), |reason| text::words(reason).to_lowercase()),
     };
     all.map(one).collect()
 }

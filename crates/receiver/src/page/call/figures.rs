@@ -52,14 +52,31 @@ impl Table<'_> {
     }
 
     /// `moments`: in their order. `differs`: said if there are not as many as the number says.
-    fn add(&mut self, id: &'static str, name: &'static str, value: String, moments: Vec<Link>, note: String) {
+    fn add(
+        &mut self,
+        id: &'static str,
+        name: &'static str,
+        value: String,
+        moments: Vec<Link>,
+        note: String,
+    ) {
         self.rows.push(Figure { id, name, value, moments, note });
     }
 
     fn add_counts(&mut self) {
         let sides = [
-            ("m-user-utterances", "Caller's utterances", "/metrics/total_user_utterances", Side::User),
-            ("m-agent-utterances", "Agent's utterances", "/metrics/total_agent_utterances", Side::Agent),
+            (
+                "m-user-utterances",
+                "Caller's utterances",
+                "/metrics/total_user_utterances",
+                Side::User,
+            ),
+            (
+                "m-agent-utterances",
+                "Agent's utterances",
+                "/metrics/total_agent_utterances",
+                Side::Agent,
+            ),
         ];
         for (id, name, path, side) in sides {
             let speech = self.moments.speech.iter().enumerate();
@@ -72,8 +89,18 @@ impl Table<'_> {
             self.add(id, name, shown(count), links, note);
         }
         let longest = [
-            ("m-user-longest", "Caller's longest, words", "/metrics/longest_user_utterance", Side::User),
-            ("m-agent-longest", "Agent's longest, words", "/metrics/longest_agent_utterance", Side::Agent),
+            (
+                "m-user-longest",
+                "Caller's longest, words",
+                "/metrics/longest_user_utterance",
+                Side::User,
+            ),
+            (
+                "m-agent-longest",
+                "Agent's longest, words",
+                "/metrics/longest_agent_utterance",
+                Side::Agent,
+            ),
         ];
         for (id, name, path, side) in longest {
             let count = self.count(path);
@@ -111,21 +138,35 @@ impl Table<'_> {
     fn longest(&self, count: Option<i64>, side: Side) -> (Vec<Link>, String) {
         let Some(lines) = &self.moments.lines else {
             let no_words = "the record has no transcript";
-            return (vec![], if count.unwrap_or_default() > 0 { no_words.into() } else { String::new() });
+            return (
+                vec![],
+                if count.unwrap_or_default() > 0 { no_words.into() } else { String::new() },
+            );
         };
         let words = |text: &str| text.split_whitespace().count();
         let of_side = lines.iter().enumerate().filter(|(_, line)| line.by == side);
         let best = of_side.max_by_key(|(_, line)| words(&line.text));
-        let links = best.and_then(|(_, line)| {
-            Some(link("speech", line.speech?, text::moment(line.from?)))
-        });
+        let links =
+            best.and_then(|(_, line)| Some(link("speech", line.speech?, text::moment(line.from?))));
         (links.into_iter().collect(), String::new())
     }
 
     fn add_responses(&mut self) {
         let sides = [
-            ("m-agent-answers", "Agent's answers, average s", "average_agent_response_time", "agent_response", Side::Agent),
-            ("m-user-answers", "Caller's answers, average s", "average_user_response_time", "user_response", Side::User),
+            (
+                "m-agent-answers",
+                "Agent's answers, average s",
+                "average_agent_response_time",
+                "agent_response",
+                Side::Agent,
+            ),
+            (
+                "m-user-answers",
+                "Caller's answers, average s",
+                "average_user_response_time",
+                "user_response",
+                Side::User,
+            ),
         ];
         for (id, name, metric, key, side) in sides {
             let average = self.seconds(&format!("/metrics/{metric}"));
@@ -175,7 +216,13 @@ impl Table<'_> {
             let longest = all.max_by(|(_, a), (_, b)| (a.1 - a.0).total_cmp(&(b.1 - b.0)));
             let links = longest.map(|(at, (from, _))| link("silence", at, text::moment(*from)));
             let links = links.into_iter().collect();
-            self.add("m-longest-silence", "Longest silence, s", seconds(Some(value)), links, String::new());
+            self.add(
+                "m-longest-silence",
+                "Longest silence, s",
+                seconds(Some(value)),
+                links,
+                String::new(),
+            );
         }
     }
 
@@ -183,8 +230,15 @@ impl Table<'_> {
         let waits = self.moments.waits.iter().enumerate().filter(|(_, wait)| which(wait));
         waits
             .map(|(at, wait)| match wait.span {
-                Some((from, _)) => link("wait", at, format!("{} s at {}", text::seconds(wait.seconds), text::moment(from))),
-                None => Link { href: String::new(), text: format!("{} s, as the agent measured it", text::seconds(wait.seconds)) },
+                Some((from, _)) => link(
+                    "wait",
+                    at,
+                    format!("{} s at {}", text::seconds(wait.seconds), text::moment(from)),
+                ),
+                None => Link {
+                    href: String::new(),
+                    text: format!("{} s, as the agent measured it", text::seconds(wait.seconds)),
+                },
             })
             .collect()
     }

@@ -169,7 +169,8 @@ fn headlines(record: &Json, moments: &Moments) -> Vec<Headline> {
         Some(p50) => all.push(headline("#m-agent-p50", p50, "agent answers, median", "")),
         None => {
             let average = seconds("/metrics/average_agent_response_time");
-            let average = average.filter(|_| number("/metrics/average_agent_response_time") > Some(0.0));
+            let average =
+                average.filter(|_| number("/metrics/average_agent_response_time") > Some(0.0));
             let value = average.unwrap_or(text::NOTHING.into());
             all.push(headline("#m-agent-answers", value, "agent answers, average", ""));
         }

@@ -153,7 +153,9 @@ impl Picture {
             height: n(bottom + 24.0),
             bottom: n(bottom),
             axis_y: n(bottom + 17.0),
-            ticks: ticks(length, scale).map(|at| Tick { x: n(x(at)), label: text::duration(at) }).collect(),
+            ticks: ticks(length, scale)
+                .map(|at| Tick { x: n(x(at)), label: text::duration(at) })
+                .collect(),
             backs: vec![],
             bars: vec![],
             waits: vec![],
@@ -227,11 +229,7 @@ impl Picture {
                 y: n(y),
                 width: n((x(speech.to) - x(speech.from)).max(1.5)),
                 height: n(TRACK),
-                title: format!(
-                    "{}, {}{words}",
-                    speech.by.name(),
-                    span(speech.from, speech.to)
-                ),
+                title: format!("{}, {}{words}", speech.by.name(), span(speech.from, speech.to)),
                 href: format!("#in-words-speech-{at}"),
             });
         }
@@ -356,8 +354,7 @@ fn zooms(fit: f64, zoom: Option<&str>) -> Vec<Zoom> {
 
 /// Where the axis has a label: at round times, not too close.
 fn ticks(length: f64, scale: f64) -> impl Iterator<Item = f64> {
-    const STEPS: [f64; 11] =
-        [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0];
+    const STEPS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0];
     let step = STEPS.into_iter().find(|step| step * scale >= 64.0).unwrap_or(3_600.0);
     (0..2_000).map(move |at| f64::from(at) * step).take_while(move |at| *at <= length)
 }
@@ -369,7 +366,11 @@ fn summary(moments: &Moments) -> String {
     let side = |side: Side, name: &str| {
         let spans = || moments.speech.iter().filter(move |speech| speech.by == side);
         let seconds: f64 = spans().map(|speech| speech.to - speech.from).sum();
-        format!("{name} spoke {} for {}", text::counted(spans().count(), "time"), text::duration(seconds))
+        format!(
+            "{name} spoke {} for {}",
+            text::counted(spans().count(), "time"),
+            text::duration(seconds)
+        )
     };
     format!(
         "{} long. {}, {}. {}, {}, {}.",

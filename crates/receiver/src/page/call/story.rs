@@ -31,17 +31,20 @@ pub(super) fn of(moments: &Moments) -> Vec<Item> {
     add_events(moments, &mut items);
     for (at, wait) in moments.waits.iter().enumerate() {
         let Some((from, _)) = wait.span else { continue };
-        items.push(((from, 4), Item {
-            kind: "wait",
-            id: format!("in-words-wait-{at}"),
-            href: Some(format!("#wait-{at}")),
-            time: None,
-            at: format!("{from:.2}"),
-            who: "",
-            class: wait.by.class(),
-            text: format!("{} s", text::seconds(wait.seconds)),
-            note: if wait.reported { "as the agent measured it" } else { "" },
-        }));
+        items.push((
+            (from, 4),
+            Item {
+                kind: "wait",
+                id: format!("in-words-wait-{at}"),
+                href: Some(format!("#wait-{at}")),
+                time: None,
+                at: format!("{from:.2}"),
+                who: "",
+                class: wait.by.class(),
+                text: format!("{} s", text::seconds(wait.seconds)),
+                note: if wait.reported { "as the agent measured it" } else { "" },
+            },
+        ));
     }
     items.sort_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     items.into_iter().map(|(_, item)| item).collect()
@@ -54,25 +57,30 @@ fn add_lines(moments: &Moments, items: &mut Vec<(Order, Item)>) {
         last = line.from.unwrap_or(last);
         let id = match line.speech {
             // The first line of a span is where its bar leads.
-            Some(speech) if moments.line_of(speech) == Some(at) => format!("in-words-speech-{speech}"),
+            Some(speech) if moments.line_of(speech) == Some(at) => {
+                format!("in-words-speech-{speech}")
+            }
             _ => format!("line-{at}"),
         };
-        items.push(((last, 3), Item {
-            kind: "line",
-            id,
-            href: line.speech.map(|speech| format!("#speech-{speech}")),
-            time: line.from.map(text::moment),
-            at: format!("{last:.2}"),
-            who: line.by.name(),
-            class: line.by.class(),
-            text: line.text.clone(),
-            note: match (line.interrupted, line.kind.as_str()) {
-                (true, _) => "cut off",
-                (_, "typed") => "typed",
-                (_, "dialled") => "dialled",
-                _ => "",
+        items.push((
+            (last, 3),
+            Item {
+                kind: "line",
+                id,
+                href: line.speech.map(|speech| format!("#speech-{speech}")),
+                time: line.from.map(text::moment),
+                at: format!("{last:.2}"),
+                who: line.by.name(),
+                class: line.by.class(),
+                text: line.text.clone(),
+                note: match (line.interrupted, line.kind.as_str()) {
+                    (true, _) => "cut off",
+                    (_, "typed") => "typed",
+                    (_, "dialled") => "dialled",
+                    _ => "",
+                },
             },
-        }));
+        ));
     }
 }
 
@@ -81,17 +89,20 @@ fn add_speech_without_words(moments: &Moments, items: &mut Vec<(Order, Item)>) {
         if moments.line_of(at).is_some() {
             continue;
         }
-        items.push(((speech.from, 3), Item {
-            kind: "line",
-            id: format!("in-words-speech-{at}"),
-            href: Some(format!("#speech-{at}")),
-            time: Some(text::moment(speech.from)),
-            at: format!("{:.2}", speech.from),
-            who: speech.by.name(),
-            class: speech.by.class(),
-            text: String::new(),
-            note: "",
-        }));
+        items.push((
+            (speech.from, 3),
+            Item {
+                kind: "line",
+                id: format!("in-words-speech-{at}"),
+                href: Some(format!("#speech-{at}")),
+                time: Some(text::moment(speech.from)),
+                at: format!("{:.2}", speech.from),
+                who: speech.by.name(),
+                class: speech.by.class(),
+                text: String::new(),
+                note: "",
+            },
+        ));
         if let Some((_, item)) = items.last_mut() {
             item.text = format!("spoke for {} s", text::seconds(speech.to - speech.from));
             item.kind = "line wordless";
@@ -101,17 +112,20 @@ fn add_speech_without_words(moments: &Moments, items: &mut Vec<(Order, Item)>) {
 
 fn add_events(moments: &Moments, items: &mut Vec<(Order, Item)>) {
     let mut event = |kind: &str, at: usize, from: f64, order, class, text: String| {
-        items.push(((from, order), Item {
-            kind: "event",
-            id: format!("in-words-{kind}-{at}"),
-            href: Some(format!("#{kind}-{at}")),
-            time: Some(text::moment(from)),
-            at: format!("{from:.2}"),
-            who: "",
-            class,
-            text,
-            note: "",
-        }));
+        items.push((
+            (from, order),
+            Item {
+                kind: "event",
+                id: format!("in-words-{kind}-{at}"),
+                href: Some(format!("#{kind}-{at}")),
+                time: Some(text::moment(from)),
+                at: format!("{from:.2}"),
+                who: "",
+                class,
+                text,
+                note: "",
+            },
+        ));
     };
     for (at, stage) in moments.stages.iter().enumerate() {
         event("stage", at, stage.at, 0, "stage", format!("Stage: {}", text::words(&stage.name)));
