@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod pages;
+// Another target uses all of it.
+#[allow(dead_code)]
+#[path = "../it/postgres.rs"]
+mod postgres;
 mod rig;
 mod rights;
 mod samples;

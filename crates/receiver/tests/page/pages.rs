@@ -222,3 +222,31 @@ async fn calls_that_are_on_are_on_top_until_their_record_comes() {
     let html = rig.page("/now").await;
     assert!(!html.contains("+15550104444") && html.contains("+15550107777"));
 }
+
+#[tokio::test]
+async fn both_engines_show_the_same() {
+    let (sqlite, postgres) = tokio::join!(Rig::new(), Rig::on_postgres());
+    let all = full(&sqlite).await;
+    full(&postgres).await;
+    for event in samples::running(Moment::parse_rfc3339(NOW).unwrap()) {
+        for rig in [&sqlite, &postgres] {
+            let post = rig.client.post(rig.url("/call-events")).body(event.to_string());
+            assert_eq!(post.send().await.unwrap().status(), 200);
+        }
+    }
+    let mut paths: Vec<String> = [
+        "/calls",
+        "/calls?q=gluten",
+        "/calls?limit=7",
+        "/now",
+        "/numbers",
+        "/numbers?start_time.ge=2020-01-01",
+    ]
+    .map(str::to_owned)
+    .into();
+    paths.extend(all.iter().map(|call| format!("/calls/{}", call["call_id"].as_str().unwrap())));
+    for path in paths {
+        assert_eq!(sqlite.page(&path).await, postgres.page(&path).await, "{path}");
+    }
+    assert!(postgres.page("/integration").await.contains("Postgres"));
+}

@@ -21,17 +21,22 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self::at("127.0.0.1:0").await
+        Self::at("127.0.0.1:0", None).await
+    }
+
+    pub(crate) async fn on_postgres() -> Self {
+        let url = crate::postgres::database().await;
+        Self::at("127.0.0.1:0", Some(Place::postgres(url))).await
     }
 
     /// Not loopback only: everybody needs a token.
     pub(crate) async fn public() -> Self {
-        Self::at("0.0.0.0:0").await
+        Self::at("0.0.0.0:0", None).await
     }
 
-    async fn at(addr: &str) -> Self {
+    async fn at(addr: &str, place: Option<Place>) -> Self {
         let folder = TempDir::new().unwrap();
-        let place = Place::folder(folder.path());
+        let place = place.unwrap_or(Place::folder(folder.path()));
         let mut settings = Settings::new(place.clone());
         settings.addr = addr.parse().unwrap();
         let now = Moment::parse_rfc3339(NOW).unwrap();
