@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     answer::Refused,
+    page::session,
     store::{Sql, Store, StoreError, Value},
 };
 
@@ -33,16 +34,19 @@ pub enum Scope {
     Read,
     /// Delete, and manage tokens.
     Admin,
+    /// See phone numbers whole on the page.
+    Numbers,
 }
 
 impl Scope {
-    pub const ALL: [Self; 3] = [Self::Ingest, Self::Read, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Read, Self::Admin, Self::Numbers];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Read => "read",
             Self::Admin => "admin",
+            Self::Numbers => "numbers",
         }
     }
 
@@ -135,6 +139,40 @@ pub async fn delete(store: &dyn Store, id: &str) -> Result<bool, StoreError> {
     Ok(deleted > 0)
 }
 
+/// A token that the database knows.
+pub(crate) struct Known {
+    pub(crate) id: String,
+    pub(crate) hash: Vec<u8>,
+    pub(crate) scopes: Vec<Scope>,
+}
+
+/// # Errors
+/// If the database did not do it.
+pub(crate) async fn by_token(store: &dyn Store, token: &str) -> Result<Option<Known>, StoreError> {
+    known(store, "hash = ", hash(token).into()).await
+}
+
+/// # Errors
+/// If the database did not do it.
+pub(crate) async fn by_id(store: &dyn Store, id: &str) -> Result<Option<Known>, StoreError> {
+    known(store, "id = ", crate::call::text(id).into()).await
+}
+
+async fn known(
+    store: &dyn Store,
+    which: &'static str,
+    value: Value,
+) -> Result<Option<Known>, StoreError> {
+    let mut sql = Sql::new(store.dialect(), "SELECT id, hash, scopes FROM tokens WHERE ");
+    sql.push(which).bind(value);
+    let rows = store.read(sql).await?;
+    Ok(rows.first().map(|row| Known {
+        id: row.text(0).unwrap_or_default().into(),
+        hash: row.bytes(1).unwrap_or_default().into(),
+        scopes: scopes(row.text(2)),
+    }))
+}
+
 fn scopes(words: Option<&str>) -> Vec<Scope> {
     words.unwrap_or_default().split(' ').filter_map(Scope::parse).collect()
 }
@@ -171,6 +209,9 @@ pub async fn check(
         }
         let problem = format!("the token has not the scope {scope}");
         return Err(Refused::new(StatusCode::FORBIDDEN, problem));
+    }
+    if scope == Scope::Read && session::opens_api(store, headers).await? {
+        return Ok(());
     }
     if !loopback || has_tokens(store, scope).await? {
         return Err(Refused::unauthorized("a token is needed: Authorization: Bearer …"));

@@ -173,6 +173,25 @@ pub async fn list(
     Ok(store.read(sql).await?.into_iter().map(Listed).collect())
 }
 
+/// The oldest calls that match and are newer than the cursor, the newest first: the page before.
+///
+/// # Errors
+/// If the database did not do it.
+pub async fn newer(
+    store: &dyn Store,
+    query: &Query,
+    cursor: &Cursor,
+    limit: u32,
+) -> Result<Vec<Listed>, StoreError> {
+    let mut sql = Sql::new(store.dialect(), "SELECT n, bytes, ");
+    sql.list(FIELDS.iter().map(|f| f.column)).push(" FROM calls WHERE ");
+    query.push_where(&mut sql);
+    sql.push(" AND (start_time, call_id) > (").bind(cursor.start_time);
+    sql.push(", ").bind(cursor.call_id.as_str()).push(")");
+    sql.push(" ORDER BY start_time, call_id LIMIT ").bind(i64::from(limit));
+    Ok(store.read(sql).await?.into_iter().rev().map(Listed).collect())
+}
+
 /// The number of all calls that match.
 ///
 /// # Errors

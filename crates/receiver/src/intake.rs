@@ -21,6 +21,7 @@ use crate::{
     calls::Kept,
     events::{self, Event},
     schema,
+    seen::SEEN,
     server::App,
     shown,
     signature::{Subject, Token},
@@ -46,11 +47,13 @@ pub async fn event(
 fn noted(app: &App, taken: Result<Response, Refused>) -> Result<Response, Refused> {
     if let Err(refused) = &taken
         && matches!(refused.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-        && let Some(times) = app.refused().due()
     {
         // One of our own texts.
         let why = refused.mistakes.first().map_or("", |mistake| mistake.problem.as_str());
-        tracing::warn!(why, times, "a post was refused");
+        SEEN.refused(why);
+        if let Some(times) = app.refused().due() {
+            tracing::warn!(why, times, "a post was refused");
+        }
     }
     taken
 }
@@ -71,6 +74,7 @@ async fn take_call(app: &App, headers: HeaderMap, body: Body) -> Result<Response
     let id = call.call_id.clone();
     let values = call.values.clone();
     let kept = app.keeper().keep(call, received_at).await?;
+    SEEN.record(&headers, received_at);
     tracing::info!(call_id = loggable(&id), bytes = size, kept = word(kept), "record received");
     if kept == Kept::Now {
         app.live().show("call", || Json_::Object(shown::json(&values)).to_string());
@@ -92,6 +96,7 @@ async fn take_event(app: &App, headers: HeaderMap, body: Body) -> Result<Respons
 
     let (id, sequence) = (event.call_id.clone(), event.sequence);
     let kept = events::keep(app.store(), event, received_at).await?;
+    SEEN.event(&headers, received_at);
     tracing::debug!(call_id = loggable(&id), sequence, kept = word(kept), "event received");
     if kept == Kept::Now {
         app.live().show("event", || String::from_utf8_lossy(&bytes).into_owned());
@@ -148,6 +153,7 @@ fn check(
     }
     let paths: Vec<&str> = mistakes.iter().take(10).map(|m| shown_path(&m.path)).collect();
     tracing::warn!(mistakes = mistakes.len(), ?paths, "a post breaks the schema");
+    SEEN.breaks_schema(paths);
     Err(Refused { status: StatusCode::UNPROCESSABLE_ENTITY, mistakes })
 }
 

@@ -22,9 +22,11 @@
 //! | [`shown`] | how values are written in answers |
 //! | [`stats`], [`aggregate`] | figures over calls |
 //! | [`deletion`] | what goes, and what stays of it |
+//! | `seen` | what came since the start, counted |
 //! | [`live`] | what arrives right now |
 //! | [`api`] | `GET /api/…` and `DELETE /api/…` |
 //! | `throttle` | what repeats has one log line a minute |
+//! | [`page`] | what an operator sees in a browser |
 //! | [`answer`] | what is answered to a request that is not done |
 
 pub mod access;
@@ -42,9 +44,11 @@ pub mod histogram;
 pub mod intake;
 mod keeper;
 pub mod live;
+pub mod page;
 mod port;
 pub mod query;
 pub mod schema;
+mod seen;
 pub mod server;
 pub mod shown;
 pub mod signature;

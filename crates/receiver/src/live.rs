@@ -54,11 +54,23 @@ impl Live {
     /// # Errors
     /// If too many look already.
     pub fn watch(&self) -> Result<Response, Refused> {
+        self.watched(|arrival| one_line(&arrival.json))
+    }
+
+    /// Only that something arrives, and nothing of it: for pages that then ask for what their reader may see.
+    ///
+    /// # Errors
+    /// If too many look already.
+    pub fn watch_kinds(&self) -> Result<Response, Refused> {
+        self.watched(|_| "1".into())
+    }
+
+    fn watched(&self, data: fn(&Arrival) -> String) -> Result<Response, Refused> {
         let Ok(place) = self.screens.clone().try_acquire_owned() else {
             let problem = format!("{SCREENS} others are looking");
             return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, problem));
         };
-        let arrivals = arrivals(self.to.subscribe(), place);
+        let arrivals = arrivals(self.to.subscribe(), place, data);
         let arrivals = arrivals.take_until(self.stopping.clone().cancelled_owned());
         let sse = Sse::new(arrivals).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
         let mut response = sse.into_response();
@@ -72,13 +84,14 @@ impl Live {
 fn arrivals(
     from: broadcast::Receiver<Arrival>,
     place: OwnedSemaphorePermit,
+    data: fn(&Arrival) -> String,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     // The first comment makes clients see at once that the stream is open.
     let open = stream::once(async { Ok(Event::default().comment("open")) });
-    open.chain(stream::unfold((from, place), |(mut from, place)| async move {
+    open.chain(stream::unfold((from, place), move |(mut from, place)| async move {
         let event = match from.recv().await {
             // One line: JSON has no line breaks outside of texts, and none inside.
-            Ok(arrival) => Event::default().event(arrival.kind).data(one_line(&arrival.json)),
+            Ok(arrival) => Event::default().event(arrival.kind).data(data(&arrival)),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 Event::default().event("missed").data(missed.to_string())
             }

@@ -105,7 +105,7 @@ impl Cursor {
         BASE64.encode(format!("{}:{}", self.start_time, self.call_id))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes = BASE64.decode(text).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let (start_time, call_id) = text.split_once(':')?;

@@ -151,6 +151,7 @@ fn router(app: App) -> Router {
         .route("/ready", get(ready))
         .fallback(async || Refused::not_found("no such path"))
         .layer(middleware::from_fn(careful))
+        .merge(crate::page::routes())
         .with_state(app)
 }
 

@@ -123,7 +123,7 @@ fn schemas() -> Value {
             "required": ["name", "scopes"],
             "properties": {
                 "name": {"type": "string"},
-                "scopes": {"type": "array", "minItems": 1, "items": {"enum": ["ingest", "read", "admin"]}},
+                "scopes": {"type": "array", "minItems": 1, "items": {"enum": ["ingest", "read", "admin", "numbers"]}},
             },
         }),
     );

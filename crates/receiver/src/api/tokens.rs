@@ -38,8 +38,7 @@ pub async fn create(
     allowed(&app, &headers, Scope::Admin).await?;
     let new: Option<New> = serde_json::from_slice(&body).ok();
     let Some(new) = new.filter(|new| !new.scopes.is_empty()) else {
-        let problem =
-            r#"must be like {"name": "page", "scopes": ["read"]}; scopes are ingest, read, admin"#;
+        let problem = r#"must be like {"name": "page", "scopes": ["read"]}; scopes are ingest, read, admin, numbers"#;
         return Err(Refused::bad_request(vec![Mistake::new("", problem)]));
     };
     let (listed, token) = access::create(app.store(), &new.name, &new.scopes, app.now()).await?;

@@ -1,0 +1,14 @@
+//! The page over HTTP: what it shows, to whom, and what browsers are told.
+
+// Helpers of tests are not tests to clippy.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod pages;
+// Another target uses all of it.
+#[allow(dead_code)]
+#[path = "../it/postgres.rs"]
+mod postgres;
+mod rig;
+mod rights;
+mod samples;
+mod serve;

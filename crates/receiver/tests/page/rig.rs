@@ -1,0 +1,79 @@
+//! A receiver with some calls, and a browser that does not follow.
+
+use receiver::{
+    Receiver, Settings,
+    access::{self, Scope},
+    store::{self, Place},
+};
+use record::Moment;
+use reqwest::{Client, Response, redirect::Policy};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const NOW: &str = "2026-11-27T18:30:00.000Z";
+
+pub(crate) struct Rig {
+    pub(crate) receiver: Receiver,
+    pub(crate) client: Client,
+    pub(crate) place: Place,
+    _folder: TempDir,
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        Self::at("127.0.0.1:0", None).await
+    }
+
+    pub(crate) async fn on_postgres() -> Self {
+        let url = crate::postgres::database().await;
+        Self::at("127.0.0.1:0", Some(Place::postgres(url))).await
+    }
+
+    /// Not loopback only: everybody needs a token.
+    pub(crate) async fn public() -> Self {
+        Self::at("0.0.0.0:0", None).await
+    }
+
+    async fn at(addr: &str, place: Option<Place>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let place = place.unwrap_or(Place::folder(folder.path()));
+        let mut settings = Settings::new(place.clone());
+        settings.addr = addr.parse().unwrap();
+        let now = Moment::parse_rfc3339(NOW).unwrap();
+        settings.now = std::sync::Arc::new(move || now);
+        let receiver = Receiver::start(settings).await.unwrap();
+        let client = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+        Self { receiver, client, place, _folder: folder }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.receiver.addr().port())
+    }
+
+    pub(crate) async fn token(&self, scopes: &[Scope]) -> String {
+        let store = store::open(&self.place).await.unwrap();
+        let (_, token) = access::create(&*store, "test", scopes, Moment::MIN).await.unwrap();
+        token
+    }
+
+    pub(crate) async fn keep(&self, record: &Value, token: Option<&str>) {
+        let mut post = self.client.post(self.url("/call-history")).body(record.to_string());
+        if let Some(token) = token {
+            post = post.bearer_auth(token);
+        }
+        let response = post.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    /// The HTML of a page that is there.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+        response.text().await.unwrap()
+    }
+}
