@@ -126,7 +126,7 @@ unit: ## unit, table and property tests, and those of the crates
 
 black-box: ## the real binary against a LiveKit server and an endpoint
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --test it -- --test-threads=6
+	$(CARGO) test --workspace --test it --test page -- --test-threads=6
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
