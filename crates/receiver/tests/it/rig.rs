@@ -118,6 +118,8 @@ impl Rig {
 }
 
 pub(crate) fn client() -> Client {
+    // Other crates of the workspace want TLS of the client, which wants a provider; fails if another test has set it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::builder().no_proxy().timeout(GENEROUS).build().unwrap()
 }
 

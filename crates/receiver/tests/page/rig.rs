@@ -42,6 +42,8 @@ impl Rig {
         let now = Moment::parse_rfc3339(NOW).unwrap();
         settings.now = std::sync::Arc::new(move || now);
         let receiver = Receiver::start(settings).await.unwrap();
+        // Other crates of the workspace want TLS of the client, which wants a provider; fails if another test has set it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
         Self { receiver, client, place, _folder: folder }
     }

@@ -15,6 +15,8 @@ async fn stays() {
     let mut settings = Settings::new(Place::folder(folder.path()));
     settings.addr = std::env::var("ADDR").map_or(settings.addr, |addr| addr.parse().unwrap());
     let receiver = Receiver::start(settings).await.unwrap();
+    // Other crates of the workspace want TLS of the client, which wants a provider; fails if another test has set it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client = Client::builder().no_proxy().build().unwrap();
     let url = |path: &str| format!("http://{}{path}", receiver.addr());
     let now = Moment::from_millis(chrono::Utc::now().timestamp_millis());
