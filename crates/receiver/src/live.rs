@@ -1,6 +1,6 @@
 //! What arrives right now, for screens: server-sent events.
 //!
-//! Nothing waits for a screen: one that is too slow misses some, and is told how many.
+//! Nothing waits for a screen: one that is too slow misses some, and learns how many.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Pages and assets are sent compressed to those who take it. Streams are not: they would wait for more.
 //!
-//! Sizes of compressed answers tell something of their content to those who can make a browser ask for pages with a
+//! Sizes of compressed answers show something of their content to those who can make a browser ask for pages with a
 //! text of theirs. The cookie is `SameSite=Strict`, so other sites cannot.
 
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What browsers are told with each page: to run and load only what is ours, and to keep nothing.
+//! What each page has browsers do: run and load only what is ours, and keep nothing.
 
 use axum::{
     extract::Request,

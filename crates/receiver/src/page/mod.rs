@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`reader`] | who looks, and whether it may see phone numbers |
 //! | [`session`], [`login`] | a token once, a cookie afterwards |
-//! | [`headers`] | what browsers are told with each answer |
+//! | [`headers`] | what browsers may do with each answer |
 //! | [`compress`] | fewer bytes on the way |
 //! | [`assets`] | style and script, under names that change with them |
 //! | [`frame`] | what all pages have around them; pages that say no |

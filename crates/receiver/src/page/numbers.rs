@@ -254,7 +254,7 @@ async fn ask(app: &App, pairs: &Pairs, by: &str, of: &str) -> Result<Vec<Json>, 
     Err(Refused::new(StatusCode::BAD_REQUEST, problem).into())
 }
 
-/// Days, weeks or months, whichever can be told apart.
+/// Days, weeks or months, whichever are wide enough to be seen apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     Day,

@@ -14,7 +14,7 @@ use crate::{
 pub(super) const WIDTH: f64 = 120.0;
 /// Bytes of records that are read for the pictures of one list.
 const MOST_BYTES: u64 = 8_000_000;
-/// Spans that are drawn of one call; more cannot be told apart.
+/// Spans that are drawn of one call; more cannot be seen apart.
 const MOST_SPANS: usize = 400;
 
 /// Paths of two tracks.

@@ -158,7 +158,7 @@ async fn two_receivers_start_at_once_on_one_database(engine: Engine) {
     assert_eq!(now, 20, "each call is kept by one of the four");
 }
 
-/// A post whose body is not here yet when the receiver is told to stop ends as if nothing was.
+/// A post whose body is not here yet when the receiver stops ends as if nothing was.
 async fn a_post_that_goes_on_is_ended_before_the_receiver_stops(engine: Engine) {
     let rig = Rig::new(engine).await;
     let addr = rig.receiver.addr();

@@ -1,4 +1,4 @@
-//! The page over HTTP: what it shows, to whom, and what browsers are told.
+//! The page over HTTP: what it shows, to whom, and what browsers may do.
 
 // Helpers of tests are not tests to clippy.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -126,7 +126,7 @@ fn evidence(record: &Json) -> Option<Card> {
         facts.push(fact("observer came late by", format!("{} s", text::seconds(late))));
     }
     if let Some(turns) = observation["turns_from_history"].as_i64().filter(|n| *n > 0) {
-        facts.push(fact("turns told afterwards", text::count(turns)));
+        facts.push(fact("turns reported afterwards", text::count(turns)));
     }
     if let Some(by) = observation["discovered_by"].as_str() {
         facts.push(fact("room known by", text::words(by)));
