@@ -1,4 +1,4 @@
-//! Links between the documents lead somewhere.
+//! Links between the documents lead somewhere, and the commands in them exist.
 
 use std::{
     collections::BTreeSet,
@@ -21,8 +21,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
     ids.map(str::to_owned).chain(headings).collect()
 }
 
-#[test]
-fn every_link_leads_to_a_page_and_a_place_that_exist() -> Result<()> {
+/// All pages of this repository.
+fn pages() -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages: Vec<PathBuf> = vec![];
     for folder in FOLDERS {
@@ -33,8 +33,14 @@ fn every_link_leads_to_a_page_and_a_place_that_exist() -> Result<()> {
             }
         }
     }
+    Ok(pages)
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_place_that_exist() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut links, mut broken) = (0, vec![]);
-    for page in &pages {
+    for page in &pages()? {
         let text = std::fs::read_to_string(page)?;
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if link.contains("://") || link.contains(' ') {
@@ -56,5 +62,66 @@ fn every_link_leads_to_a_page_and_a_place_that_exist() -> Result<()> {
     }
     assert!(links > 50, "the links are not found: {links}");
     assert!(broken.is_empty(), "{broken:#?}");
+    Ok(())
+}
+
+/// Code of a page: the lines of its blocks, and what stands between backticks elsewhere.
+fn code(text: &str) -> Vec<&str> {
+    let mut all = vec![];
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if in_block || line.starts_with("    ") {
+            all.push(line.trim());
+        } else {
+            all.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    all
+}
+
+/// A command's words, without a comment, a redirection, or words that explain it.
+fn words<'a>(code: &'a str, program: &str) -> Option<Vec<&'a str>> {
+    let rest = code.strip_prefix(program).filter(|rest| rest.starts_with(' '))?;
+    let end = ["  ", " #", " >", " |"].iter().filter_map(|mark| rest.find(mark)).min();
+    Some(rest[..end.unwrap_or(rest.len())].split_whitespace().collect())
+}
+
+#[tokio::test]
+async fn every_command_in_the_documents_exists() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = std::fs::read_to_string(root.join("Makefile"))?;
+    let (mut ours, mut of_make, mut wrong) = (BTreeSet::new(), BTreeSet::new(), vec![]);
+    for page in pages()? {
+        let text = std::fs::read_to_string(&page)?;
+        for code in code(&text) {
+            // A path before it is that of a build.
+            let code =
+                code.trim_start_matches("target/release/").trim_start_matches("target/debug/");
+            ours.extend(words(code, "call-history").map(|w| w.join(" ")));
+            of_make.extend(words(code, "make").into_iter().flatten().map(str::to_owned));
+        }
+    }
+    for command in &ours {
+        // Help ends the program before it does anything, but only if it understands what stands before.
+        let asked =
+            command.split_whitespace().map(|word| word.split('|').next_back().unwrap_or(word));
+        let out = tokio::process::Command::new(super::binary())
+            .args(asked)
+            .arg("--help")
+            .output()
+            .await?;
+        if !out.status.success() {
+            wrong.push(format!("call-history {command}: {}", String::from_utf8_lossy(&out.stderr)));
+        }
+    }
+    for target in of_make.iter().filter(|t| t.chars().all(|c| c.is_ascii_lowercase() || c == '-')) {
+        if !makefile.contains(&format!("\n{target}:")) {
+            wrong.push(format!("make {target}"));
+        }
+    }
+    assert!(ours.len() > 15 && of_make.len() > 10, "{ours:?} {of_make:?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
