@@ -22,7 +22,7 @@ COPY --from=build /src/config/profiles /app/config/profiles
 COPY --from=build /src/THIRD-PARTY-LICENSES.txt /usr/share/doc/call-history/
 USER 10001
 WORKDIR /app
-ENV CALL_HISTORY_DATA_DIR=/data
+ENV CALL_HISTORY_DATA_DIR=/data CALL_HISTORY_RECEIVE_DATA_DIR=/data/receiver
 # Records that are not delivered yet live here: keep it. The rest of the root may be read-only.
 VOLUME /data
 EXPOSE 8081

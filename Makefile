@@ -32,7 +32,7 @@ demo: ## one call, from the first ring to the posted record, on this machine alo
 
 call: ## one scripted call on the server of .env, for a worker of yours to see
 	@$(CARGO) build --quiet -p lab --bin call
-	@set -a; [ ! -f .env ] || . ./.env; $(abspath $(TARGET))/debug/call
+	@$(abspath $(TARGET))/debug/call
 
 build: ## debug binaries of everything
 	$(CARGO) build --workspace --bins

@@ -1,7 +1,11 @@
 //! What an operator must know of the data folder: whose it is, and whether its disk has room.
 
-use std::{io::ErrorKind, path::Path, path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use rustix::io::Errno;
 use store::{
     disk::Lock,
     health::{Health, Topic},
@@ -36,19 +40,21 @@ pub(crate) fn owner(path: &Path) -> String {
 pub(crate) fn advice(error: &str) -> &'static str {
     if error.contains(Lock::IN_USE) {
         "stop the other worker, which may still be draining, or give this one a folder of its own with CALL_HISTORY_DATA_DIR"
-    } else if error.contains(&denied()) {
+    } else if error.contains(&words(Errno::ACCESS)) {
         "let it belong to the user of the worker, who must also be able to enter all folders above it; or set \
          CALL_HISTORY_DATA_DIR"
+    } else if [Errno::NOSPC, Errno::DQUOT].iter().any(|e| error.contains(&words(*e))) {
+        "make room on its disk"
+    } else if error.contains(&words(Errno::ROFS)) {
+        "mount it so that it can be written, or set CALL_HISTORY_DATA_DIR"
     } else {
         "make it writable or set CALL_HISTORY_DATA_DIR"
     }
 }
 
-/// The system's words for it.
-fn denied() -> String {
-    let text = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
-    debug_assert_eq!(text.kind(), ErrorKind::PermissionDenied);
-    text.to_string()
+/// The system's words for an error.
+fn words(error: Errno) -> String {
+    std::io::Error::from_raw_os_error(error.raw_os_error()).to_string()
 }
 
 /// Warns while the folder's disk is as good as full.

@@ -10,12 +10,12 @@ use std::{
 use store::disk::{Disk, Lock};
 use tokio::net::TcpListener;
 
-use super::Check;
+use super::{Check, WITHIN};
 use crate::{
     config::{Config, Layers},
     descriptors,
     folder::{self, free, owner},
-    worker,
+    net, worker,
 };
 
 /// Every record waits for this, so a slower disk is worth a warning.
@@ -40,13 +40,7 @@ pub(super) fn data_folder(disk: &dyn Disk, dir: &Path) -> Check {
     let took = began.elapsed();
     let removed = disk.remove(&path);
     if let Err(e) = written.and(removed) {
-        let advice = match e.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on its disk",
-            ErrorKind::ReadOnlyFilesystem => {
-                "mount it so that it can be written, or set CALL_HISTORY_DATA_DIR"
-            }
-            _ => folder::advice(&e.to_string()),
-        };
+        let advice = folder::advice(&e.to_string());
         return Check::failed(
             NAME,
             format!("{shown} cannot be written: {e}{}", owner(dir)),
@@ -106,13 +100,25 @@ pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Ch
     let Some(addr) = addr else { return Check::skipped(NAME, "CALL_HISTORY_HTTP_ADDR is off") };
     match TcpListener::bind(addr).await {
         Ok(_) => Check::ok(NAME, format!("{addr} is free")),
-        Err(_) if worker_runs => Check::ok(NAME, format!("{addr} is taken, likely by the worker")),
+        Err(e) if e.kind() == ErrorKind::AddrInUse && (worker_runs || is_worker(addr).await) => {
+            Check::ok(
+                NAME,
+                format!("{addr} is a worker's; a second one with this address does not start"),
+            )
+        }
         Err(e) => Check::failed(
             NAME,
             format!("{addr} cannot be used: {e}; the worker will not start"),
             "stop the program that has it, or set CALL_HISTORY_HTTP_ADDR to another address or to off",
         ),
     }
+}
+
+/// Whether a worker answers there, perhaps of a user whose folder we may not look into.
+async fn is_worker(addr: SocketAddr) -> bool {
+    let Ok(client) = net::http_client(WITHIN) else { return false };
+    let answer = client.get(format!("http://{addr}/live")).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Whether calls are found that nobody dispatches us to.

@@ -5,7 +5,10 @@
 //! spoken words, and no texts of agents.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -48,8 +51,9 @@ pub(super) fn start() -> Option<(Follow, JoinHandle<()>)> {
             tracing::info!("traces will be sent");
             Some(follow(exporter))
         }
-        Err(e) => {
-            tracing::error!(error = %e, "traces cannot be sent: see the OTEL_EXPORTER_OTLP variables");
+        // The error may hold the collector's URL, with a password in it.
+        Err(_) => {
+            tracing::error!("traces cannot be sent: see the OTEL_EXPORTER_OTLP variables");
             None
         }
     }
@@ -71,27 +75,37 @@ fn exporter(
 
 fn follow(exporter: SpanExporter) -> (Follow, JoinHandle<()>) {
     let (queue, waiting) = mpsc::channel(MOST_WAITING);
+    let dropped = Arc::<AtomicU64>::default();
+    let count = dropped.clone();
     let follow = move |attempted: &Attempted<'_>| {
         for span in spans(attempted) {
             // Full: the collector is away or slow.
-            let _ = queue.try_send(span);
+            if queue.try_send(span).is_err() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
         }
     };
-    (Arc::new(follow), tokio::spawn(send(exporter, waiting)))
+    (Arc::new(follow), tokio::spawn(send(exporter, waiting, dropped)))
 }
 
-async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<SpanData>) {
+async fn send(
+    exporter: SpanExporter,
+    mut waiting: mpsc::Receiver<SpanData>,
+    dropped: Arc<AtomicU64>,
+) {
     let mut faults = LogThrottle::default();
+    let mut lost = 0;
     loop {
         let mut spans = Vec::new();
         if waiting.recv_many(&mut spans, MOST_AT_ONCE).await == 0 {
             return;
         }
-        let number = spans.len();
-        if let Err(e) = exporter.export(spans).await
-            && let Some(times) = faults.due()
-        {
-            tracing::warn!(error = %e, spans = number, times, "traces are not taken; these spans are lost");
+        let number = spans.len() as u64;
+        let Err(e) = exporter.export(spans).await else { continue };
+        lost += number + dropped.swap(0, Ordering::Relaxed);
+        if let Some(times) = faults.due() {
+            let spans = std::mem::take(&mut lost);
+            tracing::warn!(error = %e, spans, times, "traces are not taken; these spans are lost");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Makes the record from the state of a call.
 
 use record::{
-    AgentConfig, CallHistory, CallType, EndedBy, TimeBasis,
+    AgentConfig, CallHistory, CallType, EndedBy, Tier, TimeBasis,
     details::{Agent, AgentRole, Details, Observation},
     people::ParticipantRole,
 };
@@ -209,7 +209,10 @@ impl Call {
         }
         let mut other_speech = evidence::speech_after_feed(&self.parties, view, end);
         let third_parties = evidence::each_third_party(&self.parties, end);
-        other_speech.extend(evidence::speech_of_late_words(&user_segments, &agent, end));
+        // About when such words were spoken is a guess: only where nothing better shows when the caller spoke.
+        if matches!(user.tier, Tier::Transcripts | Tier::None) {
+            other_speech.extend(evidence::speech_of_late_words(&user_segments, &agent, end));
+        }
         other_speech.extend(third_parties.iter().flat_map(|(_, spoke)| &spoke.intervals));
         let measured = metrics::measure(&metrics::Conversation {
             parties: &self.parties,

@@ -28,6 +28,7 @@ const FORCED_WITHIN_MS: i64 = 250;
 /// An agent that cannot pause stops 0.1 to 0.9 s after its caller began, as our signals show it, and the
 /// caller goes on for 0.35 s or longer.
 const SPOKE_BEFORE_MS: i64 = 100;
+const AT_MOST_BEFORE_MS: i64 = 1_500;
 const WENT_ON_MS: i64 = 350;
 /// A response time that the agent reports was not measured from the caller's words if it differs
 /// this much from the observed time.
@@ -298,7 +299,8 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
             {
                 segment += 1;
             }
-            if c.agent_segments.get(segment).is_some_and(|s| stopped_at_once(c, s, *stopped)) {
+            if c.agent_segments.get(segment).is_some_and(|s| stopped_at_once(c, s, began, *stopped))
+            {
                 without_pause.push(*stopped);
             }
             let cut = c.agent_segments.get(segment).is_some_and(|s| {
@@ -314,15 +316,16 @@ fn by_states(c: &Conversation) -> Vec<Moment> {
     if out.is_empty() { without_pause } else { out }
 }
 
-/// The agent fell silent at `stopped` because the caller had begun, and its text ended with its sound.
-fn stopped_at_once(c: &Conversation, text: &Segment, stopped: Moment) -> bool {
+/// The agent, which spoke since `began`, fell silent at `stopped` because the caller had begun, and its text ended with
+/// its sound. A caller who is heard all the time, as by a television beside it, stops nobody.
+fn stopped_at_once(c: &Conversation, text: &Segment, began: Moment, stopped: Moment) -> bool {
     let of_this_speech = text.first_at <= stopped
         && text.closed_at.unwrap_or(text.last_at).since(stopped).abs() <= TEXT_ENDS_WITH_SOUND_MS;
-    let spoke_over = c
-        .user
-        .before(stopped.plus(-SPOKE_BEFORE_MS))
-        .last()
-        .is_some_and(|i| i.end.since(stopped) >= WENT_ON_MS);
+    let spoke_over = c.user.before(stopped.plus(-SPOKE_BEFORE_MS)).last().is_some_and(|i| {
+        i.start > began
+            && stopped.since(i.start) <= AT_MOST_BEFORE_MS
+            && i.end.since(stopped) >= WENT_ON_MS
+    });
     of_this_speech && !text.ends_sentence && spoke_over
 }
 

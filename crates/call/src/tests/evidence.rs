@@ -259,6 +259,17 @@ fn an_agent_that_cannot_pause_was_cut_off_in_the_middle_of_a_sentence_only() {
 }
 
 #[test]
+fn a_caller_who_is_heard_all_the_time_cuts_nobody_off() {
+    let mut t = Scenario::web_call();
+    t.fact(1_200, Fact::Speaking { identity: "caller".into(), speaking: true });
+    for (from, to) in [(2_000, 4_000), (6_000, 8_000), (10_000, 12_000)] {
+        t.agent_says(from, to, "one moment");
+    }
+    t.fact(15_000, Fact::Speaking { identity: "caller".into(), speaking: false });
+    assert_eq!(t.ends(16_000).metrics.interruption_count, 0);
+}
+
+#[test]
 fn words_that_come_beside_the_answer_do_not_show_when_they_were_spoken() {
     let words = "yes I would like a table for four people tomorrow at noon";
     let call = |metered: bool| {
@@ -282,6 +293,17 @@ fn words_that_come_beside_the_answer_do_not_show_when_they_were_spoken() {
     assert_eq!((m.average_user_response_time, m.average_agent_response_time), (0.0, 0.0));
     assert_eq!((m.total_user_utterances, m.longest_user_utterance), (1, 12));
     assert_eq!(m.silence_count, 0, "7 s without the words, but somebody spoke");
+
+    // The meter shows the silence, whatever the number of words would make of it.
+    let mut t = Scenario::web_call();
+    t.agent_says(1_000, 2_000, "hello how can I help");
+    for (ms, speaking) in [(7_940, true), (9_890, false)] {
+        t.fact(ms, Fact::Speaking { identity: "caller".into(), speaking });
+    }
+    t.state(9_500, "speaking");
+    t.stream("caller", 9_900, 9_900, words, true);
+    t.state(10_500, "listening");
+    assert_eq!(t.ends(11_000).metrics.silence_count, 1, "2.0 → 7.5");
 }
 
 /// One turn as the feed of a Python agent reports it.

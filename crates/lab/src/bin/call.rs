@@ -1,5 +1,5 @@
 //! `make call`: one scripted call of some ten seconds on the LiveKit server of `LIVEKIT_URL`, `LIVEKIT_API_KEY` and
-//! `LIVEKIT_API_SECRET`, between a phone caller and a voice agent. Whoever observes the server sees it as any other.
+//! `LIVEKIT_API_SECRET`, from the environment or `.env`, between a phone caller and a voice agent. Whoever observes the server sees it as any other.
 #![allow(clippy::print_stdout)]
 
 use std::time::Duration;
@@ -12,10 +12,16 @@ const WORD: Duration = Duration::from_millis(250);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    anyhow::ensure!(
-        std::env::var("LIVEKIT_URL").is_ok_and(|url| !url.is_empty()),
-        "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET: they name the server"
-    );
+    // As the worker reads it: the environment counts first. The file may be missing.
+    if let Err(e) = dotenvy::from_path(".env")
+        && !e.not_found()
+    {
+        return Err(e).context(".env cannot be read");
+    }
+    for name in ["LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"] {
+        let is_set = std::env::var(name).is_ok_and(|value| !value.is_empty());
+        anyhow::ensure!(is_set, "{name} is not set, neither in the environment nor in .env");
+    }
     let venue = Venue::from_env().await?;
     let room = format!("call-{}", uuid::Uuid::new_v4().simple());
     println!("a phone call in room {room} on {}", venue.url);
