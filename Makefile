@@ -69,7 +69,8 @@ lint: tools ## formatting, clippy, dependencies, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features otlp --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
-	@$(CARGO) tree -p call-history --all-features -e normal --prefix none -f '{p}' | grep -vE '\((proc-macro|/)' | sort -u \
+	@set -o pipefail; \
+		$(CARGO) tree -p call-history --all-features -e normal --prefix none -f '{p}' | grep -vE '\((proc-macro|/)' | sort -u \
 		| sed -E 's/ .*v/ /; s/ \(\*\)//' | while read -r crate; do grep -qxF "  $$crate" $(LICENCES) \
 		|| { echo "$(LICENCES) lacks $$crate: make licences"; exit 1; }; done
 	@for crate in tokio reqwest livekit; do \

@@ -28,8 +28,9 @@ const FORCED_WITHIN_MS: i64 = 250;
 /// An agent that cannot pause stops 0.1 to 0.9 s after its caller began, as our signals show it, and the
 /// caller goes on for 0.35 s or longer.
 const SPOKE_BEFORE_MS: i64 = 100;
-const AT_MOST_BEFORE_MS: i64 = 1_500;
 const WENT_ON_MS: i64 = 350;
+/// A caller who was heard for longer than this before the agent stopped did not stop it.
+const AT_MOST_BEFORE_MS: i64 = 1_500;
 /// A response time that the agent reports was not measured from the caller's words if it differs
 /// this much from the observed time.
 const CONTRADICTS_MS: i64 = 1_500;

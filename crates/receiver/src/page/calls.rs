@@ -64,10 +64,8 @@ pub(super) async fn page(
     reader: Reader,
     Pairs_(pairs): Pairs_<Pairs>,
 ) -> Result<Response, Problem> {
-    // A form sends its empty fields too; the address stays short without them.
-    if pairs.iter().any(|(_, value)| value.trim().is_empty()) {
-        let full: Pairs = pairs.into_iter().filter(|(_, v)| !v.trim().is_empty()).collect();
-        return Ok(Redirect::to(&links::with_query("/calls", &full)).into_response());
+    if let Some(address) = links::without_empty("/calls", &pairs) {
+        return Ok(Redirect::to(&address).into_response());
     }
     let (place, which): (Pairs, Pairs) =
         pairs.into_iter().partition(|(name, _)| PLACE.contains(&name.as_str()));

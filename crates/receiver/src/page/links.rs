@@ -11,6 +11,13 @@ pub(super) fn query_string(pairs: &[(String, String)]) -> String {
     pairs.iter().map(one).collect::<Vec<_>>().join("&")
 }
 
+/// The same address without empty fields, which a form sends too; `None` if there are none.
+pub(super) fn without_empty(path: &str, pairs: &Pairs) -> Option<String> {
+    let is_full = |(_, value): &&(String, String)| !value.trim().is_empty();
+    let full: Pairs = pairs.iter().filter(is_full).cloned().collect();
+    (full.len() < pairs.len()).then(|| with_query(path, &full))
+}
+
 /// A path with a query, if there is one.
 pub(super) fn with_query(path: &str, pairs: &[(String, String)]) -> String {
     if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", query_string(pairs)) }

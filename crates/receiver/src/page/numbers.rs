@@ -107,9 +107,8 @@ pub(super) async fn page(
     reader: Reader,
     Pairs_(pairs): Pairs_<Pairs>,
 ) -> Result<Response, Problem> {
-    if pairs.iter().any(|(_, value)| value.trim().is_empty()) {
-        let full: Pairs = pairs.into_iter().filter(|(_, v)| !v.trim().is_empty()).collect();
-        return Ok(Redirect::to(&links::with_query("/numbers", &full)).into_response());
+    if let Some(address) = links::without_empty("/numbers", &pairs) {
+        return Ok(Redirect::to(&address).into_response());
     }
     let pairs = with_period(pairs, app.now());
     let mistakes = Query::parse(&pairs, &[]).err().unwrap_or_default();
