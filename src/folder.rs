@@ -1,19 +1,25 @@
 //! What an operator must know of the data folder: whose it is, and whether its disk has room.
 
 use std::{
+    error::Error,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::io::Errno;
 use store::{
-    disk::Lock,
+    disk::LockError,
     health::{Health, Topic},
+    outbox::OutboxError,
 };
+use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Bytes: a few journals and records. With less, calls can be lost in a crash.
 const FULL: u64 = 2_000_000;
+/// Bytes: so much that a call or two do not fill the disk again.
+const ROOM_AGAIN: u64 = 2 * FULL;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes that this user may still write there; `None` if the system does not say.
@@ -36,25 +42,50 @@ pub(crate) fn owner(path: &Path) -> String {
     }
 }
 
-/// What to do if the folder cannot be used.
-pub(crate) fn advice(error: &str) -> &'static str {
-    if error.contains(Lock::IN_USE) {
-        "stop the other worker, which may still be draining, or give this one a folder of its own with CALL_HISTORY_DATA_DIR"
-    } else if error.contains(&words(Errno::ACCESS)) {
-        "let it belong to the user of the worker, who must also be able to enter all folders above it; or set \
-         CALL_HISTORY_DATA_DIR"
-    } else if [Errno::NOSPC, Errno::DQUOT].iter().any(|e| error.contains(&words(*e))) {
-        "make room on its disk"
-    } else if error.contains(&words(Errno::ROFS)) {
-        "mount it so that it can be written, or set CALL_HISTORY_DATA_DIR"
-    } else {
-        "make it writable or set CALL_HISTORY_DATA_DIR"
-    }
+/// Why the data folder cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum Unusable {
+    #[error("{0}")]
+    Lock(#[from] LockError),
+    #[error("{0}")]
+    Outbox(#[from] OutboxError),
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
 }
 
-/// The system's words for an error.
-fn words(error: Errno) -> String {
-    std::io::Error::from_raw_os_error(error.raw_os_error()).to_string()
+/// What to do if the folder cannot be used: by the first cause that says something.
+pub(crate) fn advice(error: &(dyn Error + 'static)) -> &'static str {
+    const DEFAULT: &str = "make it writable or set CALL_HISTORY_DATA_DIR";
+    let mut cause = Some(error);
+    while let Some(e) = cause {
+        if matches!(e.downcast_ref(), Some(LockError::InUse { .. })) {
+            return "stop the other worker, which may still be draining, or give this one a folder of its own with \
+                    CALL_HISTORY_DATA_DIR";
+        }
+        let system = e.downcast_ref().and_then(Errno::from_io_error);
+        match system {
+            Some(Errno::ACCESS) => {
+                return "let it belong to the user of the worker, who must also be able to enter all folders above it; \
+                        or set CALL_HISTORY_DATA_DIR";
+            }
+            Some(Errno::NOSPC | Errno::DQUOT) => return "make room on its disk",
+            Some(Errno::ROFS) => {
+                return "mount it so that it can be written, or set CALL_HISTORY_DATA_DIR";
+            }
+            _ => cause = e.source(),
+        }
+    }
+    DEFAULT
+}
+
+/// Whether the disk's state changes with this many free bytes: to full (`true`), or to room again. Between the two
+/// bounds it stays as it was, so that a disk at a bound does not warn every few seconds.
+fn changes(full: bool, free: u64) -> Option<bool> {
+    match full {
+        false if free < FULL => Some(true),
+        true if free >= ROOM_AGAIN => Some(false),
+        _ => None,
+    }
 }
 
 /// Warns while the folder's disk is as good as full.
@@ -68,8 +99,8 @@ pub(crate) async fn watch_space(dir: PathBuf, health: Health) {
         // A disk that hangs holds up a thread for blocking work, and this task.
         let Ok(Some(free)) = tokio::task::spawn_blocking(move || free(&of)).await else { continue };
         let kb = free / 1_000;
-        match (full, free < FULL) {
-            (false, true) => {
+        match changes(full, free) {
+            Some(true) => {
                 tracing::error!(
                     free_kb = kb,
                     "the disk of the data folder is full: calls can be lost in a crash; make room"
@@ -78,13 +109,68 @@ pub(crate) async fn watch_space(dir: PathBuf, health: Health) {
                     Topic::Space,
                     format!("{kb} kB are free on the data folder's disk: make room"),
                 );
+                full = true;
             }
-            (true, false) => {
+            Some(false) => {
                 tracing::info!(free_kb = kb, "the disk of the data folder has room again");
                 health.clear(Topic::Space);
+                full = false;
             }
-            _ => continue,
+            None => {}
         }
-        full = !full;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_at_its_bound_does_not_warn_again_and_again() {
+        let mut full = false;
+        let seen: Vec<_> = [
+            9_000_000, 2_000_000, 1_999_999, 2_000_001, 1_500_000, 3_999_999, 4_000_000, 2_500_000,
+        ]
+        .into_iter()
+        .map(|free| {
+            let change = changes(full, free);
+            full = change.unwrap_or(full);
+            change
+        })
+        .collect();
+        assert_eq!(seen, [None, None, Some(true), None, None, None, Some(false), None]);
+    }
+
+    #[test]
+    fn advice_follows_the_cause_however_deep_it_lies() {
+        let io = |errno: Errno| io::Error::from(errno);
+        let used = Unusable::from(LockError::InUse { process: Some(7) });
+        assert_eq!(
+            used.to_string(),
+            "another call-history uses it (process 7); each needs a folder of its own"
+        );
+        for (error, expected) in [
+            (used, "stop the other worker"),
+            (LockError::from(io(Errno::ACCESS)).into(), "let it belong"),
+            (
+                Unusable::Io { what: "no journals".to_owned(), source: io(Errno::NOSPC) },
+                "make room",
+            ),
+            (
+                Unusable::Io { what: "no journals".to_owned(), source: io(Errno::DQUOT) },
+                "make room",
+            ),
+            (
+                Unusable::Io { what: "cannot create /x".to_owned(), source: io(Errno::ROFS) },
+                "mount it",
+            ),
+            (
+                Unusable::Io { what: "cannot create /x".to_owned(), source: io(Errno::IO) },
+                "make it writable",
+            ),
+        ] {
+            let advice = advice(&error);
+            assert!(advice.starts_with(expected), "{error}: {advice}");
+        }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, loggable},
     descriptors,
     fleet::Badge,
-    folder,
+    folder::{self, Unusable},
     net::{self, Api, EndpointTls},
     observer::{self, Assignment, Ended, Observers, Orders},
     stop::Stop,
@@ -166,6 +166,27 @@ struct Setup {
     _lock: Lock,
 }
 
+/// Locks the data folder and opens what is in it.
+fn open(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    health: &DiskHealth,
+) -> Result<(Lock, Store, Journals), Unusable> {
+    let dir = &config.data_dir;
+    let cannot = |what: String| move |source| Unusable::Io { what, source };
+    disk.create_dir(dir).map_err(cannot(format!("cannot create {}", dir.display())))?;
+    let lock = Lock::take(dir)?;
+    let store = Store {
+        outbox: Outbox::open(disk.clone(), health.clone(), dir)?,
+        ordinals: Ordinals::open(disk.clone(), health.clone(), dir)
+            .map_err(cannot("no ordinals".to_owned()))?,
+        disk: DiskWork::new(disk.clone(), health.clone(), dir),
+    };
+    let journals = Journals::start(disk.clone(), health.clone(), dir, config.keep_journals)
+        .map_err(cannot("no journals".to_owned()))?;
+    Ok((lock, store, journals))
+}
+
 /// Sets up the parts. `None` after an error was logged.
 fn set_up(config: &Config) -> Option<Setup> {
     let dir = &config.data_dir;
@@ -173,29 +194,12 @@ fn set_up(config: &Config) -> Option<Setup> {
     let wall = WallClock::new(health.clone());
     let disk_health = DiskHealth::new(dir, health.clone());
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let opened = disk
-        .create_dir(dir)
-        .map_err(|e| format!("cannot create {}: {e}", dir.display()))
-        .and_then(|()| Lock::take(dir))
-        .and_then(|lock| {
-            let outbox = Outbox::open(disk.clone(), disk_health.clone(), dir);
-            let outbox = outbox.map_err(|e| e.to_string())?;
-            let ordinals = Ordinals::open(disk.clone(), disk_health.clone(), dir);
-            let ordinals = ordinals.map_err(|e| format!("no ordinals: {e}"))?;
-            let store = Store {
-                outbox,
-                ordinals,
-                disk: DiskWork::new(disk.clone(), disk_health.clone(), dir),
-            };
-            let journals =
-                Journals::start(disk.clone(), disk_health.clone(), dir, config.keep_journals);
-            Ok((lock, store, journals.map_err(|e| format!("no journals: {e}"))?))
-        });
+    let opened = open(config, &disk, &disk_health);
     let (lock, store, journals) = match opened {
         Ok(opened) => opened,
         Err(e) => {
             let advice = folder::advice(&e);
-            let e = e + &folder::owner(dir);
+            let e = format!("{e}{}", folder::owner(dir));
             tracing::error!(
                 folder = %dir.display(), error = e, advice, "the data folder cannot be used"
             );

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::disk::{Disk, Lock};
+use store::disk::{Disk, Lock, LockError};
 use tokio::net::TcpListener;
 
 use super::{Check, WITHIN};
@@ -40,7 +40,7 @@ pub(super) fn data_folder(disk: &dyn Disk, dir: &Path) -> Check {
     let took = began.elapsed();
     let removed = disk.remove(&path);
     if let Err(e) = written.and(removed) {
-        let advice = folder::advice(&e.to_string());
+        let advice = folder::advice(&e);
         return Check::failed(
             NAME,
             format!("{shown} cannot be written: {e}{}", owner(dir)),
@@ -76,16 +76,16 @@ pub(super) fn other_worker(dir: &Path) -> (Check, bool) {
     }
     match taken {
         Ok(_) => (Check::ok(NAME, "no worker uses the data folder now"), false),
-        Err(e) if e.contains(Lock::IN_USE) => {
-            let process = e.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
-            let process = process.map_or("a worker", |(process, _)| process);
+        Err(LockError::InUse { process }) => {
+            let holder =
+                process.map_or_else(|| "a worker".to_owned(), |id| format!("process {id}"));
             let found = format!(
-                "{process} uses the data folder now; if you did not start it, stop it: a second worker with the same \
+                "{holder} uses the data folder now; if you did not start it, stop it: a second worker with the same \
                  folder does not start"
             );
             (Check::ok(NAME, found), true)
         }
-        Err(e) => {
+        Err(LockError::Io(e)) => {
             let found = format!("the folder cannot be locked: {e}{}", owner(&path));
             let advice =
                 "let the folder and the file `lock` in it belong to the user of the worker";

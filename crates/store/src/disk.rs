@@ -14,6 +14,7 @@ use std::{
 
 use metrics::Metrics;
 use parking_lot::Mutex;
+use thiserror::Error;
 
 use crate::health::{Health, Topic};
 
@@ -175,21 +176,32 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Why a folder was not locked.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// `process` is the holder's id, where the file names it. An id of another container means nothing here.
+    #[error("another call-history uses it{}; each needs a folder of its own", in_brackets(*.process))]
+    InUse { process: Option<u32> },
+    #[error("it cannot be locked: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn in_brackets(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |id| format!(" (process {id})"))
+}
+
 /// One worker for each data folder: two would report each other's calls.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Lock {
-    /// The error if another process holds the lock contains this.
-    pub const IN_USE: &str = "another call-history uses it";
-
     /// Waits for a moment if the folder is locked: the system may release the lock of a killed process
     /// only after it has reported the process as gone.
     ///
     /// # Errors
     /// If another process holds the lock, or the file cannot be created.
-    pub fn take(folder: &Path) -> Result<Self, String> {
-        let file = private().read(true).open(folder.join("lock")).map_err(|e| e.to_string())?;
+    pub fn take(folder: &Path) -> Result<Self, LockError> {
+        let file = private().read(true).open(folder.join("lock"))?;
         let until = Instant::now() + LOCK_WITHIN;
         loop {
             match file.try_lock() {
@@ -205,14 +217,9 @@ impl Lock {
                     let mut holder = String::new();
                     // An operator finds the process by it; nothing else depends on it.
                     let _ = (&file).take(20).read_to_string(&mut holder);
-                    let process = holder.parse::<u32>().map(|id| format!(" (process {id})"));
-                    return Err(format!(
-                        "{}{}; each needs a folder of its own",
-                        Self::IN_USE,
-                        process.unwrap_or_default()
-                    ));
+                    return Err(LockError::InUse { process: holder.parse().ok() });
                 }
-                Err(TryLockError::Error(e)) => return Err(format!("it cannot be locked: {e}")),
+                Err(TryLockError::Error(e)) => return Err(e.into()),
             }
         }
     }

@@ -24,7 +24,7 @@ pub mod outbox;
 mod outbox_tests;
 
 pub use backlog::{BacklogGauge, BacklogLimit};
-pub use disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk};
+pub use disk::{Disk, DiskHealth, DiskWork, Lock, LockError, RealDisk};
 pub use health::Health;
 pub use journal::{CallJournal, Journals};
 pub use ordinals::Ordinals;
