@@ -28,17 +28,19 @@ pub(crate) fn free(dir: &Path) -> Option<u64> {
     Some(about.f_bavail.saturating_mul(about.f_frsize))
 }
 
-/// Whose a folder or file is and who we are, if that differs: in brackets, for the end of an error.
+/// Who may do what with a folder or file, and who we are, if it is not ours: in brackets, for the end of an error. Of a
+/// path that is not there, or lies in a folder that is closed to us, the nearest folder above that can be looked at.
 pub(crate) fn owner(path: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     let us = rustix::process::geteuid().as_raw();
-    match std::fs::metadata(path) {
-        Ok(about) if about.uid() != us => {
-            format!(" (it belongs to user {}, this is user {us})", about.uid())
+    let seen = path.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
+    match seen {
+        Some((seen, about)) if about.uid() != us => {
+            let which = if seen == path { "it".to_owned() } else { seen.display().to_string() };
+            let (owner, mode) = (about.uid(), about.mode() & 0o777);
+            format!(" ({which} belongs to user {owner}, mode {mode:o}; this is user {us})")
         }
-        Ok(_) => String::new(),
-        // It is not there, or a folder above it is closed to us.
-        Err(_) => format!(" (this is user {us})"),
+        _ => String::new(),
     }
 }
 

@@ -8,14 +8,14 @@ use reqwest::{Url, header::HOST};
 use store::{
     BacklogGauge, Ordinals, Outbox,
     disk::{Disk, DiskHealth, DiskWork, Lock, RealDisk, read_patiently},
-    health::Health,
+    health::{Health, Topic},
     journal::{self, Journals, LeftBehind},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -38,13 +38,16 @@ const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
 /// How long a stopping process waits for the last live events, and for the last spans of traces.
 const EVENTS_WITHIN: Duration = Duration::from_secs(3);
 const TRACES_WITHIN: Duration = Duration::from_secs(2);
-/// Timeout of the first look at the endpoint.
+/// Timeout of a look at the endpoint at the start, and the wait after one that failed.
 const TRY_WITHIN: Duration = Duration::from_secs(10);
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Bytes: smaller bodies are not worth compressing.
 const GZIP_FROM: usize = 8 * 1024;
 /// How long a stopping process waits for the last records to be posted. The others stay sealed for the next
 /// start.
 const FLUSH_WITHIN: Duration = Duration::from_secs(12);
+/// Posting that takes longer is logged: whoever stops the worker sees what it waits for.
+const FLUSH_QUICKLY: Duration = Duration::from_secs(1);
 
 /// Registers and serves until SIGTERM or SIGINT.
 pub(crate) async fn start(config: Config) -> ExitCode {
@@ -86,7 +89,11 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     drop(tokio::task::spawn_blocking(observer::make_ready));
     tokio::spawn(descriptors::watch(health.clone()));
     tokio::spawn(folder::watch_space(config.data_dir.clone(), health.clone()));
-    tokio::spawn(try_endpoint(config.endpoint.clone(), config.delivery.tls.clone()));
+    tokio::spawn(try_endpoint(
+        config.endpoint.clone(),
+        config.delivery.tls.clone(),
+        health.clone(),
+    ));
     report_layers(&config);
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let worker = Worker {
@@ -292,15 +299,22 @@ fn events(config: &Config, wall: &WallClock, health: &Health) -> Result<Events, 
     Ok(Events::new(target, health.metrics().clone()))
 }
 
-/// Connects to the endpoint once and sends nothing: a wrong address or certificate shows at the start, not after the
-/// first call.
-async fn try_endpoint(endpoint: Url, tls: EndpointTls) {
-    if let Err(e) = net::reach(&endpoint, &tls, TRY_WITHIN).await {
-        tracing::warn!(
-            endpoint = loggable(&endpoint),
-            error = net::explain::endpoint(e, &endpoint),
-            "the endpoint cannot be connected to; records will wait until it can"
-        );
+/// Connects to the endpoint until that works once, and sends nothing: a wrong address or certificate shows at the start,
+/// not after the first call.
+async fn try_endpoint(endpoint: Url, tls: EndpointTls, health: Health) {
+    while let Err(e) = net::reach(&endpoint, &tls, TRY_WITHIN).await {
+        let error = net::explain::endpoint(e, &endpoint);
+        if health.warn(Topic::EndpointAway, format!("it cannot be connected to: {error}")) {
+            tracing::warn!(
+                endpoint = loggable(&endpoint),
+                error,
+                "the endpoint cannot be connected to; records will wait until it can"
+            );
+        }
+        sleep(TRY_AGAIN_AFTER).await;
+    }
+    if health.clear(Topic::EndpointAway) {
+        tracing::info!(endpoint = loggable(&endpoint), "the endpoint can be connected to now");
     }
 }
 
@@ -392,7 +406,16 @@ async fn flush(delivery: Delivery, sender: JoinHandle<()>) {
     let abort = sender.abort_handle();
     let leftovers = delivery.leftovers();
     drop(delivery);
-    let undelivered = timeout(FLUSH_WITHIN, sender).await.is_err();
+    let until = Instant::now() + FLUSH_WITHIN;
+    tokio::pin!(sender);
+    let mut undelivered = timeout(FLUSH_QUICKLY, &mut sender).await.is_err();
+    if undelivered {
+        tracing::info!(
+            within_s = (FLUSH_WITHIN - FLUSH_QUICKLY).as_secs(),
+            "records are still being sent before the process ends"
+        );
+        undelivered = timeout_at(until, &mut sender).await.is_err();
+    }
     abort.abort();
     let lost = leftovers.save().await;
     if lost > 0 {

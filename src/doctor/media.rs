@@ -132,7 +132,7 @@ impl Hook {
             Self::Taken(addr) => Some(Check::skipped(
                 NAME,
                 format!(
-                    "another program, likely the worker, has {addr}; the worker's log shows webhooks at the level \
+                    "another program has {addr} (see http_port); if it is the worker, its log shows webhooks at the level \
                      debug"
                 ),
             )),

@@ -163,6 +163,8 @@ pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitC
     if send_sample {
         report.begins("sample");
         report.add(endpoint::sample(config, &wall).await);
+    } else {
+        report.add(endpoint::no_sample());
     }
     report.add(machine::data_folder(&RealDisk, &config.data_dir));
     let locked = machine::other_worker(&config.data_dir);
@@ -196,7 +198,11 @@ fn way(reached: &Reached) -> String {
 /// A warning about a certificate that ends soon.
 fn ends_soon(name: &'static str, reached: &Reached) -> Option<Check> {
     let certificate = reached.certificate.as_ref()?;
-    let left = certificate.ends.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    let Ok(left) = certificate.ends.duration_since(std::time::SystemTime::now()) else {
+        // It is taken all the same where a setting names exactly this certificate.
+        let advice = "renew the server's certificate: other clients do not take it any more";
+        return Some(Check::warning(name, format!("{certificate}: it has ended"), advice));
+    };
     (left < SOON).then(|| {
         Check::warning(
             name,

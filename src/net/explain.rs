@@ -121,6 +121,17 @@ fn advice(error: &str, named: &Named) -> Option<String> {
     if *takes_posts && let Some(advice) = of_an_answer(error, url) {
         return Some(advice);
     }
+    // LiveKit answers a registration with 101 or 401. A plain web server speaks an older HTTP or knows no such path.
+    let foreign = [
+        "HTTP version must be 1.1",
+        "answered 200",
+        "answered 404",
+        "answered 405",
+        "answered 501",
+    ];
+    if !takes_posts && foreign.iter().any(|mark| error.contains(mark)) {
+        return Some(format!("{NO_LIVEKIT}: check host, port and path in {url}"));
+    }
     let advice = [
         (
             "UnknownIssuer",

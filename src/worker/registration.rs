@@ -62,6 +62,7 @@ impl Registration {
                     let since = Instant::now();
                     self.away(false);
                     self.health.clear(Topic::Keys);
+                    self.health.clear(Topic::Registration);
                     if !std::mem::take(&mut first) {
                         self.health.metrics().reconnected(Reconnect::Registration);
                     }
@@ -95,6 +96,7 @@ impl Registration {
                 }
                 Broken::Lost(why) => {
                     let wait = backoff.next(rand::random());
+                    self.health.warn(Topic::Registration, self.explained(why));
                     if let Some(times) = faults.due_for(why) {
                         tracing::warn!(
                             url,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::endpoint::Answer;
 use livekit::DisconnectReason;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     outbox::outbox,
@@ -45,6 +46,45 @@ async fn the_number_of_waiting_records_is_right_while_no_attempt_is_due() -> Res
     }
     page_says(&mut s.worker, "; 3 wait; last error: answered 503", POSTED).await?;
     assert_eq!(s.endpoint.posts().len(), 1, "the endpoint asked for an hour");
+    Ok(())
+}
+
+/// Answers every request as a small web server does that is no LiveKit.
+async fn foreign_server() -> Result<std::net::SocketAddr> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut to, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            // A client that is gone needs no answer.
+            let _ = to.read(&mut request).await;
+            let _ = to.write_all(b"HTTP/1.0 501 Unsupported method\r\n\r\n").await;
+        }
+    });
+    Ok(addr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_from_the_start_is_shown_before_the_first_call() -> Result<()> {
+    let (venue, endpoint) = (Venue::dev(lab::server::quick()).await?, Endpoint::start().await?);
+    // Nobody listens there now.
+    let late = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let setup = Setup::new(binary(), &venue, &endpoint, "w")
+        .with("LIVEKIT_URL", &format!("ws://{}", foreign_server().await?))
+        .with("CALL_HISTORY_ENDPOINT", &format!("http://{late}/calls"));
+    let mut worker = Worker::start(setup)?;
+    let line = worker
+        .logs("not registered with LiveKit, will be tried again; calls that are on go on")
+        .await?;
+    const ADVICE: &str = "this is no LiveKit server: check host, port and path in LIVEKIT_URL";
+    assert!(line["error"].as_str().unwrap().contains(ADVICE), "{line}");
+    page_says(&mut worker, "endpoint_away: it cannot be connected to: ", POSTED).await?;
+    // The page has it from a line that may come later than the endpoint's.
+    let said = page_says(&mut worker, "registration: ", POSTED).await?;
+    assert!(said.contains(ADVICE), "{said}");
+    let _listener = tokio::net::TcpListener::bind(late).await?;
+    worker.logs("the endpoint can be connected to now").await?;
+    assert!(!page(&mut worker).await?.contains("endpoint_away"));
     Ok(())
 }
 

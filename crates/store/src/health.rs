@@ -26,6 +26,8 @@ pub enum Topic {
     Disk,
     /// The endpoint does not take records.
     Endpoint,
+    /// The endpoint could not be connected to when the worker looked at its start.
+    EndpointAway,
     /// Journals are not written.
     Journal,
     /// LiveKit refuses our credentials.
@@ -36,6 +38,8 @@ pub enum Topic {
     Ordinals,
     /// Records are not sealed.
     Outbox,
+    /// The worker cannot register.
+    Registration,
     /// Rooms cannot be listed.
     Rooms,
     /// The data folder's disk is full.
@@ -56,11 +60,13 @@ impl Topic {
             Self::Descriptors => "descriptors",
             Self::Disk => "disk",
             Self::Endpoint => "endpoint",
+            Self::EndpointAway => "endpoint_away",
             Self::Journal => "journal",
             Self::Keys => "keys",
             Self::Memory => "memory",
             Self::Ordinals => "ordinals",
             Self::Outbox => "outbox",
+            Self::Registration => "registration",
             Self::Rooms => "rooms",
             Self::Space => "space",
             Self::Unreadable => "unreadable",
