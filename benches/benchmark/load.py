@@ -3,7 +3,6 @@ how soon the record comes when a room ends."""
 
 import asyncio
 import contextlib
-import statistics
 import time
 from dataclasses import dataclass, field
 
@@ -130,13 +129,20 @@ def spanned(before: Usage, now: Usage, machine_percent: float) -> Span:
 
 
 async def probe(bench: Bench, people: People, form: Form, plan: Plan, calls: int, result: Turn) -> None:
-    """Calls one after the other, beside those that are on. The worker is dispatched by the request that makes the room;
-    the time ends when the server lists it as connected. Then the call begins, and the room is deleted."""
+    """Joins and ends, one after the other, beside the calls that are on."""
+    agent_name = bench.agent_name(form)
     for i in range(plan.probes):
-        room = f"{bench.run}-{form.key}-{calls}-probe-{i}"
-        began = await bench.venue.create(room, bench.agent_name(form))
+        # An empty room, to which the worker is dispatched by the request that makes it. The time ends when the server
+        # lists the worker as connected.
+        room = f"{bench.run}-{form.key}-{calls}-join-{i}"
+        began = await bench.venue.create(room, agent_name)
         result.joined_ms.append(1000 * (await bench.venue.waits_for(room, 1, JOINED_WITHIN) - began))
-        await people.open([room], None)
+        await bench.venue.delete(room)
+        # A call that the worker observes. It could not know the callers of the empty room so soon: the server tells of
+        # participants without a track every three seconds only.
+        room = f"{bench.run}-{form.key}-{calls}-end-{i}"
+        await people.open([room], agent_name)
+        await bench.venue.waits_for(room, 3, JOINED_WITHIN)
         await asyncio.sleep(CALL_FOR)
         began = await bench.venue.delete(room)
         posts = (await bench.endpoint.wait([room], POSTED_WITHIN))[room]
@@ -153,7 +159,3 @@ def expected_mb(turns: list[Turn], form: Form, calls: int) -> float:
         return 100.0 if form is OURS else 1000.0
     largest = max(known, key=lambda t: t.calls)
     return largest.idle.pss_mb + calls * max(largest.per_call("quiet", "pss_mb"), 0.0)
-
-
-def median(values: list[float]) -> float | None:
-    return statistics.median(values) if values else None

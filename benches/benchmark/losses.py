@@ -15,7 +15,7 @@ POSTED_WITHIN = 60.0
 AFTER_KILL = 45.0
 """Seconds from the end of a killed worker's calls until their records count as lost."""
 AFTER_AWAY = 120.0
-KILLED_AFTER = 8.0
+KILLED_AFTER = 5.0
 """Seconds of talk before the kill: the calls take some twenty."""
 DOWN_FOR = 1.0
 

@@ -21,6 +21,7 @@ from livekit.agents import (  # noqa: E402
     cli,
 )
 from livekit.agents.utils import http_context  # noqa: E402
+from livekit.rtc._ffi_client import FfiClient  # noqa: E402
 
 import delivery  # noqa: E402
 from call import Call  # noqa: E402
@@ -38,8 +39,9 @@ def load(server: AgentServer) -> float:
     return FULL * len(server.active_jobs) / MAX_CALLS
 
 
+executor = JobExecutorType[os.environ.get("JOB_EXECUTOR", "process").upper()]
 server = AgentServer(
-    job_executor_type=JobExecutorType[os.environ.get("JOB_EXECUTOR", "process").upper()],
+    job_executor_type=executor,
     # A warm process for each core, the library's default: a call need not wait for a start.
     num_idle_processes=os.cpu_count() or 1,
     # The forkserver imports these once, and all job processes share the memory.
@@ -78,4 +80,8 @@ async def observe(ctx: JobContext) -> None:
 
 
 if __name__ == "__main__":
+    if executor == JobExecutorType.THREAD:
+        # The SDK makes this at first use, without a lock: two threads that join their first rooms at once would make
+        # two, and one of them would wait for events that go to the other.
+        _ = FfiClient.instance
     cli.run_app(server)

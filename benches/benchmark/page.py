@@ -1,0 +1,289 @@
+"""docs/benchmarks.md and its pictures, from the figures alone. Of an existing page only what stands between the two marks
+is replaced."""
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .forms import FORMS
+from .plots import Group, bars
+from .tables import compared, cpu, memory, millis, seconds, table
+
+if TYPE_CHECKING:
+    from .run import Figures
+
+BEGIN, END = "<!-- make benchmark: begin -->", "<!-- make benchmark: end -->"
+PICTURES = {"memory": "bench-memory.svg", "cpu": "bench-cpu.svg", "times": "bench-times.svg"}
+FULL_MACHINE = 95.0
+NAMES = [form.short for form in FORMS]
+HEAD = ["", *(form.name for form in FORMS)]
+
+
+def write(figures: "Figures", docs: Path) -> list[Path]:
+    written = []
+    for key, picture in pictures(figures).items():
+        path = docs / "pictures" / PICTURES[key]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(picture)
+        written.append(path)
+    page = docs / "benchmarks.md"
+    old = page.read_text() if page.exists() else f"# What it costs\n\n{BEGIN}\n{END}\n"
+    if BEGIN not in old or END not in old:
+        raise ValueError(f"{page} has no marks for what the benchmark writes: {BEGIN} {END}")
+    before, after = old.split(BEGIN)[0], old.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n{text(figures)}\n{END}{after}")
+    return [*written, page]
+
+
+# ---- figures by worker
+
+
+def turn(figures: "Figures", form: str, calls: int) -> dict:
+    return next((t for t in figures.turns if t["form"] == form and t["calls"] == calls), {})
+
+
+def total(t: dict, span: str, figure: str) -> float | None:
+    return t[span][figure] if t.get(span) else None
+
+
+def per_call(t: dict, span: str, figure: str) -> float | None:
+    if not t.get(span) or not t.get("idle"):
+        return None
+    return (t[span][figure] - t["idle"][figure]) / t["calls"]
+
+
+def median(values: list[float] | None) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def sizes(figures: "Figures") -> list[int]:
+    return sorted({t["calls"] for t in figures.turns})
+
+
+def largest(figures: "Figures") -> int:
+    """The most calls that all workers bore with figures for each phase."""
+
+    def borne(calls: int) -> bool:
+        return all(turn(figures, form.key, calls).get("after") for form in FORMS)
+
+    return max((calls for calls in sizes(figures) if borne(calls)), default=sizes(figures)[0])
+
+
+def of_all(figures: "Figures", calls: int, figure, *what: str) -> list[float | None]:
+    return [figure(turn(figures, form.key, calls), *what) for form in FORMS]
+
+
+def starts(figures: "Figures") -> list[float | None]:
+    return [median(figures.starts_s.get(form.key)) for form in FORMS]
+
+
+def times(figures: "Figures", calls: int, what: str) -> list[float | None]:
+    return [median(turn(figures, form.key, calls).get(what)) for form in FORMS]
+
+
+def idle(figures: "Figures", figure: str) -> list[float | None]:
+    """The median over the turns: each began with a fresh worker."""
+    return [median([t["idle"][figure] for t in figures.turns if t["form"] == f.key and t["idle"]]) for f in FORMS]
+
+
+# ---- the page
+
+
+def text(figures: "Figures") -> str:
+    parts = [intro(figures), short(figures), in_detail(figures), equal_work(figures), lost(figures), limits(figures), repeat()]
+    return "\n\n".join(parts)
+
+
+def intro(figures: "Figures") -> str:
+    m, v = figures.machine, figures.versions
+    trial = "" if figures.plan == "full" else "\n**A trial run: too short for figures that count.**\n"
+    return f"""{trial}
+`call-history` beside the same job in Python: a worker written with `livekit-agents` as its documents teach, which is
+dispatched to each room, joins hidden, reads what the room shows, and posts the same record
+([benches/python](../benches/python), {figures.lines_of_python} lines). It runs in the library's usual form, with a
+process for each call, and in its leanest, with a thread for each. All three take turns on one machine, on one server, with
+the same callers and voice agents.
+
+Measured on {figures.date}: {m["cores"]} cores ({m["cpu"]}), {m["memory"]}, {m["system"]}; {figures.server}, callers and
+voice agents on the same machine. call-history {v["call-history"]} ({v["commit"]}), livekit-agents {v["livekit-agents"]},
+livekit {v["livekit"]}, Python {v["Python"]}. On disk: a binary of {figures.binary_mb:.0f} MB; Python packages of
+{figures.environment_mb:,.0f} MB, and Python."""
+
+
+def short(figures: "Figures") -> str:
+    n = largest(figures)
+    rows = [
+        ["memory without calls", *compared(idle(figures, "pss_mb"), memory)],
+        ["memory for each quiet call", *compared(of_all(figures, n, per_call, "quiet", "pss_mb"), memory)],
+        ["memory for each talking call", *compared(of_all(figures, n, per_call, "talking", "pss_mb"), memory)],
+        [f"memory with {n} talking calls", *compared(of_all(figures, n, total, "talking", "pss_mb"), memory)],
+        ["memory after the calls", *compared(of_all(figures, n, total, "after", "pss_mb"), memory)],
+        ["CPU for each quiet call", *compared(of_all(figures, n, per_call, "quiet", "cpu_percent"), cpu)],
+        ["CPU for each talking call", *compared(of_all(figures, n, per_call, "talking", "cpu_percent"), cpu)],
+        ["start to registered", *compared(starts(figures), seconds)],
+        [f"dispatch to joined, beside {n} calls", *compared(times(figures, n, "joined_ms"), millis)],
+        [f"room's end to POST, beside {n} calls", *compared(times(figures, n, "posted_ms"), millis)],
+        *([what, *cells] for what, cells in lost_rows(figures)),
+    ]
+    return f"""## In short
+
+With {n} calls where nothing else is said. Memory is PSS, the sum over all processes of a worker, with shared pages counted
+once; CPU is per cent of one core; ratios are to `call-history`; times are medians.
+
+{table(HEAD, rows)}
+
+![Memory of each worker by number of talking calls](pictures/{PICTURES["memory"]})
+
+![CPU for each talking call](pictures/{PICTURES["cpu"]})
+
+![Times: start to registered, dispatch to joined, room's end to POST](pictures/{PICTURES["times"]})"""
+
+
+def in_detail(figures: "Figures") -> str:
+    parts = ["## In detail"]
+    notes: list[str] = []
+    for calls in sizes(figures):
+        rows = []
+        for phase in ("idle", "quiet", "talking", "after"):
+            for figure, name in (("pss_mb", "PSS"), ("rss_mb", "RSS")):
+                rows.append([f"{phase}: {name}", *compared(of_all(figures, calls, total, phase, figure), memory)])
+            rows.append([f"{phase}: CPU, whole worker", *compared(of_all(figures, calls, total, phase, "cpu_percent"), cpu)])
+        rows += [
+            ["for each call, quiet: PSS", *compared(of_all(figures, calls, per_call, "quiet", "pss_mb"), memory)],
+            ["for each call, quiet: CPU", *compared(of_all(figures, calls, per_call, "quiet", "cpu_percent"), cpu)],
+            ["for each call, talking: PSS", *compared(of_all(figures, calls, per_call, "talking", "pss_mb"), memory)],
+            ["for each call, talking: CPU", *compared(of_all(figures, calls, per_call, "talking", "cpu_percent"), cpu)],
+            ["dispatch to joined, median", *compared(times(figures, calls, "joined_ms"), millis)],
+            ["room's end to POST, median", *compared(times(figures, calls, "posted_ms"), millis)],
+            ["processes, talking", *compared(of_all(figures, calls, total, "talking", "processes"), "{:.0f}".format, False)],
+            ["threads, talking", *compared(of_all(figures, calls, total, "talking", "threads"), "{:.0f}".format, False)],
+            ["chunks a second in each call", *compared(of_all(figures, calls, total, "talking", "chunks"), "{:.1f}".format, False)],
+            ["the machine's CPU, talking", *compared(of_all(figures, calls, total, "talking", "machine_percent"), "{:.0f} %".format, False)],
+        ]
+        parts.append(f"### {calls} call{'s' if calls > 1 else ''}\n\n{table(HEAD, rows)}")
+        for form in FORMS:
+            t = turn(figures, form.key, calls)
+            if t.get("skipped"):
+                notes.append(f"{form.name}, {calls} calls: {t['skipped']}.")
+            elif (total(t, "talking", "machine_percent") or 0) >= FULL_MACHINE:
+                notes.append(
+                    f"{form.name}, {calls} calls: the machine was full, so the talking figures are what it could do, and not what "
+                    "was asked for."
+                )
+    parts.append(
+        "A figure for each call is what was used beyond the idle worker, divided by the calls; with one call it holds what a "
+        "worker needs once, for its first call. RSS counts a shared page once for each process that has it. A talking agent "
+        "sends twelve chunks of transcript a second, and its state changes twice in three seconds."
+    )
+    if notes:
+        parts.append("\n".join(f"* {note}" for note in notes))
+    return "\n\n".join(parts)
+
+
+def outcome(figures: "Figures", form: str, what: str) -> dict:
+    return next((o for o in figures.outcomes if o["form"] == form and o["what"] == what), {})
+
+
+def equal_work(figures: "Figures") -> str:
+    found = [outcome(figures, form.key, "equal") for form in FORMS]
+    rows = [
+        ["calls", *(str(o.get("calls", "–")) for o in found)],
+        ["records", *(str(o.get("posted", "–")) for o in found)],
+        ["records that agree with the truth", *(str(o.get("right", "–")) for o in found)],
+    ]
+    return f"""## Equal work
+
+Scripted calls, held by all workers alike: phones that hang up, agents that delete the room, callees who decline. Each
+record is compared with what was said and done: number, direction, status, reason, configuration, utterances and their
+longest, silences, interruptions, outcomes and stages exactly; start and end within 0.5 s, mean response times and
+stages within 0.3 s. (The server announces a callee's leave up to 3 s late, as that callee has no track.) The signature of
+each is checked. If one of them is wrong, there is no page.
+
+{table(HEAD, rows)}"""
+
+
+def lost_rows(figures: "Figures") -> list[tuple[str, list[str]]]:
+    rows = []
+    for what, name in (("killed", "killed in mid-call: records lost"), ("away", f"endpoint away for {figures.away_s:.0f} s: records lost")):
+        found = [outcome(figures, form.key, what) for form in FORMS]
+        rows.append((name, [f"{o['calls'] - o['posted']} of {o['calls']}" if o else "–" for o in found]))
+    return rows
+
+
+def lost(figures: "Figures") -> str:
+    rows = []
+    for what, name in (("killed", "killed"), ("away", "endpoint away")):
+        found = [outcome(figures, form.key, what) for form in FORMS]
+        rows += [
+            [f"{name}: calls", *(str(o.get("calls", "–")) for o in found)],
+            [f"{name}: records that came", *(str(o.get("posted", "–")) for o in found)],
+            [f"{name}: that agree with the truth", *(str(o.get("right", "–")) for o in found)],
+            [f"{name}: calls reported twice", *(str(o.get("twice", "–")) for o in found)],
+        ]
+    late = [outcome(figures, form.key, "away").get("last_after_s") for form in FORMS]
+    rows.append(["endpoint away: last record after its return", *compared(late, seconds, False)])
+    differences = [
+        f"* {form.name}, {o['what']}: {fault}."
+        for form in FORMS
+        for o in figures.outcomes
+        if o["form"] == form.key and o["what"] != "equal"
+        for fault in sorted(set(o["wrong"]))
+        if not fault.endswith("no record")
+    ]
+    return f"""## What is lost
+
+*Killed*: SIGKILL for the worker with all its processes while people talk, started again a second later; the calls go on for
+a quarter of a minute, and end. *Endpoint away*: connections are refused when the calls end, and for {figures.away_s:.0f} s after.
+
+{table(HEAD, rows)}
+
+The Python worker keeps a record in memory, and tries for four and a half minutes. A job of a worker that was killed is not
+given out again by LiveKit.""" + ("\n\nWhere a record that came differs from the truth:\n\n" + "\n".join(differences) if differences else "")
+
+
+def limits(figures: "Figures") -> str:
+    return f"""## What this does not show
+
+* Server, callers and voice agents share the machine, so that a worker that is greedy also slows the others; the three
+  workers themselves never run at the same time.
+* *Dispatch to joined* begins with the request that makes the room and names the worker, and ends when the server lists it
+  as connected. The development server offers a job at once; a real one takes 0.1 to 0.3 s longer, for all three alike.
+* Nobody in these calls has sound: a real call costs all three the same signalling, and none of them subscribes to audio.
+* The Python worker reports plain calls. It does not find calls by itself, knows no transfers, no several calls in a room, no
+  late joins.
+* One run took {figures.minutes:.0f} minutes."""
+
+
+def repeat() -> str:
+    return """## Repeat it
+
+    make benchmark            # half an hour, on a quiet machine; LIVEKIT_URL names another server
+    make benchmark SHORT=1    # a few minutes: does it work? Figures go to target/benchmark only
+
+The figures are kept in `target/benchmark/figures.json`."""
+
+
+# ---- pictures
+
+
+def pictures(figures: "Figures") -> dict[str, str]:
+    n = largest(figures)
+    talking = [
+        Group(f"{calls} call{'s' if calls > 1 else ''}", of_all(figures, calls, total, "talking", "pss_mb"), memory)
+        for calls in sizes(figures)
+    ]
+    spent = [
+        Group(f"{calls} call{'s' if calls > 1 else ''}", of_all(figures, calls, per_call, "talking", "cpu_percent"), cpu)
+        for calls in sizes(figures)
+    ]
+    waits = [
+        Group("start to registered", starts(figures), seconds),
+        Group("dispatch to joined", times(figures, n, "joined_ms"), millis),
+        Group("room's end to POST", times(figures, n, "posted_ms"), millis),
+    ]
+    without = Group("no calls", idle(figures, "pss_mb"), memory)
+    return {
+        "memory": bars("Memory of the whole worker while calls talk (PSS)", NAMES, [without, *talking]),
+        "cpu": bars("CPU for each talking call, per cent of one core", NAMES, spent),
+        "times": bars(f"Times beside {n} calls: each with a scale of its own", NAMES, waits, own_scales=True),
+    }
