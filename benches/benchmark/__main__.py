@@ -1,7 +1,7 @@
 """Measures call-history beside the same job in Python, and writes docs/benchmarks.md.
 
-    python -m benchmark --binaries ../target/release --out ../docs
-    python -m benchmark --again FIGURES.json --out ../docs        # the page anew, from kept figures
+python -m benchmark --binaries ../target/release --out ../docs
+python -m benchmark --again FIGURES.json --out ../docs        # the page anew, from kept figures
 """
 
 import argparse
@@ -28,9 +28,13 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a few minutes, coarse figures: for trials")
     parser.add_argument("--keep", type=Path, help="the file in which the figures are kept")
     parser.add_argument("--again", type=Path, help="measure nothing; the page from kept figures")
-    parser.add_argument("--out", type=Path, help="the folder of benchmarks.md; without it only the figures are kept")
+    parser.add_argument(
+        "--out", type=Path, help="the folder of benchmarks.md; without it only the figures are kept"
+    )
     options = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
+    )
     logging.getLogger("livekit").setLevel(logging.WARNING)
     if options.again:
         figures = Figures(**json.loads(options.again.read_text()))
@@ -62,11 +66,15 @@ def measure(options: argparse.Namespace) -> Figures:
 
     try:
         figures = asyncio.run(interruptible())
-    except BaseException:
-        print(f"the logs are in {folder}", file=sys.stderr)
+    except BaseException as error:
+        logging.error("the logs are in %s", folder)
+        if isinstance(error, asyncio.CancelledError):
+            sys.exit("interrupted")
+        if isinstance(error, TimeoutError):
+            sys.exit(f"it takes longer than {WITHIN // 60} minutes")
         raise
     if unequal(figures):
-        print(f"the logs are in {folder}", file=sys.stderr)
+        logging.error("the logs are in %s", folder)
     else:
         shutil.rmtree(folder)
     return figures

@@ -76,9 +76,13 @@ class Endpoint:
 
 def fault(authorization: str, record: dict) -> str | None:
     try:
-        claims = jwt.decode(authorization.removeprefix("Bearer "), JWT_SECRET, ["HS256"], {"require": ["exp"]})
+        claims = jwt.decode(
+            authorization.removeprefix("Bearer "), JWT_SECRET, ["HS256"], {"require": ["exp"]}
+        )
     except jwt.PyJWTError as error:
         return f"the token: {error}"
-    if claims.get("phone_number") != record.get("phone_number") or claims.get("timestamp") != record.get("end_time"):
+    if claims.get("phone_number") != record.get("phone_number") or claims.get("timestamp") != record.get(
+        "end_time"
+    ):
         return "the token is for another call"
     return None

@@ -68,7 +68,9 @@ class Bench:
             }
         worker = await Program.start(command, self.folder / f"{form.key}.log", env, self.folder)
         try:
-            [(at, _)] = await worker.wait_for(lambda line: line.get("message") == "registered worker", REGISTERED_WITHIN)
+            [(at, _)] = await worker.wait_for(
+                lambda line: line.get("message") == "registered worker", REGISTERED_WITHIN
+            )
         except BaseException:
             await worker.kill()
             raise

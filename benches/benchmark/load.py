@@ -2,9 +2,11 @@
 how soon the record comes when a room ends."""
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
+
+import aiohttp
+from livekit import api
 
 from .forms import OURS, Bench, Form
 from .people import People
@@ -14,6 +16,8 @@ from .usage import Usage, machine_busy, memory_available_mb, usage
 
 OBSERVED_WITHIN, JOINED_WITHIN, POSTED_WITHIN = 120.0, 60.0, 60.0
 CALL_FOR = 0.5
+NOT_BORNE = (RuntimeError, TimeoutError, aiohttp.ClientError, api.TwirpError)
+"""What goes wrong when a machine, a server or a worker has too much to do."""
 MORE_MEMORY = 1.3
 """A turn begins only if this many times the memory that it is expected to need is free."""
 
@@ -68,10 +72,9 @@ async def turn(bench: Bench, people: People, form: Form, calls: int, plan: Plan,
     rooms = [f"{bench.run}-{form.key}-{calls}-{i}" for i in range(calls)]
     try:
         await measure(bench, people, form, plan, worker, rooms, result)
-    except (RuntimeError, TimeoutError) as error:
+    except NOT_BORNE as error:
         result.skipped = f"not borne: {error or 'it took too long'}"
-        with contextlib.suppress(RuntimeError):
-            await people.talk(False)
+        await people.talk(False)
     finally:
         await people.forget(rooms)
         for room in rooms:

@@ -15,8 +15,8 @@ POSTED_WITHIN = 60.0
 AFTER_KILL = 45.0
 """Seconds from the end of a killed worker's calls until their records count as lost."""
 AFTER_AWAY = 120.0
-KILLED_AFTER = 5.0
-"""Seconds of talk before the kill: the calls take some twenty."""
+APART = 2.0
+"""Seconds between the beginnings of calls, so that a kill meets each at another moment. They take twenty."""
 DOWN_FOR = 1.0
 
 
@@ -48,13 +48,15 @@ async def equal(bench: Bench, people: People, form: Form, plan: Plan) -> Outcome
 
 
 async def killed(bench: Bench, people: People, form: Form, plan: Plan) -> Outcome:
-    """SIGKILL in the middle of the calls; started again a second later; the calls go on and end."""
+    """SIGKILL in the middle of the calls, in each at another moment; started again a second later; the calls go on and
+    end."""
     worker, _ = await bench.start(form, "data-killed")
     calls = scripted(bench, form, "killed", plan.scripted, ("hung_up", "deleted"))
     try:
-        await people.hold(calls, bench.agent_name(form))
+        for call in calls:
+            await people.hold([call], bench.agent_name(form))
+            await asyncio.sleep(APART)
         await people.held(calls, "talking", TALKS_WITHIN)
-        await asyncio.sleep(KILLED_AFTER)
         await worker.kill()
         await asyncio.sleep(DOWN_FOR)
         worker, _ = await bench.start(form, "data-killed")
@@ -80,7 +82,9 @@ async def away(bench: Bench, people: People, form: Form, plan: Plan) -> Outcome:
             await bench.endpoint.start()
         back = time.monotonic()
         result = await outcome(bench, form, "away", calls, truths, AFTER_AWAY)
-        times = [post.at for posts in bench.endpoint.of({room for room, _ in calls}).values() for post in posts]
+        times = [
+            post.at for posts in bench.endpoint.of({room for room, _ in calls}).values() for post in posts
+        ]
         result.last_after_s = max(times) - back if times else None
         return result
     finally:
@@ -88,7 +92,9 @@ async def away(bench: Bench, people: People, form: Form, plan: Plan) -> Outcome:
         await worker.stop()
 
 
-def scripted(bench: Bench, form: Form, what: str, number: int, stories: tuple[str, ...]) -> list[tuple[str, str]]:
+def scripted(
+    bench: Bench, form: Form, what: str, number: int, stories: tuple[str, ...]
+) -> list[tuple[str, str]]:
     return [(f"{bench.run}-{form.key}-{what}-{i}", stories[i % len(stories)]) for i in range(number)]
 
 

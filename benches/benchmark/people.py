@@ -22,13 +22,18 @@ class People:
         members: list[Program] = []
         env = {**venue.env, "PATH": os.environ["PATH"]}
         for i in range(-(-calls // EACH)):
-            members.append(await Program.start([str(binaries / "load"), "people"], folder / f"people-{i}.log", env))
+            members.append(
+                await Program.start([str(binaries / "load"), "people"], folder / f"people-{i}.log", env)
+            )
         return cls(members)
 
     def shares(self, calls: list[Any]) -> list[tuple[Program, list[Any]]]:
-        n = len(self.members)
-        shares = [(member, calls[i::n]) for i, member in enumerate(self.members)]
-        return [(member, share) for member, share in shares if share]
+        """Which process holds which calls; the same each time for a call's number, which ends the room's name."""
+        shares: list[list[Any]] = [[] for _ in self.members]
+        for call in calls:
+            room = call if isinstance(call, str) else call[0]
+            shares[int(room.rpartition("-")[2]) % len(shares)].append(call)
+        return [(member, share) for member, share in zip(self.members, shares, strict=True) if share]
 
     async def open(self, rooms: list[str], agent_name: str | None, at_once: int = 5) -> None:
         """Opens a call in each room, and waits until caller and voice agent are in."""
@@ -39,7 +44,9 @@ class People:
             waits.append((member, share, seen))
         for member, share, seen in waits:
             mine = set(share)
-            lines = await member.wait_for(lambda line: line.get("open") in mine, OPEN_WITHIN, seen, len(share))
+            lines = await member.wait_for(
+                lambda line: line.get("open") in mine, OPEN_WITHIN, seen, len(share)
+            )
             if errors := [line["error"] for _, line in lines if "error" in line]:
                 raise RuntimeError(f"{len(errors)} of {len(rooms)} calls could not be opened: {errors[0]}")
 

@@ -26,5 +26,19 @@ class Plan:
     """Seconds without an endpoint."""
 
 
-FULL = Plan("full", (1, 10, 50), starts=4, settle=4, idle=10, quiet=12, talking=20, after=15, probes=8, scripted=9, away=60)
-SHORT = Plan("short", (1, 5), starts=1, settle=2, idle=3, quiet=3, talking=5, after=4, probes=2, scripted=3, away=8)
+FULL = Plan(
+    "full",
+    (1, 10, 50),
+    starts=4,
+    settle=4,
+    idle=10,
+    quiet=12,
+    talking=20,
+    after=15,
+    probes=8,
+    scripted=9,
+    away=60,
+)
+SHORT = Plan(
+    "short", (1, 5), starts=1, settle=2, idle=3, quiet=3, talking=5, after=4, probes=2, scripted=3, away=8
+)

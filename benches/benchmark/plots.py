@@ -55,7 +55,9 @@ def bars(title: str, names: list[str], groups: list[Group], own_scales: bool = F
             length = 0.0 if value is None or scale <= 0 else max(value, 0) / scale * (WIDTH - LEFT - RIGHT)
             label = "not measured" if value is None else group.shown(value)
             # A bar that is not quite nothing is seen.
-            out.append(f'<rect class="b{i}" x="{LEFT}" y="{y}" width="{max(length, 1.5):.1f}" height="{BAR}" rx="2"/>')
+            out.append(
+                f'<rect class="b{i}" x="{LEFT}" y="{y}" width="{max(length, 1.5):.1f}" height="{BAR}" rx="2"/>'
+            )
             out.append(f'<text class="faint" x="{LEFT + length + 8:.1f}" y="{y + 13}">{escape(label)}</text>')
             y += BAR + GAP
         y += BETWEEN

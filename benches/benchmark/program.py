@@ -22,7 +22,9 @@ class Program:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, command: list[str], log: Path, env: dict[str, str], cwd: Path | None = None) -> "Program":
+    async def start(
+        cls, command: list[str], log: Path, env: dict[str, str], cwd: Path | None = None
+    ) -> "Program":
         """What it says goes to `log`, too; its stderr only there."""
         began = time.monotonic()
         with log.open("ab") as errors:
@@ -56,7 +58,9 @@ class Program:
         async with self._changed:
             self._changed.notify_all()
 
-    async def wait_for(self, what: Callable[[Any], bool], within: float, since: int = 0, count: int = 1) -> list:
+    async def wait_for(
+        self, what: Callable[[Any], bool], within: float, since: int = 0, count: int = 1
+    ) -> list:
         """The first `count` lines since the line `since` for which `what` holds: `(time, line)`."""
 
         def found() -> list:
@@ -68,7 +72,9 @@ class Program:
         except TimeoutError:
             pass
         if len(lines := found()) < count:
-            raise RuntimeError(f"{len(lines)} of {count} lines that were waited for in {within:.0f} s; see {self.log}")
+            raise RuntimeError(
+                f"{len(lines)} of {count} lines that were waited for in {within:.0f} s; see {self.log}"
+            )
         return lines[:count]
 
     async def order(self, order: Any) -> None:

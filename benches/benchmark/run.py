@@ -109,7 +109,14 @@ def unequal(figures: Figures) -> list[str]:
 
 
 def described(plan: Plan, bench: Bench) -> Figures:
-    cpu = next((line.split(":")[1].strip() for line in text(Path("/proc/cpuinfo")).splitlines() if "model name" in line), "")
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in text(Path("/proc/cpuinfo")).splitlines()
+            if "model name" in line
+        ),
+        "",
+    )
     memory = text(Path("/proc/meminfo")).splitlines()[0].split()[1]
     binary = bench.binaries / "call-history"
     packages = Path(aiohttp.__file__).parents[1]
@@ -124,7 +131,9 @@ def described(plan: Plan, bench: Bench) -> Figures:
             "system": f"{platform.system()} {platform.release()}",
         },
         versions={
-            "call-history": subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1],
+            "call-history": subprocess.run(
+                [binary, "--version"], capture_output=True, text=True, check=True
+            ).stdout.split()[-1],
             "commit": commit(),
             "Python": platform.python_version(),
             **{name: version(name) for name in ("livekit-agents", "livekit")},

@@ -43,9 +43,21 @@ def differences(record: dict, truth: dict, notes: bool = False) -> list[str]:
     near = {
         "start_time": (unix(record["start_time"]), truth["started"], AT_THE_EDGES),
         "end_time": (unix(record["end_time"]), truth["ended"], AT_THE_EDGES + late),
-        "duration_seconds": (record["duration_seconds"], truth["ended"] - truth["started"], 2 * AT_THE_EDGES + late),
-        "average_user_response_time": (metrics["average_user_response_time"], answers(truth, False), OF_AN_ANSWER),
-        "average_agent_response_time": (metrics["average_agent_response_time"], answers(truth, True), OF_AN_ANSWER),
+        "duration_seconds": (
+            record["duration_seconds"],
+            truth["ended"] - truth["started"],
+            2 * AT_THE_EDGES + late,
+        ),
+        "average_user_response_time": (
+            metrics["average_user_response_time"],
+            answers(truth, False),
+            OF_AN_ANSWER,
+        ),
+        "average_agent_response_time": (
+            metrics["average_agent_response_time"],
+            answers(truth, True),
+            OF_AN_ANSWER,
+        ),
     }
     for step, (stage, at) in zip(record["stage_timeline"], truth["stages"], strict=False):
         near[f"the time of {stage}"] = (unix(step["timestamp"]), at, OF_A_STAGE)
@@ -61,7 +73,9 @@ def longest(lines: list[dict]) -> int:
 
 def answers(truth: dict, by_agent: bool) -> float:
     """The mean time from the end of one side's speech to the other's answer."""
-    pairs = [(a, b) for a, b in pairwise(truth["lines"]) if b["by_agent"] == by_agent and a["by_agent"] != by_agent]
+    pairs = [
+        (a, b) for a, b in pairwise(truth["lines"]) if b["by_agent"] == by_agent and a["by_agent"] != by_agent
+    ]
     return sum(b["from"] - a["to"] for a, b in pairs) / len(pairs) if pairs else 0.0
 
 

@@ -26,7 +26,9 @@ class Venue:
 
     @classmethod
     async def open(cls, binaries: Path, folder: Path) -> "Venue":
-        url, key, secret = (os.environ.get(f"LIVEKIT_{name}", "") for name in ("URL", "API_KEY", "API_SECRET"))
+        url, key, secret = (
+            os.environ.get(f"LIVEKIT_{name}", "") for name in ("URL", "API_KEY", "API_SECRET")
+        )
         dev = None
         if not url:
             command = [str(binaries / "livekit-devserver"), "--port", "0", "--departure-timeout", "3"]

@@ -12,7 +12,7 @@ import os
 # An observer detects no speech: without this each process would load the models for it.
 os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
 
-from livekit.agents import (  # noqa: E402
+from livekit.agents import (
     AgentServer,
     AutoSubscribe,
     JobContext,
@@ -20,11 +20,11 @@ from livekit.agents import (  # noqa: E402
     WorkerPermissions,
     cli,
 )
-from livekit.agents.utils import http_context  # noqa: E402
-from livekit.rtc._ffi_client import FfiClient  # noqa: E402
+from livekit.agents.utils import http_context
+from livekit.rtc._ffi_client import FfiClient
 
-import delivery  # noqa: E402
-from call import Call  # noqa: E402
+import delivery
+from call import Call
 
 logger = logging.getLogger("call-history")
 

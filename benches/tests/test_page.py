@@ -34,7 +34,16 @@ def turn(form: str, calls: int, mb: float, **more) -> dict:
 
 
 def outcome(form: str, what: str, **more) -> dict:
-    found = {"form": form, "what": what, "calls": 3, "posted": 3, "right": 3, "twice": 0, "last_after_s": 1.5, "wrong": []}
+    found = {
+        "form": form,
+        "what": what,
+        "calls": 3,
+        "posted": 3,
+        "right": 3,
+        "twice": 0,
+        "last_after_s": 1.5,
+        "wrong": [],
+    }
     return found | more
 
 
@@ -46,13 +55,21 @@ def figures(**more) -> Figures:
             "away_s": 60,
             "date": "2026-01-01",
             "machine": {"cores": "2", "cpu": "a <fast> one", "memory": "8 GB", "system": "Linux"},
-            "versions": {"call-history": "0.1.0", "commit": "abc", "Python": "3", "livekit-agents": "1", "livekit": "1"},
+            "versions": {
+                "call-history": "0.1.0",
+                "commit": "abc",
+                "Python": "3",
+                "livekit-agents": "1",
+                "livekit": "1",
+            },
             "server": "a server",
             "binary_mb": 15.0,
             "lines_of_python": 300,
             "environment_mb": 250.0,
             "starts_s": {form: [0.1, 0.2, 0.3] for form in forms},
-            "turns": [turn(f, n, mb) for n in (1, 10) for f, mb in zip(forms, (10.0, 450.0, 350.0), strict=True)],
+            "turns": [
+                turn(f, n, mb) for n in (1, 10) for f, mb in zip(forms, (10.0, 450.0, 350.0), strict=True)
+            ],
             "outcomes": [outcome(f, what) for f in forms for what in ("equal", "killed", "away")],
         }
         | more
@@ -92,9 +109,14 @@ class Page(unittest.TestCase):
 
     def test_a_worker_that_did_not_bear_the_calls_is_named_with_the_reason(self):
         turns = figures().turns
-        turns[-1] = turn("threads", 10, 350.0, talking=None, after=None, skipped="not borne: it took too long")
+        turns[-1] = turn(
+            "threads", 10, 350.0, talking=None, after=None, skipped="not borne: it took too long"
+        )
         page = text(figures(turns=turns))
-        self.assertIn("threads, 10 calls: not borne: it took too long.".lower(), page.lower().replace("a thread for each call", "threads"))
+        self.assertIn(
+            "threads, 10 calls: not borne: it took too long.".lower(),
+            page.lower().replace("a thread for each call", "threads"),
+        )
         self.assertIn("With 1 calls", page)
 
     def test_a_full_machine_is_named(self):
@@ -119,6 +141,19 @@ class Page(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "benchmarks.md").write_text("by hand\n")
             self.assertRaises(ValueError, write, figures(), Path(folder))
+
+    def test_fields_that_differ_after_a_kill_are_counted(self):
+        wrong = [
+            "hung_up: silence_count is 0, not 1",
+            "deleted: silence_count is 0, not 1",
+            "hung_up: no record",
+        ]
+        killed = [outcome("ours", "killed", posted=2, right=0, wrong=wrong)]
+        page = text(figures(outcomes=killed))
+        self.assertIn(
+            "call-history, killed: of 2 records 2 differ somewhere from the truth: silence_count (2).", page
+        )
+        self.assertIn("1 of 3", page)
 
 
 class Equal(unittest.TestCase):

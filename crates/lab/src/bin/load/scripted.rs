@@ -16,7 +16,7 @@ use crate::people::{People, phone_number, print};
 const WORD: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(700);
 /// Over the five seconds from which a gap counts as a silence.
-const SILENCE: Duration = Duration::from_millis(6500);
+const SILENCE: Duration = Duration::from_millis(5800);
 const RINGS: Duration = Duration::from_millis(1500);
 /// A voice agent outlives its caller for a moment; an observer may ask it for its history.
 const AGENT_STAYS: Duration = Duration::from_secs(4);
