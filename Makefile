@@ -146,6 +146,7 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
+	cd benches && ../$(VENV)/bin/python -m unittest --quiet
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
 
 environments: $(VENV)/ok $(PIPECAT)/ok node-modules

@@ -12,7 +12,7 @@ from .truth import differences
 
 TALKS_WITHIN, HELD_WITHIN = 90.0, 90.0
 POSTED_WITHIN = 60.0
-AFTER_KILL = 45.0
+AFTER_KILL = 30.0
 """Seconds from the end of a killed worker's calls until their records count as lost."""
 AFTER_AWAY = 120.0
 APART = 2.0

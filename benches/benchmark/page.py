@@ -74,6 +74,13 @@ def of_all(figures: "Figures", calls: int, figure, *what: str) -> list[float | N
     return [figure(turn(figures, form.key, calls), *what) for form in FORMS]
 
 
+def reported(t: dict) -> str:
+    """Of the calls that ended all at once, and of those that ended among them."""
+    if not t.get("after"):
+        return "–"
+    return f"{t['reported'] + t['probes_reported']} of {t['calls'] + len(t['joined_ms'])}"
+
+
 def starts(figures: "Figures") -> list[float | None]:
     return [median(figures.starts_s.get(form.key)) for form in FORMS]
 
@@ -131,7 +138,7 @@ def short(figures: "Figures") -> str:
             *compared(of_all(figures, n, per_call, "talking", "pss_mb"), memory),
         ],
         [f"memory with {n} talking calls", *compared(of_all(figures, n, total, "talking", "pss_mb"), memory)],
-        ["memory after the calls", *compared(of_all(figures, n, total, "after", "pss_mb"), memory)],
+        [after_name(figures, n), *compared(of_all(figures, n, total, "after", "pss_mb"), memory)],
         ["CPU for each quiet call", *compared(of_all(figures, n, per_call, "quiet", "cpu_percent"), cpu)],
         ["CPU for each talking call", *compared(of_all(figures, n, per_call, "talking", "cpu_percent"), cpu)],
         ["start to registered", *compared(starts(figures), seconds)],
@@ -151,6 +158,14 @@ once; CPU is per cent of one core; ratios are to `call-history`; times are media
 ![CPU for each talking call](pictures/{PICTURES["cpu"]})
 
 ![Times: start to registered, dispatch to joined, room's end to POST](pictures/{PICTURES["times"]})"""
+
+
+def after_name(figures: "Figures", calls: int) -> str:
+    return (
+        f"memory {figures.after_s:.0f} s after them"
+        if calls == max(sizes(figures))
+        else "memory after the calls"
+    )
 
 
 def in_detail(figures: "Figures") -> str:
@@ -188,6 +203,7 @@ def in_detail(figures: "Figures") -> str:
             ],
             ["dispatch to joined, median", *compared(times(figures, calls, "joined_ms"), millis)],
             ["room's end to POST, median", *compared(times(figures, calls, "posted_ms"), millis)],
+            ["calls that were reported", *(reported(turn(figures, form.key, calls)) for form in FORMS)],
             [
                 "processes, talking",
                 *compared(of_all(figures, calls, total, "talking", "processes"), "{:.0f}".format, False),
