@@ -10,5 +10,6 @@
 | `truth` | a record beside what really happened |
 | `venue`, `people`, `endpoint` | the server, the callers and voice agents, the receiving side |
 | `program`, `usage` | a child process; what a tree of processes uses |
-| `page`, `tables`, `plots` | docs/benchmarks.md |
+| `figures` | what was measured, and how a figure is found |
+| `page`, `tables`, `pictures`, `plots` | docs/benchmarks.md |
 """

@@ -15,9 +15,10 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from .figures import Figures
 from .page import write
 from .plan import FULL, SHORT
-from .run import Figures, bounded, unequal
+from .run import bounded, unequal
 
 WITHIN = 45 * 60
 

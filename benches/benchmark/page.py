@@ -1,26 +1,35 @@
 """docs/benchmarks.md and its pictures, from the figures alone. Of an existing page only what stands between the two marks
 is replaced."""
 
-import statistics
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from .figures import (
+    Figures,
+    idle,
+    largest,
+    of_all,
+    outcome,
+    per_call,
+    reported,
+    sizes,
+    starts,
+    times,
+    total,
+    turn,
+)
 from .forms import FORMS
-from .plots import Group, bars
-from .tables import compared, cpu, memory, millis, seconds, table
-
-if TYPE_CHECKING:
-    from .run import Figures
+from .pictures import pictures
+from .tables import Format, compared, cpu, memory, millis, seconds, table
 
 BEGIN, END = "<!-- make benchmark: begin -->", "<!-- make benchmark: end -->"
 PICTURES = {"memory": "bench-memory.svg", "cpu": "bench-cpu.svg", "times": "bench-times.svg"}
 FULL_MACHINE = 95.0
-NAMES = [form.short for form in FORMS]
 HEAD = ["", *(form.name for form in FORMS)]
 
 
-def write(figures: "Figures", docs: Path) -> list[Path]:
+def write(figures: Figures, docs: Path) -> list[Path]:
     written = []
     for key, picture in pictures(figures).items():
         path = docs / "pictures" / PICTURES[key]
@@ -36,70 +45,7 @@ def write(figures: "Figures", docs: Path) -> list[Path]:
     return [*written, page]
 
 
-# ---- figures by worker
-
-
-def turn(figures: "Figures", form: str, calls: int) -> dict:
-    return next((t for t in figures.turns if t["form"] == form and t["calls"] == calls), {})
-
-
-def total(t: dict, span: str, figure: str) -> float | None:
-    return t[span][figure] if t.get(span) else None
-
-
-def per_call(t: dict, span: str, figure: str) -> float | None:
-    if not t.get(span) or not t.get("idle"):
-        return None
-    return (t[span][figure] - t["idle"][figure]) / t["calls"]
-
-
-def median(values: list[float] | None) -> float | None:
-    return statistics.median(values) if values else None
-
-
-def sizes(figures: "Figures") -> list[int]:
-    return sorted({t["calls"] for t in figures.turns})
-
-
-def largest(figures: "Figures") -> int:
-    """The most calls that all workers bore with figures for each phase."""
-
-    def borne(calls: int) -> bool:
-        return all(turn(figures, form.key, calls).get("after") for form in FORMS)
-
-    return max((calls for calls in sizes(figures) if borne(calls)), default=sizes(figures)[0])
-
-
-def of_all(figures: "Figures", calls: int, figure, *what: str) -> list[float | None]:
-    return [figure(turn(figures, form.key, calls), *what) for form in FORMS]
-
-
-def reported(t: dict) -> str:
-    """Of the calls that ended all at once, and of those that ended among them."""
-    if not t.get("after"):
-        return "–"
-    return f"{t['reported'] + t['probes_reported']} of {t['calls'] + len(t['joined_ms'])}"
-
-
-def starts(figures: "Figures") -> list[float | None]:
-    return [median(figures.starts_s.get(form.key)) for form in FORMS]
-
-
-def times(figures: "Figures", calls: int, what: str) -> list[float | None]:
-    return [median(turn(figures, form.key, calls).get(what)) for form in FORMS]
-
-
-def idle(figures: "Figures", figure: str) -> list[float | None]:
-    """The median over the turns: each began with a fresh worker."""
-    return [
-        median([t["idle"][figure] for t in figures.turns if t["form"] == f.key and t["idle"]]) for f in FORMS
-    ]
-
-
-# ---- the page
-
-
-def text(figures: "Figures") -> str:
+def text(figures: Figures) -> str:
     parts = [
         intro(figures),
         short(figures),
@@ -112,7 +58,7 @@ def text(figures: "Figures") -> str:
     return "\n\n".join(parts)
 
 
-def intro(figures: "Figures") -> str:
+def intro(figures: Figures) -> str:
     m, v = figures.machine, figures.versions
     trial = "" if figures.plan == "full" else "\n**A trial run: too short for figures that count.**\n"
     return f"""{trial}
@@ -128,7 +74,7 @@ livekit {v["livekit"]}, Python {v["Python"]}. On disk: a binary of {figures.bina
 {figures.environment_mb:,.0f} MB, and Python."""
 
 
-def short(figures: "Figures") -> str:
+def short(figures: Figures) -> str:
     n = largest(figures)
     rows = [
         ["memory without calls", *compared(idle(figures, "pss_mb"), memory)],
@@ -160,7 +106,7 @@ once; CPU is per cent of one core; ratios are to `call-history`; times are media
 ![Times: start to registered, dispatch to joined, room's end to POST](pictures/{PICTURES["times"]})"""
 
 
-def after_name(figures: "Figures", calls: int) -> str:
+def after_name(figures: Figures, calls: int) -> str:
     return (
         f"memory {figures.after_s:.0f} s after them"
         if calls == max(sizes(figures))
@@ -168,60 +114,33 @@ def after_name(figures: "Figures", calls: int) -> str:
     )
 
 
-def in_detail(figures: "Figures") -> str:
+def in_detail(figures: Figures) -> str:
     parts = ["## In detail"]
     notes: list[str] = []
     for calls in sizes(figures):
+
+        def row(
+            name: str, what: Callable, span: str, figure: str, shown: Format, n: int = calls
+        ) -> list[str]:
+            ratios = figure in ("pss_mb", "rss_mb", "cpu_percent")
+            return [name, *compared(of_all(figures, n, what, span, figure), shown, ratios)]
+
         rows = []
         for phase in ("idle", "quiet", "talking", "after"):
-            for figure, name in (("pss_mb", "PSS"), ("rss_mb", "RSS")):
-                rows.append(
-                    [f"{phase}: {name}", *compared(of_all(figures, calls, total, phase, figure), memory)]
-                )
-            rows.append(
-                [
-                    f"{phase}: CPU, whole worker",
-                    *compared(of_all(figures, calls, total, phase, "cpu_percent"), cpu),
-                ]
-            )
+            rows.append(row(f"{phase}: PSS", total, phase, "pss_mb", memory))
+            rows.append(row(f"{phase}: RSS", total, phase, "rss_mb", memory))
+            rows.append(row(f"{phase}: CPU, whole worker", total, phase, "cpu_percent", cpu))
+        for phase in ("quiet", "talking"):
+            rows.append(row(f"for each call, {phase}: PSS", per_call, phase, "pss_mb", memory))
+            rows.append(row(f"for each call, {phase}: CPU", per_call, phase, "cpu_percent", cpu))
         rows += [
-            [
-                "for each call, quiet: PSS",
-                *compared(of_all(figures, calls, per_call, "quiet", "pss_mb"), memory),
-            ],
-            [
-                "for each call, quiet: CPU",
-                *compared(of_all(figures, calls, per_call, "quiet", "cpu_percent"), cpu),
-            ],
-            [
-                "for each call, talking: PSS",
-                *compared(of_all(figures, calls, per_call, "talking", "pss_mb"), memory),
-            ],
-            [
-                "for each call, talking: CPU",
-                *compared(of_all(figures, calls, per_call, "talking", "cpu_percent"), cpu),
-            ],
             ["dispatch to joined, median", *compared(times(figures, calls, "joined_ms"), millis)],
             ["room's end to POST, median", *compared(times(figures, calls, "posted_ms"), millis)],
             ["calls that were reported", *(reported(turn(figures, form.key, calls)) for form in FORMS)],
-            [
-                "processes, talking",
-                *compared(of_all(figures, calls, total, "talking", "processes"), "{:.0f}".format, False),
-            ],
-            [
-                "threads, talking",
-                *compared(of_all(figures, calls, total, "talking", "threads"), "{:.0f}".format, False),
-            ],
-            [
-                "chunks a second in each call",
-                *compared(of_all(figures, calls, total, "talking", "chunks"), "{:.1f}".format, False),
-            ],
-            [
-                "the machine's CPU, talking",
-                *compared(
-                    of_all(figures, calls, total, "talking", "machine_percent"), "{:.0f} %".format, False
-                ),
-            ],
+            row("processes, talking", total, "talking", "processes", "{:.0f}".format),
+            row("threads, talking", total, "talking", "threads", "{:.0f}".format),
+            row("chunks a second in each call", total, "talking", "chunks", "{:.1f}".format),
+            row("the machine's CPU, talking", total, "talking", "machine_percent", "{:.0f} %".format),
         ]
         parts.append(f"### {calls} call{'s' if calls > 1 else ''}\n\n{table(HEAD, rows)}")
         for form in FORMS:
@@ -243,11 +162,7 @@ def in_detail(figures: "Figures") -> str:
     return "\n\n".join(parts)
 
 
-def outcome(figures: "Figures", form: str, what: str) -> dict:
-    return next((o for o in figures.outcomes if o["form"] == form and o["what"] == what), {})
-
-
-def equal_work(figures: "Figures") -> str:
+def equal_work(figures: Figures) -> str:
     found = [outcome(figures, form.key, "equal") for form in FORMS]
     rows = [
         ["calls", *(str(o.get("calls", "–")) for o in found)],
@@ -265,7 +180,7 @@ each is checked. If one of them is wrong, there is no page.
 {table(HEAD, rows)}"""
 
 
-def lost_rows(figures: "Figures") -> list[tuple[str, list[str]]]:
+def lost_rows(figures: Figures) -> list[tuple[str, list[str]]]:
     rows = []
     for what, name in (
         ("killed", "killed in mid-call: records lost"),
@@ -276,7 +191,7 @@ def lost_rows(figures: "Figures") -> list[tuple[str, list[str]]]:
     return rows
 
 
-def lost(figures: "Figures") -> str:
+def lost(figures: Figures) -> str:
     rows = []
     for what, name in (("killed", "killed"), ("away", "endpoint away")):
         found = [outcome(figures, form.key, what) for form in FORMS]
@@ -322,7 +237,7 @@ def differing(name: str, o: dict) -> list[str]:
     ]
 
 
-def limits(figures: "Figures") -> str:
+def limits(figures: Figures) -> str:
     return f"""## What this does not show
 
 * Server, callers and voice agents share the machine, so that a worker that is greedy also slows the others; the three
@@ -344,37 +259,3 @@ def repeat() -> str:
     make benchmark SHORT=1    # a few minutes: does it work? Figures go to target/benchmark only
 
 The figures are kept in `target/benchmark/figures.json`."""
-
-
-# ---- pictures
-
-
-def pictures(figures: "Figures") -> dict[str, str]:
-    n = largest(figures)
-    talking = [
-        Group(
-            f"{calls} call{'s' if calls > 1 else ''}",
-            of_all(figures, calls, total, "talking", "pss_mb"),
-            memory,
-        )
-        for calls in sizes(figures)
-    ]
-    spent = [
-        Group(
-            f"{calls} call{'s' if calls > 1 else ''}",
-            of_all(figures, calls, per_call, "talking", "cpu_percent"),
-            cpu,
-        )
-        for calls in sizes(figures)
-    ]
-    waits = [
-        Group("start to registered", starts(figures), seconds),
-        Group("dispatch to joined", times(figures, n, "joined_ms"), millis),
-        Group("room's end to POST", times(figures, n, "posted_ms"), millis),
-    ]
-    without = Group("no calls", idle(figures, "pss_mb"), memory)
-    return {
-        "memory": bars("Memory of the whole worker while calls talk (PSS)", NAMES, [without, *talking]),
-        "cpu": bars("CPU for each talking call, per cent of one core", NAMES, spent),
-        "times": bars(f"Times beside {n} calls: each with a scale of its own", NAMES, waits, own_scales=True),
-    }

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ import aiohttp
 
 from . import losses
 from .endpoint import Endpoint
+from .figures import Figures
 from .forms import FORMS, PYTHON, Bench
 from .load import Turn, expected_mb, turn
 from .people import People
@@ -25,28 +26,6 @@ from .usage import text
 from .venue import Venue
 
 log = logging.getLogger("benchmark")
-
-
-@dataclass
-class Figures:
-    """All that a page is made of. Kept as JSON, so that the page can be made anew."""
-
-    plan: str
-    away_s: float
-    after_s: float
-    """From the end of the most calls to the look at what is left."""
-    date: str
-    machine: dict[str, str]
-    versions: dict[str, str]
-    server: str
-    binary_mb: float
-    lines_of_python: int
-    environment_mb: float
-    """The installed Python packages."""
-    minutes: float = 0.0
-    starts_s: dict[str, list[float]] = field(default_factory=dict)
-    turns: list[dict] = field(default_factory=list)
-    outcomes: list[dict] = field(default_factory=list)
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,10 @@ import unittest
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
-from benchmark.page import BEGIN, END, pictures, text, write
-from benchmark.run import Figures, unequal
+from benchmark.figures import Figures
+from benchmark.page import BEGIN, END, text, write
+from benchmark.pictures import pictures
+from benchmark.run import unequal
 from benchmark.tables import compared, cpu, memory, millis, table
 
 
