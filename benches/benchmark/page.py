@@ -19,7 +19,7 @@ from .figures import (
     total,
     turn,
 )
-from .forms import FORMS
+from .forms import FORMS, Form
 from .pictures import pictures
 from .tables import Format, compared, cpu, memory, millis, seconds, table
 
@@ -116,50 +116,55 @@ def after_name(figures: Figures, calls: int) -> str:
 
 def in_detail(figures: Figures) -> str:
     parts = ["## In detail"]
-    notes: list[str] = []
     for calls in sizes(figures):
+        parts.append(f"### {calls} call{'s' if calls > 1 else ''}\n\n{in_size(figures, calls)}")
+    parts.append("""A figure for each call is what was used beyond the idle worker, divided by the calls; with one call it holds
+what a worker needs once, for its first call. RSS counts a shared page once for each process that has it. A talking
+agent sends twelve chunks of transcript a second, and its state changes twice in three seconds.""")
+    notes = [note for calls in sizes(figures) for form in FORMS if (note := not_all(figures, form, calls))]
+    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
 
-        def row(
-            name: str, what: Callable, span: str, figure: str, shown: Format, n: int = calls
-        ) -> list[str]:
-            ratios = figure in ("pss_mb", "rss_mb", "cpu_percent")
-            return [name, *compared(of_all(figures, n, what, span, figure), shown, ratios)]
 
-        rows = []
-        for phase in ("idle", "quiet", "talking", "after"):
-            rows.append(row(f"{phase}: PSS", total, phase, "pss_mb", memory))
-            rows.append(row(f"{phase}: RSS", total, phase, "rss_mb", memory))
-            rows.append(row(f"{phase}: CPU, whole worker", total, phase, "cpu_percent", cpu))
-        for phase in ("quiet", "talking"):
-            rows.append(row(f"for each call, {phase}: PSS", per_call, phase, "pss_mb", memory))
-            rows.append(row(f"for each call, {phase}: CPU", per_call, phase, "cpu_percent", cpu))
-        rows += [
+def in_size(figures: Figures, calls: int) -> str:
+    def row(
+        name: str, what: Callable, span: str, figure: str, shown: Format, ratios: bool = True
+    ) -> list[str]:
+        return [name, *compared(of_all(figures, calls, what, span, figure), shown, ratios)]
+
+    rows = []
+    for phase in ("idle", "quiet", "talking", "after"):
+        rows.append(row(f"{phase}: PSS", total, phase, "pss_mb", memory))
+        rows.append(row(f"{phase}: RSS", total, phase, "rss_mb", memory))
+        rows.append(row(f"{phase}: CPU, whole worker", total, phase, "cpu_percent", cpu))
+    for phase in ("quiet", "talking"):
+        rows.append(row(f"for each call, {phase}: PSS", per_call, phase, "pss_mb", memory))
+        rows.append(row(f"for each call, {phase}: CPU", per_call, phase, "cpu_percent", cpu))
+    return table(
+        HEAD,
+        [
+            *rows,
             ["dispatch to joined, median", *compared(times(figures, calls, "joined_ms"), millis)],
             ["room's end to POST, median", *compared(times(figures, calls, "posted_ms"), millis)],
             ["calls that were reported", *(reported(turn(figures, form.key, calls)) for form in FORMS)],
-            row("processes, talking", total, "talking", "processes", "{:.0f}".format),
-            row("threads, talking", total, "talking", "threads", "{:.0f}".format),
-            row("chunks a second in each call", total, "talking", "chunks", "{:.1f}".format),
-            row("the machine's CPU, talking", total, "talking", "machine_percent", "{:.0f} %".format),
-        ]
-        parts.append(f"### {calls} call{'s' if calls > 1 else ''}\n\n{table(HEAD, rows)}")
-        for form in FORMS:
-            t = turn(figures, form.key, calls)
-            if t.get("skipped"):
-                notes.append(f"{form.name}, {calls} calls: {t['skipped']}.")
-            elif (total(t, "talking", "machine_percent") or 0) >= FULL_MACHINE:
-                notes.append(
-                    f"{form.name}, {calls} calls: the machine was full, so the talking figures are what it could do, and not what "
-                    "was asked for."
-                )
-    parts.append(
-        "A figure for each call is what was used beyond the idle worker, divided by the calls; with one call it holds what a "
-        "worker needs once, for its first call. RSS counts a shared page once for each process that has it. A talking agent "
-        "sends twelve chunks of transcript a second, and its state changes twice in three seconds."
+            row("processes, talking", total, "talking", "processes", "{:.0f}".format, False),
+            row("threads, talking", total, "talking", "threads", "{:.0f}".format, False),
+            row("chunks a second in each call", total, "talking", "chunks", "{:.1f}".format, False),
+            row("the machine's CPU, talking", total, "talking", "machine_percent", "{:.0f} %".format, False),
+        ],
     )
-    if notes:
-        parts.append("\n".join(f"* {note}" for note in notes))
-    return "\n\n".join(parts)
+
+
+def not_all(figures: Figures, form: Form, calls: int) -> str | None:
+    """Why figures are missing, or say less than they seem to."""
+    t = turn(figures, form.key, calls)
+    if t.get("skipped"):
+        return f"* {form.name}, {calls} calls: {t['skipped']}."
+    if (total(t, "talking", "machine_percent") or 0) >= FULL_MACHINE:
+        return (
+            f"* {form.name}, {calls} calls: the machine was full, so that the talking figures are what it could do, and not "
+            "what was asked for."
+        )
+    return None
 
 
 def equal_work(figures: Figures) -> str:
