@@ -14,6 +14,7 @@ MACHETE := 0.9.2
 FUZZ := 0.13.2
 ABOUT := 0.9.3
 CYCLONEDX := 0.5.9
+BENCH_VENV := benches/.venv
 LICENCES := THIRD-PARTY-LICENSES.txt
 FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
@@ -39,10 +40,11 @@ build: ## debug binaries of everything
 
 # No path of this machine is in the binary, so that the same source gives the same bytes in any folder.
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
-release: ## the binary as it is shipped
-	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_FOLDER)=cargo" \
+RELEASE := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_FOLDER)=cargo" \
 	CFLAGS="-ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CARGO_FOLDER)=cargo" \
-		$(CARGO) build --release --locked -p call-history
+	$(CARGO) build --release --locked
+release: ## the binary as it is shipped
+	$(RELEASE) -p call-history
 
 reproducible: ## builds the release in two folders, and compares the bytes: some ten minutes
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
@@ -144,6 +146,7 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
+	cd benches && ../$(VENV)/bin/python -m unittest --quiet
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
 
 environments: $(VENV)/ok $(PIPECAT)/ok node-modules
@@ -182,7 +185,25 @@ node-modules: ## what the browser and the Node agents need
 accuracy: build environments ## docs/accuracy.md anew: an hour, on a quiet machine
 	cd e2e && $(E2E) ../$(VENV)/bin/python -m accuracy --calls 20 --out ../docs/accuracy.md
 
+# The binary as it is shipped is kept before the others are built: with them cargo may choose other features. A trial's
+# figures are not published.
+benchmark: $(BENCH_VENV)/ok ## docs/benchmarks.md anew, beside the same job in Python: half an hour, on a quiet machine; SHORT=1 for a trial
+	$(MAKE) release
+	@mkdir -p $(TARGET)/benchmark/docs
+	cp $(TARGET)/release/call-history $(TARGET)/benchmark/
+	$(RELEASE) -p lab -p livekit-devserver --bin load --bin livekit-devserver
+	cp $(TARGET)/release/load $(TARGET)/release/livekit-devserver $(TARGET)/benchmark/
+	cd benches && .venv/bin/python -m unittest --quiet
+	cd benches && .venv/bin/python -m benchmark --binaries $(abspath $(TARGET))/benchmark \
+		--keep $(abspath $(TARGET))/benchmark/figures.json \
+		$(if $(SHORT),--short --out $(abspath $(TARGET))/benchmark/docs,--out ../docs)
+
+$(BENCH_VENV)/ok: benches/python/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 clean: ## build output, and the environments of the scenarios
 	$(CARGO) clean
-	rm -rf $(VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules
+	rm -rf $(VENV) $(BENCH_VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules
 	rm -rf $(MATRIX)/.venv-* $(MATRIX)/node/*/node_modules

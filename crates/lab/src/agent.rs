@@ -152,6 +152,11 @@ impl VoiceAgent {
         self.enter(AgentState::AsThinking).await
     }
 
+    /// When the caller whom it has heard last stopped speaking, in Unix seconds; `None` once it has answered.
+    pub fn caller_stopped(&self) -> Option<f64> {
+        self.caller_stopped
+    }
+
     /// Publishes a message for the record (docs/contract.md §6.2).
     ///
     /// # Errors

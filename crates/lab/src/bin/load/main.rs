@@ -20,6 +20,7 @@ mod people;
 mod process;
 mod program;
 mod report;
+mod scripted;
 mod show;
 
 use std::{process::ExitCode, time::Duration};

@@ -1,8 +1,8 @@
 //! Callers and voice agents, in a child process that `load` controls.
 //!
 //! In: [`Order`]s, one JSON line each, on stdin. Out: a line for each call that is open (or could
-//! not be opened), and for each count that was asked for. The process ends when its stdin ends, so it
-//! never outlives its parent.
+//! not be opened), for each scripted call, and for each count that was asked for. The process ends when
+//! its stdin ends, so it never outlives its parent. `make benchmark` controls the same processes.
 
 use std::{
     collections::HashMap,
@@ -26,11 +26,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::scripted::{self, Story};
+
 /// Twelve chunks a second, and utterances of three seconds, so that the state changes twice in
 /// three seconds. The Python worker of the comparison was measured with the same load.
 const CHUNK_EVERY: Duration = Duration::from_micros(83_000);
 const CHUNKS: u64 = 36;
 const ACTIVE_WITHIN: Duration = Duration::from_secs(15);
+/// An observer may need a new process for each of many calls at once.
+const OBSERVED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,13 +53,19 @@ pub(crate) enum Order {
     Talk {
         on: bool,
     },
+    /// Holds a scripted call in each of these rooms, all at once. An agent of this name is dispatched with
+    /// the room, and observes the call.
+    Hold {
+        calls: Vec<(String, Story)>,
+        agent_name: String,
+    },
     /// Asks how many chunks were sent so far.
     Count,
 }
 
-struct People {
-    venue: Venue,
-    api: RoomClient,
+pub(crate) struct People {
+    pub(crate) venue: Venue,
+    pub(crate) api: RoomClient,
     talk: watch::Sender<bool>,
     chunks: AtomicU64,
 }
@@ -85,6 +95,12 @@ pub(crate) async fn run() -> Result<()> {
                 let gone = rooms.iter().filter_map(|room| calls.remove(room));
                 gone.for_each(|call| call.abort());
             }
+            Order::Hold { calls: scripts, agent_name } => {
+                for (room, story) in scripts {
+                    let call = hold(people.clone(), room.clone(), story, agent_name.clone());
+                    calls.insert(room, tokio::spawn(call));
+                }
+            }
             Order::Talk { on } => drop(people.talk.send_replace(on)),
             Order::Count => print(&json!({"chunks": people.chunks.load(Ordering::Relaxed)})),
         }
@@ -105,7 +121,7 @@ fn orders() -> mpsc::UnboundedReceiver<String> {
     orders
 }
 
-fn print(line: &Value) {
+pub(crate) fn print(line: &Value) {
     // Fails only when the parent has ended; then stdin ends, too.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -132,26 +148,49 @@ async fn open(
     room: &str,
     agent_name: Option<&str>,
 ) -> Result<(Person, VoiceAgent)> {
-    let number = format!("+1555{:07}", number(room));
+    let number = phone_number(room);
     let agents: Vec<&str> = agent_name.into_iter().collect();
     let venue = &people.venue;
     let caller = Person::phone(venue, room, &number, "active", true, &agents).await?;
     let agent = VoiceAgent::join(venue, room, true).await?;
-    let active = async {
-        loop {
-            let there = people.api.list_participants(room).await?;
-            if there.iter().filter(|p| p.state() == State::Active).count() >= 2 {
-                return Ok((caller, agent));
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(ACTIVE_WITHIN, active).await.context("the server does not let them in")?
+    people.are_in(room, 2, ACTIVE_WITHIN).await.context("the server does not let them in")?;
+    Ok((caller, agent))
 }
 
-/// The number at the end of a room's name; it becomes part of the caller's phone number.
-fn number(room: &str) -> u32 {
-    room.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+impl People {
+    /// Waits until so many participants are active in a room.
+    async fn are_in(&self, room: &str, number: usize, within: Duration) -> Result<()> {
+        let active = async {
+            loop {
+                let there = self.api.list_participants(room).await?;
+                if there.iter().filter(|p| p.state() == State::Active).count() >= number {
+                    return Ok(());
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(within, active).await?
+    }
+
+    /// Waits until a caller, a voice agent and an observer are in a room.
+    ///
+    /// # Errors
+    /// If one of them does not come.
+    pub(crate) async fn are_observed(&self, room: &str) -> Result<()> {
+        self.are_in(room, 3, OBSERVED_WITHIN).await.context("no observer came")
+    }
+}
+
+async fn hold(people: Arc<People>, room: String, story: Story, agent_name: String) {
+    if let Err(e) = scripted::call(&people, &room, story, &agent_name).await {
+        print(&json!({"held": room, "error": format!("{e:#}")}));
+    }
+}
+
+/// A caller's phone number, made from the number at the end of the room's name.
+pub(crate) fn phone_number(room: &str) -> String {
+    let number: u32 = room.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    format!("+1555{number:07}")
 }
 
 /// Says one utterance after the other while `talk` is on.
