@@ -183,6 +183,11 @@ impl Query {
         if mistakes.is_empty() { Ok(query) } else { Err(mistakes) }
     }
 
+    /// Whether words are searched.
+    pub(crate) fn has_terms(&self) -> bool {
+        !self.terms.is_empty()
+    }
+
     /// Whether all of it can be asked of a table that has only these columns.
     pub(crate) fn only_of(&self, columns: &[&str]) -> bool {
         self.terms.is_empty() && self.filters.iter().all(|f| columns.contains(&f.field.column))
