@@ -19,6 +19,7 @@ mod wanted;
 use serde_json::Value as Json;
 
 pub use self::wanted::Wanted;
+pub(crate) use self::wanted::{MOST_BY, MOST_OF, figures, groups as names_of_groups};
 use self::{
     groups::Groups,
     ranges::{Plan, Range},

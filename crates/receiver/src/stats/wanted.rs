@@ -15,8 +15,8 @@ use crate::{
 /// Milliseconds of the parts of time that the database counts by.
 const QUARTER: i64 = 15 * 60 * 1_000;
 const HOUR: i64 = 4 * QUARTER;
-const MOST_BY: usize = 4;
-const MOST_OF: usize = 30;
+pub(crate) const MOST_BY: usize = 4;
+pub(crate) const MOST_OF: usize = 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
@@ -199,14 +199,28 @@ fn step(tz: Tz) -> i64 {
     if whole { HOUR } else { QUARTER }
 }
 
+/// All names that `by` knows.
+pub(crate) fn groups() -> Vec<String> {
+    let fields = FIELDS.iter().filter(|f| is_group(f)).map(|f| f.name);
+    TIMES.iter().map(|(name, _)| *name).chain(fields).map(str::to_owned).collect()
+}
+
+/// All names that `of` knows.
+pub(crate) fn figures() -> Vec<String> {
+    let sides = ["agent_response", "user_response"].iter();
+    let percentiles =
+        sides.flat_map(|side| PERCENTILES.iter().map(move |(name, _)| format!("{side}.{name}")));
+    let sums = deletion::numbers().flat_map(|field| {
+        ["sum", "avg", "min", "max"].iter().map(move |of| format!("{}.{of}", field.name))
+    });
+    ["count".to_owned()].into_iter().chain(percentiles).chain(sums).collect()
+}
+
 fn parse_by(name: &str) -> Result<(String, By), String> {
     let time = TIMES.iter().find(|(known, _)| *known == name).map(|(_, time)| By::Time(*time));
     let by = time.or_else(|| fields::find(name).filter(|f| is_group(f)).map(By::Field));
-    by.map(|by| (name.to_owned(), by)).ok_or_else(|| {
-        let fields = FIELDS.iter().filter(|f| is_group(f)).map(|f| f.name);
-        let names: Vec<&str> = TIMES.iter().map(|(name, _)| *name).chain(fields).collect();
-        format!("unknown; known are {}", names.join(", "))
-    })
+    by.map(|by| (name.to_owned(), by))
+        .ok_or_else(|| format!("unknown; known are {}", groups().join(", ")))
 }
 
 fn is_group(field: &Field) -> bool {
@@ -244,6 +258,16 @@ fn parse_of(name: &str) -> Result<(String, Figure), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_names_are_taken() {
+        for (names, of) in [(groups(), false), (figures(), true)] {
+            for name in names {
+                let taken = if of { parse_of(&name).is_ok() } else { parse_by(&name).is_ok() };
+                assert!(taken, "{name}");
+            }
+        }
+    }
 
     #[test]
     fn zones_with_parts_of_hours_are_counted_by_quarters() {
