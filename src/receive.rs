@@ -6,6 +6,7 @@ use clap::{Subcommand, ValueEnum};
 use receiver::{
     Receiver, Settings,
     access::{self, Scope},
+    limits::Rates,
     store::{self, Place, Store},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,6 +87,7 @@ fn settings(read: &ReceiveSettings) -> Settings {
     settings.addr = read.addr;
     settings.jwt_secret.clone_from(&read.jwt_secret);
     settings.retention_days = read.retention_days;
+    settings.rates = Rates { requests: read.rate, failures: read.failed_rate };
     settings
 }
 

@@ -6,7 +6,10 @@ use secrecy::SecretString;
 
 use super::{
     ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
-    settings::{JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_RETENTION_DAYS},
+    settings::{
+        JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_FAILED_RATE, RECEIVE_RATE,
+        RECEIVE_RETENTION_DAYS,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub(crate) struct ReceiveSettings {
     pub(crate) db: Option<SecretString>,
     /// `None`: calls are kept for ever.
     pub(crate) retention_days: Option<u32>,
+    /// Requests a minute that one reader may make; 0: no limit.
+    pub(crate) rate: u32,
+    /// Wrong tokens a minute from one address; 0: no limit.
+    pub(crate) failed_rate: u32,
     /// Posts must be signed with it.
     pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) log_format: Option<LogFormat>,
@@ -43,11 +50,17 @@ impl ReceiveSettings {
             |n: &u32| (1..=36_500).contains(n),
             "a whole number of days from 1 to 36500",
         );
+        let rate = "a whole number of requests a minute up to 1000000; 0 for no limit";
+        let most = |n: &u32| *n <= 1_000_000;
+        let (requests, failed) =
+            (t.number(RECEIVE_RATE, most, rate), t.number(RECEIVE_FAILED_RATE, most, rate));
         let read = Self {
             addr,
             data_dir: t.optional(RECEIVE_DATA_DIR).unwrap_or_default().into(),
             db: t.optional(RECEIVE_DB).map(|url| SecretString::from(url.trim().to_owned())),
             retention_days: (days > 0).then_some(days),
+            rate: requests,
+            failed_rate: failed,
             jwt_secret: t.optional(JWT_SECRET).map(SecretString::from),
             log_format: t.log_format(),
             log_level: t.log_level(),

@@ -135,6 +135,10 @@ pub(super) const RECEIVE_DATA_DIR: &str = "CALL_HISTORY_RECEIVE_DATA_DIR";
 pub(super) const RECEIVE_DB: &str = "CALL_HISTORY_RECEIVE_DB";
 /// Days after which it deletes calls.
 pub(super) const RECEIVE_RETENTION_DAYS: &str = "CALL_HISTORY_RECEIVE_RETENTION_DAYS";
+/// Requests a minute that one reader may make.
+pub(super) const RECEIVE_RATE: &str = "CALL_HISTORY_RECEIVE_RATE";
+/// Wrong tokens a minute from one address.
+pub(super) const RECEIVE_FAILED_RATE: &str = "CALL_HISTORY_RECEIVE_FAILED_RATE";
 /// `json` or `pretty`.
 pub(super) const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
 /// From which level on our own lines are logged.
@@ -179,6 +183,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(RECEIVE_DATA_DIR, Some("data/receiver")),
     Setting::new(RECEIVE_DB, None).shown(Shown::Host).in_file(),
     Setting::new(RECEIVE_RETENTION_DAYS, None),
+    Setting::new(RECEIVE_RATE, Some("600")),
+    Setting::new(RECEIVE_FAILED_RATE, Some("30")),
     Setting::new(LOG_FORMAT, None),
     Setting::new(LOG_LEVEL, Some("info")).or("LIVEKIT_LOG_LEVEL"),
 ];

@@ -292,6 +292,7 @@ fn the_receiver_starts_without_any_setting() {
     assert_eq!(r.addr, "127.0.0.1:8082".parse().unwrap());
     assert_eq!((r.data_dir.to_str(), r.retention_days), (Some("data/receiver"), None));
     assert!(r.db.is_none() && r.jwt_secret.is_none());
+    assert_eq!((r.rate, r.failed_rate), (600, 30));
     let secret = "postgres://user:hush-hush@db/calls";
     let r = read(&[(RECEIVE_DB, secret), (RECEIVE_RETENTION_DAYS, "90")]).unwrap();
     assert_eq!(r.retention_days, Some(90));
@@ -300,9 +301,10 @@ fn the_receiver_starts_without_any_setting() {
         (RECEIVE_ADDR, "everywhere"),
         (RECEIVE_DB, "mysql://hush-hush@db"),
         (RECEIVE_RETENTION_DAYS, "0"),
+        (RECEIVE_RATE, "-1"),
         (LOG_LEVEL, "loud"),
     ])
     .unwrap_err();
-    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert_eq!(wrong.len(), 5, "{wrong:?}");
     assert!(!wrong.join("").contains("hush-hush"));
 }

@@ -32,6 +32,8 @@ mod port;
 mod probes;
 mod proxies;
 #[cfg(feature = "receiver")]
+mod received;
+#[cfg(feature = "receiver")]
 mod receiver;
 mod recovery;
 mod replay;

@@ -177,7 +177,7 @@ fn scopes(words: Option<&str>) -> Vec<Scope> {
     words.unwrap_or_default().split(' ').filter_map(Scope::parse).collect()
 }
 
-fn hash(token: &str) -> Vec<u8> {
+pub(crate) fn hash(token: &str) -> Vec<u8> {
     Sha256::digest(token).to_vec()
 }
 

@@ -152,6 +152,17 @@ impl Listed {
     }
 }
 
+/// Calls whose words are looked through before the index of texts is asked. A word that is in many calls is found among
+/// the newest at once; the index would first find it in all of them.
+const LOOKED_THROUGH: i64 = 2_000;
+
+/// Which way a list goes on from a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Older,
+    Newer,
+}
+
 /// The newest calls that match, after the cursor.
 ///
 /// # Errors
@@ -162,15 +173,7 @@ pub async fn list(
     cursor: Option<&Cursor>,
     limit: u32,
 ) -> Result<Vec<Listed>, StoreError> {
-    let mut sql = Sql::new(store.dialect(), "SELECT n, bytes, ");
-    sql.list(FIELDS.iter().map(|f| f.column)).push(" FROM calls WHERE ");
-    query.push_where(&mut sql);
-    if let Some(cursor) = cursor {
-        sql.push(" AND (start_time, call_id) < (").bind(cursor.start_time);
-        sql.push(", ").bind(cursor.call_id.as_str()).push(")");
-    }
-    sql.push(" ORDER BY start_time DESC, call_id DESC LIMIT ").bind(i64::from(limit));
-    Ok(store.read(sql).await?.into_iter().map(Listed).collect())
+    found(store, query, cursor, Way::Older, limit).await
 }
 
 /// The oldest calls that match and are newer than the cursor, the newest first: the page before.
@@ -183,13 +186,51 @@ pub async fn newer(
     cursor: &Cursor,
     limit: u32,
 ) -> Result<Vec<Listed>, StoreError> {
+    let mut rows = found(store, query, Some(cursor), Way::Newer, limit).await?;
+    rows.reverse();
+    Ok(rows)
+}
+
+async fn found(
+    store: &dyn Store,
+    query: &Query,
+    cursor: Option<&Cursor>,
+    way: Way,
+    limit: u32,
+) -> Result<Vec<Listed>, StoreError> {
+    if query.has_terms() {
+        let mut sql = Sql::new(store.dialect(), "SELECT n, bytes, ");
+        sql.list(FIELDS.iter().map(|f| f.column)).push(" FROM (SELECT * FROM calls WHERE ");
+        query.push_where_but("", &mut sql);
+        push_part(cursor, way, LOOKED_THROUGH, &mut sql);
+        sql.push(") AS newest WHERE 1 = 1");
+        query.push_terms_of_newest(&mut sql);
+        push_part(None, way, i64::from(limit), &mut sql);
+        let rows = store.read(sql).await?;
+        if rows.len() >= limit as usize {
+            return Ok(rows.into_iter().map(Listed).collect());
+        }
+    }
     let mut sql = Sql::new(store.dialect(), "SELECT n, bytes, ");
     sql.list(FIELDS.iter().map(|f| f.column)).push(" FROM calls WHERE ");
     query.push_where(&mut sql);
-    sql.push(" AND (start_time, call_id) > (").bind(cursor.start_time);
-    sql.push(", ").bind(cursor.call_id.as_str()).push(")");
-    sql.push(" ORDER BY start_time, call_id LIMIT ").bind(i64::from(limit));
-    Ok(store.read(sql).await?.into_iter().rev().map(Listed).collect())
+    push_part(cursor, way, i64::from(limit), &mut sql);
+    Ok(store.read(sql).await?.into_iter().map(Listed).collect())
+}
+
+/// So many calls from the cursor on.
+fn push_part(cursor: Option<&Cursor>, way: Way, limit: i64, sql: &mut Sql) {
+    let (compared, order) = match way {
+        Way::Older => {
+            (" AND (start_time, call_id) < (", " ORDER BY start_time DESC, call_id DESC LIMIT ")
+        }
+        Way::Newer => (" AND (start_time, call_id) > (", " ORDER BY start_time, call_id LIMIT "),
+    };
+    if let Some(cursor) = cursor {
+        sql.push(compared).bind(cursor.start_time);
+        sql.push(", ").bind(cursor.call_id.as_str()).push(")");
+    }
+    sql.push(order).bind(limit);
 }
 
 /// The number of all calls that match.

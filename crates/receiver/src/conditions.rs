@@ -11,11 +11,31 @@ const SHORTEST_INDEXED: usize = 3;
 impl Query {
     /// Appends the conditions; there is always one.
     pub(crate) fn push_where(&self, sql: &mut Sql) {
+        self.push_where_but("", sql);
+        self.push_terms(sql);
+    }
+
+    /// The same without the terms, and without the conditions on one column.
+    pub(crate) fn push_where_but(&self, column: &str, sql: &mut Sql) {
         sql.push("1 = 1");
-        for filter in &self.filters {
+        for filter in self.filters.iter().filter(|f| f.field.column != column) {
             sql.push(" AND ");
             filter.push(sql);
         }
+    }
+
+    /// The terms, looked for in the texts of the calls of the table `newest`, one after the other.
+    pub(crate) fn push_terms_of_newest(&self, sql: &mut Sql) {
+        for term in &self.terms {
+            sql.push(
+                " AND EXISTS (SELECT 1 FROM bodies WHERE bodies.n = newest.n AND search_text LIKE ",
+            );
+            push_pattern(term, sql);
+            sql.push(")");
+        }
+    }
+
+    fn push_terms(&self, sql: &mut Sql) {
         let (indexed, short): (Vec<&String>, Vec<&String>) =
             self.terms.iter().partition(|term| term.chars().count() >= SHORTEST_INDEXED);
         if sql.dialect() == Dialect::Sqlite && !indexed.is_empty() {
@@ -100,13 +120,17 @@ fn push_indexed(terms: &[&String], sql: &mut Sql) {
 }
 
 fn push_term(term: &str, sql: &mut Sql) {
+    sql.push(" AND n IN (SELECT n FROM bodies WHERE search_text LIKE ");
+    push_pattern(term, sql);
+    sql.push(")");
+}
+
+fn push_pattern(term: &str, sql: &mut Sql) {
     let escaped: String = term
         .chars()
         .flat_map(|c| matches!(c, '\\' | '%' | '_').then_some('\\').into_iter().chain([c]))
         .collect();
-    sql.push(" AND n IN (SELECT n FROM bodies WHERE search_text LIKE ")
-        .bind(format!("%{escaped}%"));
-    sql.push(" ESCAPE '\\')");
+    sql.bind(format!("%{escaped}%")).push(" ESCAPE '\\'");
 }
 
 #[cfg(test)]

@@ -66,6 +66,32 @@ impl Histogram {
         bytes
     }
 
+    /// The sum of histograms that a database has written as one text: their bytes in base 16, with commas between.
+    pub(crate) fn sum_of_hex(text: &str) -> Self {
+        let mut all = Self::default();
+        let mut bytes = vec![];
+        for one in text.split(',') {
+            bytes.clear();
+            bytes.extend(one.as_bytes().chunks_exact(2).filter_map(byte));
+            all.add_bytes(&bytes);
+        }
+        all
+    }
+
+    /// Adds what [`Self::to_bytes`] has written; bytes that are not those of a histogram add nothing from there on.
+    fn add_bytes(&mut self, mut bytes: &[u8]) {
+        let mut bucket = 0_u32;
+        while !bytes.is_empty() {
+            let Some((distance, count)) = read(&mut bytes).zip(read(&mut bytes)) else { return };
+            let next =
+                u32::try_from(distance).ok().and_then(|distance| bucket.checked_add(distance));
+            let Some(next) = next.filter(|bucket| *bucket < BUCKETS) else { return };
+            bucket = next;
+            let sum = self.0.entry(bucket).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+
     /// `None` if the bytes are not those of a histogram.
     pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let mut all = Self::default();
@@ -92,6 +118,12 @@ fn bucket(seconds: f64) -> u32 {
 fn middle(bucket: u32) -> f64 {
     let seconds = FIRST * ((f64::from(bucket) + 0.5) * GROWTH.ln()).exp();
     (seconds * 1_000.0).round() / 1_000.0
+}
+
+/// Of two digits in base 16.
+fn byte(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
 fn write(bytes: &mut Vec<u8>, mut n: u64) {
@@ -151,6 +183,22 @@ mod tests {
         assert_eq!(Histogram::from_bytes(&all.to_bytes()), Some(all));
         assert_eq!(Histogram::from_bytes(&[0xff]), None);
         assert_eq!(Histogram::from_bytes(&[0xff, 0x7f, 1]), None, "a bucket that does not exist");
+    }
+
+    #[test]
+    fn histograms_that_a_database_has_joined_are_added_up() {
+        let all = [&[0.5, 0.7][..], &[0.5, 4.0], &[]].map(|s| Histogram::of(s.iter().copied()));
+        let hex =
+            |h: &Histogram| h.to_bytes().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let mut sum = Histogram::default();
+        all.iter().for_each(|one| sum.add(one));
+        let text = all.iter().map(hex).collect::<Vec<_>>().join(",");
+        assert_eq!(Histogram::sum_of_hex(&text), sum);
+        assert_eq!(Histogram::sum_of_hex(&text.to_uppercase()), sum);
+        assert_eq!(Histogram::sum_of_hex(""), Histogram::default());
+        for wrong in ["ff", "zz", "f", "ff7f01", ",,"] {
+            assert_eq!(Histogram::sum_of_hex(wrong), Histogram::default(), "{wrong}");
+        }
     }
 
     proptest! {

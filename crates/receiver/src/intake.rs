@@ -77,7 +77,7 @@ async fn take_call(app: &App, headers: HeaderMap, body: Body) -> Result<Response
     SEEN.record(&headers, received_at);
     tracing::info!(call_id = loggable(&id), bytes = size, kept = word(kept), "record received");
     if kept == Kept::Now {
-        app.live().show("call", || Json_::Object(shown::json(&values)).to_string());
+        app.live().show("call", Json_::Object(shown::json(&values)).to_string());
     }
     answer(kept, json!({"call_id": id}))
 }
@@ -99,7 +99,7 @@ async fn take_event(app: &App, headers: HeaderMap, body: Body) -> Result<Respons
     SEEN.event(&headers, received_at);
     tracing::debug!(call_id = loggable(&id), sequence, kept = word(kept), "event received");
     if kept == Kept::Now {
-        app.live().show("event", || String::from_utf8_lossy(&bytes).into_owned());
+        app.live().show("event", String::from_utf8_lossy(&bytes).into_owned());
     }
     answer(kept, json!({"call_id": id, "sequence": sequence}))
 }

@@ -11,6 +11,7 @@
 //! | [`signature`] | the token that signs a post |
 //! | [`schema`] | the record's schema, relaxed; mistakes by name |
 //! | [`access`] | tokens of the API and their scopes |
+//! | [`limits`] | how often one reader may ask |
 //! | [`store`] | the database: one trait, SQLite and Postgres |
 //! | [`fields`] | the fields that lists, queries and exports name |
 //! | [`call`] | from a record to its row |
@@ -21,6 +22,8 @@
 //! | `conditions` | from a query to conditions of a statement |
 //! | [`shown`] | how values are written in answers |
 //! | [`stats`], [`aggregate`] | figures over calls |
+//! | [`days`] | sums of whole days, for figures over years |
+//! | [`explained`] | each number of a record with the moments that made it |
 //! | [`deletion`] | what goes, and what stays of it |
 //! | `seen` | what came since the start, counted |
 //! | [`live`] | what arrives right now |
@@ -37,12 +40,15 @@ pub mod body;
 pub mod call;
 pub mod calls;
 mod conditions;
+pub mod days;
 pub mod deletion;
 pub mod events;
+pub mod explained;
 pub mod fields;
 pub mod histogram;
 pub mod intake;
 mod keeper;
+pub mod limits;
 pub mod live;
 pub mod page;
 mod port;

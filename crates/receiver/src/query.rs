@@ -13,11 +13,14 @@ use crate::{
     store::Value,
 };
 
-const MOST_FILTERS: usize = 50;
-const MOST_VALUES: usize = 100;
-const MOST_TERMS: usize = 10;
+/// Each comparison of each field once.
+const MOST_FILTERS: usize = 300;
+pub(crate) const MOST_VALUES: usize = 100;
+pub(crate) const MOST_TERMS: usize = 10;
 /// Characters of a value at most.
-const LONGEST_VALUE: usize = 500;
+pub(crate) const LONGEST_VALUE: usize = 500;
+/// The same of a list of values.
+const LONGEST_LIST: usize = MOST_VALUES * (LONGEST_VALUE + 1);
 /// Calls of a page.
 pub const DEFAULT_LIMIT: u32 = 50;
 pub const MOST_LIMIT: u32 = 500;
@@ -164,8 +167,9 @@ impl Query {
         let mut query = Self::default();
         let mut mistakes = vec![];
         for (name, value) in pairs {
-            let read = if value.chars().count() > LONGEST_VALUE {
-                Err(format!("must have {LONGEST_VALUE} characters or fewer"))
+            let longest = if name.ends_with(".in") { LONGEST_LIST } else { LONGEST_VALUE };
+            let read = if value.chars().count() > longest {
+                Err(format!("must have {longest} characters or fewer"))
             } else if name == "q" {
                 terms(value).map(|terms| query.terms.extend(terms))
             } else {
@@ -181,6 +185,11 @@ impl Query {
             mistakes.push(Mistake::new("", problem));
         }
         if mistakes.is_empty() { Ok(query) } else { Err(mistakes) }
+    }
+
+    /// Whether words are searched.
+    pub(crate) fn has_terms(&self) -> bool {
+        !self.terms.is_empty()
     }
 
     /// Whether all of it can be asked of a table that has only these columns.

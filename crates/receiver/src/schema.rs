@@ -48,7 +48,8 @@ pub fn relaxed_record() -> Value {
     schema
 }
 
-fn relaxed_event() -> Value {
+/// The schema that live events are checked against.
+pub fn relaxed_event() -> Value {
     let mut schema =
         relaxed(serde_json::to_value(record::event_schema()).unwrap_or_default(), |name| {
             name == "CallType" || name == "Status"

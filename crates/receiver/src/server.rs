@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::Response,
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use record::Moment;
 use secrecy::SecretString;
@@ -28,6 +28,7 @@ use crate::{
     answer::Refused,
     api, intake,
     keeper::Keeper,
+    limits::{self, Limits, Rates},
     live::Live,
     port,
     store::{self, Place, Sql, Store, StoreError},
@@ -56,6 +57,7 @@ pub struct Settings {
     /// Calls are deleted after so many days; `None`: never.
     pub retention_days: Option<u32>,
     pub max_body: usize,
+    pub rates: Rates,
     pub now: Now,
 }
 
@@ -68,6 +70,7 @@ impl Settings {
             jwt_secret: None,
             retention_days: None,
             max_body: MAX_BODY,
+            rates: Rates::default(),
             now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
         }
     }
@@ -82,6 +85,7 @@ struct Shared {
     keeper: Keeper,
     settings: Settings,
     live: Live,
+    limits: Limits,
     places: Semaphore,
     /// Posts that were turned away.
     refused: Throttle,
@@ -98,6 +102,10 @@ impl App {
 
     pub fn live(&self) -> &Live {
         &self.0.live
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn keeper(&self) -> &Keeper {
@@ -133,19 +141,16 @@ impl App {
 
 /// All routes.
 fn router(app: App) -> Router {
-    Router::new()
+    let limited = |router: Router<App>| {
+        router.layer(middleware::from_fn_with_state(app.clone(), limits::of_api))
+    };
+    let posts = Router::new()
         .route("/call-history", post(intake::call))
         .route("/call-events", post(intake::event))
-        .route("/api/calls", get(api::list))
-        .route("/api/calls/{id}", get(api::body).delete(api::delete_call))
-        .route("/api/calls/{id}/events", get(api::events))
-        .route("/api/calls.csv", get(api::export::csv))
-        .route("/api/calls.jsonl", get(api::export::jsonl))
-        .route("/api/numbers/{number}", delete(api::delete_number))
-        .route("/api/stats", get(api::stats))
-        .route("/api/live", get(api::live))
-        .route("/api/tokens", get(api::tokens::list).post(api::tokens::create))
-        .route("/api/tokens/{id}", delete(api::tokens::delete))
+        .layer(middleware::from_fn_with_state(app.clone(), limits::of_posts));
+    Router::new()
+        .merge(limited(api::routes()))
+        .merge(posts)
         .route("/openapi.json", get(api::openapi::document))
         .route("/live", get(async || "OK"))
         .route("/ready", get(ready))
@@ -183,6 +188,7 @@ pub struct Receiver {
     stopping: CancellationToken,
     serving: JoinHandle<()>,
     retention: JoinHandle<()>,
+    summing: JoinHandle<()>,
 }
 
 /// Why the receiver does not start.
@@ -209,6 +215,7 @@ impl Receiver {
             store: store.clone(),
             keeper: Keeper::new(store.clone()),
             live: Live::new(stopping.clone()),
+            limits: Limits::new(settings.rates),
             places: Semaphore::new(AT_ONCE),
             refused: Throttle::new(),
             settings,
@@ -219,8 +226,13 @@ impl Receiver {
             app.0.settings.now.clone(),
             stopping.clone(),
         ));
+        let summing = tokio::spawn(crate::days::keep_summed(
+            store.clone(),
+            app.0.settings.now.clone(),
+            stopping.clone(),
+        ));
         let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));
-        Ok(Self { addr, store, stopping, serving, retention })
+        Ok(Self { addr, store, stopping, serving, retention, summing })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -238,6 +250,7 @@ impl Receiver {
             self.serving.abort();
         }
         let _ = timeout(DRAIN, self.retention).await;
+        let _ = timeout(DRAIN, self.summing).await;
         let _ = timeout(DRAIN, self.store.close()).await;
     }
 }

@@ -11,16 +11,18 @@ pub mod openapi;
 pub mod tokens;
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{Path, Query as Pairs, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::{delete, get},
 };
 use serde_json::{Value as Json_, json};
 
 use crate::{
     access::{self, Scope},
     answer::Refused,
+    body,
     call::text,
     calls,
     deletion::{self, Which},
@@ -31,6 +33,22 @@ use crate::{
     shown,
     stats::{self, TooMany, Wanted},
 };
+
+/// All routes of the API.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/calls", get(list))
+        .route("/api/calls/{id}", get(body).delete(delete_call))
+        .route("/api/calls/{id}/events", get(events))
+        .route("/api/calls/{id}/explained", get(explained))
+        .route("/api/calls.csv", get(export::csv))
+        .route("/api/calls.jsonl", get(export::jsonl))
+        .route("/api/numbers/{number}", delete(delete_number))
+        .route("/api/stats", get(stats))
+        .route("/api/live", get(live))
+        .route("/api/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/tokens/{id}", delete(tokens::delete))
+}
 
 /// Parameters of a request, in their order.
 type Parameters = Pairs<Vec<(String, String)>>;
@@ -73,6 +91,18 @@ pub async fn body(
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
+/// `GET /api/calls/{id}/explained`: each number of the record with the moments that made it.
+pub async fn explained(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Json_>, Refused> {
+    allowed(&app, &headers, Scope::Read).await?;
+    let body = calls::body(app.store(), &text(&id)).await?;
+    let body = body.ok_or_else(|| Refused::not_found("no such call"))?;
+    body::work_on(body.into(), |record| crate::explained::of(&record)).await.map(Json)
+}
+
 /// `GET /api/calls/{id}/events`
 pub async fn events(
     State(app): State<App>,
@@ -99,6 +129,7 @@ pub async fn delete_call(
     if deleted == 0 {
         return Err(Refused::not_found("no such call"));
     }
+    app.live().forget();
     tracing::info!(call_id = loggable(&id), "call deleted");
     Ok(Json(json!({"deleted": deleted})))
 }
@@ -111,6 +142,7 @@ pub async fn delete_number(
 ) -> Result<Json<Json_>, Refused> {
     allowed(&app, &headers, Scope::Admin).await?;
     let deleted = deletion::delete(app.store(), Which::Number(&number), app.now()).await?;
+    app.live().forget();
     tracing::info!(calls = deleted, "all calls of a number deleted");
     Ok(Json(json!({"deleted": deleted})))
 }
@@ -132,5 +164,5 @@ pub async fn stats(
 /// `GET /api/live`
 pub async fn live(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {
     allowed(&app, &headers, Scope::Read).await?;
-    app.live().watch()
+    app.live().watch(&headers)
 }

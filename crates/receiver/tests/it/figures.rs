@@ -1,5 +1,8 @@
 //! Statistics, the same on both engines.
 
+use std::time::Duration;
+
+use receiver::{days, store::Sql};
 use serde_json::{Value, json};
 
 use crate::rig::{Engine, Rig, detailed, on_both, record};
@@ -58,6 +61,65 @@ async fn both_engines_give_the_same_figures() {
         assert_eq!(one, other, "{query}");
     }
 }
+
+/// Of the same calls with the sums of days and without them, also when calls come and go afterwards.
+async fn sums_of_days_change_no_figure(engine: Engine) {
+    let rig = many(engine).await;
+    let store = receiver::store::open(&rig.home.place).await.unwrap();
+    let now = record::Moment::parse_rfc3339("2026-12-01T02:00:00.000Z").unwrap();
+    let all = async || {
+        let mut answers = vec![];
+        for query in QUERIES.iter().chain(&OF_DAYS) {
+            let (status, answer) = rig.get(&format!("/api/stats?{query}")).await;
+            assert_eq!(status, 200, "{answer}");
+            answers.push((query, answer));
+        }
+        answers
+    };
+    let summed = async || {
+        let sql = Sql::new(store.dialect(), "SELECT day FROM summed_days");
+        store.read(sql).await.unwrap().len()
+    };
+    let before = all().await;
+    assert_eq!(summed().await, 0);
+    assert_eq!(days::sum_up(&*store, now, Duration::ZERO).await.unwrap(), 4);
+    assert_eq!(days::sum_up(&*store, now, Duration::ZERO).await.unwrap(), 0, "they are there");
+    assert_eq!(summed().await, 4, "the last day is not over");
+    assert_eq!(all().await, before);
+
+    // A call that comes late, and one that goes.
+    let late = detailed("late", "2026-11-28T12:00:00.000Z", &[9.0]);
+    rig.keep(&late).await;
+    assert_eq!(summed().await, 3);
+    let with_late = all().await;
+    assert_ne!(with_late, before);
+    assert_eq!(days::sum_up(&*store, now, Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(all().await, with_late);
+    assert_eq!(rig.delete("/api/calls/late").await.0, 200);
+    assert_eq!(summed().await, 3, "its words are in no sum any more");
+    let rows = Sql::new(store.dialect(), "SELECT start_time FROM day_sums");
+    let rows = store.read(rows).await.unwrap();
+    assert!(!rows.iter().any(|row| row.int(0) == Some(1_795_824_000_000)));
+    // Those that answer by sums count deleted calls, the others do not.
+    let gone = all().await;
+    for ((query, with), (_, gone)) in with_late.iter().zip(&gone) {
+        if gone["deleted_included"] == true {
+            assert_eq!(with, gone, "{query}");
+        }
+    }
+    assert_eq!(days::sum_up(&*store, now, Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(all().await, gone);
+}
+
+/// Questions that the sums of days answer.
+const OF_DAYS: [&str; 6] = [
+    "by=day&of=count,agent_response.p50,agent_response.p95,user_response.p95,duration_seconds.sum",
+    "by=month,business_type&of=count,successful.avg,duration_seconds.max,agent_response.p99",
+    "by=month&of=agent_response.p95&tz=Europe/Berlin",
+    "by=weekday,status&of=count,silence_count.avg",
+    "of=count,duration_seconds.min&start_time.ge=2026-11-28T07:30:00Z&start_time.lt=2026-11-30T23:59:59Z",
+    "by=status&of=count&business_type=hotel",
+];
 
 async fn figures_are_what_they_say(engine: Engine) {
     let rig = many(engine).await;
@@ -123,6 +185,7 @@ async fn a_wrong_question_says_what_would_be_right(engine: Engine) {
 }
 
 on_both! {
+    sums_of_days_change_no_figure,
     figures_are_what_they_say,
     a_wrong_question_says_what_would_be_right,
 }

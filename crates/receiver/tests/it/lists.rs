@@ -151,6 +151,16 @@ async fn a_call_of_a_list_has_all_fields(engine: Engine) {
     assert_eq!(rig.get("/api/calls/nobody").await.0, 404);
 }
 
+async fn each_number_is_shown_with_its_moments(engine: Engine) {
+    let rig = five(engine).await;
+    let (status, shown) = rig.get("/api/calls/b/explained").await;
+    assert_eq!((status, &shown["call_id"]), (200, &json!("b")), "{shown}");
+    let p95 = &shown["numbers"]["details.latency.agent_response.p95"];
+    assert_eq!(p95["value"], 3.0, "{shown}");
+    assert_eq!(p95["note"], "the record has no timeline");
+    assert_eq!(rig.get("/api/calls/nobody/explained").await.0, 404);
+}
+
 /// Calls that arrive between two pages neither move nor repeat the others; some begin at the same time.
 async fn pages_are_stable_while_calls_arrive(engine: Engine) {
     let rig = Rig::new(engine).await;
@@ -181,6 +191,40 @@ async fn pages_are_stable_while_calls_arrive(engine: Engine) {
     }
     assert_eq!(seen, all);
     assert_eq!(page, 7);
+}
+
+/// More calls than are looked through before the index is asked. A word is in all of them, in the oldest one, in none.
+async fn words_are_found_among_very_many_calls(engine: Engine) {
+    let rig = Rig::new(engine).await;
+    let mut posts = tokio::task::JoinSet::new();
+    for n in 0..2_100_u32 {
+        let mut record = record(&format!("{n:04}"));
+        record["start_time"] =
+            format!("2026-11-01T{:02}:{:02}:{:02}.000Z", n / 3_600, n / 60 % 60, n % 60).into();
+        let word = if n == 3 { "the oldest rare word" } else { "a common word" };
+        record["outcomes"]["notes"] = word.into();
+        posts.spawn(rig.post(record.to_string()).send());
+        if posts.len() > 30 {
+            assert_eq!(posts.join_next().await.unwrap().unwrap().unwrap().status(), 200);
+        }
+    }
+    posts.join_all().await;
+    assert_eq!(rig.ids("q=rare").await, ["0003"]);
+    assert_eq!(rig.ids("q=rare%20common").await, [""; 0]);
+    assert_eq!(rig.ids("q=no").await, [""; 0]);
+    let (mut seen, mut cursor) = (vec![], String::new());
+    loop {
+        let (_, list) = rig.get(&format!("/api/calls?limit=500&q=word%20common{cursor}")).await;
+        let ids = list["calls"].as_array().unwrap().iter();
+        seen.extend(ids.map(|c| c["call_id"].as_str().unwrap().to_owned()));
+        match list["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let expected: Vec<String> =
+        (0..2_100).rev().filter(|n| *n != 3).map(|n| format!("{n:04}")).collect();
+    assert_eq!(seen, expected);
 }
 
 async fn exports_have_all_calls_of_a_query(engine: Engine) {
@@ -238,6 +282,8 @@ async fn an_export_has_no_limit_of_rows(engine: Engine) {
 }
 
 on_both! {
+    each_number_is_shown_with_its_moments,
+    words_are_found_among_very_many_calls,
     queries_find_what_they_say,
     a_wrong_query_says_what_would_be_right,
     a_call_of_a_list_has_all_fields,

@@ -8,6 +8,7 @@
 //! | [`figures`] | statistics, the same on both engines |
 //! | [`deletion`] | what goes and what stays |
 //! | [`rights`] | tokens and scopes |
+//! | [`limits`] | how often one reader may ask |
 //! | [`screens`] | what is seen live |
 //! | [`logs`] | what stands in the log |
 //! | [`speed`] | a measurement |
@@ -19,6 +20,7 @@
 mod deletion;
 mod figures;
 mod intake;
+mod limits;
 mod lists;
 mod logs;
 mod once;

@@ -18,12 +18,13 @@ async fn token(rig: &Rig, scopes: &[Scope]) -> String {
 }
 
 /// Each route with the scope that it asks for.
-const ROUTES: [(&str, &str, Scope); 13] = [
+const ROUTES: [(&str, &str, Scope); 14] = [
     ("POST", "/call-history", Scope::Ingest),
     ("POST", "/call-events", Scope::Ingest),
     ("GET", "/api/calls", Scope::Read),
     ("GET", "/api/calls/x", Scope::Read),
     ("GET", "/api/calls/x/events", Scope::Read),
+    ("GET", "/api/calls/x/explained", Scope::Read),
     ("GET", "/api/calls.csv", Scope::Read),
     ("GET", "/api/calls.jsonl", Scope::Read),
     ("GET", "/api/stats", Scope::Read),

@@ -14,7 +14,16 @@ struct Screen {
 
 impl Screen {
     async fn of(rig: &Rig) -> Self {
-        let response = rig.client.get(rig.url("/api/live")).send().await.unwrap();
+        Self::since(rig, None).await
+    }
+
+    /// `last`: the id of the event that was seen last.
+    async fn since(rig: &Rig, last: Option<&str>) -> Self {
+        let mut request = rig.client.get(rig.url("/api/live"));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut screen = Self { response, text: String::new() };
         assert_eq!(screen.next().await.as_deref(), Some(": open"));
@@ -35,11 +44,17 @@ impl Screen {
     }
 
     async fn event(&mut self) -> (String, Value) {
+        let (_, kind, data) = self.event_with_id().await;
+        (kind, data)
+    }
+
+    /// Its id, which may be empty, its kind and its data.
+    async fn event_with_id(&mut self) -> (String, String, Value) {
         let text = self.next().await.unwrap();
-        let line = |name: &str| {
-            text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("{text}"))
-        };
-        (line("event: ").to_owned(), serde_json::from_str(line("data: ")).unwrap())
+        let line = |name: &str| text.lines().find_map(|l| l.strip_prefix(name));
+        let needed = |name: &str| line(name).unwrap_or_else(|| panic!("{text}"));
+        let data = serde_json::from_str(needed("data: ")).unwrap();
+        (line("id: ").unwrap_or_default().to_owned(), needed("event: ").to_owned(), data)
     }
 }
 
@@ -66,6 +81,34 @@ async fn records_and_events_are_seen_as_they_arrive(engine: Engine) {
     assert_eq!(screen.next().await, None);
 }
 
+async fn a_screen_that_comes_again_gets_what_it_missed(engine: Engine) {
+    let rig = Rig::new(engine).await;
+    let mut screen = Screen::of(&rig).await;
+    rig.keep(&record("one")).await;
+    let (id, _, call) = screen.event_with_id().await;
+    assert_eq!(call["call_id"], "one");
+    drop(screen);
+    rig.keep(&record("two")).await;
+    rig.keep(&record("three")).await;
+    let mut again = Screen::since(&rig, Some(&id)).await;
+    assert_eq!(again.event().await.1["call_id"], "two");
+    let (last, _, call) = again.event_with_id().await;
+    assert_eq!(call["call_id"], "three");
+    rig.keep(&record("four")).await;
+    assert_eq!(again.event().await.1["call_id"], "four", "and what comes from now on");
+
+    // Of another process, or what nobody has given.
+    let mut other = Screen::since(&rig, Some("1f-7")).await;
+    assert_eq!(other.event().await, ("missed".into(), Value::Null));
+    rig.keep(&record("five")).await;
+    assert_eq!(other.event().await.1["call_id"], "five");
+
+    // What was deleted is not given again.
+    assert_eq!(rig.delete("/api/calls/four").await.0, 200);
+    let mut late = Screen::since(&rig, Some(&last)).await;
+    assert_eq!(late.event().await, ("missed".into(), json!(2)));
+}
+
 async fn the_description_names_every_filter(engine: Engine) {
     let rig = Rig::new(engine).await;
     let (_, document) = rig.get("/openapi.json").await;
@@ -81,6 +124,7 @@ async fn the_description_names_every_filter(engine: Engine) {
 }
 
 on_both! {
+    a_screen_that_comes_again_gets_what_it_missed,
     records_and_events_are_seen_as_they_arrive,
     the_description_names_every_filter,
 }
