@@ -6,7 +6,10 @@ use secrecy::SecretString;
 
 use super::{
     ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
-    settings::{JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_RETENTION_DAYS},
+    settings::{
+        JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_DEMO,
+        RECEIVE_RETENTION_DAYS,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct ReceiveSettings {
     pub(crate) db: Option<SecretString>,
     /// `None`: calls are kept for ever.
     pub(crate) retention_days: Option<u32>,
+    /// Anybody may look at the pages.
+    pub(crate) demo: bool,
     /// Posts must be signed with it.
     pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) log_format: Option<LogFormat>,
@@ -48,6 +53,7 @@ impl ReceiveSettings {
             data_dir: t.optional(RECEIVE_DATA_DIR).unwrap_or_default().into(),
             db: t.optional(RECEIVE_DB).map(|url| SecretString::from(url.trim().to_owned())),
             retention_days: (days > 0).then_some(days),
+            demo: t.switch(RECEIVE_DEMO),
             jwt_secret: t.optional(JWT_SECRET).map(SecretString::from),
             log_format: t.log_format(),
             log_level: t.log_level(),

@@ -11,6 +11,8 @@
 //! | [`signature`] | the token that signs a post |
 //! | [`schema`] | the record's schema, relaxed; mistakes by name |
 //! | [`access`] | tokens of the API and their scopes |
+//! | [`password`] | the password of the page |
+//! | `first_run` | the link that sets the first one |
 //! | [`store`] | the database: one trait, SQLite and Postgres |
 //! | [`fields`] | the fields that lists, queries and exports name |
 //! | [`call`] | from a record to its row |
@@ -40,11 +42,13 @@ mod conditions;
 pub mod deletion;
 pub mod events;
 pub mod fields;
+mod first_run;
 pub mod histogram;
 pub mod intake;
 mod keeper;
 pub mod live;
 pub mod page;
+pub mod password;
 mod port;
 pub mod query;
 pub mod schema;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -60,11 +63,16 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, stopping: Cancella
         };
         // Answers are small and complete: nothing is gained by waiting for more.
         let _ = stream.set_nodelay(true);
+        let (app, peer) = (TowerToHyperService::new(app.clone()), Peer(place.address));
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
+            app.call(request)
+        });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
             .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+            .serve_connection(TokioIo::new(stream), service);
         let served = graceful.watch(served);
         tokio::spawn(async move {
             // An error is the client's fault: it left, was too slow, or does not speak HTTP.
@@ -75,6 +83,10 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, stopping: Cancella
     drop(listener);
     graceful.shutdown().await;
 }
+
+/// Where a connection is from; each request of it carries this as an extension.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// The number of connections, in all and from each address.
 struct Places {

@@ -26,10 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::Refused,
-    api, intake,
+    api,
+    first_run::FirstRun,
+    intake,
     keeper::Keeper,
     live::Live,
-    port,
+    page::Pages,
+    password, port,
     store::{self, Place, Sql, Store, StoreError},
     throttle::Throttle,
 };
@@ -55,6 +58,8 @@ pub struct Settings {
     pub jwt_secret: Option<SecretString>,
     /// Calls are deleted after so many days; `None`: never.
     pub retention_days: Option<u32>,
+    /// Anybody may look at the pages, with numbers masked, and nobody can change anything by them.
+    pub demo: bool,
     pub max_body: usize,
     pub now: Now,
 }
@@ -67,6 +72,7 @@ impl Settings {
             place,
             jwt_secret: None,
             retention_days: None,
+            demo: false,
             max_body: MAX_BODY,
             now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
         }
@@ -85,6 +91,8 @@ struct Shared {
     places: Semaphore,
     /// Posts that were turned away.
     refused: Throttle,
+    first_run: FirstRun,
+    pages: Pages,
 }
 
 impl App {
@@ -122,6 +130,25 @@ impl App {
 
     pub fn is_loopback(&self) -> bool {
         self.0.settings.addr.ip().is_loopback()
+    }
+
+    /// Whether this machine needs no token as long as there is none. In a demo a proxy on this machine may pass on what
+    /// strangers ask.
+    pub fn is_open(&self) -> bool {
+        self.is_loopback() && !self.is_demo()
+    }
+
+    pub fn is_demo(&self) -> bool {
+        self.0.settings.demo
+    }
+
+    pub(crate) fn first_run(&self) -> &FirstRun {
+        &self.0.first_run
+    }
+
+    /// What the pages share.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.0.pages
     }
 
     /// Waits until there is place for a body.
@@ -164,6 +191,14 @@ async fn careful(request: Request, next: Next) -> Response {
     response
 }
 
+/// The path of the first login, where one is needed.
+async fn first_run(app: &App) -> Result<Option<String>, StoreError> {
+    if app.is_loopback() || app.is_demo() || password::someone_can_log_in(app.store()).await? {
+        return Ok(None);
+    }
+    Ok(Some(app.first_run().open(app.now())))
+}
+
 async fn ready(State(app): State<App>) -> Result<&'static str, Refused> {
     let sql = Sql::new(app.store().dialect(), "SELECT n FROM calls LIMIT 1");
     match timeout(READY_WITHIN, app.store().read(sql)).await {
@@ -180,6 +215,7 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Refused> {
 pub struct Receiver {
     addr: SocketAddr,
     store: Arc<dyn Store>,
+    first_run: Option<String>,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
     retention: JoinHandle<()>,
@@ -211,8 +247,11 @@ impl Receiver {
             live: Live::new(stopping.clone()),
             places: Semaphore::new(AT_ONCE),
             refused: Throttle::new(),
+            first_run: FirstRun::default(),
+            pages: Pages::default(),
             settings,
         }));
+        let first_run = first_run(&app).await?;
         let retention = tokio::spawn(crate::deletion::by_age(
             store.clone(),
             app.0.settings.retention_days,
@@ -220,7 +259,7 @@ impl Receiver {
             stopping.clone(),
         ));
         let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));
-        Ok(Self { addr, store, stopping, serving, retention })
+        Ok(Self { addr, store, first_run, stopping, serving, retention })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -229,6 +268,12 @@ impl Receiver {
 
     pub fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// The path of the page that sets the first password, if others can reach this address and nobody can log in. It is
+    /// as good as a password for an hour.
+    pub fn first_run(&self) -> Option<&str> {
+        self.first_run.as_deref()
     }
 
     /// Takes no new requests, lets running ones end for some time, and closes the database.

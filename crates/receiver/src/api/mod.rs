@@ -36,7 +36,7 @@ use crate::{
 type Parameters = Pairs<Vec<(String, String)>>;
 
 async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
-    access::check(app.store(), headers, app.is_loopback(), scope).await
+    access::check(app.store(), headers, app.is_open(), scope).await
 }
 
 /// `GET /api/calls`
