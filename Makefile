@@ -19,7 +19,7 @@ FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
 	deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -29,6 +29,11 @@ demo: ## one call, from the first ring to the posted record, on this machine alo
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
 	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
 	@$(abspath $(TARGET))/debug/demo
+
+demo-page: ## the same, with a week of sample calls, and the pages stay open to look at
+	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
+	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
+	@$(abspath $(TARGET))/debug/demo --stay
 
 call: ## one scripted call on the server of .env, for a worker of yours to see
 	@$(CARGO) build --quiet -p lab --bin call
