@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 20
 CORE_TREE := 37
 
 .PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
-	deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
+	deploy-check environments foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -149,7 +149,18 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 	LIVEKIT_DEVSERVER_BIN=$(abspath $(TARGET))/debug/livekit-devserver
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
+	$(MAKE) pages
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
+
+PAGE := cd e2e/page && E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history
+pages: build node-modules ## the receiver's pages in Chromium: every page, both themes, a phone, without JavaScript
+	$(PAGE) node --test --test-concurrency=1
+
+pictures: build node-modules ## docs/pictures anew
+	$(PAGE) node pictures.mjs
+
+page-weight: build node-modules ## how heavy the pages are, and when they show something
+	$(PAGE) node weight.mjs
 
 environments: $(VENV)/ok $(PIPECAT)/ok node-modules
 
@@ -179,8 +190,8 @@ tools: ## installs the cargo tools that are missing
 	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete@$(MACHETE)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz@$(FUZZ)
 
-node-modules: ## what the browser and the Node agents need
-	@for folder in e2e/browser e2e/node; do \
+node-modules: ## what the browsers and the Node agents need
+	@for folder in e2e/browser e2e/node e2e/page; do \
 		if [ ! -d $$folder/node_modules ]; then \
 			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
 
@@ -189,5 +200,5 @@ accuracy: build environments ## docs/accuracy.md anew: an hour, on a quiet machi
 
 clean: ## build output, and the environments of the scenarios
 	$(CARGO) clean
-	rm -rf $(VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules
+	rm -rf $(VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules e2e/page/node_modules
 	rm -rf $(MATRIX)/.venv-* $(MATRIX)/node/*/node_modules

@@ -16,7 +16,8 @@ pub(super) fn record(plan: &Plan) -> Result<Value> {
     let path = folder.join(format!("{}.jsonl", plan.journal));
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let lines = text.lines().filter(|line| !line.starts_with("//") && !line.trim().is_empty());
-    let mut lines: Vec<Value> = lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let lines: Vec<Value> = lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let mut lines = answered(lines);
     let origin = lines.get(1).and_then(|event| event["at"].as_i64()).context("no event")?;
     for line in &mut lines {
         change(line, origin, plan);
@@ -34,6 +35,29 @@ pub(super) fn record(plan: &Plan) -> Result<Value> {
     let (call, _) = replay_to_end(&journal);
     let record = call.record().with_context(|| format!("{} gives no record", plan.journal))?;
     Ok(serde_json::to_value(record)?)
+}
+
+/// The recorded phone calls were answered before they were seen, so that their start is an estimate. Here each rings for
+/// a moment first, as phones do.
+fn answered(lines: Vec<Value>) -> Vec<Value> {
+    const RINGS: i64 = 90;
+    let mut all = vec![];
+    for mut line in lines {
+        let at = line["at"].as_i64().unwrap_or_default();
+        let status = line.pointer_mut("/attributes/sip.callStatus");
+        match status.filter(|status| *status == "active") {
+            Some(status) => {
+                *status = "ringing".into();
+                let identity = line["identity"].clone();
+                let changed = json!({"sip.callStatus": "active"});
+                all.push(line);
+                all.push(json!({"at": at + RINGS, "what": "attributes", "identity": identity, "changed": changed}));
+            }
+            None => all.push(line),
+        }
+    }
+    all.sort_by_key(|line| line["at"].as_i64().unwrap_or_default());
+    all
 }
 
 /// Times move, durations that the agent measured are stretched as everything else, and the caller has another number.

@@ -69,11 +69,7 @@ impl Show {
     }
 
     pub(crate) fn stays(&self, page: &str) {
-        println!(
-            "\n{} The record is right. Its page: {}",
-            self.paint("32", "ok"),
-            self.paint("1", page)
-        );
+        println!("\nThe page of this call: {}", self.paint("1", page));
         println!("The pages stay open until Ctrl-C.");
     }
 
