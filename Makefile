@@ -20,8 +20,8 @@ FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
-	deploy-check environments foreign matrix fuzz tools node-modules accuracy clean
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
+	deploy-check environments foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +30,11 @@ demo: ## one call, from the first ring to the posted record, on this machine alo
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
 	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
 	@$(abspath $(TARGET))/debug/demo
+
+demo-page: ## the same, with a week of sample calls, and the pages stay open to look at
+	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
+	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
+	@$(abspath $(TARGET))/debug/demo --stay
 
 call: ## one scripted call on the server of .env, for a worker of yours to see
 	@$(CARGO) build --quiet -p lab --bin call
@@ -147,7 +152,18 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd benches && ../$(VENV)/bin/python -m unittest --quiet
+	$(MAKE) pages
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
+
+PAGE := cd e2e/page && E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history
+pages: build node-modules ## the receiver's pages in Chromium: every page, both themes, a phone, without JavaScript
+	$(PAGE) node --test --test-concurrency=1
+
+pictures: build node-modules ## docs/pictures anew
+	$(PAGE) node pictures.mjs
+
+page-weight: build node-modules ## how heavy the pages are, and when they show something
+	$(PAGE) node weight.mjs
 
 environments: $(VENV)/ok $(PIPECAT)/ok node-modules
 
@@ -177,8 +193,8 @@ tools: ## installs the cargo tools that are missing
 	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete@$(MACHETE)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz@$(FUZZ)
 
-node-modules: ## what the browser and the Node agents need
-	@for folder in e2e/browser e2e/node; do \
+node-modules: ## what the browsers and the Node agents need
+	@for folder in e2e/browser e2e/node e2e/page; do \
 		if [ ! -d $$folder/node_modules ]; then \
 			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
 
@@ -205,5 +221,5 @@ $(BENCH_VENV)/ok: benches/python/requirements.txt
 
 clean: ## build output, and the environments of the scenarios
 	$(CARGO) clean
-	rm -rf $(VENV) $(BENCH_VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules
+	rm -rf $(VENV) $(BENCH_VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules e2e/page/node_modules
 	rm -rf $(MATRIX)/.venv-* $(MATRIX)/node/*/node_modules

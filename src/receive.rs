@@ -1,12 +1,16 @@
 //! `call-history receive`: the endpoint, its database and its API, as one process.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, Read},
+    process::ExitCode,
+};
 
 use clap::{Subcommand, ValueEnum};
 use receiver::{
     Receiver, Settings,
     access::{self, Scope},
     limits::Rates,
+    password,
     store::{self, Place, Store},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +31,12 @@ pub(crate) enum Command {
         #[arg(long, value_delimiter = ',', default_value = "read")]
         scopes: Vec<ScopeName>,
     },
+    /// Set the password of the page, or change it: read from the terminal, or from stdin
+    Password {
+        /// Remove it instead
+        #[arg(long)]
+        remove: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -37,6 +47,8 @@ pub(crate) enum ScopeName {
     Read,
     /// Delete, and manage tokens
     Admin,
+    /// See phone numbers whole on the page
+    Numbers,
 }
 
 impl From<ScopeName> for Scope {
@@ -45,6 +57,7 @@ impl From<ScopeName> for Scope {
             ScopeName::Ingest => Self::Ingest,
             ScopeName::Read => Self::Read,
             ScopeName::Admin => Self::Admin,
+            ScopeName::Numbers => Self::Numbers,
         }
     }
 }
@@ -68,6 +81,14 @@ pub(crate) fn run(command: Option<Command>, dot_env: DotEnv) -> ExitCode {
     crate::net::init();
     match command {
         Some(Command::Token { name, scopes }) => runtime.block_on(token(&read, &name, &scopes)),
+        Some(Command::Password { remove: true }) => runtime.block_on(remove_password(&read)),
+        Some(Command::Password { remove: false }) => match typed_password() {
+            Ok(password) => runtime.block_on(set_password(&read, &password)),
+            Err(problem) => {
+                print_error(&problem);
+                ExitCode::FAILURE
+            }
+        },
         None => {
             let level = telemetry::init(read.log_format, read.log_level, dot_env);
             runtime.block_on(async {
@@ -88,6 +109,7 @@ fn settings(read: &ReceiveSettings) -> Settings {
     settings.jwt_secret.clone_from(&read.jwt_secret);
     settings.retention_days = read.retention_days;
     settings.rates = Rates { requests: read.rate, failures: read.failed_rate };
+    settings.demo = read.demo;
     settings
 }
 
@@ -102,13 +124,21 @@ async fn serve(read: &ReceiveSettings) -> ExitCode {
     let database = if read.db.is_some() { "Postgres" } else { "SQLite" };
     let signed = read.jwt_secret.is_some();
     tracing::info!(addr = %receiver.addr(), database, signed, "receiver started");
-    if !receiver.addr().ip().is_loopback() {
-        match access::list(receiver.store()).await {
-            Ok(tokens) if tokens.is_empty() => {
-                tracing::warn!("there is no token: nobody can use the API on this address")
-            }
-            _ => {}
+    if read.demo {
+        tracing::warn!(
+            "demo: anybody who can reach this address may look at all calls, with numbers masked"
+        );
+    }
+    if let Some(path) = receiver.first_run() {
+        let mut addr = receiver.addr();
+        if addr.ip().is_unspecified() {
+            addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
+        let link = format!("http://{addr}{path}");
+        tracing::warn!(
+            link,
+            "nobody can log in yet: open this link within an hour, and set a password"
+        );
     }
     stopped().await;
     tracing::info!("stopping: running requests end");
@@ -138,6 +168,58 @@ async fn token(read: &ReceiveSettings, name: &str, scopes: &[ScopeName]) -> Exit
     };
     match made.await {
         Ok((_, token)) => print(format!("{token}\n").as_bytes()),
+        Err(e) => {
+            print_error(&e.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From the terminal, twice; or all of stdin.
+fn typed_password() -> Result<String, String> {
+    let failed = |e: std::io::Error| format!("the password cannot be read: {e}");
+    if !std::io::stdin().is_terminal() {
+        let mut text = String::new();
+        // One byte more than is allowed says that it is too long.
+        let most = password::LONGEST as u64 + 1;
+        std::io::stdin().take(most).read_to_string(&mut text).map_err(failed)?;
+        return Ok(text);
+    }
+    let password = rpassword::prompt_password("New password of the page: ").map_err(failed)?;
+    let again = rpassword::prompt_password("The same again: ").map_err(failed)?;
+    if password == again { Ok(password) } else { Err("the two are not the same".into()) }
+}
+
+async fn set_password(read: &ReceiveSettings, password: &str) -> ExitCode {
+    let settings = settings(read);
+    let set = async {
+        let store = store::open(&settings.place).await?;
+        let set = password::set(&*store, password, (settings.now)()).await;
+        Store::close(&*store).await;
+        set
+    };
+    match set.await {
+        Ok(()) => {
+            print(b"The password is set. Whoever logged in with one before has to log in again.\n")
+        }
+        Err(e) => {
+            print_error(&e.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn remove_password(read: &ReceiveSettings) -> ExitCode {
+    let settings = settings(read);
+    let removed = async {
+        let store = store::open(&settings.place).await?;
+        let removed = password::remove(&*store).await;
+        Store::close(&*store).await;
+        removed
+    };
+    match removed.await {
+        Ok(true) => print(b"The password is removed.\n"),
+        Ok(false) => print(b"There was none.\n"),
         Err(e) => {
             print_error(&e.to_string());
             ExitCode::FAILURE

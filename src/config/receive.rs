@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use super::{
     ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
     settings::{
-        JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_FAILED_RATE, RECEIVE_RATE,
-        RECEIVE_RETENTION_DAYS,
+        JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_DEMO, RECEIVE_FAILED_RATE,
+        RECEIVE_RATE, RECEIVE_RETENTION_DAYS,
     },
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct ReceiveSettings {
     pub(crate) rate: u32,
     /// Wrong tokens a minute from one address; 0: no limit.
     pub(crate) failed_rate: u32,
+    /// Anybody may look at the pages.
+    pub(crate) demo: bool,
     /// Posts must be signed with it.
     pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) log_format: Option<LogFormat>,
@@ -61,6 +63,7 @@ impl ReceiveSettings {
             retention_days: (days > 0).then_some(days),
             rate: requests,
             failed_rate: failed,
+            demo: t.switch(RECEIVE_DEMO),
             jwt_secret: t.optional(JWT_SECRET).map(SecretString::from),
             log_format: t.log_format(),
             log_level: t.log_level(),

@@ -139,6 +139,8 @@ pub(super) const RECEIVE_RETENTION_DAYS: &str = "CALL_HISTORY_RECEIVE_RETENTION_
 pub(super) const RECEIVE_RATE: &str = "CALL_HISTORY_RECEIVE_RATE";
 /// Wrong tokens a minute from one address.
 pub(super) const RECEIVE_FAILED_RATE: &str = "CALL_HISTORY_RECEIVE_FAILED_RATE";
+/// Anybody may look at its pages, with numbers masked.
+pub(super) const RECEIVE_DEMO: &str = "CALL_HISTORY_RECEIVE_DEMO";
 /// `json` or `pretty`.
 pub(super) const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
 /// From which level on our own lines are logged.
@@ -185,6 +187,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(RECEIVE_RETENTION_DAYS, None),
     Setting::new(RECEIVE_RATE, Some("600")),
     Setting::new(RECEIVE_FAILED_RATE, Some("30")),
+    Setting::new(RECEIVE_DEMO, Some("false")),
     Setting::new(LOG_FORMAT, None),
     Setting::new(LOG_LEVEL, Some("info")).or("LIVEKIT_LOG_LEVEL"),
 ];

@@ -291,8 +291,9 @@ fn the_receiver_starts_without_any_setting() {
     let r = read(&[]).unwrap();
     assert_eq!(r.addr, "127.0.0.1:8082".parse().unwrap());
     assert_eq!((r.data_dir.to_str(), r.retention_days), (Some("data/receiver"), None));
-    assert!(r.db.is_none() && r.jwt_secret.is_none());
+    assert!(r.db.is_none() && r.jwt_secret.is_none() && !r.demo);
     assert_eq!((r.rate, r.failed_rate), (600, 30));
+    assert!(read(&[(RECEIVE_DEMO, "true")]).unwrap().demo);
     let secret = "postgres://user:hush-hush@db/calls";
     let r = read(&[(RECEIVE_DB, secret), (RECEIVE_RETENTION_DAYS, "90")]).unwrap();
     assert_eq!(r.retention_days, Some(90));

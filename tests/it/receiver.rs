@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use lab::worker::JWT_SECRET;
 use livekit::DisconnectReason;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
@@ -133,6 +133,50 @@ async fn the_receiver_needs_no_setting_makes_tokens_and_ends_when_it_is_told_to(
     assert!(ended.success());
     let status = timeout(GENEROUS, receiver.child.wait()).await??;
     assert_eq!(status.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_the_page_is_set_changed_and_removed_by_a_command() -> Result<()> {
+    let receiver = Receiver::start(&[]).await?;
+    let command = async |args: &[&str], input: &str| {
+        let mut child = Command::new(binary())
+            .args(["receive", "password"])
+            .args(args)
+            .env_clear()
+            .current_dir(receiver.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().context("no input")?;
+        stdin.write_all(input.as_bytes()).await?;
+        drop(stdin);
+        let out = child.wait_with_output().await?;
+        let said = [out.stdout, out.stderr].concat();
+        anyhow::Ok((out.status.code(), String::from_utf8(said)?))
+    };
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let client = client.build()?;
+    let log_in = async |password: &str| {
+        let form = format!("secret={}", password.replace(' ', "+"));
+        let post = client.post(receiver.url("/login")).body(form);
+        let post = post.header("content-type", "application/x-www-form-urlencoded");
+        anyhow::Ok(post.send().await?.status().as_u16())
+    };
+    let page =
+        async || anyhow::Ok(client.get(receiver.url("/calls")).send().await?.status().as_u16());
+    let (code, said) = command(&[], "too short\n").await?;
+    assert!(code == Some(1) && said.contains("12 characters or more"), "{said}");
+    assert_eq!((page().await?, log_in("too short").await?), (200, 401));
+    let (code, said) = command(&[], "a long enough password\n").await?;
+    assert!(code == Some(0) && !said.contains("long enough"), "{said}");
+    assert_eq!((page().await?, log_in("a long enough password").await?), (303, 303));
+    assert_eq!(command(&[], "quite another password\n").await?.0, Some(0));
+    assert_eq!(log_in("a long enough password").await?, 401);
+    assert_eq!(log_in("quite another password").await?, 303);
+    assert_eq!(command(&["--remove"], "").await?.0, Some(0));
+    assert_eq!((page().await?, log_in("quite another password").await?), (200, 401));
     Ok(())
 }
 

@@ -8,6 +8,8 @@
 //! | [`agent`] | a voice agent: states, transcripts, session feed, stages, outcomes |
 //! | [`endpoint`] | the operator's endpoint, which can misbehave |
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
+//! | [`receiver`] | `call-history receive` as a child process |
+//! | [`samples`] | a week of sample calls, to look at |
 //! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock, names |
 //! | [`gateway`] | what stands before an endpoint: TLS, HTTP/2, connections that misbehave |
 //! | [`secrets`] | what no worker may log |
@@ -19,6 +21,8 @@ pub mod faults;
 pub mod gateway;
 pub mod person;
 pub mod proxy;
+pub mod receiver;
+pub mod samples;
 pub mod secrets;
 pub mod server;
 pub mod worker;

@@ -125,7 +125,8 @@ impl Venue {
 }
 
 /// Installs the process's cryptography provider and the SDK's websockets.
-fn init() {
+/// What each program here does first: TLS needs a provider of cryptography, and the SDK sockets.
+pub fn init() {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     sockets::install();

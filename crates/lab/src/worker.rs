@@ -53,11 +53,16 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// A setup for a venue and an endpoint, under the agent name `name`.
     pub fn new(binary: &'a Path, venue: &Venue, endpoint: &Endpoint, name: &str) -> Self {
+        Self::to(binary, venue, &endpoint.url, name)
+    }
+
+    /// The same with the URL of any endpoint.
+    pub fn to(binary: &'a Path, venue: &Venue, endpoint: &str, name: &str) -> Self {
         let env = [
             ("LIVEKIT_URL", venue.url.as_str()),
             ("LIVEKIT_API_KEY", &venue.api_key),
             ("LIVEKIT_API_SECRET", &venue.api_secret),
-            ("CALL_HISTORY_ENDPOINT", &endpoint.url),
+            ("CALL_HISTORY_ENDPOINT", endpoint),
             ("CALL_HISTORY_AGENT_NAME", name),
             ("CALL_HISTORY_HTTP_ADDR", "127.0.0.1:0"),
             ("CALL_HISTORY_LOG_FORMAT", "json"),

@@ -40,6 +40,21 @@ if (now) {
   }, 1000);
 }
 
+// The zone of this browser, with one click.
+const ofBrowser = document.getElementById("zone-of-browser");
+if (ofBrowser) {
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const option = [...document.getElementById("tz").options].find((one) => one.value === name);
+  if (option && !option.selected) {
+    ofBrowser.hidden = false;
+    ofBrowser.textContent = `This browser's: ${name}`;
+    ofBrowser.addEventListener("click", () => {
+      option.selected = true;
+      ofBrowser.form.submit();
+    });
+  }
+}
+
 // A chart over time that does not fit shows its end first.
 for (const chart of document.querySelectorAll(".chart")) {
   chart.parentElement.scrollLeft = chart.parentElement.scrollWidth;

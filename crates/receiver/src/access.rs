@@ -1,7 +1,7 @@
 //! Who may do what: tokens and their scopes.
 //!
-//! A token is 256 random bits; the database has its SHA-256 only. On a loopback address without any token everything is
-//! open, so that a first look needs no setting. Even then a page of another site, open in a browser on the same
+//! A token is 256 random bits; the database has its SHA-256 only. On a loopback address without any token or password
+//! everything is open, so that a first look needs no setting. Even then a page of another site, open in a browser on the same
 //! machine, may not reach it: the `Host` must be a name of this machine, and an `Origin` the same.
 
 use std::{fmt, net::IpAddr};
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     answer::Refused,
     page::session,
+    password,
     store::{Sql, Store, StoreError, Value},
 };
 
@@ -187,14 +188,14 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Checks that a request may do what needs a scope. `loopback`: the receiver listens on such an address.
+/// Checks that a request may do what needs a scope. `open`: this machine needs no token as long as there is none.
 ///
 /// # Errors
 /// 401 without a token that is known, 403 with one that has not the scope.
 pub async fn check(
     store: &dyn Store,
     headers: &HeaderMap,
-    loopback: bool,
+    open: bool,
     scope: Scope,
 ) -> Result<(), Refused> {
     if let Some(token) = bearer(headers).filter(|token| token.starts_with(PREFIX)) {
@@ -213,7 +214,7 @@ pub async fn check(
     if scope == Scope::Read && session::opens_api(store, headers).await? {
         return Ok(());
     }
-    if !loopback || has_tokens(store, scope).await? {
+    if !open || is_closed(store, scope).await? {
         return Err(Refused::unauthorized("a token is needed: Authorization: Bearer …"));
     }
     if is_of_this_machine(headers) {
@@ -223,11 +224,14 @@ pub async fn check(
     Err(Refused::new(StatusCode::FORBIDDEN, problem))
 }
 
-/// Whether there are tokens. Intake stays open until there is one for intake: a token for readers does not stop the
-/// worker.
-async fn has_tokens(store: &dyn Store, scope: Scope) -> Result<bool, StoreError> {
+/// Whether there are tokens, or a password. Intake stays open until there is a token for intake: what is for readers does
+/// not stop the worker.
+async fn is_closed(store: &dyn Store, scope: Scope) -> Result<bool, StoreError> {
     let rows = store.read(Sql::new(store.dialect(), "SELECT scopes FROM tokens")).await?;
-    Ok(rows.iter().any(|row| scope != Scope::Ingest || scopes(row.text(0)).contains(&scope)))
+    if rows.iter().any(|row| scope != Scope::Ingest || scopes(row.text(0)).contains(&scope)) {
+        return Ok(true);
+    }
+    Ok(scope != Scope::Ingest && password::session_key(store).await?.is_some())
 }
 
 fn is_of_this_machine(headers: &HeaderMap) -> bool {

@@ -107,7 +107,7 @@ async fn take_event(app: &App, headers: HeaderMap, body: Body) -> Result<Respons
 /// The token of the post, if a secret is set.
 async fn may_post(app: &App, headers: &HeaderMap) -> Result<Option<Token>, Refused> {
     let Some(secret) = app.jwt_secret() else {
-        access::check(app.store(), headers, app.is_loopback(), Scope::Ingest).await?;
+        access::check(app.store(), headers, app.is_open(), Scope::Ingest).await?;
         return Ok(None);
     };
     signed(headers, secret).map(Some).map_err(Refused::unauthorized)

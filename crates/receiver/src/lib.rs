@@ -12,6 +12,8 @@
 //! | [`schema`] | the record's schema, relaxed; mistakes by name |
 //! | [`access`] | tokens of the API and their scopes |
 //! | [`limits`] | how often one reader may ask |
+//! | [`password`] | the password of the page |
+//! | `first_run` | the link that sets the first one |
 //! | [`store`] | the database: one trait, SQLite and Postgres |
 //! | [`fields`] | the fields that lists, queries and exports name |
 //! | [`call`] | from a record to its row |
@@ -45,12 +47,14 @@ pub mod deletion;
 pub mod events;
 pub mod explained;
 pub mod fields;
+mod first_run;
 pub mod histogram;
 pub mod intake;
 mod keeper;
 pub mod limits;
 pub mod live;
 pub mod page;
+pub mod password;
 mod port;
 pub mod query;
 pub mod schema;

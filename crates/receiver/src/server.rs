@@ -26,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::Refused,
-    api, intake,
+    api,
+    first_run::FirstRun,
+    intake,
     keeper::Keeper,
     limits::{self, Limits, Rates},
     live::Live,
-    port,
+    page::Pages,
+    password, port,
     store::{self, Place, Sql, Store, StoreError},
     throttle::Throttle,
 };
@@ -56,6 +59,8 @@ pub struct Settings {
     pub jwt_secret: Option<SecretString>,
     /// Calls are deleted after so many days; `None`: never.
     pub retention_days: Option<u32>,
+    /// Anybody may look at the pages, with numbers masked, and nobody can change anything by them.
+    pub demo: bool,
     pub max_body: usize,
     pub rates: Rates,
     pub now: Now,
@@ -69,6 +74,7 @@ impl Settings {
             place,
             jwt_secret: None,
             retention_days: None,
+            demo: false,
             max_body: MAX_BODY,
             rates: Rates::default(),
             now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
@@ -89,6 +95,8 @@ struct Shared {
     places: Semaphore,
     /// Posts that were turned away.
     refused: Throttle,
+    first_run: FirstRun,
+    pages: Pages,
 }
 
 impl App {
@@ -132,6 +140,25 @@ impl App {
         self.0.settings.addr.ip().is_loopback()
     }
 
+    /// Whether this machine needs no token as long as there is none. In a demo a proxy on this machine may pass on what
+    /// strangers ask.
+    pub fn is_open(&self) -> bool {
+        self.is_loopback() && !self.is_demo()
+    }
+
+    pub fn is_demo(&self) -> bool {
+        self.0.settings.demo
+    }
+
+    pub(crate) fn first_run(&self) -> &FirstRun {
+        &self.0.first_run
+    }
+
+    /// What the pages share.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.0.pages
+    }
+
     /// Waits until there is place for a body.
     pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed.
@@ -169,6 +196,14 @@ async fn careful(request: Request, next: Next) -> Response {
     response
 }
 
+/// The path of the first login, where one is needed.
+async fn first_run(app: &App) -> Result<Option<String>, StoreError> {
+    if app.is_loopback() || app.is_demo() || password::someone_can_log_in(app.store()).await? {
+        return Ok(None);
+    }
+    Ok(Some(app.first_run().open(app.now())))
+}
+
 async fn ready(State(app): State<App>) -> Result<&'static str, Refused> {
     let sql = Sql::new(app.store().dialect(), "SELECT n FROM calls LIMIT 1");
     match timeout(READY_WITHIN, app.store().read(sql)).await {
@@ -185,6 +220,7 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Refused> {
 pub struct Receiver {
     addr: SocketAddr,
     store: Arc<dyn Store>,
+    first_run: Option<String>,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
     retention: JoinHandle<()>,
@@ -218,8 +254,11 @@ impl Receiver {
             limits: Limits::new(settings.rates),
             places: Semaphore::new(AT_ONCE),
             refused: Throttle::new(),
+            first_run: FirstRun::default(),
+            pages: Pages::default(),
             settings,
         }));
+        let first_run = first_run(&app).await?;
         let retention = tokio::spawn(crate::deletion::by_age(
             store.clone(),
             app.0.settings.retention_days,
@@ -232,7 +271,7 @@ impl Receiver {
             stopping.clone(),
         ));
         let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));
-        Ok(Self { addr, store, stopping, serving, retention, summing })
+        Ok(Self { addr, store, first_run, stopping, serving, retention, summing })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -241,6 +280,12 @@ impl Receiver {
 
     pub fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// The path of the page that sets the first password, if others can reach this address and nobody can log in. It is
+    /// as good as a password for an hour.
+    pub fn first_run(&self) -> Option<&str> {
+        self.first_run.as_deref()
     }
 
     /// Takes no new requests, lets running ones end for some time, and closes the database.

@@ -54,7 +54,7 @@ pub(crate) fn routes() -> Router<App> {
 type Parameters = Pairs<Vec<(String, String)>>;
 
 async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
-    access::check(app.store(), headers, app.is_loopback(), scope).await
+    access::check(app.store(), headers, app.is_open(), scope).await
 }
 
 /// `GET /api/calls`

@@ -11,6 +11,7 @@ use axum::{
 use tokio::time::timeout;
 
 use super::{
+    delete,
     filter::Filter,
     frame::{Frame, Problem, html},
     links::{self, Pairs},
@@ -43,6 +44,8 @@ struct Page {
     csv: String,
     jsonl: String,
     numbers: String,
+    /// Everything of the one number that is shown can be deleted there.
+    delete_number: Option<String>,
     newest: Option<String>,
     newer: Option<String>,
     older: Option<String>,
@@ -69,8 +72,12 @@ pub(super) async fn page(
     }
     let (place, which): (Pairs, Pairs) =
         pairs.into_iter().partition(|(name, _)| PLACE.contains(&name.as_str()));
-    let (query, mistakes) = match Query::parse(&which, &[]) {
-        Ok(query) => (Some(query), vec![]),
+    // Links hold the zone; what is asked for holds instants.
+    let (asked, which) = (reader.zone.for_api(&which), reader.zone.in_query(which));
+    let forbidden = reader.forbidden(&asked);
+    let (query, mistakes) = match Query::parse(&asked, &[]) {
+        Ok(query) if forbidden.is_empty() => (Some(query), vec![]),
+        Ok(_) => (None, forbidden),
         Err(mistakes) => (None, mistakes),
     };
     let (part, mistakes) = match (&query, of_place(&place)) {
@@ -89,17 +96,23 @@ pub(super) async fn page(
     let wrong = !mistakes.is_empty();
     let page = Page {
         frame: Frame::new("calls", &reader),
-        filter: Filter::new(app.store(), "/calls", &which, &mistakes).await?,
+        filter: Filter::new(app.store(), "/calls", &which, &mistakes, &reader).await?,
         now: now::of(&app, reader).await?,
         newest: part.newer.as_ref().map(|_| links::with_query("/calls", &which)),
         newer: part.newer.as_ref().map(|cursor| at(cursor, "before")),
         older: part.older.as_ref().map(|cursor| at(cursor, "cursor")),
-        nothing_yet: !wrong && part.calls.is_empty() && which.is_empty(),
+        nothing_yet: !wrong && part.calls.is_empty() && asked.is_empty(),
         days: days(&app, &part.calls, reader).await?,
         total: total.map(text::count),
-        csv: links::with_query("/api/calls.csv", &which),
-        jsonl: links::with_query("/api/calls.jsonl", &which),
+        csv: links::with_query("/api/calls.csv", &asked),
+        jsonl: links::with_query("/api/calls.jsonl", &asked),
         numbers: links::with_query("/numbers", &which),
+        delete_number: match &asked[..] {
+            [(name, number)] if name == "phone_number" && reader.admin => {
+                Some(delete::of_number(number))
+            }
+            _ => None,
+        },
         wrong,
     };
     Ok(html(if wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK }, &page))
@@ -156,7 +169,7 @@ async fn days(app: &App, calls: &[Listed], reader: Reader) -> Result<Vec<Day>, S
         let at = shapes.iter().position(|(n, _)| *n == call.n());
         let shape = at.map(|at| shapes.swap_remove(at).1);
         let start = Values(call.values()).int("start_time").unwrap_or_default();
-        (start, Row::new(call, shape, reader.numbers))
+        (start, Row::new(call, shape, &reader))
     };
-    Ok(row::by_day(calls.iter().map(&mut row).collect()))
+    Ok(row::by_day(calls.iter().map(&mut row).collect(), reader.zone))
 }

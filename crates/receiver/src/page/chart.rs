@@ -106,13 +106,14 @@ fn along(slots: &[Slot]) -> Vec<Tick> {
     slots.iter().enumerate().step_by(each).map(tick).collect()
 }
 
-/// Stacked columns: of each slot classes, values, links and titles, from below.
+/// Stacked columns: of each slot classes, values, links and titles, from below. `most`: the highest column that the axis
+/// has place for.
 pub(super) fn columns(
     slots: &[Slot],
     values: Vec<Vec<(&'static str, f64, String, String)>>,
+    most: f64,
 ) -> Columns {
-    let sum = |parts: &Vec<(&str, f64, String, String)>| parts.iter().map(|p| p.1).sum::<f64>();
-    let (top, up) = up(values.iter().map(sum).fold(1.0, f64::max), true);
+    let (top, up) = up(most, true);
     let step = step(slots.len());
     let width = (step * 0.72).min(46.0);
     let column = |(at, parts): (usize, Vec<(&'static str, f64, String, String)>)| {
@@ -133,12 +134,9 @@ pub(super) fn columns(
     Columns { columns, up, along: along(slots) }
 }
 
-/// Lines over the same slots, the first one the lowest of a band. `None` leaves a hole.
-pub(super) fn lines(slots: &[Slot], all: &[(&'static str, Vec<Option<f64>>)]) -> Lines {
-    let most = all
-        .iter()
-        .flat_map(|(_, values)| values.iter().flatten())
-        .fold(0.0, |a, b| f64::max(a, *b));
+/// Lines over the same slots, the first one the lowest of a band. `None` leaves a hole. `most`: the highest value that the
+/// axis has place for.
+pub(super) fn lines(slots: &[Slot], all: &[(&'static str, Vec<Option<f64>>)], most: f64) -> Lines {
     let (top, up) = up(most, false);
     let step = step(slots.len());
     let x = |at: usize| LEFT + (at as f64 + 0.5) * step;

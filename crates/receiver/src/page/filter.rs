@@ -1,6 +1,11 @@
 //! The query as a form. What the form has no field for stays in it, and is shown as a condition that can be removed.
 
-use super::links::{self, Pairs};
+use super::{
+    links::{self, Pairs},
+    numbers::VERSUS,
+    reader::Reader,
+    zone::{self, Zone},
+};
 use crate::{
     schema::Mistake,
     store::{Sql, Store, StoreError},
@@ -12,7 +17,7 @@ const RECENT: &str = " FROM (SELECT business_type, final_stage, termination_reas
 
 /// A field that is typed into.
 pub(super) struct Input {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) label: &'static str,
     /// Of HTML.
     pub(super) kind: &'static str,
@@ -25,7 +30,7 @@ pub(super) struct Input {
 
 /// A field with a list to choose from.
 pub(super) struct Choice {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) label: &'static str,
     pub(super) options: Vec<Choosable>,
 }
@@ -44,23 +49,30 @@ pub(super) struct Other {
     pub(super) without: String,
 }
 
+/// The fields that are always in sight.
+pub(super) struct Fields {
+    pub(super) q: Input,
+    pub(super) choices: Vec<Choice>,
+    pub(super) inputs: Vec<Input>,
+}
+
 pub(super) struct Filter {
     /// Where it leads.
     pub(super) path: &'static str,
-    pub(super) q: String,
-    pub(super) status: Choice,
-    pub(super) direction: Choice,
-    /// Always in sight.
-    pub(super) main: Vec<Input>,
+    pub(super) fields: Fields,
     /// Behind a button.
     pub(super) more: Vec<Input>,
     pub(super) more_choices: Vec<Choice>,
     /// Some of those are set.
     pub(super) open: bool,
+    /// The fields of another filter, where two can be compared; and whether they are.
+    pub(super) versus: Option<(Fields, bool)>,
     pub(super) others: Vec<Other>,
     /// Mistakes of conditions without a field.
     pub(super) problems: Vec<String>,
     pub(super) is_empty: bool,
+    /// The form keeps the zone, so that its address shows the same to everybody.
+    pub(super) zone: Option<&'static str>,
 }
 
 type Named = [(&'static str, &'static str)];
@@ -87,7 +99,7 @@ const ENDED_BY: &Named = &[
 
 /// Names, labels and kinds of the fields behind the button.
 const MORE: [(&str, &str, &str); 7] = [
-    ("phone_number.co", "Number contains", "text"),
+    (NUMBER, "Number contains", "text"),
     ("termination_reason", "Reason", "text"),
     ("final_stage", "Last stage", "text"),
     ("duration_seconds.ge", "Longer than, seconds", "number"),
@@ -95,8 +107,74 @@ const MORE: [(&str, &str, &str); 7] = [
     ("interruption_count.ge", "Interruptions, at least", "number"),
     ("silence_count.ge", "Silences, at least", "number"),
 ];
+/// For readers that see numbers.
+const NUMBER: &str = "phone_number.co";
+
+/// Makes fields, and remembers which.
+struct Maker<'a> {
+    pairs: &'a [(String, String)],
+    mistakes: &'a [Mistake],
+    known: Vec<String>,
+}
+
+impl Maker<'_> {
+    fn value(&self, name: &str) -> String {
+        let found = self.pairs.iter().find(|(given, _)| given == name);
+        found.map_or(String::new(), |(_, value)| value.clone())
+    }
+
+    fn input(
+        &mut self,
+        name: String,
+        label: &'static str,
+        kind: &'static str,
+        list: Vec<String>,
+    ) -> Input {
+        let value = self.value(&name);
+        let mistake = self.mistakes.iter().find(|mistake| mistake.path == name);
+        let problem = mistake.map(|mistake| mistake.problem.clone());
+        // A browser shows nothing but a day in a field for days.
+        let kind = if kind == "date" && !matches!(value.len(), 0 | 10) { "text" } else { kind };
+        self.known.push(name.clone());
+        Input { name, label, kind, value, list, problem }
+    }
+
+    fn choice(&mut self, name: String, label: &'static str, options: &Named) -> Choice {
+        let value = self.value(&name);
+        let one = |(option, label): &(&str, &str)| Choosable {
+            value: (*option).to_owned(),
+            label: (*label).to_owned(),
+            chosen: *option == value,
+        };
+        let mut options: Vec<Choosable> = options.iter().map(one).collect();
+        if !options.iter().any(|option| option.chosen) {
+            options.push(Choosable { value: value.clone(), label: value, chosen: true });
+        }
+        self.known.push(name.clone());
+        Choice { name, label, options }
+    }
+
+    /// `before`: what stands before each name.
+    fn fields(&mut self, before: &str, businesses: &[String]) -> Fields {
+        let name = |name: &str| format!("{before}{name}");
+        Fields {
+            q: self.input(name("q"), "Search", "search", vec![]),
+            choices: vec![
+                self.choice(name("status"), "Status", STATUS),
+                self.choice(name("call_type"), "Direction", DIRECTION),
+            ],
+            inputs: vec![
+                self.input(name("business_type"), "Business type", "text", businesses.to_vec()),
+                self.input(name("start_time.ge"), "From", "date", vec![]),
+                self.input(name("start_time.lt"), "Before", "date", vec![]),
+            ],
+        }
+    }
+}
 
 impl Filter {
+    /// `pairs`: the query of the page.
+    ///
     /// # Errors
     /// If the database did not do it.
     pub(super) async fn new(
@@ -104,93 +182,64 @@ impl Filter {
         path: &'static str,
         pairs: &[(String, String)],
         mistakes: &[Mistake],
+        reader: &Reader,
     ) -> Result<Self, StoreError> {
-        let mut known: Vec<&str> = vec!["q"];
-        let value = |name: &str| {
-            let found = pairs.iter().find(|(given, _)| given == name);
-            found.map_or(String::new(), |(_, value)| value.clone())
-        };
-        let problem = |name: &str| {
-            mistakes.iter().find(|mistake| mistake.path == name).map(|m| m.problem.clone())
-        };
-        let mut input = |name: &'static str, label, kind, list| {
-            known.push(name);
-            Input { name, label, kind, value: value(name), list, problem: problem(name) }
-        };
-        // A browser shows nothing but a day in a field for days.
-        let kind = |name: &str| if matches!(value(name).len(), 0 | 10) { "date" } else { "text" };
-        let from = input("start_time.ge", "From", kind("start_time.ge"), vec![]);
-        let before = input("start_time.lt", "Before", kind("start_time.lt"), vec![]);
+        let known = vec![zone::NAME.into(), VERSUS.into()];
+        let mut maker = Maker { pairs, mistakes, known };
         let businesses = proposed(store, "business_type").await?;
-        let business = input("business_type", "Business type", "text", businesses);
+        let fields = maker.fields("", &businesses);
         let mut more = vec![];
-        for (name, label, kind) in MORE {
+        for (name, label, kind) in
+            MORE.into_iter().filter(|more| reader.numbers || more.0 != NUMBER)
+        {
             let list = match name {
                 "termination_reason" => proposed(store, "termination_reason").await?,
                 "final_stage" => proposed(store, "final_stage").await?,
                 _ => vec![],
             };
-            more.push(input(name, label, kind, list));
+            more.push(maker.input(name.into(), label, kind, list));
         }
-        let mut choice = |name, label, options: &Named| {
-            known.push(name);
-            choice(name, label, options, &value(name))
-        };
-        let status = choice("status", "Status", STATUS);
-        let direction = choice("call_type", "Direction", DIRECTION);
         let more_choices = vec![
-            choice("ended_by", "Ended by", ENDED_BY),
-            choice("successful", "Successful", SUCCESSFUL),
-            choice("complete", "Seen", COMPLETE),
+            maker.choice("ended_by".into(), "Ended by", ENDED_BY),
+            maker.choice("successful".into(), "Successful", SUCCESSFUL),
+            maker.choice("complete".into(), "Seen", COMPLETE),
         ];
-        let set = |name: &str| !value(name).is_empty();
-        let open = more.iter().any(|input| set(input.name))
-            || more_choices.iter().any(|choice| set(choice.name));
+        let set = |name: &str| !maker.value(name).is_empty();
+        let open = more.iter().any(|input| set(&input.name))
+            || more_choices.iter().any(|choice| set(&choice.name));
+        let versus = (path == "/numbers").then(|| {
+            let compared = pairs.iter().any(|(name, _)| name.starts_with(VERSUS));
+            (maker.fields(&format!("{VERSUS}."), &businesses), compared)
+        });
         // A field that is typed into says for itself what is wrong.
-        let typed = |name: &str| {
-            MORE.iter().any(|(known, ..)| *known == name)
-                || ["start_time.ge", "start_time.lt", "business_type"].contains(&name)
+        let typed = |fields: &Fields| -> Vec<String> {
+            std::iter::once(&fields.q).chain(&fields.inputs).map(|i| i.name.clone()).collect()
         };
-        let unnamed = |mistake: &&Mistake| !typed(&mistake.path);
+        let mut said = typed(&fields);
+        said.extend(more.iter().map(|input| input.name.clone()));
+        said.extend(versus.iter().flat_map(|(fields, _)| typed(fields)));
+        let unsaid = mistakes.iter().filter(|mistake| !said.contains(&mistake.path));
         Ok(Self {
             path,
-            q: value("q"),
-            others: others(path, pairs, &known),
-            problems: mistakes
-                .iter()
-                .filter(unnamed)
-                .map(|m| format!("{}: {}", m.path, m.problem))
-                .collect(),
-            is_empty: pairs.is_empty(),
-            status,
-            direction,
-            main: vec![business, from, before],
+            others: others(path, pairs, &maker.known),
+            problems: unsaid.map(|m| format!("{}: {}", m.path, m.problem)).collect(),
+            is_empty: pairs.iter().all(|(name, _)| name == zone::NAME),
+            fields,
             more,
             more_choices,
             open,
+            versus,
+            zone: (reader.zone != Zone::UTC).then(|| reader.zone.name()),
         })
     }
 }
 
-fn choice(name: &'static str, label: &'static str, options: &Named, value: &str) -> Choice {
-    let one = |(option, label): &(&str, &str)| Choosable {
-        value: (*option).to_owned(),
-        label: (*label).to_owned(),
-        chosen: *option == value,
-    };
-    let mut options: Vec<Choosable> = options.iter().map(one).collect();
-    if !options.iter().any(|option| option.chosen) {
-        options.push(Choosable { value: value.into(), label: value.into(), chosen: true });
-    }
-    Choice { name, label, options }
-}
-
-fn others(path: &str, pairs: &[(String, String)], known: &[&str]) -> Vec<Other> {
+fn others(path: &str, pairs: &[(String, String)], known: &[String]) -> Vec<Other> {
     let mut seen: Vec<&str> = vec![];
     let mut others = vec![];
     for (at, (name, value)) in pairs.iter().enumerate() {
         // The form holds the first of each name.
-        if known.contains(&name.as_str()) && !seen.contains(&name.as_str()) {
+        if known.contains(name) && !seen.contains(&name.as_str()) {
             seen.push(name);
             continue;
         }

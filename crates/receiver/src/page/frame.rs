@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 
-use super::{assets, reader::Reader};
+use super::{assets, reader::Reader, zone::Zone};
 use crate::{answer::Refused, store::StoreError};
 
 /// Around each page; the base template reads it.
@@ -21,13 +21,16 @@ pub(super) struct Frame {
     /// Without it the page shows no menu: nobody is known yet.
     pub(super) menu: bool,
     pub(super) masked: bool,
+    /// Anybody may look, and nobody can change anything.
+    pub(super) demo: bool,
+    pub(super) zone: Zone,
 }
 
 impl Frame {
     pub(super) fn new(on: &'static str, reader: &Reader) -> Self {
         let mut frame = Self::bare();
         (frame.on, frame.leave, frame.menu) = (on, reader.by_cookie, true);
-        frame.masked = !reader.numbers;
+        (frame.masked, frame.demo, frame.zone) = (!reader.numbers, reader.demo, reader.zone);
         frame
     }
 
@@ -40,6 +43,8 @@ impl Frame {
             leave: false,
             menu: false,
             masked: false,
+            demo: false,
+            zone: Zone::UTC,
         }
     }
 }

@@ -67,7 +67,7 @@ pub(super) async fn page(State(app): State<App>, reader: Reader) -> Result<Respo
     let refusals = SEEN.refusals();
     let page = Page {
         frame: Frame::new("integration", &reader),
-        last: last.map(text::day_and_time),
+        last: last.map(|last| reader.zone.day_and_time(last)),
         ago: last.map_or(String::new(), |last| text::ago(now - last)),
         calls: count(one(&app, "SELECT count(*) FROM calls").await?),
         events: count(one(&app, "SELECT count(*) FROM events").await?),

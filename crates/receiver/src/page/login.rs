@@ -1,8 +1,8 @@
-//! Logging in with a token of the API, and out.
+//! Logging in, by the password or a token of the API, and out.
 
 use askama::Template;
 use axum::{
-    Form,
+    Extension,
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
@@ -10,17 +10,21 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
+    attempts,
+    form::{self, FromHere, OwnForm},
     frame::{Frame, Problem, html},
-    session,
+    session::{self, Session},
 };
-use crate::{answer::Refused, server::App};
+use crate::{password, port::Peer, server::App};
 
 #[derive(Template)]
 #[template(path = "login.html", whitespace = "minimize")]
 struct Login {
     frame: Frame,
     to: String,
-    failed: bool,
+    failed: Option<&'static str>,
+    /// Nobody can log in yet.
+    nobody: bool,
 }
 
 #[derive(Deserialize)]
@@ -30,14 +34,22 @@ pub(super) struct Wanted {
 }
 
 /// `GET /login`
-pub(super) async fn form(Query(wanted): Query<Wanted>) -> Response {
-    let to = own_path(&wanted.to).to_owned();
-    html(StatusCode::OK, &Login { frame: Frame::bare(), to, failed: false })
+pub(super) async fn page(
+    State(app): State<App>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let page = shown(&app, &wanted.to, None).await?;
+    Ok(html(StatusCode::OK, &page))
+}
+
+async fn shown(app: &App, to: &str, failed: Option<&'static str>) -> Result<Login, Problem> {
+    let nobody = !password::someone_can_log_in(app.store()).await?;
+    Ok(Login { frame: Frame::bare(), to: form::own_path(to).to_owned(), failed, nobody })
 }
 
 #[derive(Deserialize)]
 pub(super) struct Given {
-    token: String,
+    secret: String,
     #[serde(default)]
     to: String,
 }
@@ -45,63 +57,39 @@ pub(super) struct Given {
 /// `POST /login`
 pub(super) async fn enter(
     State(app): State<App>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
-    Form(given): Form<Given>,
+    OwnForm(given): OwnForm<Given>,
 ) -> Result<Response, Problem> {
-    from_here(&headers)?;
-    let to = own_path(&given.to).to_owned();
-    // Behind a proxy that speaks TLS the cookie never travels without it.
-    let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-    let Some(cookie) = session::begin(app.store(), given.token.trim(), secure).await? else {
+    let attempts = &app.pages().attempts;
+    let from = attempts::address(&headers, peer.map(|Extension(peer)| peer));
+    if let Err(seconds) = attempts.begin(from, app.now()) {
+        tracing::warn!("too many logins were wrong: an address waits for a quarter of an hour");
+        let problem = "Too many logins were wrong. Wait for a quarter of an hour.";
+        let page = shown(&app, &given.to, Some(problem)).await?;
+        let mut response = html(StatusCode::TOO_MANY_REQUESTS, &page);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        return Ok(response);
+    }
+    let Some(session) = Session::begin(app.store(), &given.secret).await? else {
         tracing::warn!("a login was refused");
-        let page = Login { frame: Frame::bare(), to, failed: true };
+        let problem = "This is not the password, nor a token that may read.";
+        let page = shown(&app, &given.to, Some(problem)).await?;
         return Ok(html(StatusCode::UNAUTHORIZED, &page));
     };
-    Ok(with_cookie(&cookie, &to))
+    attempts.forgive(from);
+    Ok(with_cookie(&session.cookie(form::is_secure(&headers)), form::own_path(&given.to)))
 }
 
 /// `POST /logout`
-pub(super) async fn leave(headers: HeaderMap) -> Result<Response, Problem> {
-    from_here(&headers)?;
-    Ok(with_cookie(&session::end(), "/login"))
+pub(super) async fn leave(_: FromHere) -> Response {
+    with_cookie(&session::end(), "/login")
 }
 
-fn with_cookie(cookie: &str, to: &str) -> Response {
+pub(super) fn with_cookie(cookie: &str, to: &str) -> Response {
     let mut response = Redirect::to(to).into_response();
     if let Ok(cookie) = HeaderValue::from_str(cookie) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
-}
-
-/// A form on another site may not log anybody in or out.
-fn from_here(headers: &HeaderMap) -> Result<(), Refused> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let origin = text(header::ORIGIN);
-    let host = origin.map(|origin| origin.split_once("://").map_or("", |(_, host)| host));
-    if host.is_none_or(|host| Some(host) == text(header::HOST)) {
-        return Ok(());
-    }
-    Err(Refused::new(StatusCode::FORBIDDEN, "the form must be one of this page"))
-}
-
-/// A path of this page: never another host.
-fn own_path(to: &str) -> &str {
-    let plain = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n']);
-    if plain { to } else { "/calls" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_the_login_nobody_is_sent_elsewhere() {
-        assert_eq!(own_path("/calls?status=failed"), "/calls?status=failed");
-        for elsewhere in
-            ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"]
-        {
-            assert_eq!(own_path(elsewhere), "/calls", "{elsewhere}");
-        }
-    }
 }

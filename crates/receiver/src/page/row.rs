@@ -2,8 +2,10 @@
 
 use super::{
     links,
+    reader::Reader,
     shape::Shape,
     text::{self, NOTHING},
+    zone::Zone,
 };
 use crate::{calls::Listed, fields::FIELDS, store::Value};
 
@@ -71,7 +73,7 @@ pub(super) struct Day {
 }
 
 impl Row {
-    pub(super) fn new(call: &Listed, shape: Option<Shape>, numbers: bool) -> Self {
+    pub(super) fn new(call: &Listed, shape: Option<Shape>, reader: &Reader) -> Self {
         let values = Values(call.values());
         let start = values.int("start_time").unwrap_or_default();
         let status = values.text("status").unwrap_or("unknown");
@@ -86,9 +88,9 @@ impl Row {
         };
         Self {
             href: links::of_call(values.text("call_id").unwrap_or_default()),
-            time: text::time(start),
+            time: reader.zone.time(start),
             instant: record::Moment::from_millis(start).to_rfc3339(),
-            number: text::number(values.text("phone_number").unwrap_or("unknown"), numbers),
+            number: text::number(values.text("phone_number").unwrap_or("unknown"), reader.numbers),
             direction: values.text("call_type").unwrap_or(NOTHING).into(),
             duration: values.real("duration_seconds").map_or(NOTHING.into(), text::duration),
             status: text::words(status),
@@ -128,6 +130,11 @@ pub(super) fn tone(status: &str) -> &'static str {
     }
 }
 
+/// The same where failed and dropped calls are told apart.
+pub(super) fn tone_of_end(status: &str) -> &'static str {
+    if status == "dropped" { "warn" } else { tone(status) }
+}
+
 /// `details.ended_by` in a few words.
 pub(super) fn ended_by(who: &str) -> String {
     match who {
@@ -142,10 +149,10 @@ pub(super) fn ended_by(who: &str) -> String {
 }
 
 /// The same list by days. Rows are in the order of their start.
-pub(super) fn by_day(rows: Vec<(i64, Row)>) -> Vec<Day> {
+pub(super) fn by_day(rows: Vec<(i64, Row)>, zone: Zone) -> Vec<Day> {
     let mut days: Vec<Day> = vec![];
     for (start, row) in rows {
-        let name = text::long_day(start);
+        let name = zone.long_day(start);
         match days.last_mut() {
             Some(day) if day.name == name => day.rows.push(row),
             _ => days.push(Day { name, rows: vec![row] }),

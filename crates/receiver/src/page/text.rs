@@ -1,33 +1,7 @@
-//! How numbers, times and phone numbers are written. All times are in UTC.
-
-use chrono::{DateTime, Utc};
+//! How numbers, durations and phone numbers are written. Times are in [`super::zone`].
 
 /// What stands where nothing is known.
 pub(super) const NOTHING: &str = "–";
-
-fn utc(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis).unwrap_or_default()
-}
-
-/// `19:02:11`
-pub(super) fn time(millis: i64) -> String {
-    utc(millis).format("%H:%M:%S").to_string()
-}
-
-/// `24 Nov 2026`
-pub(super) fn day(millis: i64) -> String {
-    utc(millis).format("%-d %b %Y").to_string()
-}
-
-/// `Tuesday, 24 November 2026`
-pub(super) fn long_day(millis: i64) -> String {
-    utc(millis).format("%A, %-d %B %Y").to_string()
-}
-
-/// `24 Nov 2026, 19:02:11`
-pub(super) fn day_and_time(millis: i64) -> String {
-    utc(millis).format("%-d %b %Y, %H:%M:%S").to_string()
-}
 
 /// Of a call: `0:42`, `1:02:03`. Rounded to seconds.
 pub(super) fn duration(seconds: f64) -> String {
@@ -100,7 +74,14 @@ pub(super) fn words(text: &str) -> String {
 
 /// A phone number as this reader may see it: all of it, or its first and last two digits.
 pub(super) fn number(text: &str, whole: bool) -> String {
-    if whole { text.to_owned() } else { masked(text) }
+    if whole { text.to_owned() } else { masked(&without_gaps(text)) }
+}
+
+/// A phone number that is written in groups, `+1 (555) 010-0123`, in one piece; any other text as it is.
+fn without_gaps(text: &str) -> String {
+    let is_gap = |c: char| matches!(c, ' ' | '\u{a0}' | '(' | ')' | '-' | '.' | '/');
+    let is_number = text.chars().all(|c| c.is_ascii_digit() || c == '+' || is_gap(c));
+    if is_number { text.chars().filter(|c| !is_gap(*c)).collect() } else { text.to_owned() }
 }
 
 /// Masks whatever looks like a phone number in a text: seven digits or more in a row.
@@ -139,6 +120,8 @@ mod tests {
         assert_eq!(masked("call-_+15550100101_x7"), "call-_+15•••••••01_x7");
         assert_eq!(masked("web-3"), "web-3");
         assert_eq!(masked("unknown"), "unknown");
+        assert_eq!(number("+1 (555) 010-0123", false), "+15•••••••23");
+        assert_eq!(number("desk 7, room 12", false), "desk 7, room 12");
         assert_eq!(number("+15551234567", true), "+15551234567");
     }
 

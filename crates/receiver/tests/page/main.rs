@@ -3,7 +3,9 @@
 // Helpers of tests are not tests to clippy.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod deleting;
 mod pages;
+mod password;
 // Another target uses all of it.
 #[allow(dead_code)]
 #[path = "../it/postgres.rs"]
@@ -12,3 +14,4 @@ mod rig;
 mod rights;
 mod samples;
 mod serve;
+mod zones;

@@ -34,13 +34,27 @@ impl Rig {
         Self::at("0.0.0.0:0", None).await
     }
 
+    /// Anybody may look.
+    pub(crate) async fn demo() -> Self {
+        Self::with("127.0.0.1:0", None, |settings| settings.demo = true).await
+    }
+
     async fn at(addr: &str, place: Option<Place>) -> Self {
+        Self::with(addr, place, |_| {}).await
+    }
+
+    pub(crate) async fn with(
+        addr: &str,
+        place: Option<Place>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let place = place.unwrap_or(Place::folder(folder.path()));
         let mut settings = Settings::new(place.clone());
         settings.addr = addr.parse().unwrap();
         let now = Moment::parse_rfc3339(NOW).unwrap();
         settings.now = std::sync::Arc::new(move || now);
+        change(&mut settings);
         let receiver = Receiver::start(settings).await.unwrap();
         // Other crates of the workspace want TLS of the client, which wants a provider; fails if another test has set it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -69,6 +83,13 @@ impl Rig {
 
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    /// Sends a form, as a browser with this cookie does.
+    pub(crate) async fn send(&self, path: &str, fields: &str, cookie: &str) -> Response {
+        let post = self.client.post(self.url(path)).body(fields.to_owned());
+        let post = post.header("content-type", "application/x-www-form-urlencoded");
+        post.header("sec-fetch-site", "same-origin").header("cookie", cookie).send().await.unwrap()
     }
 
     /// The HTML of a page that is there.

@@ -9,13 +9,8 @@ use crate::{
     samples,
 };
 
-async fn log_in(rig: &Rig, token: &str) -> Option<String> {
-    let login = rig
-        .client
-        .post(rig.url("/login"))
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    let response =
-        login.body(format!("token={token}&to=/calls?status=failed")).send().await.unwrap();
+pub(crate) async fn log_in(rig: &Rig, token: &str) -> Option<String> {
+    let response = rig.send("/login", &format!("secret={token}&to=/calls?status=failed"), "").await;
     let cookie = response.headers().get(header::SET_COOKIE)?.to_str().unwrap().to_owned();
     assert_eq!(response.headers()[header::LOCATION], "/calls?status=failed");
     for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
@@ -25,13 +20,13 @@ async fn log_in(rig: &Rig, token: &str) -> Option<String> {
     Some(cookie.split(';').next().unwrap().to_owned())
 }
 
-async fn get(rig: &Rig, path: &str, cookie: &str) -> (u16, String) {
+pub(crate) async fn get(rig: &Rig, path: &str, cookie: &str) -> (u16, String) {
     let response =
         rig.client.get(rig.url(path)).header(header::COOKIE, cookie).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-async fn with_a_call() -> (Rig, String, String) {
+pub(crate) async fn with_a_call() -> (Rig, String, String) {
     let rig = Rig::public().await;
     let ingest = rig.token(&[Scope::Ingest]).await;
     let call = samples::call(3, Moment::parse_rfc3339(NOW).unwrap());
@@ -108,9 +103,66 @@ async fn a_form_of_another_site_logs_nobody_in_or_out() {
     for path in ["/login", "/logout"] {
         let post = rig.client.post(rig.url(path)).header(header::ORIGIN, "https://evil.example");
         let post =
-            post.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body("token=x");
+            post.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body("secret=x");
         let response = post.send().await.unwrap();
         assert_eq!(response.status(), 403, "{path}");
         assert!(response.headers().get(header::SET_COOKIE).is_none());
     }
+}
+
+#[tokio::test]
+async fn who_sees_numbers_masked_cannot_find_them_out() {
+    let (rig, _, number) = with_a_call().await;
+    let cookie = log_in(&rig, &rig.token(&[Scope::Read]).await).await.unwrap();
+    let escaped = number.replace('+', "%2B");
+    for query in [
+        format!("phone_number={escaped}"),
+        "phone_number.sw=%2B1".into(),
+        "room_name.co=call".into(),
+        "q=555".into(),
+    ] {
+        for path in ["/calls", "/numbers"] {
+            let (status, html) = get(&rig, &format!("{path}?{query}"), &cookie).await;
+            assert_eq!(status, 400, "{path}?{query}");
+            assert!(html.contains("numbers are masked for you"), "{path}?{query}");
+        }
+    }
+    let (status, _) = get(&rig, "/numbers?versus.phone_number.sw=%2B1", &cookie).await;
+    assert_eq!(status, 400);
+    assert!(!get(&rig, "/calls", &cookie).await.1.contains("phone_number"), "there is no field");
+    let cookie = log_in(&rig, &rig.token(&[Scope::Read, Scope::Numbers]).await).await.unwrap();
+    let (status, html) = get(&rig, &format!("/calls?phone_number={escaped}"), &cookie).await;
+    assert!(status == 200 && html.contains(&number));
+}
+
+#[tokio::test]
+async fn in_a_demo_anybody_looks_and_nobody_changes_anything() {
+    let rig = Rig::demo().await;
+    let ingest = rig.token(&[Scope::Ingest, Scope::Read, Scope::Admin]).await;
+    let call = samples::call(3, Moment::parse_rfc3339(NOW).unwrap());
+    rig.keep(&call, Some(&ingest)).await;
+    let (id, number) = (call["call_id"].as_str().unwrap(), call["phone_number"].as_str().unwrap());
+    for path in
+        ["/calls", "/now", "/numbers", "/integration", "/zone", &format!("/calls/{id}?raw=1")]
+    {
+        let html = rig.page(path).await;
+        assert!(!html.contains(&number[1..]), "{path} shows {number}");
+        assert!(path == "/now" || html.contains("This is a demo"), "{path}");
+    }
+    for path in ["/api/calls", "/api/calls.csv", "/api/calls.jsonl", "/api/stats", "/api/live"] {
+        assert_eq!(rig.get(path).await.status(), 401, "{path} is closed");
+    }
+    assert_eq!(rig.get(&format!("/api/calls/{id}")).await.status(), 401);
+    assert_eq!(rig.get(&format!("/delete?call_id={id}")).await.status(), 403);
+    for (path, fields) in [
+        ("/login", format!("secret={ingest}")),
+        ("/logout", String::new()),
+        ("/delete", format!("call_id={id}&form_token=")),
+        ("/first-run", "key=&password=long+enough+for+it&again=long+enough+for+it".into()),
+    ] {
+        assert_eq!(rig.send(path, &fields, "").await.status(), 403, "{path}");
+    }
+    // A proxy on this machine may pass on what strangers post.
+    let post = rig.client.post(rig.url("/call-history")).body(call.to_string());
+    assert_eq!(post.send().await.unwrap().status(), 401);
 }

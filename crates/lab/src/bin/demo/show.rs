@@ -42,8 +42,14 @@ impl Show {
     pub(crate) fn record(&self, record: &Value, said: &[Said]) {
         let count = |who| said.iter().filter(|s| s.who == who).count();
         let took = said.iter().map(|s| (s.to - s.from).as_secs_f64()).sum::<f64>();
-        println!("\n{}", self.paint("1", "The record, as posted:"));
-        println!("{}", serde_json::to_string_pretty(record).unwrap_or_default());
+        // The details are for the page: they have hundreds of lines.
+        let mut record = record.clone();
+        if let Some(all) = record.as_object_mut() {
+            all.remove("details");
+        }
+        let title = "The record, as posted (its details are on its page):";
+        println!("\n{}", self.paint("1", title));
+        println!("{}", serde_json::to_string_pretty(&record).unwrap_or_default());
         println!("\n{}", self.paint("1", "What was said:"));
         println!(
             "{} utterances of the agent, {} of the caller, {took:.1} s of speech",
@@ -52,8 +58,28 @@ impl Show {
         );
     }
 
-    pub(crate) fn done(&self) {
+    /// The pages can be looked at already, while the call goes on.
+    pub(crate) fn open(&self, url: &str, samples: u32) {
+        let title = format!("open {url}");
+        println!(
+            "{}  {}: {samples} sample calls, and soon a call that is on",
+            self.time(),
+            self.paint("1", &title)
+        );
+    }
+
+    pub(crate) fn stays(&self, page: &str) {
+        println!("\nThe page of this call: {}", self.paint("1", page));
+        println!("The pages stay open until Ctrl-C.");
+    }
+
+    pub(crate) fn done(&self, page: &str, stayed: bool) {
+        if stayed {
+            println!("\nNothing is left running.");
+            return;
+        }
         println!("\n{} The record is right, and nothing is left running.", self.paint("32", "ok"));
+        println!("Its page was {page}; make demo-page keeps it open, with a week of sample calls.");
         println!(
             "Next, with your own server: cp .env.example .env, fill in four lines, target/debug/call-history doctor"
         );

@@ -3,7 +3,11 @@
 use serde_json::Value as Json;
 
 use super::{
-    super::text::{self, NOTHING},
+    super::{
+        reader::Reader,
+        text::{self, NOTHING},
+        zone::Zone,
+    },
     moments::instant,
 };
 
@@ -236,19 +240,24 @@ fn tools(record: &Json) -> Option<Card> {
     Some(Card { title: "Tools", id: "tools", facts, note: "" })
 }
 
-fn clock(json: &Json) -> String {
-    instant(json).map_or(NOTHING.into(), text::time)
+fn clock(json: &Json, zone: Zone) -> String {
+    instant(json).map_or(NOTHING.into(), |at| zone.time(at))
 }
 
-pub(super) fn people(record: &Json, numbers: bool) -> Vec<Person> {
+pub(super) fn people(record: &Json, reader: &Reader) -> Vec<Person> {
     let all = record["details"]["participants"].as_array().into_iter().flatten().take(100);
-    let shown = |json: &Json| json.as_str().map_or(NOTHING.into(), |t| text::number(t, numbers));
+    let shown =
+        |json: &Json| json.as_str().map_or(NOTHING.into(), |t| text::number(t, reader.numbers));
     let one = |person: &Json| Person {
         identity: shown(&person["identity"]),
         role: text::words(person["role"].as_str().unwrap_or(NOTHING)),
         number: shown(&person["phone_number"]),
-        joined: clock(&person["joined_at"]),
-        left: if person["left_at"].is_null() { "stayed".into() } else { clock(&person["left_at"]) },
+        joined: clock(&person["joined_at"], reader.zone),
+        left: if person["left_at"].is_null() {
+            "stayed".into()
+        } else {
+            clock(&person["left_at"], reader.zone)
+        },
         reason: person["disconnect_reason"]
             .as_str()
             .map_or(String::new(), |reason| text::words(reason).to_lowercase()),
@@ -256,18 +265,18 @@ pub(super) fn people(record: &Json, numbers: bool) -> Vec<Person> {
     all.map(one).collect()
 }
 
-pub(super) fn transfers(record: &Json, numbers: bool) -> Vec<Transfer> {
+pub(super) fn transfers(record: &Json, reader: &Reader) -> Vec<Transfer> {
     let all = record["details"]["transfers"].as_array().into_iter().flatten().take(100);
     let one = |transfer: &Json| {
         let to = transfer["phone_number"].as_str().or(transfer["identity"].as_str());
         Transfer {
-            to: text::number(to.unwrap_or(NOTHING), numbers),
-            dialled: clock(&transfer["dialled_at"]),
+            to: text::number(to.unwrap_or(NOTHING), reader.numbers),
+            dialled: clock(&transfer["dialled_at"], reader.zone),
             answered: match transfer["answered_at"].is_null() {
                 true => "nobody answered".into(),
-                false => clock(&transfer["answered_at"]),
+                false => clock(&transfer["answered_at"], reader.zone),
             },
-            left: clock(&transfer["left_at"]),
+            left: clock(&transfer["left_at"], reader.zone),
         }
     };
     all.map(one).collect()

@@ -85,7 +85,7 @@ impl Table<'_> {
                 .map(|(at, speech)| link("speech", at, text::moment(speech.from)))
                 .collect();
             let count = self.count(path);
-            let note = self.differs(count, links.len(), "span of speech");
+            let note = self.differs(count, links.len(), "span");
             self.add(id, name, shown(count), links, note);
         }
         let longest = [
@@ -243,6 +243,7 @@ impl Table<'_> {
             .collect()
     }
 
+    /// `what`: one moment, in a word that takes an s.
     fn differs(&self, count: Option<i64>, moments: usize, what: &str) -> String {
         let wanted = count.unwrap_or_default();
         if !self.moments.known {

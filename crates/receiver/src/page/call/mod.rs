@@ -37,6 +37,7 @@ use self::{
     story::Item,
 };
 use super::{
+    delete,
     frame::{Frame, Problem, html},
     links,
     reader::Reader,
@@ -89,6 +90,9 @@ struct Page {
     size: String,
     download: Option<String>,
     details: bool,
+    /// Where it can be deleted, and everything of its number; only for who may.
+    delete: Option<String>,
+    delete_number: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -105,8 +109,11 @@ pub(super) async fn page(
 ) -> Result<Response, Problem> {
     let id = crate::call::text(&id);
     let body = calls::body(app.store(), &id).await?.ok_or(Problem::NoCall)?;
-    let Ok(record) = serde_json::from_slice::<Json>(&body) else { return Err(Problem::NoCall) };
-    let neighbours = neighbours::of(app.store(), &record, &id, reader.numbers).await?;
+    let Ok(mut record) = serde_json::from_slice::<Json>(&body) else { return Err(Problem::NoCall) };
+    let neighbours = neighbours::of(app.store(), &record, &id, &reader).await?;
+    if !reader.numbers {
+        mask(&mut record);
+    }
     let page = shown(&record, &id, body.len(), reader, &look, neighbours);
     Ok(html(StatusCode::OK, &page))
 }
@@ -130,8 +137,8 @@ fn shown(
         tone: row::tone(status),
         reason: of("termination_reason").map(text::words),
         direction: of("call_type").unwrap_or_default().into(),
-        day: text::day(start),
-        time: text::day_and_time(start),
+        day: reader.zone.day(start),
+        time: reader.zone.day_and_time(start),
         instant: of("start_time").unwrap_or_default().into(),
         ended: record["details"]["ended_by"].as_str().map(row::ended_by),
         room: text::number(of("room_name").unwrap_or_default(), reader.numbers),
@@ -144,15 +151,20 @@ fn shown(
         figures: figures::of(record, &moments),
         answers: answers::of(record, &moments),
         cards: beside::cards(record),
-        people: beside::people(record, reader.numbers),
-        transfers: beside::transfers(record, reader.numbers),
+        people: beside::people(record, &reader),
+        transfers: beside::transfers(record, &reader),
         picture: Picture::of(&moments, look.zoom.as_deref()),
         neighbours,
-        raw: (look.raw.is_some() && size <= SHOWN).then(|| raw(record, reader.numbers)),
+        raw: (look.raw.is_some() && size <= SHOWN)
+            .then(|| serde_json::to_string_pretty(record).unwrap_or_default()),
         large: size > SHOWN,
         size: text::count(i64::try_from(size).unwrap_or(i64::MAX)),
         download: reader.numbers.then(|| format!("/api/calls/{}", links::encoded(id))),
         details: record["details"].is_object(),
+        delete: reader.admin.then(|| delete::of_call(id)),
+        delete_number: of("phone_number")
+            .filter(|number| reader.admin && *number != "unknown")
+            .map(delete::of_number),
     }
 }
 
@@ -186,15 +198,7 @@ fn headlines(record: &Json, moments: &Moments) -> Vec<Headline> {
     all
 }
 
-/// The record with its lines indented, masked for readers that may not see numbers.
-fn raw(record: &Json, numbers: bool) -> String {
-    let mut record = record.clone();
-    if !numbers {
-        mask(&mut record);
-    }
-    serde_json::to_string_pretty(&record).unwrap_or_default()
-}
-
+/// Masks all numbers of a record, also those in what was said.
 fn mask(json: &mut Json) {
     match json {
         Json::String(string) => *string = text::masked(string),

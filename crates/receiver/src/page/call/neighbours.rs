@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::{
-    super::{links, text},
+    super::{links, reader::Reader},
     moments::instant,
 };
 use crate::store::{Sql, Store, StoreError};
@@ -27,7 +27,7 @@ pub(super) async fn of(
     store: &dyn Store,
     record: &Json,
     id: &str,
-    numbers: bool,
+    reader: &Reader,
 ) -> Result<Neighbours, StoreError> {
     let number = record["phone_number"].as_str().filter(|number| *number != "unknown");
     let (Some(number), Some(start)) = (number, instant(&record["start_time"])) else {
@@ -44,13 +44,13 @@ pub(super) async fn of(
         sql.push(" LIMIT 1");
         let rows = store.read(sql).await?;
         Ok::<_, StoreError>(rows.first().and_then(|row| {
-            let when = text::day_and_time(row.int(1)?);
+            let when = reader.zone.day_and_time(row.int(1)?);
             Some(Neighbour { href: links::of_call(row.text(0)?), when })
         }))
     };
     Ok(Neighbours {
         previous: find("<", "DESC").await?,
         next: find(">", "ASC").await?,
-        all: numbers.then(|| links::calls(&[], &[("phone_number", number)])),
+        all: reader.numbers.then(|| links::calls(&[], &[("phone_number", number)])),
     })
 }
