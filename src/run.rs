@@ -265,7 +265,8 @@ pub(crate) fn target(config: &Config, wall: &WallClock) -> Result<Target, String
     // HTTP/2 has the host's name elsewhere, and a server may refuse to get two.
     let http2 = !config.delivery.headers.contains_key(HOST);
     let client = net::http_client_with(config.delivery.timeout, tls, http2);
-    let (wall, endpoint) = (wall.clone(), config.endpoint.clone());
+    let (wall, endpoint, signed) =
+        (wall.clone(), config.endpoint.clone(), config.jwt_secret.is_some());
     Ok(Target {
         client: client.map_err(|e| e.to_string())?,
         endpoint: config.endpoint.clone(),
@@ -276,7 +277,9 @@ pub(crate) fn target(config: &Config, wall: &WallClock) -> Result<Target, String
         shown: loggable(&config.endpoint),
         keep_sent: config.keep_sent,
         now: Arc::new(move || wall.now()),
-        explain: Arc::new(move |e| net::explain::endpoint(descriptors::explain(e), &endpoint)),
+        explain: Arc::new(move |e| {
+            net::explain::refusal(descriptors::explain(e), &endpoint, signed)
+        }),
         follow: None,
     })
 }

@@ -162,8 +162,8 @@ pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check
             return Check::failed(
                 NAME,
                 format!("another program takes jobs under the name \"{name}\", as {stranger}"),
-                "give call-history a name of its own with CALL_HISTORY_AGENT_NAME: LiveKit offers each \
-                 job to one program only",
+                "give call-history a name of its own with CALL_HISTORY_AGENT_NAME, also in the dispatch rules that name it: \
+                 LiveKit offers each job to one program only",
             );
         }
     }

@@ -22,7 +22,7 @@ const SHORTEST: Duration = Duration::from_secs(5);
 /// What was not seen for so long is over.
 const SEEN_FOR: Duration = Duration::from_secs(600);
 const ADVICE: &str = "each takes jobs that are meant for the other; give call-history a name of its own with \
-                      CALL_HISTORY_AGENT_NAME";
+                      CALL_HISTORY_AGENT_NAME, also in the dispatch rules that name it";
 
 /// Cheap to clone; all clones share what was seen.
 #[derive(Clone)]

@@ -39,6 +39,13 @@ pub(crate) fn endpoint(error: String, url: &Url) -> String {
     explained(error, &ENDPOINT, url.as_str())
 }
 
+/// An error of a post to the endpoint. `signed`: whether the post had a signature.
+pub(crate) fn refusal(error: String, url: &Url, signed: bool) -> String {
+    let unsigned = !signed && error.contains("answered 401");
+    let error = endpoint(error, url);
+    if unsigned { format!("{error}; it was not signed: JWT_SECRET is not set") } else { error }
+}
+
 /// An error of a connection to the endpoint of live events.
 pub(crate) fn events(error: String, url: &Url) -> String {
     explained(error, &EVENTS, url.as_str())
@@ -223,5 +230,15 @@ mod tests {
         );
         let other = "certificate expired".to_owned();
         assert!(endpoint(other, &url).starts_with("certificate expired ("));
+    }
+
+    #[test]
+    fn a_refused_signature_is_told_from_none() {
+        let url: Url = "http://localhost:1/".parse().unwrap();
+        let of = |status: &str, signed| refusal(format!("answered {status}"), &url, signed);
+        assert!(of("401", false).ends_with("; it was not signed: JWT_SECRET is not set"));
+        for text in [of("401", true), of("500", false)] {
+            assert!(!text.contains("not signed"), "{text}");
+        }
     }
 }
