@@ -171,6 +171,7 @@ def equal_work(figures: Figures) -> str:
     found = [outcome(figures, form.key, "equal") for form in FORMS]
     rows = [
         ["calls", *(str(o.get("calls", "–")) for o in found)],
+        ["runs until all agreed, two at most", *(str(o.get("runs", "–")) for o in found)],
         ["records", *(str(o.get("posted", "–")) for o in found)],
         ["records that agree with the truth in every field", *(str(o.get("right", "–")) for o in found)],
     ]
@@ -228,7 +229,9 @@ stage, or a silence that began or ended then. The record's note says that it is 
 
 
 def differing(name: str, o: dict) -> list[str]:
-    """In which fields the records that came differ from the truth."""
+    """Why there are no records, or in which fields those that came differ from the truth."""
+    if o["failed"]:
+        return [f"\n\n{name}, {o['what']}: the calls could not be held, {o['failed']}."]
     fields = Counter(
         fault.partition(": ")[2].partition(" is ")[0]
         for fault in o["wrong"]
