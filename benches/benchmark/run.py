@@ -63,7 +63,7 @@ async def run(plan: Plan, binaries: Path, folder: Path) -> Figures:
             # Another form begins each time.
             for form in FORMS[n % 3 :] + FORMS[: n % 3]:
                 done = await turn(bench, people, form, calls, plan, expected_mb(turns, form, calls))
-                log.info("%s, %d calls: %s", form.name, calls, done.skipped or "measured")
+                log.info("%s, %d at once: %s", form.name, calls, done.skipped or "measured")
                 turns.append(done)
                 if done.registered_s:
                     starts[form.key].append(done.registered_s)

@@ -33,7 +33,7 @@ def cpu(percent: float) -> str:
 
 
 def millis(ms: float) -> str:
-    return f"{ms:,.0f} ms" if ms < 10_000 else f"{ms / 1000:,.1f} s"
+    return f"{ms:.0f} ms" if ms < 999.5 else f"{rounded(ms / 1000)} s"
 
 
 def seconds(s: float) -> str:

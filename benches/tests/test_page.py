@@ -89,6 +89,7 @@ class Numbers(unittest.TestCase):
         self.assertEqual(cpu(0.2104), "0.210 %")
         self.assertEqual(cpu(0.001), "under 0.01 %")
         self.assertEqual(millis(4.6), "5 ms")
+        self.assertEqual(millis(1_234), "1.23 s")
         self.assertEqual(millis(12_345), "12.3 s")
 
     def test_what_was_not_measured_has_no_number_and_no_ratio(self):
@@ -127,7 +128,7 @@ class Page(unittest.TestCase):
     def test_a_full_machine_is_named(self):
         turns = figures().turns
         turns[0]["talking"]["machine_percent"] = 99.0
-        self.assertIn("the machine was full", text(figures(turns=turns)))
+        self.assertIn("The machine was full with call-history, 1 call:", text(figures(turns=turns)))
 
     def test_calls_that_could_not_be_held_are_no_loss(self):
         outcomes = figures().outcomes
