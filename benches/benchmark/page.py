@@ -21,7 +21,7 @@ from .figures import (
 )
 from .forms import FORMS
 from .pictures import pictures
-from .tables import Format, compared, cpu, memory, millis, seconds, table
+from .tables import Format, compared, cpu, how_many, memory, millis, seconds, table
 
 BEGIN, END = "<!-- make benchmark: begin -->", "<!-- make benchmark: end -->"
 PICTURES = {"memory": "bench-memory.svg", "cpu": "bench-cpu.svg", "times": "bench-times.svg"}
@@ -117,7 +117,7 @@ def after_name(figures: Figures, calls: int) -> str:
 def in_detail(figures: Figures) -> str:
     parts = ["## In detail"]
     for calls in sizes(figures):
-        parts.append(f"### {number(calls)}\n\n{in_size(figures, calls)}")
+        parts.append(f"### {how_many(calls)}\n\n{in_size(figures, calls)}")
     parts.append("""A figure for each call is what was used beyond the idle worker, divided by the calls; with one call it holds
 what a worker needs once, for its first call. RSS counts a shared page once for each process that has it. A talking
 agent sends twelve chunks of transcript a second, and its state changes twice in three seconds.""")
@@ -158,7 +158,7 @@ def not_all(figures: Figures) -> list[str]:
     skipped, full = [], []
     for calls in sizes(figures):
         for form in FORMS:
-            t, which = turn(figures, form.key, calls), f"{form.name}, {number(calls)}"
+            t, which = turn(figures, form.key, calls), f"{form.name}, {how_many(calls)}"
             if t.get("skipped"):
                 skipped.append(f"{which}: {t['skipped']}.")
             elif (total(t, "talking", "machine_percent") or 0) >= FULL_MACHINE:
@@ -168,10 +168,6 @@ def not_all(figures: Figures) -> list[str]:
             f"The machine was full with {'; '.join(full)}: there the talking figures are what it could do, and not what was asked for."
         )
     return skipped
-
-
-def number(calls: int) -> str:
-    return f"{calls} call{'s' if calls > 1 else ''}"
 
 
 def equal_work(figures: Figures) -> str:

@@ -40,6 +40,10 @@ def seconds(s: float) -> str:
     return millis(s * 1000)
 
 
+def how_many(calls: int) -> str:
+    return f"{calls} call{'s' if calls > 1 else ''}"
+
+
 def ratio(value: float | None, base: float | None) -> str:
     """How many times the base; empty where that says nothing."""
     if value is None or not base or base <= 0 or value <= 0:
