@@ -94,7 +94,7 @@ def short(figures: Figures) -> str:
     ]
     return f"""## In short
 
-With {n} calls where nothing else is said. Memory is PSS, the sum over all processes of a worker, with shared pages counted
+With {how_many(n)}, where nothing else is said. Memory is PSS, the sum over all processes of a worker, with shared pages counted
 once; CPU is per cent of one core; ratios are to `call-history`; times are medians.
 
 {table(HEAD, rows)}

@@ -123,7 +123,7 @@ class Page(unittest.TestCase):
             "threads, 10 calls: not borne: it took too long.".lower(),
             page.lower().replace("a thread for each call", "threads"),
         )
-        self.assertIn("With 1 calls", page)
+        self.assertIn("With 1 call,", page)
 
     def test_a_full_machine_is_named(self):
         turns = figures().turns
