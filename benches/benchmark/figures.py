@@ -84,4 +84,6 @@ def idle(figures: Figures, figure: str) -> list[float | None]:
 
 
 def outcome(figures: Figures, form: str, what: str) -> dict:
-    return next((o for o in figures.outcomes if o["form"] == form and o["what"] == what), {})
+    """Empty if the calls could not be held."""
+    of_these = (o for o in figures.outcomes if o["form"] == form and o["what"] == what and not o["failed"])
+    return next(of_these, {})

@@ -19,9 +19,9 @@ from .figures import (
     total,
     turn,
 )
-from .forms import FORMS, Form
+from .forms import FORMS
 from .pictures import pictures
-from .tables import Format, compared, cpu, memory, millis, seconds, table
+from .tables import Format, compared, cpu, how_many, memory, millis, seconds, table
 
 BEGIN, END = "<!-- make benchmark: begin -->", "<!-- make benchmark: end -->"
 PICTURES = {"memory": "bench-memory.svg", "cpu": "bench-cpu.svg", "times": "bench-times.svg"}
@@ -94,7 +94,7 @@ def short(figures: Figures) -> str:
     ]
     return f"""## In short
 
-With {n} calls where nothing else is said. Memory is PSS, the sum over all processes of a worker, with shared pages counted
+With {how_many(n)}, where nothing else is said. Memory is PSS, the sum over all processes of a worker, with shared pages counted
 once; CPU is per cent of one core; ratios are to `call-history`; times are medians.
 
 {table(HEAD, rows)}
@@ -117,12 +117,11 @@ def after_name(figures: Figures, calls: int) -> str:
 def in_detail(figures: Figures) -> str:
     parts = ["## In detail"]
     for calls in sizes(figures):
-        parts.append(f"### {calls} call{'s' if calls > 1 else ''}\n\n{in_size(figures, calls)}")
+        parts.append(f"### {how_many(calls)}\n\n{in_size(figures, calls)}")
     parts.append("""A figure for each call is what was used beyond the idle worker, divided by the calls; with one call it holds
 what a worker needs once, for its first call. RSS counts a shared page once for each process that has it. A talking
 agent sends twelve chunks of transcript a second, and its state changes twice in three seconds.""")
-    notes = [note for calls in sizes(figures) for form in FORMS if (note := not_all(figures, form, calls))]
-    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
+    return "\n\n".join([*parts, *not_all(figures)])
 
 
 def in_size(figures: Figures, calls: int) -> str:
@@ -154,23 +153,28 @@ def in_size(figures: Figures, calls: int) -> str:
     )
 
 
-def not_all(figures: Figures, form: Form, calls: int) -> str | None:
+def not_all(figures: Figures) -> list[str]:
     """Why figures are missing, or say less than they seem to."""
-    t = turn(figures, form.key, calls)
-    if t.get("skipped"):
-        return f"* {form.name}, {calls} calls: {t['skipped']}."
-    if (total(t, "talking", "machine_percent") or 0) >= FULL_MACHINE:
-        return (
-            f"* {form.name}, {calls} calls: the machine was full, so that the talking figures are what it could do, and not "
-            "what was asked for."
+    skipped, full = [], []
+    for calls in sizes(figures):
+        for form in FORMS:
+            t, which = turn(figures, form.key, calls), f"{form.name}, {how_many(calls)}"
+            if t.get("skipped"):
+                skipped.append(f"{which}: {t['skipped']}.")
+            elif (total(t, "talking", "machine_percent") or 0) >= FULL_MACHINE:
+                full.append(which)
+    if full:
+        skipped.append(
+            f"The machine was full with {'; '.join(full)}: there the talking figures are what it could do, and not what was asked for."
         )
-    return None
+    return skipped
 
 
 def equal_work(figures: Figures) -> str:
     found = [outcome(figures, form.key, "equal") for form in FORMS]
     rows = [
         ["calls", *(str(o.get("calls", "–")) for o in found)],
+        ["runs until all agreed, two at most", *(str(o.get("runs", "–")) for o in found)],
         ["records", *(str(o.get("posted", "–")) for o in found)],
         ["records that agree with the truth in every field", *(str(o.get("right", "–")) for o in found)],
     ]
@@ -228,7 +232,9 @@ stage, or a silence that began or ended then. The record's note says that it is 
 
 
 def differing(name: str, o: dict) -> list[str]:
-    """In which fields the records that came differ from the truth."""
+    """Why there are no records, or in which fields those that came differ from the truth."""
+    if o["failed"]:
+        return [f"\n\n{name}, {o['what']}: the calls could not be held, {o['failed']}."]
     fields = Counter(
         fault.partition(": ")[2].partition(" is ")[0]
         for fault in o["wrong"]
@@ -249,7 +255,8 @@ def limits(figures: Figures) -> str:
   workers themselves never run at the same time.
 * *Dispatch to joined* begins with the request that makes the room and names the worker, and ends when the server lists it
   as connected. The development server offers a job at once; a real one takes 0.1 to 0.3 s longer, for all three alike.
-* Nobody in these calls has sound: a real call costs all three the same signalling, and none of them subscribes to audio.
+* Nobody in these calls has sound. In a real call `call-history` also hears from the server who speaks, which the Python
+  worker does not ask for; no audio is sent to any of them.
 * The benchmark is itself a Python program, so that a few MB of the interpreter are shared with the Python workers, and count
   for them only in part.
 * The Python worker reports plain calls. It does not find calls by itself, knows no transfers, no several calls in a room, no

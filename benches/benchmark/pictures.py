@@ -13,29 +13,19 @@ from .figures import (
 )
 from .forms import FORMS
 from .plots import Group, bars
-from .tables import cpu, memory, millis, seconds
+from .tables import cpu, how_many, memory, millis, seconds
 
 NAMES = [form.short for form in FORMS]
 
 
 def pictures(figures: Figures) -> dict[str, str]:
     n = largest(figures)
-    talking = [
-        Group(
-            f"{calls} call{'s' if calls > 1 else ''}",
-            of_all(figures, calls, total, "talking", "pss_mb"),
-            memory,
-        )
-        for calls in sizes(figures)
-    ]
-    spent = [
-        Group(
-            f"{calls} call{'s' if calls > 1 else ''}",
-            of_all(figures, calls, per_call, "talking", "cpu_percent"),
-            cpu,
-        )
-        for calls in sizes(figures)
-    ]
+    talking, spent = [], []
+    for calls in sizes(figures):
+        held = of_all(figures, calls, total, "talking", "pss_mb")
+        talking.append(Group(how_many(calls), held, memory))
+        used = of_all(figures, calls, per_call, "talking", "cpu_percent")
+        spent.append(Group(how_many(calls), used, cpu))
     waits = [
         Group("start to registered", starts(figures), seconds),
         Group("dispatch to joined", times(figures, n, "joined_ms"), millis),

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
@@ -18,12 +18,14 @@ import aiohttp
 from . import losses
 from .endpoint import Endpoint
 from .figures import Figures
-from .forms import FORMS, PYTHON, Bench
-from .load import Turn, expected_mb, turn
+from .forms import FORMS, PYTHON, Bench, Form
+from .load import NOT_BORNE, Turn, expected_mb, turn
 from .people import People
 from .plan import Plan
 from .usage import text
 from .venue import Venue
+
+Measurement = Callable[[Bench, People, Form, Plan], Awaitable[losses.Outcome]]
 
 log = logging.getLogger("benchmark")
 
@@ -46,6 +48,10 @@ async def run(plan: Plan, binaries: Path, folder: Path) -> Figures:
     began = time.monotonic()
     async with stage(binaries, max(plan.sizes), folder) as (bench, people):
         figures = described(plan, bench)
+        outcomes = [await outcome(losses.equal, bench, people, form, plan) for form in FORMS]
+        figures.outcomes = [asdict(o) for o in outcomes]
+        if unequal(figures):
+            return figures
         starts: dict[str, list[float]] = {form.key: [] for form in FORMS}
         for i in range(plan.starts):
             for form in FORMS:
@@ -57,21 +63,26 @@ async def run(plan: Plan, binaries: Path, folder: Path) -> Figures:
             # Another form begins each time.
             for form in FORMS[n % 3 :] + FORMS[: n % 3]:
                 done = await turn(bench, people, form, calls, plan, expected_mb(turns, form, calls))
-                log.info("%s, %d calls: %s", form.name, calls, done.skipped or "measured")
+                log.info("%s, %d at once: %s", form.name, calls, done.skipped or "measured")
                 turns.append(done)
                 if done.registered_s:
                     starts[form.key].append(done.registered_s)
-        outcomes = []
-        for what in (losses.equal, losses.killed, losses.away):
-            for form in FORMS:
-                done = await what(bench, people, form, plan)
-                log.info("%s, %s: %d of %d right", form.name, done.what, done.right, done.calls)
-                outcomes.append(done)
+        for what in (losses.killed, losses.away):
+            outcomes += [await outcome(what, bench, people, form, plan) for form in FORMS]
+        figures.outcomes = [asdict(o) for o in outcomes]
         figures.starts_s = starts
         figures.turns = [asdict(t) for t in turns]
-        figures.outcomes = [asdict(o) for o in outcomes]
     figures.minutes = (time.monotonic() - began) / 60
     return figures
+
+
+async def outcome(what: Measurement, bench: Bench, people: People, form: Form, plan: Plan) -> losses.Outcome:
+    try:
+        done = await what(bench, people, form, plan)
+    except NOT_BORNE as error:
+        done = losses.Outcome(form.key, what.__name__, plan.scripted, failed=str(error) or "it took too long")
+    log.info("%s, %s: %s", form.name, done.what, done.failed or f"{done.right} of {done.calls} right")
+    return done
 
 
 def unequal(figures: Figures) -> list[str]:
@@ -79,7 +90,8 @@ def unequal(figures: Figures) -> list[str]:
     faults = []
     for outcome in figures.outcomes:
         if outcome["what"] == "equal" and (outcome["right"] < outcome["calls"] or outcome["twice"]):
-            faults.append(f"{outcome['form']}: {'; '.join(outcome['wrong']) or 'a call was reported twice'}")
+            why = outcome["failed"] or "; ".join(outcome["wrong"]) or "a call was reported twice"
+            faults.append(f"{outcome['form']}: {why}")
     return faults
 
 

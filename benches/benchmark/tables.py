@@ -33,11 +33,15 @@ def cpu(percent: float) -> str:
 
 
 def millis(ms: float) -> str:
-    return f"{ms:,.0f} ms" if ms < 10_000 else f"{ms / 1000:,.1f} s"
+    return f"{ms:.0f} ms" if ms < 999.5 else f"{rounded(ms / 1000)} s"
 
 
 def seconds(s: float) -> str:
     return millis(s * 1000)
+
+
+def how_many(calls: int) -> str:
+    return f"{calls} call{'s' if calls > 1 else ''}"
 
 
 def ratio(value: float | None, base: float | None) -> str:

@@ -45,6 +45,8 @@ def outcome(form: str, what: str, **more) -> dict:
         "twice": 0,
         "last_after_s": 1.5,
         "wrong": [],
+        "failed": None,
+        "runs": 1,
     }
     return found | more
 
@@ -87,6 +89,7 @@ class Numbers(unittest.TestCase):
         self.assertEqual(cpu(0.2104), "0.210 %")
         self.assertEqual(cpu(0.001), "under 0.01 %")
         self.assertEqual(millis(4.6), "5 ms")
+        self.assertEqual(millis(1_234), "1.23 s")
         self.assertEqual(millis(12_345), "12.3 s")
 
     def test_what_was_not_measured_has_no_number_and_no_ratio(self):
@@ -120,12 +123,19 @@ class Page(unittest.TestCase):
             "threads, 10 calls: not borne: it took too long.".lower(),
             page.lower().replace("a thread for each call", "threads"),
         )
-        self.assertIn("With 1 calls", page)
+        self.assertIn("With 1 call,", page)
 
     def test_a_full_machine_is_named(self):
         turns = figures().turns
         turns[0]["talking"]["machine_percent"] = 99.0
-        self.assertIn("the machine was full", text(figures(turns=turns)))
+        self.assertIn("The machine was full with call-history, 1 call:", text(figures(turns=turns)))
+
+    def test_calls_that_could_not_be_held_are_no_loss(self):
+        outcomes = figures().outcomes
+        outcomes[1] = outcome("ours", "killed", posted=0, right=0, failed="no observer came")
+        page = text(figures(outcomes=outcomes))
+        self.assertIn("| killed in mid-call: records lost | – | 0 of 3 | 0 of 3 |", page)
+        self.assertIn("call-history, killed: the calls could not be held, no observer came.", page)
 
     def test_records_that_did_not_come_are_counted(self):
         turns = figures().turns
@@ -171,6 +181,12 @@ class Equal(unittest.TestCase):
     def test_a_wrong_record_of_a_plain_call_ends_the_comparison(self):
         wrong = [outcome("threads", "equal", right=2, wrong=["hung_up: status is 'failed', not 'completed'"])]
         self.assertEqual(len(unequal(figures(outcomes=wrong))), 1)
+
+    def test_calls_that_could_not_be_held_end_the_comparison(self):
+        self.assertEqual(
+            unequal(figures(outcomes=[outcome("ours", "equal", posted=0, right=0, failed="why")])),
+            ["ours: why"],
+        )
 
     def test_what_a_kill_costs_does_not(self):
         self.assertEqual(unequal(figures(outcomes=[outcome("threads", "killed", posted=0, right=0)])), [])
