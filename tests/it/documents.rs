@@ -7,8 +7,16 @@ use std::{
 
 use anyhow::Result;
 
-const FOLDERS: [&str; 7] =
-    ["", "docs", "deploy", "deploy/helm/call-history", "e2e", "tests/journals", "crates/libwebrtc"];
+const FOLDERS: [&str; 8] = [
+    "",
+    "docs",
+    "deploy",
+    "deploy/helm/call-history",
+    "e2e",
+    "examples/receivers",
+    "tests/journals",
+    "crates/libwebrtc",
+];
 
 /// The places of a page that a link can name: its headings, and what has an id.
 fn anchors(text: &str) -> BTreeSet<String> {
