@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench unit black-box beside \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark unit black-box beside \
 	deploy-check environments foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -72,8 +72,8 @@ beside: build
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features otlp -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features otlp --no-deps --document-private-items --quiet
+	$(CARGO) clippy --workspace --all-targets --features otlp,parquet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features otlp,parquet --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
 	@set -o pipefail; \
@@ -125,12 +125,16 @@ bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
 	$(CARGO) build --release -p call-history -p lab --bins
 	$(abspath $(TARGET))/release/backlog
 
+bench-receiver: ## the receiver: posts a second beside a minimal Express endpoint, questions over a million calls
+	@cd examples/receivers/express && { [ -d node_modules ] || npm ci --no-audit --no-fund --silent; }
+	$(CARGO) bench --workspace --bench speed
+
 # Always for the whole workspace: for a part of it cargo would choose other features of some dependencies, and build them
 # anew.
 unit: ## unit, table and property tests, and those of the crates
-	$(CARGO) test --workspace --features otlp --lib --bins \
+	$(CARGO) test --workspace --features otlp,parquet --lib --bins \
 		--test leaks --test pair --test protocol --test refused --test server
-	$(CARGO) test --workspace --features otlp --doc
+	$(CARGO) test --workspace --features otlp,parquet --doc
 
 black-box: ## the real binary against a LiveKit server and an endpoint
 	$(CARGO) build --workspace --bins
@@ -194,7 +198,7 @@ tools: ## installs the cargo tools that are missing
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz@$(FUZZ)
 
 node-modules: ## what the browsers and the Node agents need
-	@for folder in e2e/browser e2e/node e2e/page; do \
+	@for folder in e2e/browser e2e/node e2e/page examples/receivers/express; do \
 		if [ ! -d $$folder/node_modules ]; then \
 			(cd $$folder && npm ci --no-audit --no-fund --silent) || exit 1; fi; done
 
@@ -221,5 +225,6 @@ $(BENCH_VENV)/ok: benches/python/requirements.txt
 
 clean: ## build output, and the environments of the scenarios
 	$(CARGO) clean
-	rm -rf $(VENV) $(BENCH_VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules e2e/page/node_modules
+	rm -rf $(VENV) $(BENCH_VENV) $(PIPECAT) e2e/browser/node_modules e2e/node/node_modules e2e/page/node_modules \
+		examples/receivers/express/node_modules
 	rm -rf $(MATRIX)/.venv-* $(MATRIX)/node/*/node_modules

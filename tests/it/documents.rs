@@ -7,13 +7,14 @@ use std::{
 
 use anyhow::Result;
 
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "",
     "docs",
     "benches/python",
     "deploy",
     "deploy/helm/call-history",
     "e2e",
+    "examples/receivers",
     "tests/journals",
     "crates/libwebrtc",
 ];

@@ -98,6 +98,10 @@ async fn a_worker_posts_its_calls_and_live_events_to_the_receiver() -> Result<()
     let record = receiver.get(&format!("/api/calls/{id}")).await?;
     schema::check(&record);
     assert_eq!(record["room_name"], s.room);
+    let explained = receiver.get(&format!("/api/calls/{id}/explained")).await?;
+    let numbers = explained["numbers"].as_object().context("no numbers")?;
+    let wrong: Vec<_> = numbers.iter().filter(|(_, number)| number["agrees"] == false).collect();
+    assert!(numbers.len() > 10 && wrong.is_empty(), "{wrong:#?}");
     let path = format!("/api/calls/{id}/events");
     let is_over = |answer: &Value| {
         let events = answer["events"].as_array();

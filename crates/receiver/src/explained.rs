@@ -256,6 +256,21 @@ mod tests {
         assert!(numbers.get("details.latency.user_response.count").is_none());
     }
 
+    /// Calls with turns of a session feed and with levels.
+    #[test]
+    fn the_moments_of_recorded_calls_make_their_numbers() {
+        for text in [
+            include_str!("../../../tests/journals/hand-off-within-a-session.expected.json"),
+            include_str!("../../../tests/journals/recorded-speech-to-speech-web-call.expected.json"),
+        ] {
+            let shown = of(&serde_json::from_str(text).unwrap());
+            let numbers = shown["numbers"].as_object().unwrap();
+            let wrong: Vec<_> = numbers.iter().filter(|(_, n)| n["agrees"] == false).collect();
+            assert!(wrong.is_empty(), "{wrong:#?}");
+            assert!(numbers.values().filter(|n| n["agrees"] == true).count() > 8, "{numbers:#?}");
+        }
+    }
+
     #[test]
     fn a_number_that_its_moments_do_not_make_says_so() {
         let mut record = call();

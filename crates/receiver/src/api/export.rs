@@ -3,6 +3,9 @@
 //! Read page by page, so that a reader that is slow holds no transaction open; calls that arrive meanwhile do not
 //! move the others. If the database fails in the middle, the connection is cut: a part never looks like the whole.
 
+#[cfg(feature = "parquet")]
+mod parquet;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use axum::{
@@ -13,6 +16,8 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 
+#[cfg(feature = "parquet")]
+pub use self::parquet::parquet;
 use super::{Parameters, allowed};
 use crate::{
     access::Scope,
@@ -52,7 +57,7 @@ pub async fn csv(
         let rows: Vec<Bytes> = page.iter().map(|c| row(shown::cells(c.values()))).collect();
         Some((Ok(rows.concat().into()), (pages, None)))
     });
-    Ok(answer("text/csv; charset=utf-8", "calls.csv", rows))
+    Ok(answer("text/csv; charset=utf-8", "attachment; filename=\"calls.csv\"", rows))
 }
 
 /// `GET /api/calls.jsonl`: the records as they were received, but each on one line.
@@ -81,7 +86,7 @@ pub async fn jsonl(
             }
         }
     });
-    Ok(answer("application/jsonl", "calls.jsonl", lines))
+    Ok(answer("application/jsonl", "attachment; filename=\"calls.jsonl\"", lines))
 }
 
 struct Pages {
@@ -155,13 +160,9 @@ fn failed(e: StoreError) -> StoreError {
 
 fn answer(
     kind: &'static str,
-    name: &'static str,
+    disposition: &'static str,
     parts: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
 ) -> Response {
-    let disposition = match name {
-        "calls.csv" => "attachment; filename=\"calls.csv\"",
-        _ => "attachment; filename=\"calls.jsonl\"",
-    };
     let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, disposition)];
     (headers, Body::from_stream(parts)).into_response()
 }

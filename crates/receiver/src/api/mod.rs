@@ -36,8 +36,10 @@ use crate::{
 
 /// All routes of the API.
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/calls", get(list))
+    let all = Router::new();
+    #[cfg(feature = "parquet")]
+    let all = all.route("/api/calls.parquet", get(export::parquet));
+    all.route("/api/calls", get(list))
         .route("/api/calls/{id}", get(body).delete(delete_call))
         .route("/api/calls/{id}/events", get(events))
         .route("/api/calls/{id}/explained", get(explained))

@@ -23,7 +23,7 @@ pub fn of() -> Value {
         "name": "Last-Event-ID", "in": "header", "required": false, "schema": {"type": "string"},
         "description": "The id of the last event that was seen: what came since is sent first, or `missed` with their number (null: not known).",
     });
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "call-history receive",
@@ -64,7 +64,14 @@ pub fn of() -> Value {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas::all(),
         },
-    })
+    });
+    if cfg!(feature = "parquet") {
+        let file = json!({"type": "string", "contentEncoding": "binary"});
+        let kind = "application/vnd.apache.parquet";
+        let parquet = get("All calls that match, as Parquet.", parameters::filters(), kind, file);
+        document["paths"]["/api/calls.parquet"] = json!({"get": parquet});
+    }
+    document
 }
 
 fn path(name: &str) -> Value {

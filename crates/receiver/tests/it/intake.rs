@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use flate2::{Compression, write::GzEncoder};
 use record::Claims;
 use reqwest::header;
@@ -43,6 +44,21 @@ async fn a_signed_record_is_kept_as_it_was_sent(engine: Engine) {
     assert_eq!(rig.text("/api/calls/one").await, body);
 }
 
+/// A token that names an algorithm and has no signature.
+fn unsigned(claims: &Claims, algorithm: &str) -> String {
+    let part = |json: Value| BASE64.encode(json.to_string());
+    format!("{}.{}.", part(json!({"alg": algorithm, "typ": "JWT"})), part(json!(claims)))
+}
+
+/// As LiveKit's clients have it: well signed, by another key and about another thing.
+fn livekit_token() -> String {
+    let claims =
+        json!({"iss": "APIkey", "sub": "agent", "exp": now() + 600, "video": {"roomJoin": true}});
+    let key =
+        jsonwebtoken::EncodingKey::from_secret(b"the secret of a LiveKit server, which is long");
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
+
 async fn only_the_right_token_opens(engine: Engine) {
     let rig = signing(engine).await;
     let body = record("one").to_string();
@@ -59,6 +75,10 @@ async fn only_the_right_token_opens(engine: Engine) {
         ),
         ("for another body", signed(Claims { sha256: "x".into(), ..claims() })),
         ("for another call", signed(Claims { jti: "two".into(), ..claims() })),
+        ("without a signature", unsigned(&claims(), "none")),
+        ("of an algorithm with keys", unsigned(&claims(), "RS256")),
+        ("of LiveKit", livekit_token()),
+        ("cut off", signed(claims()).split_once('.').unwrap().0.into()),
     ] {
         let (status, said) = posted(&rig, body.clone(), &token).await;
         assert_eq!(status, 401, "{what}: {said}");
@@ -153,6 +173,9 @@ async fn compressed_bodies_are_taken_and_bombs_are_not(engine: Engine) {
     let bomb = gzipped(&vec![b' '; 300_000_000]);
     assert!(bomb.len() < 1_000_000);
     assert_eq!(post(bomb, &token).await.0, 413);
+    // Of many small parts, each of which is allowed.
+    let parts = gzipped(&vec![b' '; 1_000_000]).repeat(300);
+    assert_eq!(post(parts, &token).await.0, 413);
     assert_eq!(post(b"no gzip".to_vec(), &token).await.0, 400);
     let other = rig.post("{}").bearer_auth(&token).header(header::CONTENT_ENCODING, "br");
     assert_eq!(other.send().await.unwrap().status(), 415);
@@ -196,6 +219,13 @@ async fn hostile_texts_are_only_texts(engine: Engine) {
         let escaped =
             id.replace(' ', "%20").replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
         assert_eq!(rig.get(&format!("/api/calls/{escaped}")).await.1, record, "{path}");
+        // The script of the page itself has an address.
+        let page = rig.text(&format!("/calls/{escaped}")).await;
+        assert!(!page.contains("<script>"), "{path}: {page}");
+    }
+    for address in ["/calls", "/numbers?start_time.ge=2023-01-01", "/integration"] {
+        let page = rig.text(address).await;
+        assert!(!page.contains("<script>"), "{address}: {page}");
     }
     assert_eq!(rig.ids("").await.len(), paths.len());
     let found = rig.ids("q=DROP%20TABLE%20%22%3Cscript%3E%22").await.len();

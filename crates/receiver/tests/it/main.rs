@@ -11,7 +11,6 @@
 //! | [`limits`] | how often one reader may ask |
 //! | [`screens`] | what is seen live |
 //! | [`logs`] | what stands in the log |
-//! | [`speed`] | a measurement |
 //! | [`rig`], [`postgres`] | a receiver, and a Postgres, for a test |
 
 // Helpers of tests are not tests to clippy.
@@ -28,4 +27,3 @@ mod postgres;
 mod rig;
 mod rights;
 mod screens;
-mod speed;
