@@ -14,7 +14,7 @@ export async function filled(env) {
 // One address for each kind of page. `call`: one with words, cut-offs and silences.
 export async function addresses(receiver) {
   // The words of a recorded call.
-  const query = "q=%22wait%20a%20moment%20please%22&interruption_count.ge=1&limit=1";
+  const query = "q=%22wait%20a%20moment%20please%22&interruption_count.ge=1&silence_count.ge=2&limit=1";
   const [call] = (await receiver.get(`/api/calls?${query}`)).calls;
   const [failed] = (await receiver.get("/api/calls?status=failed&limit=1")).calls;
   const number = encodeURIComponent(call.phone_number);

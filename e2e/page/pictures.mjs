@@ -9,7 +9,7 @@ const FOLDER = path.resolve("../../docs/pictures");
 
 const receiver = await filled();
 const browser = await open();
-const page = await reader(browser, { viewport: DESKTOP, deviceScaleFactor: 1.25 });
+const page = await reader(browser, { viewport: DESKTOP });
 const { call } = await addresses(receiver);
 for (const [name, address] of Object.entries({ calls: "/calls", call })) {
   await page.goto(receiver.url + address);

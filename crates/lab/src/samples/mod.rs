@@ -7,8 +7,8 @@
 //! | file | its one idea |
 //! |---|---|
 //! | [`journal`] | a journal, moved to another time and number |
-//! | [`dress`] | what a business adds |
-//! | [`post`] | signed posts to an endpoint |
+//! | [`mod@dress`] | what a business adds |
+//! | [`mod@post`] | signed posts to an endpoint |
 
 mod dress;
 mod journal;

@@ -38,6 +38,10 @@ pub(super) async fn page(
     State(app): State<App>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
+    // Nobody logs in to a demo.
+    if app.is_demo() {
+        return Ok(Redirect::to("/calls").into_response());
+    }
     let page = shown(&app, &wanted.to, None).await?;
     Ok(html(StatusCode::OK, &page))
 }

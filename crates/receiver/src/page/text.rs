@@ -42,7 +42,8 @@ pub(super) fn count(n: i64) -> String {
 
 /// `95 %`; small parts keep a digit, so that they do not look like none.
 pub(super) fn percent(part: f64) -> String {
-    let percent = part * 100.0;
+    // The sum of no numbers is -0.
+    let percent = part * 100.0 + 0.0;
     if percent > 0.0 && percent < 1.0 || percent > 99.0 && percent < 100.0 {
         format!("{percent:.1} %")
     } else {
@@ -134,8 +135,8 @@ mod tests {
             ("1,284".into(), "999".into(), "-1,000,000".into())
         );
         assert_eq!(
-            (percent(0.954), percent(0.003), percent(0.999)),
-            ("95 %".into(), "0.3 %".into(), "99.9 %".into())
+            (percent(0.954), percent(0.003), percent(0.999), percent(-0.0)),
+            ("95 %".into(), "0.3 %".into(), "99.9 %".into(), "0 %".into())
         );
     }
 }

@@ -13,5 +13,4 @@ mod postgres;
 mod rig;
 mod rights;
 mod samples;
-mod serve;
 mod zones;

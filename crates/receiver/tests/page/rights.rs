@@ -154,6 +154,7 @@ async fn in_a_demo_anybody_looks_and_nobody_changes_anything() {
     }
     assert_eq!(rig.get(&format!("/api/calls/{id}")).await.status(), 401);
     assert_eq!(rig.get(&format!("/delete?call_id={id}")).await.status(), 403);
+    assert_eq!(rig.get("/login").await.headers()["location"], "/calls");
     for (path, fields) in [
         ("/login", format!("secret={ingest}")),
         ("/logout", String::new()),

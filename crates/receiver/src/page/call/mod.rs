@@ -201,6 +201,8 @@ fn headlines(record: &Json, moments: &Moments) -> Vec<Headline> {
 /// Masks all numbers of a record, also those in what was said.
 fn mask(json: &mut Json) {
     match json {
+        // A time may have seven digits of a second.
+        Json::String(string) if record::Moment::parse_rfc3339(string).is_some() => {}
         Json::String(string) => *string = text::masked(string),
         Json::Array(all) => all.iter_mut().for_each(mask),
         Json::Object(all) => {
@@ -208,5 +210,26 @@ fn mask(json: &mut Json) {
             all.iter_mut().filter(|(key, _)| *key != "call_id").for_each(|(_, value)| mask(value));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_masked_everywhere_and_times_and_the_id_are_not() {
+        let mut record = json!({
+            "call_id": "call-15551234567", "start_time": "2026-11-27T07:28:53.9651234Z",
+            "details": {"transcript": [{"text": "call me at 5551234567, or 12"}]},
+        });
+        mask(&mut record);
+        let expected = json!({
+            "call_id": "call-15551234567", "start_time": "2026-11-27T07:28:53.9651234Z",
+            "details": {"transcript": [{"text": "call me at 55••••••67, or 12"}]},
+        });
+        assert_eq!(record, expected);
     }
 }
