@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::Refused,
-    api, intake,
+    api,
+    collector::{self, Collector, Files},
+    intake,
     keeper::Keeper,
     live::Live,
     port,
@@ -55,6 +58,12 @@ pub struct Settings {
     pub jwt_secret: Option<SecretString>,
     /// Calls are deleted after so many days; `None`: never.
     pub retention_days: Option<u32>,
+    /// Keys of LiveKit servers whose agents may upload. Without one nothing is taken from agents.
+    pub livekit_keys: Vec<collector::Key>,
+    /// The folder of recordings.
+    pub recordings: PathBuf,
+    /// Recordings are deleted after so many days; `None`: with their calls.
+    pub recordings_days: Option<u32>,
     pub max_body: usize,
     pub now: Now,
 }
@@ -62,11 +71,18 @@ pub struct Settings {
 impl Settings {
     /// What no setting gives.
     pub fn new(place: Place) -> Self {
+        let folder = match &place {
+            Place::Sqlite { folder, .. } => folder.clone(),
+            Place::Postgres { .. } => "data/receiver".into(),
+        };
         Self {
             addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082),
             place,
             jwt_secret: None,
             retention_days: None,
+            livekit_keys: vec![],
+            recordings: folder.join("recordings"),
+            recordings_days: None,
             max_body: MAX_BODY,
             now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
         }
@@ -83,6 +99,8 @@ struct Shared {
     settings: Settings,
     live: Live,
     places: Semaphore,
+    collector: Collector,
+    files: Files,
     /// Posts that were turned away.
     refused: Throttle,
 }
@@ -104,8 +122,22 @@ impl App {
         &self.0.keeper
     }
 
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.0.collector
+    }
+
+    /// Recordings.
+    pub(crate) fn files(&self) -> &Files {
+        &self.0.files
+    }
+
     pub(crate) fn refused(&self) -> &Throttle {
         &self.0.refused
+    }
+
+    /// Days after which calls and recordings are deleted.
+    pub(crate) fn retention(&self) -> (Option<u32>, Option<u32>) {
+        (self.0.settings.retention_days, self.0.settings.recordings_days)
     }
 
     pub fn now(&self) -> Moment {
@@ -139,6 +171,8 @@ fn router(app: App) -> Router {
         .route("/api/calls", get(api::list))
         .route("/api/calls/{id}", get(api::body).delete(api::delete_call))
         .route("/api/calls/{id}/events", get(api::events))
+        .route("/api/calls/{id}/uploads", get(collector::serve::uploads))
+        .route("/api/calls/{id}/recordings/{n}", get(collector::serve::sound))
         .route("/api/calls.csv", get(api::export::csv))
         .route("/api/calls.jsonl", get(api::export::jsonl))
         .route("/api/numbers/{number}", delete(api::delete_number))
@@ -149,7 +183,7 @@ fn router(app: App) -> Router {
         .route("/openapi.json", get(api::openapi::document))
         .route("/live", get(async || "OK"))
         .route("/ready", get(ready))
-        .fallback(async || Refused::not_found("no such path"))
+        .fallback(collector::post)
         .layer(middleware::from_fn(careful))
         .merge(crate::page::routes())
         .with_state(app)
@@ -210,13 +244,13 @@ impl Receiver {
             keeper: Keeper::new(store.clone()),
             live: Live::new(stopping.clone()),
             places: Semaphore::new(AT_ONCE),
+            collector: Collector::new(settings.livekit_keys.clone()),
+            files: Files::new(settings.recordings.clone()),
             refused: Throttle::new(),
             settings,
         }));
         let retention = tokio::spawn(crate::deletion::by_age(
-            store.clone(),
-            app.0.settings.retention_days,
-            app.0.settings.now.clone(),
+            app.clone(),
             stopping.clone(),
         ));
         let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));

@@ -23,6 +23,7 @@ use crate::{
     answer::Refused,
     call::text,
     calls,
+    collector::clearing,
     deletion::{self, Which},
     intake::loggable,
     query::Query,
@@ -96,6 +97,7 @@ pub async fn delete_call(
 ) -> Result<Json<Json_>, Refused> {
     allowed(&app, &headers, Scope::Admin).await?;
     let deleted = deletion::delete(app.store(), Which::Call(&id), app.now()).await?;
+    clearing::files(app.store(), app.files()).await?;
     if deleted == 0 {
         return Err(Refused::not_found("no such call"));
     }
@@ -111,6 +113,7 @@ pub async fn delete_number(
 ) -> Result<Json<Json_>, Refused> {
     allowed(&app, &headers, Scope::Admin).await?;
     let deleted = deletion::delete(app.store(), Which::Number(&number), app.now()).await?;
+    clearing::files(app.store(), app.files()).await?;
     tracing::info!(calls = deleted, "all calls of a number deleted");
     Ok(Json(json!({"deleted": deleted})))
 }

@@ -28,7 +28,7 @@ mod filter;
 mod frame;
 mod headers;
 mod integration;
-mod links;
+pub(crate) mod links;
 mod login;
 mod now;
 mod numbers;

@@ -57,7 +57,7 @@ fn cookie(value: &str, seconds: u64, secure: bool) -> String {
 ///
 /// # Errors
 /// If the database did not do it.
-pub(super) async fn scopes(
+pub(crate) async fn scopes(
     store: &dyn Store,
     headers: &HeaderMap,
 ) -> Result<Option<Vec<Scope>>, StoreError> {

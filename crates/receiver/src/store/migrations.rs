@@ -12,8 +12,12 @@ type Step = (i64, &'static str, &'static str);
 const SQLITE: &[Step] = &[
     (1, "calls", include_str!("../../migrations/sqlite/0001_calls.sql")),
     (2, "search", include_str!("../../migrations/sqlite/0002_search.sql")),
+    (10, "uploads", include_str!("../../migrations/sqlite/0010_uploads.sql")),
 ];
-const POSTGRES: &[Step] = &[(1, "calls", include_str!("../../migrations/postgres/0001_calls.sql"))];
+const POSTGRES: &[Step] = &[
+    (1, "calls", include_str!("../../migrations/postgres/0001_calls.sql")),
+    (10, "uploads", include_str!("../../migrations/postgres/0010_uploads.sql")),
+];
 
 /// All steps of an engine; sqlx keeps in a table which of them are done.
 pub(crate) fn of(dialect: Dialect) -> Migrator {
