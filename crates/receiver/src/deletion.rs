@@ -13,9 +13,9 @@ use crate::{
     aggregate::{Aggregate, Sums},
     call::text,
     calls::hidden_id,
+    collector::clearing,
     fields::{FIELDS, Field, Kind},
     histogram::Histogram,
-    collector::clearing,
     server::App,
     store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };

@@ -65,6 +65,8 @@ pub struct Settings {
     /// Recordings are deleted after so many days; `None`: with their calls.
     pub recordings_days: Option<u32>,
     pub max_body: usize,
+    /// Bytes of a recording at most.
+    pub max_recording: u64,
     pub now: Now,
 }
 
@@ -84,6 +86,7 @@ impl Settings {
             recordings: folder.join("recordings"),
             recordings_days: None,
             max_body: MAX_BODY,
+            max_recording: collector::MAX_RECORDING,
             now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
         }
     }
@@ -244,15 +247,12 @@ impl Receiver {
             keeper: Keeper::new(store.clone()),
             live: Live::new(stopping.clone()),
             places: Semaphore::new(AT_ONCE),
-            collector: Collector::new(settings.livekit_keys.clone()),
+            collector: Collector::new(&settings),
             files: Files::new(settings.recordings.clone()),
             refused: Throttle::new(),
             settings,
         }));
-        let retention = tokio::spawn(crate::deletion::by_age(
-            app.clone(),
-            stopping.clone(),
-        ));
+        let retention = tokio::spawn(crate::deletion::by_age(app.clone(), stopping.clone()));
         let serving = tokio::spawn(port::serve(listener, router(app), stopping.clone()));
         Ok(Self { addr, store, stopping, serving, retention })
     }

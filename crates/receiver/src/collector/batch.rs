@@ -63,9 +63,20 @@ pub(super) struct Part {
     pub(super) room_name: Option<String>,
     pub(super) phone_number: Option<String>,
     pub(super) redacted: bool,
+    /// The first and the last moment in it, by the agent's clock.
+    pub(super) span: Option<(i64, i64)>,
     pub(super) facts: Facts,
     /// As it was sent; empty if none of it may be kept.
     pub(super) raw: Vec<u8>,
+}
+
+impl Part {
+    pub(super) fn note_time(&mut self, at: i64) {
+        if at > 0 {
+            let (from, to) = self.span.unwrap_or((at, at));
+            self.span = Some((from.min(at), to.max(at)));
+        }
+    }
 }
 
 /// A batch as it was sent, unpacked.
@@ -208,14 +219,19 @@ fn read_protobuf(signal: Signal, batch: &[u8], parts: &mut BTreeMap<Ids, Part>) 
                 let (number, room) = spans::about_call(at.record);
                 note(&mut part.phone_number, number);
                 note(&mut part.room_name, room);
+                let span = spans::read(at, &mut budget);
+                part.note_time(span.from);
+                part.note_time(span.to);
                 if part.facts.spans.len() < MOST_SPANS {
-                    part.facts.spans.push(spans::read(at, &mut budget));
+                    part.facts.spans.push(span);
                 }
             }
             Signal::Logs => {
                 note(&mut part.room_name, otlp::text(at.scope, 3, "room"));
                 note(&mut part.room_name, otlp::text(at.record, 6, "lk.pii.room_name"));
-                logs::add(&mut part.facts, &log_record(at, &mut budget));
+                let record = log_record(at, &mut budget);
+                part.note_time(record.at);
+                logs::add(&mut part.facts, &record);
             }
             Signal::Metrics => {}
         }
@@ -268,6 +284,7 @@ fn read_json(batch: &mut Json, parts: &mut BTreeMap<Ids, Part>) {
             body: record["body"]["stringValue"].as_str().map(cut).unwrap_or_default(),
             attributes,
         };
+        part.note_time(record.at);
         logs::add(&mut part.facts, &record);
         true
     });

@@ -33,7 +33,9 @@ pub(crate) async fn of_calls(
     transaction.execute(sql).await?;
     let mut sql = Sql::new(dialect, "SELECT n, job_id FROM agent_jobs WHERE call_id IN (");
     sql.values(ids.iter().copied());
-    sql.push(") OR (call_id IS NULL AND room_id IN (SELECT room_id FROM agent_rooms WHERE call_id IN (");
+    sql.push(
+        ") OR (call_id IS NULL AND room_id IN (SELECT room_id FROM agent_rooms WHERE call_id IN (",
+    );
     sql.values(ids.iter().copied()).push(")))");
     let jobs = transaction.read(sql).await?;
     remove(transaction, dialect, &jobs, now).await
@@ -45,7 +47,8 @@ pub(crate) async fn of_number(
     number: &str,
     now: Moment,
 ) -> Result<u64, StoreError> {
-    let mut sql = Sql::new(store.dialect(), "SELECT n, job_id FROM agent_jobs WHERE phone_number = ");
+    let mut sql =
+        Sql::new(store.dialect(), "SELECT n, job_id FROM agent_jobs WHERE phone_number = ");
     sql.bind(number).push(" LIMIT ").bind(BATCH);
     all(store, sql, now).await
 }
@@ -89,12 +92,12 @@ async fn remove(
         sql.values(numbers.iter().copied()).push(")");
         sql
     };
-    let mut files = of("INSERT INTO deleted_files (file) SELECT file FROM agent_recordings WHERE job IN (");
+    let mut files =
+        of("INSERT INTO deleted_files (file) SELECT file FROM agent_recordings WHERE job IN (");
     files.push(" ON CONFLICT (file) DO NOTHING");
     transaction.execute(files).await?;
-    let mut rooms = of(
-        "DELETE FROM agent_rooms WHERE room_id IN (SELECT room_id FROM agent_jobs WHERE n IN (",
-    );
+    let mut rooms =
+        of("DELETE FROM agent_rooms WHERE room_id IN (SELECT room_id FROM agent_jobs WHERE n IN (");
     rooms.push(") AND NOT EXISTS (SELECT 1 FROM agent_jobs WHERE agent_jobs.room_id = agent_rooms.room_id AND n NOT IN (");
     rooms.values(numbers.iter().copied()).push("))");
     transaction.execute(rooms).await?;
@@ -168,7 +171,8 @@ async fn orphans(store: &dyn Store, files: &Files) -> Result<(), StoreError> {
         let _ = tokio::fs::remove_file(part).await;
     }
     for names in names.chunks(200) {
-        let mut sql = Sql::new(store.dialect(), "SELECT file FROM agent_recordings WHERE file IN (");
+        let mut sql =
+            Sql::new(store.dialect(), "SELECT file FROM agent_recordings WHERE file IN (");
         sql.values(names.iter().map(String::as_str)).push(")");
         let rows = store.read(sql).await?;
         let known: Vec<&str> = rows.iter().filter_map(|row| row.text(0)).collect();

@@ -212,18 +212,6 @@ impl Facts {
             outcome.reason = None;
         }
     }
-
-    /// The first and the last moment that is in it.
-    pub(crate) fn span(&self) -> Option<(i64, i64)> {
-        let spans = self.spans.iter().flat_map(|span| [span.from, span.to]);
-        let items = self.items.iter().flat_map(|item| [Some(item.at), item.from, item.to]);
-        let lines = self.lines.iter().map(|line| line.at);
-        let all = spans.chain(items.flatten()).chain(lines).filter(|at| *at > 0);
-        all.fold(None, |span, at| match span {
-            None => Some((at, at)),
-            Some((from, to)) => Some((at.min(from), at.max(to))),
-        })
-    }
 }
 
 fn once<T: PartialEq>(all: &mut Vec<T>) {

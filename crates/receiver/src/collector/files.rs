@@ -173,7 +173,9 @@ mod tests {
     #[test]
     fn no_name_leads_out_of_the_folder() {
         let files = Files::new("/data".into());
-        for name in ["../x", "a/../x", "/etc/passwd", "a/b/c", "a/.part", "", "a", "a/", "..", "a/b\0"] {
+        for name in
+            ["../x", "a/../x", "/etc/passwd", "a/b/c", "a/.part", "", "a", "a/", "..", "a/b\0"]
+        {
             assert!(files.path(name).is_err(), "{name}");
         }
         assert!(files.path("2026-11-27/0f8fad5b-d9cb-469f-a165-70867728950e.ogg").is_ok());

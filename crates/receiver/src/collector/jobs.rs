@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     calls::hidden_id,
-    store::{Dialect, Sql, Store, StoreError, Transaction, Value},
+    store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
 
 /// What is kept of one job.
@@ -84,11 +84,12 @@ pub(super) async fn keep(
     let mut kept = Kept::Deleted;
     let mut rooms = BTreeSet::new();
     for (upload, facts, body) in all {
-        if is_deleted(&mut *transaction, dialect, &upload, received_at).await? {
+        if is_deleted(&mut *transaction, dialect, &upload).await? {
             continue;
         }
         let job = job(&mut *transaction, dialect, &upload, received_at).await?;
-        let mut new = insert_upload(&mut *transaction, job, &upload, facts, body, received_at).await?;
+        let mut new =
+            insert_upload(&mut *transaction, job, &upload, facts, body, received_at).await?;
         if let Some(recording) = recording.take() {
             new |= insert_recording(&mut *transaction, job, recording, received_at).await?;
         }
@@ -166,7 +167,7 @@ async fn job(
     received_at: Moment,
 ) -> Result<(Dialect, i64), StoreError> {
     let Upload { ids, part, .. } = upload;
-    let (from, to) = part.facts.span().unwrap_or((received_at.millis(), received_at.millis()));
+    let (from, to) = part.span.unwrap_or((received_at.millis(), received_at.millis()));
     let mut sql = Sql::new(
         dialect,
         "INSERT INTO agent_jobs (room_id, job_id, received_at, room_name, phone_number, \
@@ -213,7 +214,6 @@ async fn is_deleted(
     transaction: &mut dyn Transaction,
     dialect: Dialect,
     upload: &Upload,
-    received_at: Moment,
 ) -> Result<bool, StoreError> {
     let Upload { ids, part, .. } = upload;
     let mut hidden = vec![];
@@ -242,8 +242,17 @@ async fn is_deleted(
     if !transaction.read(sql).await?.is_empty() {
         return Ok(false);
     }
-    let began = part.facts.span().map_or(received_at.millis(), |(from, _)| from);
-    Ok(rows.iter().any(|row| row.int(1).is_some_and(|deleted_at| began <= deleted_at)))
+    let mut sql = Sql::new(dialect, "SELECT n FROM agent_jobs WHERE room_id = ");
+    sql.bind(ids.room.as_str()).push(" AND job_id = ").bind(ids.job.as_str());
+    if !transaction.read(sql).await?.is_empty() {
+        return Ok(false);
+    }
+    // A job that began after the deletion is of another call.
+    let before = |row: &Row| match (row.int(1), part.span) {
+        (Some(deleted_at), Some((began, _))) => began <= deleted_at,
+        _ => true,
+    };
+    Ok(rows.iter().any(before))
 }
 
 /// Without NUL, which Postgres does not take in a text.

@@ -60,7 +60,8 @@ pub(crate) async fn call(
             transaction.execute(sql).await?;
         }
         transaction.commit().await?;
-        let mut sql = Sql::new(dialect, "SELECT DISTINCT room_id FROM agent_jobs WHERE job_id IN (");
+        let mut sql =
+            Sql::new(dialect, "SELECT DISTINCT room_id FROM agent_jobs WHERE job_id IN (");
         sql.values(jobs.iter().map(String::as_str)).push(")");
         rooms.extend(texts(&store.read(sql).await?));
     }

@@ -54,13 +54,18 @@ use tokio::{
 };
 
 pub(crate) use self::files::Files;
-pub use self::token::Key;
 use self::{
     batch::{Batch, Signal},
     jobs::{Kept, Upload},
     upload::{Failed, To},
 };
-use crate::{answer::Refused, body, server::App, throttle::Throttle};
+pub use self::{token::Key, upload::MAX_RECORDING};
+use crate::{
+    answer::Refused,
+    body,
+    server::{App, Settings},
+    throttle::Throttle,
+};
 
 /// Bytes of a batch after decompression: agents refuse to send larger ones.
 const MOST_BATCH: usize = 64 * 1024 * 1024;
@@ -79,6 +84,7 @@ const RECORDING_WITHIN: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Collector {
     /// Empty: agents are told to upload nothing.
     keys: Vec<Key>,
+    max_recording: u64,
     places: Semaphore,
     refused: Throttle,
     unreadable: Throttle,
@@ -86,9 +92,10 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn new(keys: Vec<Key>) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            keys,
+            keys: settings.livekit_keys.clone(),
+            max_recording: settings.max_recording,
             places: Semaphore::new(AT_ONCE),
             refused: Throttle::new(),
             unreadable: Throttle::new(),
@@ -190,7 +197,12 @@ pub(crate) async fn post(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn recording(app: &App, headers: &HeaderMap, body: axum::body::Body) -> Result<Kept, Failed> {
-    let to = To { store: app.store(), files: app.files(), received_at: app.now() };
+    let to = To {
+        store: app.store(),
+        files: app.files(),
+        received_at: app.now(),
+        most: app.collector().max_recording,
+    };
     let kept = upload::keep(to, headers, body).await?;
     if kept == Kept::Now {
         tracing::info!("recording of an agent received");

@@ -44,10 +44,8 @@ pub(crate) struct Recording {
 /// If the database did not do it.
 pub(crate) async fn of_call(store: &dyn Store, call_id: &str) -> Result<Session, StoreError> {
     let dialect = store.dialect();
-    let mut sql = Sql::new(
-        dialect,
-        "SELECT n, room_id, job_id, redacted FROM agent_jobs WHERE call_id = ",
-    );
+    let mut sql =
+        Sql::new(dialect, "SELECT n, room_id, job_id, redacted FROM agent_jobs WHERE call_id = ");
     sql.bind(call_id).push(" ORDER BY from_time, n LIMIT ").bind(MOST_JOBS);
     let rows = store.read(sql).await?;
     if rows.is_empty() {
@@ -56,11 +54,14 @@ pub(crate) async fn of_call(store: &dyn Store, call_id: &str) -> Result<Session,
     let mut jobs: Vec<Job> = rows.iter().map(job).collect();
 
     let mut sql = Sql::new(dialect, "SELECT job, kind, facts FROM agent_uploads WHERE job IN (");
-    sql.values(jobs.iter().map(|job| job.n)).push(") ORDER BY received_at LIMIT ").bind(MOST_UPLOADS);
+    sql.values(jobs.iter().map(|job| job.n))
+        .push(") ORDER BY received_at LIMIT ")
+        .bind(MOST_UPLOADS);
     for row in store.read(sql).await? {
         let Some(job) = jobs.iter_mut().find(|job| Some(job.n) == row.int(0)) else { continue };
         *job.uploads.entry(row.text(1).unwrap_or_default().into()).or_default() += 1;
-        let facts: Facts = serde_json::from_str(row.text(2).unwrap_or_default()).unwrap_or_default();
+        let facts: Facts =
+            serde_json::from_str(row.text(2).unwrap_or_default()).unwrap_or_default();
         job.facts.add(facts);
     }
     let mut recordings = recordings_of(store, &jobs).await?;

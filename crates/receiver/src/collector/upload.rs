@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// Bytes of a recording that is kept: almost five hours at the rate that agents use.
-pub(super) const MOST_SOUND: u64 = 256 * 1024 * 1024;
+pub const MAX_RECORDING: u64 = 256 * 1024 * 1024;
 /// What a body may have in all; what is too much is read and thrown away, as an agent that is still sending reads no
 /// answer.
-const MOST_BODY: u64 = 8 * MOST_SOUND;
+const MOST_BODY: u64 = 8 * MAX_RECORDING;
 const MOST_HEADER: usize = 1024 * 1024;
 const MOST_CHAT: usize = 16 * 1024 * 1024;
 /// Bytes of sound that wait for the header. Agents send the header first.
@@ -115,6 +115,8 @@ pub(super) struct To<'a> {
     pub(super) store: &'a dyn Store,
     pub(super) files: &'a Files,
     pub(super) received_at: Moment,
+    /// Bytes of sound.
+    pub(super) most: u64,
 }
 
 /// What a body has brought so far.
@@ -219,7 +221,7 @@ impl Arriving<'_> {
             Sound::Waiting(waiting) if waiting.len() + bytes.len() <= MOST_WAITING => {
                 waiting.extend_from_slice(bytes);
             }
-            Sound::File(writing) if writing.bytes + bytes.len() as u64 <= MOST_SOUND => {
+            Sound::File(writing) if writing.bytes + bytes.len() as u64 <= self.to.most => {
                 if let Err(e) = writing.write(bytes).await {
                     self.fail(e.into());
                 }
@@ -268,6 +270,7 @@ fn uploads(header: &Header, chat: Vec<u8>) -> Vec<Upload> {
     let upload = |kind, facts, raw: Vec<u8>| {
         let sha256 = jobs::digest(&raw);
         let mut part = Part { redacted: header.redacted, facts, raw, ..Part::default() };
+        part.note_time(header.started_at);
         if header.redacted {
             part.facts.redact();
             part.raw.clear();

@@ -2,9 +2,7 @@
 //!
 //! A message of two bytes can become a value of a hundred: decoded as a whole, a batch of 64 MB would need gigabytes.
 
-use prost::encoding::{
-    WireType, decode_key, decode_varint, encode_key, encode_varint,
-};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Field<'a> {
