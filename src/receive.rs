@@ -6,8 +6,10 @@ use clap::{Subcommand, ValueEnum};
 use receiver::{
     Receiver, Settings,
     access::{self, Scope},
+    collector::Key,
     store::{self, Place, Store},
 };
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -86,6 +88,11 @@ fn settings(read: &ReceiveSettings) -> Settings {
     settings.addr = read.addr;
     settings.jwt_secret.clone_from(&read.jwt_secret);
     settings.retention_days = read.retention_days;
+    settings.recordings = read.data_dir.join("recordings");
+    settings.recordings_days = read.recordings_days;
+    let key =
+        |(key, secret): &(String, SecretString)| Key { key: key.clone(), secret: secret.clone() };
+    settings.livekit_keys = read.livekit.iter().map(key).collect();
     settings
 }
 
@@ -99,7 +106,8 @@ async fn serve(read: &ReceiveSettings) -> ExitCode {
     };
     let database = if read.db.is_some() { "Postgres" } else { "SQLite" };
     let signed = read.jwt_secret.is_some();
-    tracing::info!(addr = %receiver.addr(), database, signed, "receiver started");
+    let collects = read.livekit.is_some();
+    tracing::info!(addr = %receiver.addr(), database, signed, collects, "receiver started");
     if !receiver.addr().ip().is_loopback() {
         match access::list(receiver.store()).await {
             Ok(tokens) if tokens.is_empty() => {

@@ -6,7 +6,10 @@ use secrecy::SecretString;
 
 use super::{
     ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
-    settings::{JWT_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR, RECEIVE_DB, RECEIVE_RETENTION_DAYS},
+    settings::{
+        JWT_SECRET, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR,
+        RECEIVE_DB, RECEIVE_RECORDINGS_DAYS, RECEIVE_RETENTION_DAYS,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub(crate) struct ReceiveSettings {
     pub(crate) db: Option<SecretString>,
     /// `None`: calls are kept for ever.
     pub(crate) retention_days: Option<u32>,
+    /// `None`: recordings are kept as long as their calls.
+    pub(crate) recordings_days: Option<u32>,
+    /// Key and secret of the LiveKit server whose agents may upload; `None`: nothing is taken from agents.
+    pub(crate) livekit: Option<(String, SecretString)>,
     /// Posts must be signed with it.
     pub(crate) jwt_secret: Option<SecretString>,
     pub(crate) log_format: Option<LogFormat>,
@@ -38,16 +45,32 @@ impl ReceiveSettings {
         });
         // The URL is parsed to check it, and passed on as it is: Postgres has parameters of its own.
         t.url(RECEIVE_DB, &["postgres", "postgresql"]);
-        let days = t.number(
-            RECEIVE_RETENTION_DAYS,
-            |n: &u32| (1..=36_500).contains(n),
-            "a whole number of days from 1 to 36500",
-        );
+        let mut days = |name| {
+            let is_good = |n: &u32| (1..=36_500).contains(n);
+            let days = t.number(name, is_good, "a whole number of days from 1 to 36500");
+            (days > 0).then_some(days)
+        };
+        let (retention_days, recordings_days) =
+            (days(RECEIVE_RETENTION_DAYS), days(RECEIVE_RECORDINGS_DAYS));
+        let livekit = match (t.optional(LIVEKIT_API_KEY), t.optional(LIVEKIT_API_SECRET)) {
+            (Some(key), Some(secret)) => Some((key, SecretString::from(secret))),
+            (None, None) => None,
+            (Some(_), None) => {
+                t.wrong(LIVEKIT_API_SECRET, "is missing: LIVEKIT_API_KEY is set");
+                None
+            }
+            (None, Some(_)) => {
+                t.wrong(LIVEKIT_API_KEY, "is missing: LIVEKIT_API_SECRET is set");
+                None
+            }
+        };
         let read = Self {
             addr,
             data_dir: t.optional(RECEIVE_DATA_DIR).unwrap_or_default().into(),
             db: t.optional(RECEIVE_DB).map(|url| SecretString::from(url.trim().to_owned())),
-            retention_days: (days > 0).then_some(days),
+            retention_days,
+            recordings_days,
+            livekit,
             jwt_secret: t.optional(JWT_SECRET).map(SecretString::from),
             log_format: t.log_format(),
             log_level: t.log_level(),

@@ -291,18 +291,22 @@ fn the_receiver_starts_without_any_setting() {
     let r = read(&[]).unwrap();
     assert_eq!(r.addr, "127.0.0.1:8082".parse().unwrap());
     assert_eq!((r.data_dir.to_str(), r.retention_days), (Some("data/receiver"), None));
-    assert!(r.db.is_none() && r.jwt_secret.is_none());
+    assert!(r.db.is_none() && r.jwt_secret.is_none() && r.livekit.is_none());
     let secret = "postgres://user:hush-hush@db/calls";
     let r = read(&[(RECEIVE_DB, secret), (RECEIVE_RETENTION_DAYS, "90")]).unwrap();
     assert_eq!(r.retention_days, Some(90));
     assert!(!format!("{r:?}").contains("hush-hush"));
+    let r = read(&[(LIVEKIT_API_KEY, "key"), (LIVEKIT_API_SECRET, "hush-hush")]).unwrap();
+    assert!(r.livekit.is_some() && !format!("{r:?}").contains("hush-hush"));
     let wrong = read(&[
+        (LIVEKIT_API_SECRET, "hush-hush"),
+        (RECEIVE_RECORDINGS_DAYS, "-1"),
         (RECEIVE_ADDR, "everywhere"),
         (RECEIVE_DB, "mysql://hush-hush@db"),
         (RECEIVE_RETENTION_DAYS, "0"),
         (LOG_LEVEL, "loud"),
     ])
     .unwrap_err();
-    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert_eq!(wrong.len(), 6, "{wrong:?}");
     assert!(!wrong.join("").contains("hush-hush"));
 }

@@ -70,6 +70,8 @@ pub fn of() -> Value {
                 "delete": delete("Delete a call.", "id"),
             },
             "/api/calls/{id}/events": {"get": get("The live events of a call.", vec![path("id")], "application/json", json!({"type": "object", "properties": {"events": {"type": "array", "items": {"$ref": "#/components/schemas/CallEvent"}}}}))},
+            "/api/calls/{id}/uploads": {"get": get("What agents uploaded of a call: reports, turns, evaluations, recordings.", vec![path("id")], "application/json", json!({"$ref": "#/components/schemas/Uploads"}))},
+            "/api/calls/{id}/recordings/{n}": {"get": get("The sound of a recording. Ranges are understood.", vec![path("id"), path("n")], "audio/ogg", json!({"type": "string", "format": "binary"}))},
             "/api/numbers/{number}": {"delete": delete("Delete everything of a phone number.", "number")},
             "/api/stats": {"get": get("Figures over the calls that match.", stats, "application/json", json!({"type": "object"}))},
             "/api/live": {"get": get("What arrives from now on: server-sent events `call` and `event`.", vec![], "text/event-stream", json!({"type": "string"}))},
@@ -116,6 +118,7 @@ fn schemas() -> Value {
             },
         }),
     );
+    all.insert("Uploads".into(), crate::collector::schema::of());
     all.insert(
         "NewToken".into(),
         json!({

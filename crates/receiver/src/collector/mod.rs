@@ -21,6 +21,7 @@
 //! | `turns` | what each answer of the agent waited for |
 //! | `clock` | how far the agent's clock is from ours |
 //! | `serve` | `GET /api/calls/{id}/uploads` and the sound |
+//! | `schema` | the schema of that |
 
 mod answer;
 mod batch;
@@ -33,6 +34,7 @@ pub(crate) mod join;
 mod logs;
 mod otlp;
 mod otlp_json;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod session;
 mod spans;

@@ -3,6 +3,10 @@
 // Helpers of tests are not tests to clippy.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+// Another target uses all of it.
+#[allow(dead_code)]
+#[path = "../it/collector/agents.rs"]
+mod agents;
 mod pages;
 // Another target uses all of it.
 #[allow(dead_code)]

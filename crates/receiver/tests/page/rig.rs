@@ -21,26 +21,32 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self::at("127.0.0.1:0", None).await
+        Self::at("127.0.0.1:0", None, |_| {}).await
     }
 
     pub(crate) async fn on_postgres() -> Self {
         let url = crate::postgres::database().await;
-        Self::at("127.0.0.1:0", Some(Place::postgres(url))).await
+        Self::at("127.0.0.1:0", Some(Place::postgres(url)), |_| {}).await
+    }
+
+    /// Takes uploads of agents.
+    pub(crate) async fn collecting() -> Self {
+        Self::at("127.0.0.1:0", None, crate::agents::on).await
     }
 
     /// Not loopback only: everybody needs a token.
     pub(crate) async fn public() -> Self {
-        Self::at("0.0.0.0:0", None).await
+        Self::at("0.0.0.0:0", None, |_| {}).await
     }
 
-    async fn at(addr: &str, place: Option<Place>) -> Self {
+    async fn at(addr: &str, place: Option<Place>, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().unwrap();
         let place = place.unwrap_or(Place::folder(folder.path()));
         let mut settings = Settings::new(place.clone());
         settings.addr = addr.parse().unwrap();
         let now = Moment::parse_rfc3339(NOW).unwrap();
         settings.now = std::sync::Arc::new(move || now);
+        change(&mut settings);
         let receiver = Receiver::start(settings).await.unwrap();
         // Other crates of the workspace want TLS of the client, which wants a provider; fails if another test has set it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

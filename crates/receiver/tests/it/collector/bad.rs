@@ -7,7 +7,10 @@ use receiver::store::Place;
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::agents::{KEY, Request, SECRET, collecting, on, recorded, signed, token};
+use super::{
+    agents::{KEY, Request, SECRET, on, recorded, signed, token},
+    poster::collecting,
+};
 use crate::rig::{Engine, Rig, on_both};
 
 const PATHS: [&str; 4] = [

@@ -10,7 +10,10 @@ use receiver::{
 use record::Moment;
 use serde_json::json;
 
-use super::agents::{Recorded, Request, collecting, on, recorded};
+use super::{
+    agents::{Recorded, Request, on, recorded},
+    poster::collecting,
+};
 use crate::rig::{Engine, GENEROUS, Rig, on_both};
 
 /// All that the database has of uploads, unpacked, as one text.

@@ -2,7 +2,8 @@
 //!
 //! | file | what it shows |
 //! |---|---|
-//! | [`agents`] | the recorded calls, and a poster of them |
+//! | [`agents`] | the recorded calls |
+//! | [`poster`] | a receiver that takes them, and an agent that posts them |
 //! | [`replay`] | what is made of them, on both engines, before and after the record |
 //! | [`sound`] | the recording: bytes, ranges, readers |
 //! | [`bad`] | foreign tokens, broken bodies, bombs, a full disk |
@@ -11,5 +12,6 @@
 mod agents;
 mod bad;
 mod goes;
+mod poster;
 mod replay;
 mod sound;

@@ -2,12 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::agents::{ALL, Recorded, at, collecting, recorded};
+use super::{
+    agents::{ALL, Recorded, at, recorded},
+    poster::collecting,
+};
 use crate::rig::{Engine, Rig, on_both, record};
 
 /// What is known of a call is what its agent reported.
 fn check(call: &Recorded, uploads: &Value) {
     let name = call.name;
+    let schema = &receiver::api::openapi::of()["components"]["schemas"]["Uploads"];
+    let problems: Vec<String> = jsonschema::validator_for(schema)
+        .unwrap()
+        .iter_errors(uploads)
+        .map(|e| format!("{}: {e}", e.instance_path()))
+        .collect();
+    assert_eq!(problems, [""; 0], "{name}");
     let jobs = uploads["jobs"].as_array().unwrap();
     assert_eq!(jobs.len(), 1, "{name}: {uploads}");
     let job = &jobs[0];

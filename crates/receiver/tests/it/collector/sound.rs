@@ -7,7 +7,10 @@ use receiver::{
 use record::Moment;
 use reqwest::{StatusCode, header};
 
-use super::agents::{Recorded, collecting, on, recorded};
+use super::{
+    agents::{Recorded, on, recorded},
+    poster::collecting,
+};
 use crate::rig::{Engine, Rig, on_both};
 
 /// The bytes of the sound in the body of the upload.
