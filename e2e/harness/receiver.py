@@ -85,12 +85,10 @@ class Sound:
         parts = [av.AudioResampler("fltp", "stereo", self.rate).resample(f)[0] for f in frames]
         self.samples = numpy.concatenate([part.to_ndarray() for part in parts], axis=1)
 
-    @property
-    def seconds(self) -> float:
-        return self.samples.shape[1] / self.rate
-
-    def loudness(self, side: str, at: float, width: float = 0.2) -> float:
-        """Of the caller's or the agent's channel around a position."""
-        first = max(0, int((at - width / 2) * self.rate))
-        part = self.samples[0 if side == "user" else 1, first : first + int(width * self.rate)]
-        return float(numpy.sqrt(numpy.mean(part**2))) if part.size else 0.0
+    def loudest(self, side: str, first: float, last: float, window: float = 0.1) -> float:
+        """The loudest moment of the caller's or the agent's channel between two positions."""
+        channel = self.samples[0 if side == "user" else 1]
+        part = channel[max(0, int(first * self.rate)) : max(0, int(last * self.rate))]
+        width = int(window * self.rate)
+        windows = [part[at : at + width] for at in range(0, len(part) - width + 1, width)]
+        return max((float(numpy.sqrt(numpy.mean(w**2))) for w in windows), default=0.0)

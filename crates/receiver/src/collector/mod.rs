@@ -47,7 +47,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
 use tokio::{
@@ -142,6 +142,13 @@ impl Kind {
 pub(crate) async fn post(State(app): State<App>, request: Request) -> Response {
     let kind = (request.method() == Method::POST).then(|| Kind::of(request.uri().path())).flatten();
     let Some(kind) = kind else { return Refused::not_found("no such path").into_response() };
+    let mut response = take(&app, kind, request).await;
+    // Each job would keep several connections for its whole call, and the port has only so many.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn take(app: &App, kind: Kind, request: Request) -> Response {
     let collector = app.collector();
     if !collector.is_on() {
         return answer::disabled();
@@ -160,8 +167,8 @@ pub(crate) async fn post(State(app): State<App>, request: Request) -> Response {
     let Some(_place) = collector.place().await else { return later() };
     let work = async {
         match kind {
-            Kind::Batch(signal) => batch(&app, signal, &parts.headers, body).await,
-            Kind::Recording => recording(&app, &parts.headers, body).await,
+            Kind::Batch(signal) => batch(app, signal, &parts.headers, body).await,
+            Kind::Recording => recording(app, &parts.headers, body).await,
             Kind::Unknown => Ok(Kept::Before),
         }
     };

@@ -29,6 +29,7 @@ impl Rig {
         for request in call.requests() {
             let answer = self.upload(&request).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{} {}", call.name, request.path);
+            assert_eq!(answer.headers()[header::CONNECTION], "close", "the port has only so many");
             assert_eq!(answer.text().await.unwrap(), "", "{}", request.path);
         }
     }
