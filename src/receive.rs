@@ -88,7 +88,7 @@ fn settings(read: &ReceiveSettings) -> Settings {
     settings.addr = read.addr;
     settings.jwt_secret.clone_from(&read.jwt_secret);
     settings.retention_days = read.retention_days;
-    settings.recordings = read.data_dir.join("recordings");
+    settings.recordings.clone_from(&read.recordings);
     settings.recordings_days = read.recordings_days;
     let key =
         |(key, secret): &(String, SecretString)| Key { key: key.clone(), secret: secret.clone() };

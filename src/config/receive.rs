@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use receiver::collector::Recordings;
 use secrecy::SecretString;
 
 use super::{
     ConfigErrors, LogFormat, LogLevel, SettingsReader, Source,
     settings::{
         JWT_SECRET, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, RECEIVE_ADDR, RECEIVE_DATA_DIR,
-        RECEIVE_DB, RECEIVE_RECORDINGS_DAYS, RECEIVE_RETENTION_DAYS,
+        RECEIVE_DB, RECEIVE_RECORDINGS, RECEIVE_RECORDINGS_DAYS, RECEIVE_RETENTION_DAYS,
     },
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct ReceiveSettings {
     pub(crate) db: Option<SecretString>,
     /// `None`: calls are kept for ever.
     pub(crate) retention_days: Option<u32>,
+    pub(crate) recordings: Recordings,
     /// `None`: recordings are kept as long as their calls.
     pub(crate) recordings_days: Option<u32>,
     /// Key and secret of the LiveKit server whose agents may upload; `None`: nothing is taken from agents.
@@ -64,9 +66,21 @@ impl ReceiveSettings {
                 None
             }
         };
+        let data_dir = PathBuf::from(t.optional(RECEIVE_DATA_DIR).unwrap_or_default());
+        let beside = || Recordings::Folder(data_dir.join("recordings"));
+        let recordings = match t.optional(RECEIVE_RECORDINGS).map(|to| Recordings::parse(to.trim()))
+        {
+            None => beside(),
+            Some(Ok(recordings)) => recordings,
+            Some(Err(e)) => {
+                t.wrong(RECEIVE_RECORDINGS, e);
+                beside()
+            }
+        };
         let read = Self {
             addr,
-            data_dir: t.optional(RECEIVE_DATA_DIR).unwrap_or_default().into(),
+            data_dir,
+            recordings,
             db: t.optional(RECEIVE_DB).map(|url| SecretString::from(url.trim().to_owned())),
             retention_days,
             recordings_days,

@@ -135,6 +135,8 @@ pub(super) const RECEIVE_DATA_DIR: &str = "CALL_HISTORY_RECEIVE_DATA_DIR";
 pub(super) const RECEIVE_DB: &str = "CALL_HISTORY_RECEIVE_DB";
 /// Days after which it deletes calls.
 pub(super) const RECEIVE_RETENTION_DAYS: &str = "CALL_HISTORY_RECEIVE_RETENTION_DAYS";
+/// Where it keeps recordings of agents: a folder or a bucket.
+pub(super) const RECEIVE_RECORDINGS: &str = "CALL_HISTORY_RECEIVE_RECORDINGS";
 /// Days after which it deletes recordings of agents.
 pub(super) const RECEIVE_RECORDINGS_DAYS: &str = "CALL_HISTORY_RECEIVE_RECORDINGS_DAYS";
 /// `json` or `pretty`.
@@ -181,6 +183,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(RECEIVE_DATA_DIR, Some("data/receiver")),
     Setting::new(RECEIVE_DB, None).shown(Shown::Host).in_file(),
     Setting::new(RECEIVE_RETENTION_DAYS, None),
+    Setting::new(RECEIVE_RECORDINGS, None),
     Setting::new(RECEIVE_RECORDINGS_DAYS, None),
     Setting::new(LOG_FORMAT, None),
     Setting::new(LOG_LEVEL, Some("info")).or("LIVEKIT_LOG_LEVEL"),

@@ -122,6 +122,8 @@ const EXAMPLES: &[&str] = &[
     MAX_MEMORY_MB,
     RECEIVE_DB,
     RECEIVE_RETENTION_DAYS,
+    RECEIVE_RECORDINGS,
+    RECEIVE_RECORDINGS_DAYS,
 ];
 
 /// All that is read from a source, as text.
@@ -301,12 +303,13 @@ fn the_receiver_starts_without_any_setting() {
     let wrong = read(&[
         (LIVEKIT_API_SECRET, "hush-hush"),
         (RECEIVE_RECORDINGS_DAYS, "-1"),
+        (RECEIVE_RECORDINGS, "ftp://somewhere"),
         (RECEIVE_ADDR, "everywhere"),
         (RECEIVE_DB, "mysql://hush-hush@db"),
         (RECEIVE_RETENTION_DAYS, "0"),
         (LOG_LEVEL, "loud"),
     ])
     .unwrap_err();
-    assert_eq!(wrong.len(), 6, "{wrong:?}");
+    assert_eq!(wrong.len(), 7, "{wrong:?}");
     assert!(!wrong.join("").contains("hush-hush"));
 }

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Refused,
     api,
-    collector::{self, Collector, Files},
+    collector::{self, Collector, Files, Recordings},
     intake,
     keeper::Keeper,
     live::Live,
@@ -60,8 +59,8 @@ pub struct Settings {
     pub retention_days: Option<u32>,
     /// Keys of LiveKit servers whose agents may upload. Without one nothing is taken from agents.
     pub livekit_keys: Vec<collector::Key>,
-    /// The folder of recordings.
-    pub recordings: PathBuf,
+    /// Where recordings are kept.
+    pub recordings: Recordings,
     /// Recordings are deleted after so many days; `None`: with their calls.
     pub recordings_days: Option<u32>,
     pub max_body: usize,
@@ -83,7 +82,7 @@ impl Settings {
             jwt_secret: None,
             retention_days: None,
             livekit_keys: vec![],
-            recordings: folder.join("recordings"),
+            recordings: Recordings::Folder(folder.join("recordings")),
             recordings_days: None,
             max_body: MAX_BODY,
             max_recording: collector::MAX_RECORDING,
@@ -227,6 +226,8 @@ pub struct Receiver {
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("recordings cannot be kept there: {0}")]
+    Recordings(std::io::Error),
     #[error("cannot listen on {addr}: {source}")]
     Listen { addr: SocketAddr, source: std::io::Error },
 }
@@ -239,6 +240,7 @@ impl Receiver {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { addr: settings.addr, source };
         let store = store::open(&settings.place).await?;
+        let files = Files::new(&settings.recordings).map_err(StartError::Recordings)?;
         let listener = TcpListener::bind(settings.addr).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let stopping = CancellationToken::new();
@@ -248,7 +250,7 @@ impl Receiver {
             live: Live::new(stopping.clone()),
             places: Semaphore::new(AT_ONCE),
             collector: Collector::new(&settings),
-            files: Files::new(settings.recordings.clone()),
+            files,
             refused: Throttle::new(),
             settings,
         }));

@@ -160,16 +160,13 @@ pub(crate) async fn files(store: &dyn Store, files: &Files) -> Result<(), StoreE
 
 /// Files that no row knows: the receiver was killed between the file and its row.
 async fn orphans(store: &dyn Store, files: &Files) -> Result<(), StoreError> {
-    let (names, parts) = match files.old().await {
+    let names = match files.old().await {
         Ok(old) => old,
         Err(e) => {
-            tracing::error!(error = %e, "the folder of recordings cannot be read");
+            tracing::error!(error = %e, "old recordings could not be listed");
             return Ok(());
         }
     };
-    for part in parts {
-        let _ = tokio::fs::remove_file(part).await;
-    }
     for names in names.chunks(200) {
         let mut sql =
             Sql::new(store.dialect(), "SELECT file FROM agent_recordings WHERE file IN (");

@@ -1,148 +1,190 @@
-//! Recordings are files beside the database.
+//! Where recordings are: in a folder beside the database, or in a bucket of an object store.
 //!
-//! A file appears under its name when all of it is on disk. Names are made here: nothing that an agent sends is part of
-//! one.
+//! Names are made here: nothing that an agent sends is part of one.
 
+#[cfg(feature = "s3")]
+use super::bucket::{self, Bucket};
 use std::{
-    io::{self, ErrorKind},
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    io::{self, ErrorKind, SeekFrom},
+    path::PathBuf,
+    time::Duration,
 };
 
+use axum::body::Body;
 use record::Moment;
-use tokio::{
-    fs::{self, File, OpenOptions},
-    io::{AsyncWriteExt, BufWriter},
-};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-/// Of a file that is being written.
-const UNFINISHED: &str = "part";
-/// Longer than any upload takes.
-const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+use super::folder::{self, Folder};
 
-#[derive(Clone, Debug)]
-pub(crate) struct Files {
-    folder: PathBuf,
+/// Longer than any upload takes.
+pub(super) const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes that are read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Where recordings are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recordings {
+    Folder(PathBuf),
+    /// `s3://bucket/prefix`
+    Bucket(String),
 }
 
-/// A file that is being written. Dropped before its end it is removed.
+impl Recordings {
+    /// # Errors
+    /// If it names a store that this build does not know.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        match text.split_once("://") {
+            None => Ok(Self::Folder(text.into())),
+            Some(("s3", _)) if cfg!(feature = "s3") => Ok(Self::Bucket(text.to_owned())),
+            Some(("s3", _)) => Err("names a bucket, and this build has not the feature s3"),
+            Some(_) => Err("must be a folder, or s3://bucket/prefix"),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Files {
+    Folder(Folder),
+    #[cfg(feature = "s3")]
+    Bucket(Bucket),
+}
+
+/// A recording that is being written. Dropped before its end it is removed.
 pub(super) struct Draft {
-    file: BufWriter<File>,
-    part: PathBuf,
-    folder: PathBuf,
     name: String,
-    finished: bool,
+    to: To,
+}
+
+enum To {
+    Folder(folder::Draft),
+    #[cfg(feature = "s3")]
+    Bucket(bucket::Draft),
+}
+
+/// A recording that can be read.
+pub(super) struct Opened {
+    pub(super) size: u64,
+    from: From,
+}
+
+enum From {
+    Folder(tokio::fs::File),
+    #[cfg(feature = "s3")]
+    Bucket(Bucket, String),
 }
 
 impl Files {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    /// # Errors
+    /// If the place cannot be one.
+    pub(crate) fn new(place: &Recordings) -> io::Result<Self> {
+        match place {
+            Recordings::Folder(folder) => Ok(Self::Folder(Folder::new(folder.clone()))),
+            #[cfg(feature = "s3")]
+            Recordings::Bucket(url) => Ok(Self::Bucket(Bucket::new(url)?)),
+            #[cfg(not(feature = "s3"))]
+            Recordings::Bucket(_) => Err(io::Error::other("this build has not the feature s3")),
+        }
     }
 
-    /// Begins a file in the folder of a day.
+    /// Begins a recording among those of a day.
     pub(super) async fn begin(&self, at: Moment, end: &'static str) -> io::Result<Draft> {
         let day: String = at.to_rfc3339().chars().take(10).collect();
-        let folder = self.folder.join(&day);
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        builder.mode(0o700);
-        builder.create(&folder).await?;
         let name = format!("{day}/{}.{end}", Uuid::new_v4());
-        let part = self.folder.join(&name).with_extension(UNFINISHED);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        options.mode(0o600);
-        let file = BufWriter::with_capacity(256 * 1024, options.open(&part).await?);
-        Ok(Draft { file, part, folder: self.folder.clone(), name, finished: false })
+        let to = match self {
+            Self::Folder(folder) => To::Folder(folder.begin(&name).await?),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => To::Bucket(bucket.begin(&name)),
+        };
+        Ok(Draft { name, to })
     }
 
-    pub(super) async fn open(&self, name: &str) -> io::Result<File> {
-        File::open(self.path(name)?).await
+    pub(super) async fn open(&self, name: &str) -> io::Result<Opened> {
+        check(name)?;
+        match self {
+            Self::Folder(folder) => {
+                let (file, size) = folder.open(name).await?;
+                Ok(Opened { size, from: From::Folder(file) })
+            }
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => {
+                let size = bucket.size(name).await?;
+                Ok(Opened { size, from: From::Bucket(bucket.clone(), name.to_owned()) })
+            }
+        }
     }
 
-    /// A file that is not there any more is no error.
+    /// A recording that is not there any more is no error.
     pub(crate) async fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(name)?).await {
+        check(name)?;
+        let removed = match self {
+            Self::Folder(folder) => folder.remove(name).await,
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.remove(name).await,
+        };
+        match removed {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
     }
 
-    /// Names of files that were written so long ago that no upload of them is going on, and what uploads left.
-    pub(crate) async fn old(&self) -> io::Result<(Vec<String>, Vec<PathBuf>)> {
-        let (mut names, mut parts) = (vec![], vec![]);
-        let mut days = match fs::read_dir(&self.folder).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok((names, parts)),
-            days => days?,
+    /// Names of recordings that are older than any upload that is going on.
+    pub(crate) async fn old(&self) -> io::Result<Vec<String>> {
+        let mut names = match self {
+            Self::Folder(folder) => folder.old().await?,
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.old().await?,
         };
-        while let Some(day) = days.next_entry().await? {
-            if !day.file_type().await?.is_dir() {
-                continue;
-            }
-            let mut files = fs::read_dir(day.path()).await?;
-            while let Some(file) = files.next_entry().await? {
-                let written = file.metadata().await?.modified()?;
-                if SystemTime::now().duration_since(written).unwrap_or_default() < OLD {
-                    continue;
-                }
-                let path = file.path();
-                match path.extension() {
-                    Some(end) if end == UNFINISHED => parts.push(path),
-                    _ => names.extend(self.name(&path)),
-                }
-            }
-        }
-        Ok((names, parts))
-    }
-
-    fn name(&self, path: &Path) -> Option<String> {
-        let name = path.strip_prefix(&self.folder).ok()?.to_str()?;
-        self.path(name).ok()?;
-        Some(name.to_owned())
-    }
-
-    /// Only names that are made here lead to a file, whatever a database says.
-    fn path(&self, name: &str) -> io::Result<PathBuf> {
-        let plain = |part: &str| {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-            !part.is_empty() && !part.starts_with('.') && part.chars().all(is_plain)
-        };
-        match name.split_once('/') {
-            Some((day, file)) if plain(day) && plain(file) => Ok(self.folder.join(name)),
-            _ => Err(io::Error::new(ErrorKind::InvalidInput, "no name of a recording")),
-        }
+        // What is not ours stays.
+        names.retain(|name| check(name).is_ok());
+        Ok(names)
     }
 }
 
 impl Draft {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes).await
+        match &mut self.to {
+            To::Folder(draft) => draft.write(bytes).await,
+            #[cfg(feature = "s3")]
+            To::Bucket(draft) => draft.write(bytes).await,
+        }
     }
 
-    /// Returns the name of the file. Content and name are on disk.
-    pub(super) async fn finish(mut self) -> io::Result<String> {
-        self.file.flush().await?;
-        self.file.get_ref().sync_all().await?;
-        let path = self.folder.join(&self.name);
-        fs::rename(&self.part, &path).await?;
-        self.finished = true;
-        for folder in [path.parent(), Some(&*self.folder), self.folder.parent()] {
-            if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
-                File::open(folder).await?.sync_all().await?;
-            }
+    /// Returns the name of the recording. When it returns, all of it is kept.
+    pub(super) async fn finish(self) -> io::Result<String> {
+        match self.to {
+            To::Folder(draft) => draft.finish().await?,
+            #[cfg(feature = "s3")]
+            To::Bucket(draft) => draft.finish().await?,
         }
-        Ok(std::mem::take(&mut self.name))
+        Ok(self.name)
     }
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = std::fs::remove_file(&self.part);
+impl Opened {
+    /// So many bytes of it, from a position on.
+    pub(super) async fn part(self, from: u64, length: u64) -> io::Result<Body> {
+        match self.from {
+            From::Folder(mut file) => {
+                file.seek(SeekFrom::Start(from)).await?;
+                Ok(Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK)))
+            }
+            #[cfg(feature = "s3")]
+            From::Bucket(bucket, name) => bucket.part(&name, from, length).await,
         }
+    }
+}
+
+/// Only names that are made here lead to a file, whatever a database says.
+fn check(name: &str) -> io::Result<()> {
+    let plain = |part: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(is_plain)
+    };
+    match name.split_once('/') {
+        Some((day, file)) if plain(day) && plain(file) => Ok(()),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, "no name of a recording")),
     }
 }
 
@@ -150,34 +192,20 @@ impl Drop for Draft {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_file_is_there_as_a_whole_or_not_at_all() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let files = Files::new(folder.path().join("recordings"));
-        let mut draft = files.begin(Moment::from_millis(0), "ogg").await.unwrap();
-        draft.write(b"some").await.unwrap();
-        let part = draft.part.clone();
-        assert!(part.exists());
-        drop(draft);
-        assert!(!part.exists());
-        let mut draft = files.begin(Moment::from_millis(0), "ogg").await.unwrap();
-        draft.write(b"all").await.unwrap();
-        let name = draft.finish().await.unwrap();
-        assert!(name.starts_with("1970-01-01/"), "{name}");
-        assert_eq!(std::fs::read(folder.path().join("recordings").join(&name)).unwrap(), b"all");
-        files.remove(&name).await.unwrap();
-        files.remove(&name).await.unwrap();
-        assert!(files.open(&name).await.is_err());
-    }
-
     #[test]
     fn no_name_leads_out_of_the_folder() {
-        let files = Files::new("/data".into());
         for name in
             ["../x", "a/../x", "/etc/passwd", "a/b/c", "a/.part", "", "a", "a/", "..", "a/b\0"]
         {
-            assert!(files.path(name).is_err(), "{name}");
+            assert!(check(name).is_err(), "{name}");
         }
-        assert!(files.path("2026-11-27/0f8fad5b-d9cb-469f-a165-70867728950e.ogg").is_ok());
+        assert!(check("2026-11-27/0f8fad5b-d9cb-469f-a165-70867728950e.ogg").is_ok());
+    }
+
+    #[test]
+    fn a_bucket_needs_a_build_that_knows_it() {
+        assert_eq!(Recordings::parse("data/x"), Ok(Recordings::Folder("data/x".into())));
+        assert_eq!(Recordings::parse("s3://bucket/prefix").is_ok(), cfg!(feature = "s3"));
+        assert!(Recordings::parse("gs://bucket").is_err());
     }
 }

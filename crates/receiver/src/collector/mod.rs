@@ -13,7 +13,7 @@
 //! | `spans`, `logs` | from a span or a log record to facts |
 //! | `facts` | what is read from uploads |
 //! | `upload` | the recording at the end of a session |
-//! | `files` | recordings as files |
+//! | `files`, `folder`, `bucket` | where recordings are |
 //! | `jobs` | uploads in the database, each once |
 //! | `join` | which call a job belongs to |
 //! | `clearing` | what goes with deleted calls, and with age |
@@ -25,10 +25,13 @@
 
 mod answer;
 mod batch;
+#[cfg(feature = "s3")]
+mod bucket;
 pub(crate) mod clearing;
 mod clock;
 pub(crate) mod facts;
 mod files;
+mod folder;
 mod jobs;
 pub(crate) mod join;
 mod logs;
@@ -61,7 +64,7 @@ use self::{
     jobs::{Kept, Upload},
     upload::{Failed, To},
 };
-pub use self::{token::Key, upload::MAX_RECORDING};
+pub use self::{files::Recordings, token::Key, upload::MAX_RECORDING};
 use crate::{
     answer::Refused,
     body,

@@ -2,15 +2,12 @@
 
 use axum::{
     Json,
-    body::Body,
     extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use record::Moment;
 use serde_json::{Value as Json_, json};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
 use super::{
     clock::{self, Offset},
@@ -177,8 +174,8 @@ pub(crate) async fn sound(
         tracing::error!(error = %e, "a recording cannot be read");
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the recording cannot be read")
     };
-    let mut file = app.files().open(&recording.file).await.map_err(unreadable)?;
-    let size = file.metadata().await.map_err(unreadable)?.len();
+    let opened = app.files().open(&recording.file).await.map_err(unreadable)?;
+    let size = opened.size;
     let tag = format!("\"{}\"", recording.tag);
     let (status, from, length) = match wanted(&headers, &tag, size) {
         Wanted::All => (StatusCode::OK, 0, size),
@@ -188,8 +185,7 @@ pub(crate) async fn sound(
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range).into_response());
         }
     };
-    file.seek(std::io::SeekFrom::Start(from)).await.map_err(unreadable)?;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), 64 * 1024));
+    let body = opened.part(from, length).await.map_err(unreadable)?;
     let mut response = (status, body).into_response();
     let to = response.headers_mut();
     let mut set = |name: HeaderName, value: &str| {

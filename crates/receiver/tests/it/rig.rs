@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use receiver::{Receiver, Settings, store::Place};
+use receiver::{Receiver, Settings, collector::Recordings, store::Place};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ impl Home {
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::new(self.place.clone());
         settings.addr = "127.0.0.1:0".parse().unwrap();
-        settings.recordings = self.recordings();
+        settings.recordings = Recordings::Folder(self.recordings());
         settings
     }
 

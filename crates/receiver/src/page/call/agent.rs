@@ -17,6 +17,8 @@ use crate::collector::{
 const WIDTH: f64 = 320.0;
 /// The longest wait that is drawn to scale; longer ones end there.
 const LONGEST: f64 = 15.0;
+/// Milliseconds by which clocks that agree may differ.
+const ALIKE: i64 = 20;
 /// Rows of a table.
 const MOST: usize = 500;
 
@@ -185,6 +187,10 @@ fn moment(at: i64, start: i64) -> (String, String) {
 
 fn player(sound: &Sound) -> Player {
     let clock = match sound.clock {
+        Some(clock) if clock.millis.abs() < ALIKE => format!(
+            "The agent's clock agrees with ours, by {} at which both saw the agent begin to speak.",
+            text::counted(clock.of, "moment"),
+        ),
         Some(clock) => format!(
             "The agent's clock was {} s {} ours, by {} at which both saw the agent begin to speak.",
             text::seconds(length(0, clock.millis).abs()),
