@@ -9,10 +9,12 @@ use clap::{Subcommand, ValueEnum};
 use receiver::{
     Receiver, Settings,
     access::{self, Scope},
+    collector::Key,
     limits::Rates,
     password,
     store::{self, Place, Store},
 };
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -110,6 +112,11 @@ fn settings(read: &ReceiveSettings) -> Settings {
     settings.retention_days = read.retention_days;
     settings.rates = Rates { requests: read.rate, failures: read.failed_rate };
     settings.demo = read.demo;
+    settings.recordings.clone_from(&read.recordings);
+    settings.recordings_days = read.recordings_days;
+    let key =
+        |(key, secret): &(String, SecretString)| Key { key: key.clone(), secret: secret.clone() };
+    settings.livekit_keys = read.livekit.iter().map(key).collect();
     settings
 }
 
@@ -123,7 +130,8 @@ async fn serve(read: &ReceiveSettings) -> ExitCode {
     };
     let database = if read.db.is_some() { "Postgres" } else { "SQLite" };
     let signed = read.jwt_secret.is_some();
-    tracing::info!(addr = %receiver.addr(), database, signed, "receiver started");
+    let collects = read.livekit.is_some();
+    tracing::info!(addr = %receiver.addr(), database, signed, collects, "receiver started");
     if read.demo {
         tracing::warn!(
             "demo: anybody who can reach this address may look at all calls, with numbers masked"

@@ -184,7 +184,7 @@ async def job(context: JobContext) -> None:
         Agent(instructions=""),
         room=context.room,
         room_options=room_io.RoomOptions(close_on_disconnect=script["close_on_disconnect"]),
-        record=False,
+        record=script["recorded"],
         session_host=script["feed"],
     )
     report_playback(session, line)

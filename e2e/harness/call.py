@@ -42,6 +42,8 @@ class Script:
     """One model hears and speaks; a Python agent only."""
     transcribes: bool = True
     """Whether that model also transcribes its caller."""
+    recorded: bool = False
+    """Whether the agent records its session, and uploads it where its environment says."""
     socket: str = ""
 
 
@@ -89,7 +91,7 @@ class Call:
             lab.said.add(text)
 
     async def __aenter__(self) -> "Call":
-        if self.by_node:
+        if self.by_node and self.server is self.lab.server:
             await self.lab.node_agents()
         await self.truth.listen(self.script.socket)
         return self

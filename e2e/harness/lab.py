@@ -11,6 +11,7 @@ from .call import Call, Script
 from .endpoint import Endpoint
 from .process import Child, plain_environment
 from .product import Product
+from .receiver import Receiver
 from .server import Server
 
 
@@ -36,6 +37,7 @@ class Lab:
         self._node_worker: asyncio.Future[Child] | None = None
         self._endpoints: list[Endpoint] = []
         self._servers: list[Server] = []
+        self._receivers: list[Receiver] = []
 
     async def open(self) -> None:
         self.server = await Server.find(self.directory)
@@ -70,25 +72,44 @@ class Lab:
         self.products.append(product)
         return product
 
-    async def voice_agent(self, name: str, *, server: Server | None = None, idle=4) -> Child:
+    async def new_receiver(self, server: Server, *, keys=True) -> Receiver:
+        """Starts `call-history receive`; with the server's keys it takes uploads of agents."""
+        directory = tempfile.mkdtemp(prefix="receiver-", dir=self.directory)
+        receiver = await Receiver.start(server if keys else None, directory)
+        self._receivers.append(receiver)
+        return receiver
+
+    async def voice_agent(
+        self, name: str, *, server: Server | None = None, idle=4, **settings: str
+    ) -> Child:
         """Starts a worker of Python voice agents, and waits until it is registered."""
         command = [sys.executable, "-m", "harness.agent_worker", "--name", name]
-        return await self._worker(*command, "--idle", str(idle), server=server)
+        return await self._worker(*command, "--idle", str(idle), server=server, **settings)
 
     async def node_agents(self) -> None:
         """Waits for the worker of Node voice agents; the first call starts it."""
         if self._node_worker is None:
-            installed = os.path.isdir(os.path.join(self.home, "node", "node_modules"))
-            assert installed, "run `npm ci` in e2e/node, see e2e/README.md"
-            command = ["node", os.path.join("node", "worker.js"), self.server.node_agent]
-            self._node_worker = asyncio.ensure_future(self._worker(*command))
+            work = self.node_agent(self.server.node_agent)
+            self._node_worker = asyncio.ensure_future(work)
         await asyncio.shield(self._node_worker)
 
-    async def _worker(self, *command: str, server: Server | None = None) -> Child:
+    async def node_agent(
+        self, name: str, *, server: Server | None = None, **settings: str
+    ) -> Child:
+        """Starts a worker of Node voice agents, and waits until it is registered."""
+        installed = os.path.isdir(os.path.join(self.home, "node", "node_modules"))
+        assert installed, "run `npm ci` in e2e/node, see e2e/README.md"
+        command = ["node", os.path.join("node", "worker.js"), name]
+        return await self._worker(*command, server=server, **settings)
+
+    async def _worker(
+        self, *command: str, server: Server | None = None, **settings: str
+    ) -> Child:
         child = await Child.start(
             *command,
             name="voice agent",
-            env=plain_environment(**(server or self.server).settings(), PYTHONUNBUFFERED="1"),
+            env=plain_environment(**(server or self.server).settings(), PYTHONUNBUFFERED="1")
+            | settings,
             cwd=self.home,
         )
         self._agents.append(child)
@@ -105,6 +126,9 @@ class Lab:
         for number, agent in enumerate(self._agents):
             await agent.stop(1.0)
             self._keep_log(f"agent-{number}", agent)
+        for number, receiver in enumerate(self._receivers):
+            await receiver.stop()
+            self._keep_log(f"receiver-{number}", receiver.child)
         for endpoint in self._endpoints:
             await endpoint.stop()
         servers = [self.server] if hasattr(self, "server") else []

@@ -40,7 +40,7 @@ async function entry(context) {
     agent: new voice.Agent({ instructions: '' }),
     room,
     inputOptions: { closeOnDisconnect: script.close_on_disconnect },
-    record: false,
+    record: script.recorded,
   });
   reportPlayback(session.output.audio, line);
   await play('ready');

@@ -141,6 +141,10 @@ pub(super) const RECEIVE_RATE: &str = "CALL_HISTORY_RECEIVE_RATE";
 pub(super) const RECEIVE_FAILED_RATE: &str = "CALL_HISTORY_RECEIVE_FAILED_RATE";
 /// Anybody may look at its pages, with numbers masked.
 pub(super) const RECEIVE_DEMO: &str = "CALL_HISTORY_RECEIVE_DEMO";
+/// Where it keeps recordings of agents: a folder or a bucket.
+pub(super) const RECEIVE_RECORDINGS: &str = "CALL_HISTORY_RECEIVE_RECORDINGS";
+/// Days after which it deletes recordings of agents.
+pub(super) const RECEIVE_RECORDINGS_DAYS: &str = "CALL_HISTORY_RECEIVE_RECORDINGS_DAYS";
 /// `json` or `pretty`.
 pub(super) const LOG_FORMAT: &str = "CALL_HISTORY_LOG_FORMAT";
 /// From which level on our own lines are logged.
@@ -188,6 +192,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(RECEIVE_RATE, Some("600")),
     Setting::new(RECEIVE_FAILED_RATE, Some("30")),
     Setting::new(RECEIVE_DEMO, Some("false")),
+    Setting::new(RECEIVE_RECORDINGS, None),
+    Setting::new(RECEIVE_RECORDINGS_DAYS, None),
     Setting::new(LOG_FORMAT, None),
     Setting::new(LOG_LEVEL, Some("info")).or("LIVEKIT_LOG_LEVEL"),
 ];

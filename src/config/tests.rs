@@ -122,6 +122,8 @@ const EXAMPLES: &[&str] = &[
     MAX_MEMORY_MB,
     RECEIVE_DB,
     RECEIVE_RETENTION_DAYS,
+    RECEIVE_RECORDINGS,
+    RECEIVE_RECORDINGS_DAYS,
 ];
 
 /// All that is read from a source, as text.
@@ -291,14 +293,19 @@ fn the_receiver_starts_without_any_setting() {
     let r = read(&[]).unwrap();
     assert_eq!(r.addr, "127.0.0.1:8082".parse().unwrap());
     assert_eq!((r.data_dir.to_str(), r.retention_days), (Some("data/receiver"), None));
-    assert!(r.db.is_none() && r.jwt_secret.is_none() && !r.demo);
+    assert!(r.db.is_none() && r.jwt_secret.is_none() && !r.demo && r.livekit.is_none());
     assert_eq!((r.rate, r.failed_rate), (600, 30));
     assert!(read(&[(RECEIVE_DEMO, "true")]).unwrap().demo);
     let secret = "postgres://user:hush-hush@db/calls";
     let r = read(&[(RECEIVE_DB, secret), (RECEIVE_RETENTION_DAYS, "90")]).unwrap();
     assert_eq!(r.retention_days, Some(90));
     assert!(!format!("{r:?}").contains("hush-hush"));
+    let r = read(&[(LIVEKIT_API_KEY, "key"), (LIVEKIT_API_SECRET, "hush-hush")]).unwrap();
+    assert!(r.livekit.is_some() && !format!("{r:?}").contains("hush-hush"));
     let wrong = read(&[
+        (LIVEKIT_API_SECRET, "hush-hush"),
+        (RECEIVE_RECORDINGS_DAYS, "-1"),
+        (RECEIVE_RECORDINGS, "ftp://somewhere"),
         (RECEIVE_ADDR, "everywhere"),
         (RECEIVE_DB, "mysql://hush-hush@db"),
         (RECEIVE_RETENTION_DAYS, "0"),
@@ -306,6 +313,6 @@ fn the_receiver_starts_without_any_setting() {
         (LOG_LEVEL, "loud"),
     ])
     .unwrap_err();
-    assert_eq!(wrong.len(), 5, "{wrong:?}");
+    assert_eq!(wrong.len(), 8, "{wrong:?}");
     assert!(!wrong.join("").contains("hush-hush"));
 }

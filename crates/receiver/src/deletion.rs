@@ -3,7 +3,7 @@
 //! What stays are sums by day, without numbers, rooms or words, so that statistics do not change; and for a while the
 //! SHA-256 of the call's id, so that a worker that sends it once more does not bring it back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use record::Moment;
 use tokio::time::sleep;
@@ -13,9 +13,10 @@ use crate::{
     aggregate::{Aggregate, Sums},
     call::text,
     calls::hidden_id,
+    collector::clearing,
     fields::{FIELDS, Field, Kind},
     histogram::Histogram,
-    server::Now,
+    server::App,
     store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
 
@@ -39,7 +40,7 @@ pub enum Which<'a> {
     Before(i64),
 }
 
-/// Deletes, and returns the number of calls. Events go with their calls, and count if they have none.
+/// Deletes, and returns the number of calls. Events and uploads of agents go with their calls, and count if they have none.
 ///
 /// # Errors
 /// If the database did not do it. What was deleted until then stays deleted.
@@ -52,7 +53,28 @@ pub async fn delete(store: &dyn Store, which: Which<'_>, now: Moment) -> Result<
             break;
         }
     }
-    Ok(deleted.max(delete_events(store, which, now).await?))
+    deleted = deleted.max(delete_events(store, which, now).await?);
+    Ok(deleted.max(delete_uploads(store, which, now).await?))
+}
+
+/// Uploads of agents whose call has no record.
+async fn delete_uploads(
+    store: &dyn Store,
+    which: Which<'_>,
+    now: Moment,
+) -> Result<u64, StoreError> {
+    match which {
+        Which::Number(number) => clearing::of_number(store, &text(number), now).await,
+        Which::Before(ms) => clearing::before(store, ms, now).await,
+        Which::Call(id) => {
+            let mut transaction = store.begin().await?;
+            let id = text(id);
+            let deleted =
+                clearing::of_calls(&mut *transaction, store.dialect(), &[&id], now).await?;
+            transaction.commit().await?;
+            Ok(deleted.min(1))
+        }
+    }
 }
 
 async fn delete_some(store: &dyn Store, which: Which<'_>, now: Moment) -> Result<u64, StoreError> {
@@ -88,6 +110,7 @@ async fn delete_some(store: &dyn Store, which: Which<'_>, now: Moment) -> Result
         let mut events = Sql::new(dialect, "DELETE FROM events WHERE call_id IN (");
         events.values(ids.iter().copied()).push(")");
         transaction.execute(events).await?;
+        clearing::of_calls(&mut *transaction, dialect, &ids, now).await?;
     }
     transaction.commit().await?;
     Ok(rows.len() as u64)
@@ -116,6 +139,7 @@ async fn delete_events(
     if !matches!(which, Which::Before(_)) {
         for some in ids.chunks(200) {
             remember(&mut *transaction, dialect, some, now).await?;
+            clearing::of_calls(&mut *transaction, dialect, some, now).await?;
         }
     }
     transaction.commit().await?;
@@ -209,19 +233,21 @@ pub(crate) fn read(aggregate: Option<&str>) -> Result<Aggregate, StoreError> {
 }
 
 /// Deletes what is too old, until the receiver stops.
-pub(crate) async fn by_age(
-    store: Arc<dyn Store>,
-    days: Option<u32>,
-    now: Now,
-    stopping: CancellationToken,
-) {
+pub(crate) async fn by_age(app: App, stopping: CancellationToken) {
+    let (days, recordings_days) = app.retention();
     loop {
-        let look = look(&*store, days, now());
+        let look = look(app.store(), days, app.now());
         match stopping.run_until_cancelled(look).await {
             None => return,
             Some(Ok(0)) => {}
             Some(Ok(calls)) => tracing::info!(calls, "calls older than the retention deleted"),
             Some(Err(e)) => tracing::warn!(error = %e, "old calls could not be deleted"),
+        }
+        let look = clearing::look(app.store(), app.files(), recordings_days, app.now());
+        match stopping.run_until_cancelled(look).await {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(e)) => tracing::warn!(error = %e, "old recordings could not be deleted"),
         }
         if stopping.run_until_cancelled(sleep(EVERY)).await.is_none() {
             return;

@@ -19,6 +19,7 @@ use crate::{
     body,
     call::{About, Call},
     calls::Kept,
+    collector::join,
     events::{self, Event},
     schema,
     seen::SEEN,
@@ -67,9 +68,9 @@ async fn take_call(app: &App, headers: HeaderMap, body: Body) -> Result<Response
     let kept = bytes.clone();
     let call = body::work_on(bytes, move |record| {
         check(&record, token.as_ref(), About::record, schema::mistakes_of_record)?;
-        Ok::<_, Refused>(Call::of(&record, &kept, received_at))
+        Ok::<_, Refused>((Call::of(&record, &kept, received_at), join::jobs_of(&record)))
     });
-    let call = call.await??;
+    let (call, jobs) = call.await??;
 
     let id = call.call_id.clone();
     let values = call.values.clone();
@@ -77,6 +78,12 @@ async fn take_call(app: &App, headers: HeaderMap, body: Body) -> Result<Response
     SEEN.record(&headers, received_at);
     tracing::info!(call_id = loggable(&id), bytes = size, kept = word(kept), "record received");
     if kept == Kept::Now {
+        if app.collector().is_on() {
+            // The record is kept, whatever comes of this; it is tried again once an hour.
+            if let Err(e) = join::call(app.store(), &id, &jobs).await {
+                tracing::warn!(error = %e, "uploads of agents could not be joined to a call");
+            }
+        }
         app.live().show("call", Json_::Object(shown::json(&values)).to_string());
     }
     answer(kept, json!({"call_id": id}))

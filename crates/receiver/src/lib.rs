@@ -31,6 +31,7 @@
 //! | [`live`] | what arrives right now |
 //! | [`api`] | `GET /api/…` and `DELETE /api/…` |
 //! | `throttle` | what repeats has one log line a minute |
+//! | [`collector`] | what agents upload: reports, traces, recordings |
 //! | [`page`] | what an operator sees in a browser |
 //! | [`answer`] | what is answered to a request that is not done |
 
@@ -41,6 +42,7 @@ pub mod api;
 pub mod body;
 pub mod call;
 pub mod calls;
+pub mod collector;
 mod conditions;
 pub mod days;
 pub mod deletion;

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Refused,
     api,
+    collector::{self, Collector, Files, Recordings},
     first_run::FirstRun,
     intake,
     keeper::Keeper,
@@ -61,7 +62,15 @@ pub struct Settings {
     pub retention_days: Option<u32>,
     /// Anybody may look at the pages, with numbers masked, and nobody can change anything by them.
     pub demo: bool,
+    /// Keys of LiveKit servers whose agents may upload. Without one nothing is taken from agents.
+    pub livekit_keys: Vec<collector::Key>,
+    /// Where recordings are kept.
+    pub recordings: Recordings,
+    /// Recordings are deleted after so many days; `None`: with their calls.
+    pub recordings_days: Option<u32>,
     pub max_body: usize,
+    /// Bytes of a recording at most.
+    pub max_recording: u64,
     pub rates: Rates,
     pub now: Now,
 }
@@ -69,13 +78,21 @@ pub struct Settings {
 impl Settings {
     /// What no setting gives.
     pub fn new(place: Place) -> Self {
+        let folder = match &place {
+            Place::Sqlite { folder, .. } => folder.clone(),
+            Place::Postgres { .. } => "data/receiver".into(),
+        };
         Self {
             addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082),
             place,
             jwt_secret: None,
             retention_days: None,
             demo: false,
+            livekit_keys: vec![],
+            recordings: Recordings::Folder(folder.join("recordings")),
+            recordings_days: None,
             max_body: MAX_BODY,
+            max_recording: collector::MAX_RECORDING,
             rates: Rates::default(),
             now: Arc::new(|| Moment::from_millis(chrono::Utc::now().timestamp_millis())),
         }
@@ -93,6 +110,8 @@ struct Shared {
     live: Live,
     limits: Limits,
     places: Semaphore,
+    collector: Collector,
+    files: Files,
     /// Posts that were turned away.
     refused: Throttle,
     first_run: FirstRun,
@@ -120,8 +139,22 @@ impl App {
         &self.0.keeper
     }
 
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.0.collector
+    }
+
+    /// Recordings.
+    pub(crate) fn files(&self) -> &Files {
+        &self.0.files
+    }
+
     pub(crate) fn refused(&self) -> &Throttle {
         &self.0.refused
+    }
+
+    /// Days after which calls and recordings are deleted.
+    pub(crate) fn retention(&self) -> (Option<u32>, Option<u32>) {
+        (self.0.settings.retention_days, self.0.settings.recordings_days)
     }
 
     pub fn now(&self) -> Moment {
@@ -181,7 +214,7 @@ fn router(app: App) -> Router {
         .route("/openapi.json", get(api::openapi::document))
         .route("/live", get(async || "OK"))
         .route("/ready", get(ready))
-        .fallback(async || Refused::not_found("no such path"))
+        .fallback(collector::post)
         .layer(middleware::from_fn(careful))
         .merge(crate::page::routes())
         .with_state(app)
@@ -232,6 +265,8 @@ pub struct Receiver {
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("recordings cannot be kept there: {0}")]
+    Recordings(std::io::Error),
     #[error("cannot listen on {addr}: {source}")]
     Listen { addr: SocketAddr, source: std::io::Error },
 }
@@ -244,6 +279,7 @@ impl Receiver {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { addr: settings.addr, source };
         let store = store::open(&settings.place).await?;
+        let files = Files::new(&settings.recordings).map_err(StartError::Recordings)?;
         let listener = TcpListener::bind(settings.addr).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let stopping = CancellationToken::new();
@@ -253,18 +289,15 @@ impl Receiver {
             live: Live::new(stopping.clone()),
             limits: Limits::new(settings.rates),
             places: Semaphore::new(AT_ONCE),
+            collector: Collector::new(&settings),
+            files,
             refused: Throttle::new(),
             first_run: FirstRun::default(),
             pages: Pages::default(),
             settings,
         }));
         let first_run = first_run(&app).await?;
-        let retention = tokio::spawn(crate::deletion::by_age(
-            store.clone(),
-            app.0.settings.retention_days,
-            app.0.settings.now.clone(),
-            stopping.clone(),
-        ));
+        let retention = tokio::spawn(crate::deletion::by_age(app.clone(), stopping.clone()));
         let summing = tokio::spawn(crate::days::keep_summed(
             store.clone(),
             app.0.settings.now.clone(),

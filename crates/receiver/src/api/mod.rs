@@ -25,6 +25,7 @@ use crate::{
     body,
     call::text,
     calls,
+    collector::{clearing, serve},
     deletion::{self, Which},
     intake::loggable,
     query::Query,
@@ -43,6 +44,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/calls/{id}", get(body).delete(delete_call))
         .route("/api/calls/{id}/events", get(events))
         .route("/api/calls/{id}/explained", get(explained))
+        .route("/api/calls/{id}/recordings/{n}", get(serve::sound))
+        .route("/api/calls/{id}/uploads", get(serve::uploads))
         .route("/api/calls.csv", get(export::csv))
         .route("/api/calls.jsonl", get(export::jsonl))
         .route("/api/numbers/{number}", delete(delete_number))
@@ -128,6 +131,7 @@ pub async fn delete_call(
 ) -> Result<Json<Json_>, Refused> {
     allowed(&app, &headers, Scope::Admin).await?;
     let deleted = deletion::delete(app.store(), Which::Call(&id), app.now()).await?;
+    clearing::files(app.store(), app.files()).await?;
     if deleted == 0 {
         return Err(Refused::not_found("no such call"));
     }
@@ -145,6 +149,7 @@ pub async fn delete_number(
     allowed(&app, &headers, Scope::Admin).await?;
     let deleted = deletion::delete(app.store(), Which::Number(&number), app.now()).await?;
     app.live().forget();
+    clearing::files(app.store(), app.files()).await?;
     tracing::info!(calls = deleted, "all calls of a number deleted");
     Ok(Json(json!({"deleted": deleted})))
 }

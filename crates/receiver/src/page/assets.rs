@@ -29,10 +29,20 @@ impl Asset {
 }
 
 static STYLE: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new("page", "css", "text/css; charset=utf-8", include_str!("../../assets/page.css"))
+    Asset::new(
+        "page",
+        "css",
+        "text/css; charset=utf-8",
+        concat!(include_str!("../../assets/page.css"), include_str!("../../assets/recording.css")),
+    )
 });
 static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new("page", "js", "text/javascript; charset=utf-8", include_str!("../../assets/page.js"))
+    Asset::new(
+        "page",
+        "js",
+        "text/javascript; charset=utf-8",
+        concat!(include_str!("../../assets/page.js"), include_str!("../../assets/recording.js")),
+    )
 });
 static ICON: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("icon", "svg", "image/svg+xml", include_str!("../../assets/icon.svg"))

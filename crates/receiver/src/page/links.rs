@@ -36,7 +36,7 @@ pub(super) fn calls(pairs: &[(String, String)], more: &[(&str, &str)]) -> String
     with_query("/calls", &all)
 }
 
-pub(super) fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut all = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~,:".contains(&byte) {

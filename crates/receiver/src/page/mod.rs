@@ -37,7 +37,7 @@ mod form;
 mod frame;
 mod headers;
 mod integration;
-mod links;
+pub(crate) mod links;
 mod login;
 mod now;
 mod numbers;

@@ -133,6 +133,17 @@ fn cookie(value: &str, seconds: u64, secure: bool) -> String {
     format!("{NAME}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
+/// Whether a request comes from somebody who has logged in, and may look at the pages.
+///
+/// # Errors
+/// If the database did not do it.
+pub(crate) async fn opens_pages(
+    store: &dyn Store,
+    headers: &HeaderMap,
+) -> Result<bool, StoreError> {
+    Ok(Session::of(store, headers).await?.is_some_and(|session| session.may(Scope::Read)))
+}
+
 /// Whether a request may read the API by its session: the API shows numbers whole, so a session must be allowed to see
 /// them.
 ///

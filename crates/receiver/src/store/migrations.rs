@@ -12,11 +12,13 @@ type Step = (i64, &'static str, &'static str);
 const SQLITE: &[Step] = &[
     (1, "calls", include_str!("../../migrations/sqlite/0001_calls.sql")),
     (2, "search", include_str!("../../migrations/sqlite/0002_search.sql")),
+    (10, "uploads", include_str!("../../migrations/sqlite/0010_uploads.sql")),
     (20, "password", include_str!("../../migrations/sqlite/0020_password.sql")),
     (30, "day sums", include_str!("../../migrations/sqlite/0030_day_sums.sql")),
 ];
 const POSTGRES: &[Step] = &[
     (1, "calls", include_str!("../../migrations/postgres/0001_calls.sql")),
+    (10, "uploads", include_str!("../../migrations/postgres/0010_uploads.sql")),
     (20, "password", include_str!("../../migrations/postgres/0020_password.sql")),
     (30, "day sums", include_str!("../../migrations/postgres/0030_day_sums.sql")),
 ];

@@ -11,11 +11,13 @@
 //! | [`limits`] | how often one reader may ask |
 //! | [`screens`] | what is seen live |
 //! | [`logs`] | what stands in the log |
+//! | [`collector`] | what agents upload |
 //! | [`rig`], [`postgres`] | a receiver, and a Postgres, for a test |
 
 // Helpers of tests are not tests to clippy.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod collector;
 mod deletion;
 mod figures;
 mod intake;

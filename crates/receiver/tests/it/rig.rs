@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use receiver::{Receiver, Settings, store::Place};
+use receiver::{Receiver, Settings, collector::Recordings, store::Place};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ pub(crate) use on_both;
 /// Where the data of a test is.
 pub(crate) struct Home {
     /// Removed with it.
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
     pub(crate) place: Place,
 }
 
@@ -51,13 +51,18 @@ impl Home {
             Engine::Sqlite => Place::folder(folder.path().join("data")),
             Engine::Postgres => Place::postgres(postgres::database().await),
         };
-        Self { _folder: folder, place }
+        Self { folder, place }
     }
 
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::new(self.place.clone());
         settings.addr = "127.0.0.1:0".parse().unwrap();
+        settings.recordings = Recordings::Folder(self.recordings());
         settings
+    }
+
+    pub(crate) fn recordings(&self) -> std::path::PathBuf {
+        self.folder.path().join("recordings")
     }
 }
 

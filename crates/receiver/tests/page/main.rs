@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod deleting;
+// Another target uses all of it.
+#[allow(dead_code)]
+#[path = "../it/collector/agents.rs"]
+mod agents;
 mod pages;
 mod password;
 // Another target uses all of it.

@@ -4,6 +4,7 @@ use record::Moment;
 use serde_json::json;
 
 use crate::{
+    agents,
     rig::{NOW, Rig},
     samples,
 };
@@ -249,4 +250,40 @@ async fn both_engines_show_the_same() {
         assert_eq!(sqlite.page(&path).await, postgres.page(&path).await, "{path}");
     }
     assert!(postgres.page("/integration").await.contains("Postgres"));
+}
+
+/// What an agent uploaded stands on the page of its call, for readers who see no numbers too.
+#[tokio::test]
+async fn a_recording_can_be_heard_on_the_page_of_its_call() {
+    let rig = Rig::collecting().await;
+    let call = agents::recorded("py-1.8.9-named");
+    for request in call.requests() {
+        let mut post = rig.client.post(rig.url(&request.path)).body(request.body);
+        post = post.header("content-type", request.content_type).bearer_auth(agents::token());
+        if let Some(encoding) = request.content_encoding {
+            post = post.header("content-encoding", encoding);
+        }
+        assert_eq!(post.send().await.unwrap().status(), 200);
+    }
+    let mut record = call.record();
+    record["details"] = json!({});
+    rig.keep(&record, None).await;
+    let page = rig.page(&format!("/calls/{}", call.call_id())).await;
+    let sound = format!("/api/calls/{}/recordings/0", call.call_id());
+    for part in [
+        "<audio controls",
+        &format!("src=\"{sound}\" type=\"audio/ogg\""),
+        "data-starts=\"0.174\"",
+        "could not be compared with ours",
+        "look_up_order",
+        "was polite",
+        "order state told",
+        "participant disconnected",
+        "the caller cut it off",
+    ] {
+        assert!(page.contains(part), "{part} is not on the page");
+    }
+    let policy = rig.get("/calls").await.headers()["content-security-policy"].clone();
+    assert!(policy.to_str().unwrap().contains("media-src 'self'"));
+    assert_eq!(rig.get(&sound).await.status(), 200);
 }

@@ -33,6 +33,7 @@ pub(super) fn all() -> Value {
             },
         }),
     );
+    all.insert("Uploads".into(), crate::collector::schema::of());
     let scopes = Scope::ALL.map(Scope::as_str);
     all.insert(
         "NewToken".into(),

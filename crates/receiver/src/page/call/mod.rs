@@ -7,9 +7,11 @@
 //! | [`story`] | what was said and what happened, in words |
 //! | [`figures`] | each number with the moments that made it |
 //! | [`answers`] | what answers waited for |
+//! | [`agent`] | what the agent itself reports: recording, waits, tools, judges |
 //! | [`beside`] | how it was seen, what came of it, who took part |
 //! | [`neighbours`] | the calls before and after it of the same number |
 
+mod agent;
 mod answers;
 mod beside;
 mod figures;
@@ -28,6 +30,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use self::{
+    agent::Agent,
     answers::Answer,
     beside::{Card, Person, Transfer},
     figures::Figure,
@@ -43,7 +46,7 @@ use super::{
     reader::Reader,
     row, text,
 };
-use crate::{calls, server::App};
+use crate::{calls, collector::session, server::App};
 
 /// Bytes of a record that is shown on the page; larger ones can be downloaded.
 const SHOWN: usize = 300_000;
@@ -79,6 +82,8 @@ struct Page {
     story: Vec<Item>,
     figures: Vec<Figure>,
     answers: Vec<Answer>,
+    /// What its agents uploaded.
+    agent: Agent,
     cards: Vec<Card>,
     people: Vec<Person>,
     transfers: Vec<Transfer>,
@@ -114,7 +119,15 @@ pub(super) async fn page(
     if !reader.numbers {
         mask(&mut record);
     }
-    let page = shown(&record, &id, body.len(), reader, &look, neighbours);
+    let session = session::of_call(app.store(), &id).await?;
+    let mut agent = Agent::of(&record, &id, &session, reader.numbers);
+    if reader.demo {
+        // Numbers may be said in them.
+        agent.players.clear();
+    }
+    let mut page = shown(&record, &id, body.len(), reader, &look, neighbours);
+    page.cards.append(&mut agent.cards);
+    page.agent = agent;
     Ok(html(StatusCode::OK, &page))
 }
 
@@ -150,6 +163,7 @@ fn shown(
         story: story::of(&moments),
         figures: figures::of(record, &moments),
         answers: answers::of(record, &moments),
+        agent: Agent::default(),
         cards: beside::cards(record),
         people: beside::people(record, &reader),
         transfers: beside::transfers(record, &reader),
