@@ -21,22 +21,22 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self::at("127.0.0.1:0", None, |_| {}).await
+        Self::at("127.0.0.1:0", None).await
     }
 
     pub(crate) async fn on_postgres() -> Self {
         let url = crate::postgres::database().await;
-        Self::at("127.0.0.1:0", Some(Place::postgres(url)), |_| {}).await
+        Self::at("127.0.0.1:0", Some(Place::postgres(url))).await
     }
 
     /// Takes uploads of agents.
     pub(crate) async fn collecting() -> Self {
-        Self::at("127.0.0.1:0", None, crate::agents::on).await
+        Self::with("127.0.0.1:0", None, crate::agents::on).await
     }
 
     /// Not loopback only: everybody needs a token.
     pub(crate) async fn public() -> Self {
-        Self::at("0.0.0.0:0", None, |_| {}).await
+        Self::at("0.0.0.0:0", None).await
     }
 
     /// Anybody may look.
