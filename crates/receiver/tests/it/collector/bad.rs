@@ -149,7 +149,7 @@ async fn what_cannot_be_read_is_answered_200_and_not_kept(engine: Engine) {
 }
 
 /// Parts of a recording, in an order.
-fn form(parts: &[(&str, &[u8])]) -> Request {
+pub(super) fn form(parts: &[(&str, &[u8])]) -> Request {
     let mut body = vec![];
     for (name, bytes) in parts {
         let head = format!(

@@ -106,7 +106,7 @@ async fn only_readers_hear_it() {
     let no_redirect =
         reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     let client = no_redirect.build().unwrap();
-    let form = form.body(format!("token={read}")).build().unwrap();
+    let form = form.body(format!("secret={read}")).build().unwrap();
     let entered = client.execute(form).await.unwrap();
     let cookie = entered.headers()[header::SET_COOKIE]
         .to_str()
