@@ -261,7 +261,9 @@ mod tests {
     fn the_moments_of_recorded_calls_make_their_numbers() {
         for text in [
             include_str!("../../../tests/journals/hand-off-within-a-session.expected.json"),
-            include_str!("../../../tests/journals/recorded-speech-to-speech-web-call.expected.json"),
+            include_str!(
+                "../../../tests/journals/recorded-speech-to-speech-web-call.expected.json"
+            ),
         ] {
             let shown = of(&serde_json::from_str(text).unwrap());
             let numbers = shown["numbers"].as_object().unwrap();
