@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Each comparison of each field once.
-const MOST_FILTERS: usize = 300;
+const MOST_FILTERS: usize = 400;
 pub(crate) const MOST_VALUES: usize = 100;
 pub(crate) const MOST_TERMS: usize = 10;
 /// Characters of a value at most.
