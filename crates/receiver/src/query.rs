@@ -237,6 +237,9 @@ fn filter(name: &str, value: &str, others: &[&str]) -> Result<Filter, String> {
 fn several(kind: Kind, text: &str) -> Result<Vec<Value>, String> {
     let values: Vec<Value> =
         text.split(',').map(|part| one(kind, part)).collect::<Result<_, _>>()?;
+    if text.split(',').any(|part| part.chars().count() > LONGEST_VALUE) {
+        return Err(format!("each must have {LONGEST_VALUE} characters or fewer"));
+    }
     if values.len() > MOST_VALUES {
         return Err(format!("must have {MOST_VALUES} values or fewer"));
     }
