@@ -167,7 +167,9 @@ impl Query {
         let mut query = Self::default();
         let mut mistakes = vec![];
         for (name, value) in pairs {
-            let longest = if name.ends_with(".in") { LONGEST_LIST } else { LONGEST_VALUE };
+            let words = fields::find(name).is_some_and(|f| matches!(f.kind, Kind::Choice(_)));
+            let is_list = words || name.ends_with(".in");
+            let longest = if is_list { LONGEST_LIST } else { LONGEST_VALUE };
             let read = if value.chars().count() > longest {
                 Err(format!("must have {longest} characters or fewer"))
             } else if name == "q" {
@@ -237,6 +239,9 @@ fn filter(name: &str, value: &str, others: &[&str]) -> Result<Filter, String> {
 fn several(kind: Kind, text: &str) -> Result<Vec<Value>, String> {
     let values: Vec<Value> =
         text.split(',').map(|part| one(kind, part)).collect::<Result<_, _>>()?;
+    if text.split(',').any(|part| part.chars().count() > LONGEST_VALUE) {
+        return Err(format!("each must have {LONGEST_VALUE} characters or fewer"));
+    }
     if values.len() > MOST_VALUES {
         return Err(format!("must have {MOST_VALUES} values or fewer"));
     }

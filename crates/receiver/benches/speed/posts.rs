@@ -64,7 +64,7 @@ async fn post(client: &reqwest::Client, url: &str, id: &str) {
     assert_eq!(answer.unwrap().status(), 200);
 }
 
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }

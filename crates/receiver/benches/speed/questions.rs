@@ -72,7 +72,7 @@ async fn of(kind: Kind) -> Vec<(Duration, Duration)> {
         kind.name(),
         begin.elapsed()
     );
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = crate::posts::client();
     let mut all = vec![];
     for path in QUESTIONS {
         let mut times = vec![];

@@ -109,6 +109,7 @@ fn delete(summary: &str, name: &str) -> Value {
 }
 
 fn answers(mut good: Value) -> Value {
+    good["431"] = json!({"description": "The address and the headers have more than 64 KB."});
     good["default"] = json!({
         "description": "Not done, and why.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Errors"}}},

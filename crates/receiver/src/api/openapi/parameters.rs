@@ -14,7 +14,7 @@ const TERM: &str = r#"([^\s"\x00]+|"[^"\x00]*[^\s"\x00][^"\x00]*")"#;
 /// Which calls.
 pub(super) fn filters() -> Vec<Value> {
     let words = format!("^{TERM}( {TERM}){{0,{}}}$", MOST_TERMS - 1);
-    let words = json!({"type": "string", "pattern": words, "maxLength": 300});
+    let words = json!({"type": "string", "pattern": words, "maxLength": LONGEST_VALUE});
     let mut all = vec![parameter(
         "q",
         &words,
