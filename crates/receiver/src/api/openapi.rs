@@ -44,7 +44,7 @@ pub fn of() -> Value {
             "/api/calls/{id}/explained": {"get": get("Each number of a record with the moments that made it.", vec![path("id")], "application/json", schema("Explained"))},
             "/api/calls/{id}/events": {"get": get("The live events of a call.", vec![path("id")], "application/json", json!({"type": "object", "required": ["events"], "properties": {"events": {"type": "array", "items": schema("CallEvent")}}}))},
             "/api/calls/{id}/uploads": {"get": get("What agents uploaded of a call: reports, turns, evaluations, recordings.", vec![path("id")], "application/json", schema("Uploads"))},
-            "/api/calls/{id}/recordings/{n}": {"get": get("The sound of a recording. Ranges are understood.", vec![path("id"), path("n")], "audio/ogg", json!({"type": "string", "format": "binary"}))},
+            "/api/calls/{id}/recordings/{n}": {"get": get("The sound of a recording. Ranges are understood.", vec![path("id"), count("n")], "audio/ogg", json!({"type": "string", "format": "binary"}))},
             "/api/numbers/{number}": {"delete": delete("Delete everything of a phone number.", "number")},
             "/api/stats": {"get": get("Figures over the calls that match.", stats, "application/json", schema("Figures"))},
             "/api/live": {"get": get("What arrives from now on: server-sent events `call`, `event` and `missed`.", vec![live], "text/event-stream", json!({"type": "string"}))},
@@ -78,6 +78,11 @@ pub fn of() -> Value {
 
 fn path(name: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+}
+
+/// A number from 0 on in the path.
+fn count(name: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": {"type": "integer", "minimum": 0}})
 }
 
 fn intake(summary: &str, schema: &str) -> Value {

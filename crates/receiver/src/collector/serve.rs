@@ -158,14 +158,15 @@ pub(crate) fn clock_of(record: &Json_, job: &Job) -> Option<Offset> {
 pub(crate) async fn sound(
     State(app): State<App>,
     headers: HeaderMap,
-    Path((id, n)): Path<(String, usize)>,
+    Path((id, n)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
     if app.is_demo() || !login::opens_pages(app.store(), &headers).await? {
         access::check(app.store(), &headers, app.is_open(), Scope::Read).await?;
     }
     let no_such = || Refused::not_found("no such recording");
     let recordings = session::recordings(app.store(), &text(&id)).await?;
-    let recording = recordings.into_iter().nth(n).ok_or_else(no_such)?;
+    let n = n.parse().ok();
+    let recording = n.and_then(|n: usize| recordings.into_iter().nth(n)).ok_or_else(no_such)?;
     let unreadable = |e: std::io::Error| {
         if e.kind() == std::io::ErrorKind::NotFound {
             return no_such();
