@@ -16,6 +16,7 @@ use crate::{
     collector::clearing,
     fields::{FIELDS, Field, Kind},
     histogram::Histogram,
+    intake::loggable,
     server::App,
     store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
@@ -55,6 +56,24 @@ pub async fn delete(store: &dyn Store, which: Which<'_>, now: Moment) -> Result<
     }
     deleted = deleted.max(delete_events(store, which, now).await?);
     Ok(deleted.max(delete_uploads(store, which, now).await?))
+}
+
+/// Deletes what somebody has asked to delete, everywhere: in the database, the files of recordings, and what readers of
+/// `/api/live` could still get. Returns the number of calls.
+///
+/// # Errors
+/// If the database did not do it. What was deleted until then stays deleted; files are removed within the hour.
+pub(crate) async fn on_request(app: &App, which: Which<'_>) -> Result<u64, StoreError> {
+    let deleted = delete(app.store(), which, app.now()).await;
+    app.live().forget();
+    clearing::files(app.store(), app.files()).await?;
+    let deleted = deleted?;
+    match which {
+        Which::Call(_) if deleted == 0 => {}
+        Which::Call(id) => tracing::info!(call_id = loggable(id), "call deleted"),
+        _ => tracing::info!(calls = deleted, "all calls of a number deleted"),
+    }
+    Ok(deleted)
 }
 
 /// Uploads of agents whose call has no record.
@@ -240,7 +259,10 @@ pub(crate) async fn by_age(app: App, stopping: CancellationToken) {
         match stopping.run_until_cancelled(look).await {
             None => return,
             Some(Ok(0)) => {}
-            Some(Ok(calls)) => tracing::info!(calls, "calls older than the retention deleted"),
+            Some(Ok(calls)) => {
+                app.live().forget();
+                tracing::info!(calls, "calls older than the retention deleted");
+            }
             Some(Err(e)) => tracing::warn!(error = %e, "old calls could not be deleted"),
         }
         let look = clearing::look(app.store(), app.files(), recordings_days, app.now());

@@ -25,9 +25,8 @@ use crate::{
     body,
     call::text,
     calls,
-    collector::{clearing, serve},
+    collector::serve,
     deletion::{self, Which},
-    intake::loggable,
     query::Query,
     schema::Mistake,
     server::App,
@@ -130,13 +129,10 @@ pub async fn delete_call(
     Path(id): Path<String>,
 ) -> Result<Json<Json_>, Refused> {
     allowed(&app, &headers, Scope::Admin).await?;
-    let deleted = deletion::delete(app.store(), Which::Call(&id), app.now()).await?;
-    clearing::files(app.store(), app.files()).await?;
+    let deleted = deletion::on_request(&app, Which::Call(&id)).await?;
     if deleted == 0 {
         return Err(Refused::not_found("no such call"));
     }
-    app.live().forget();
-    tracing::info!(call_id = loggable(&id), "call deleted");
     Ok(Json(json!({"deleted": deleted})))
 }
 
@@ -147,10 +143,7 @@ pub async fn delete_number(
     Path(number): Path<String>,
 ) -> Result<Json<Json_>, Refused> {
     allowed(&app, &headers, Scope::Admin).await?;
-    let deleted = deletion::delete(app.store(), Which::Number(&number), app.now()).await?;
-    app.live().forget();
-    clearing::files(app.store(), app.files()).await?;
-    tracing::info!(calls = deleted, "all calls of a number deleted");
+    let deleted = deletion::on_request(&app, Which::Number(&number)).await?;
     Ok(Json(json!({"deleted": deleted})))
 }
 

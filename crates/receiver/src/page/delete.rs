@@ -18,7 +18,6 @@ use super::{
 use crate::{
     answer::Refused,
     deletion::{self, Which},
-    intake::loggable,
     server::App,
     store::{Sql, StoreError},
 };
@@ -186,12 +185,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     admin.check(&sent.form_token)?;
     let what = What { call_id: sent.call_id, phone_number: sent.phone_number };
-    let which = what.which()?;
-    let deleted = deletion::delete(app.store(), which, app.now()).await?;
-    match which {
-        Which::Call(id) => tracing::info!(call_id = loggable(id), "call deleted"),
-        _ => tracing::info!(calls = deleted, "all calls of a number deleted"),
-    }
+    let deleted = deletion::on_request(&app, what.which()?).await?;
     Ok(Redirect::to(&format!("/deleted?calls={deleted}")).into_response())
 }
 
