@@ -23,6 +23,8 @@ const MOST_JOBS: usize = 64;
 /// Values that are read of a batch at most; the rest is only kept as it was sent.
 const MOST_VALUES: usize = 400_000;
 const MOST_SPANS: usize = 20_000;
+/// Milliseconds since 1970: a time beyond the year 9999 is none. With it, no sum of two times overflows.
+pub(super) const LATEST: i64 = 253_402_300_800_000;
 const REDACTED: &str = "lk.redaction.enabled";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn note_time(&mut self, at: i64) {
-        if at > 0 {
+        if (1..LATEST).contains(&at) {
             let (from, to) = self.span.unwrap_or((at, at));
             self.span = Some((from.min(at), to.max(at)));
         }
@@ -298,5 +300,22 @@ fn ids_of_json(levels: [&Json; 3]) -> Ids {
 fn note(to: &mut Option<String>, found: Option<&str>) {
     if let Some(found) = found.filter(|found| !found.is_empty() && to.is_none()) {
         *to = Some(text(found));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_cannot_be_are_none() {
+        let mut part = Part::default();
+        for at in [i64::MIN, -1, 0, LATEST, i64::MAX] {
+            part.note_time(at);
+            assert_eq!(part.span, None, "{at}");
+        }
+        part.note_time(LATEST - 1);
+        part.note_time(1);
+        assert_eq!(part.span, Some((1, LATEST - 1)));
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    batch::{Ids, Part},
+    batch::{Ids, LATEST, Part},
     facts::Facts,
     files::{Draft, Files},
     jobs::{self, Kept, Recording, Upload},
@@ -76,7 +76,8 @@ impl Header {
         let ids = Ids::new(text(1), text(8));
         let in_summary = summary["options"]["recording_options"]["redaction"] == true;
         let redacted = in_summary || wire::field(&bytes, 10) == Some(Wire::Number(1));
-        let started_at = i64::try_from(started_at).unwrap_or_default();
+        let started_at =
+            i64::try_from(started_at).ok().filter(|at| *at < LATEST).unwrap_or_default();
         (!ids.room.is_empty() || !ids.job.is_empty()).then_some(Self {
             ids,
             started_at,
