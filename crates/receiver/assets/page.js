@@ -22,6 +22,8 @@ if (now) {
     waiting = true;
   };
   const arrivals = new EventSource("/now/stream");
+  // What came between the page and its stream, or while the stream was cut off, is seen only so.
+  arrivals.addEventListener("open", soon);
   arrivals.addEventListener("event", soon);
   arrivals.addEventListener("call", () => {
     soon();
