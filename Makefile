@@ -21,7 +21,7 @@ FUZZ_SECONDS ?= 20
 CORE_TREE := 37
 
 .PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark unit black-box beside \
-	deploy-check environments foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
+	deploy-check environments clients foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -60,15 +60,15 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# The black box waits most of its time, so that the checks of deploy/, the fuzzer and the environments of `foreign` are
-# made beside it, with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
+# The black box waits most of its time, so that the checks of deploy/, the fuzzer and the receiver's clients run beside it,
+# with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
 test: ## everything
 	$(MAKE) lint unit
 	$(MAKE) -j2 black-box beside
 	$(MAKE) foreign
 
 beside: build
-	nice -n 19 $(MAKE) deploy-check container sbom fuzz environments
+	nice -n 19 $(MAKE) deploy-check container sbom fuzz clients
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -156,8 +156,13 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd benches && ../$(VENV)/bin/python -m unittest --quiet
+	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
+		|| $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) --last-failed
+
+CLIENTS := test_openapi.py test_example_receivers.py
+clients: build environments ## the receiver: its pages in Chromium, its description fuzzed; the examples of other receivers
 	$(MAKE) pages
-	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest || $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest --last-failed
+	cd e2e && $(E2E) ../$(VENV)/bin/pytest $(CLIENTS)
 
 PAGE := cd e2e/page && E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history
 pages: build node-modules ## the receiver's pages in Chromium: every page, both themes, a phone, without JavaScript
