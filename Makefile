@@ -26,18 +26,21 @@ CORE_TREE := 37
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
+# The three have the same build: for another choice of packages cargo would choose other features, and compile anew.
+DEMO := $(CARGO) build -p call-history -p lab --bin call-history --bin demo --bin call
 demo: ## one call, from the first ring to the posted record, on this machine alone
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
-	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
+	@$(DEMO)
 	@$(abspath $(TARGET))/debug/demo
 
 demo-page: ## the same, with a week of sample calls, and the pages stay open to look at
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
-	@$(CARGO) build -p call-history -p lab --bin call-history --bin demo
+	@$(DEMO)
 	@$(abspath $(TARGET))/debug/demo --stay
 
 call: ## one scripted call on the server of .env, for a worker of yours to see
-	@$(CARGO) build --quiet -p lab --bin call
+	@[ -x $(TARGET)/debug/call ] || echo "compiling, which takes 3 to 6 minutes the first time"
+	@$(DEMO)
 	@$(abspath $(TARGET))/debug/call
 
 build: ## debug binaries of everything

@@ -10,6 +10,7 @@
 //! | [`worker`] | the `call-history` binary as a child process, and its log |
 //! | [`receiver`] | `call-history receive` as a child process |
 //! | [`samples`] | a week of sample calls, to look at |
+//! | [`signal`] | signals to processes |
 //! | [`faults`] | the machine under a worker: a disk that hangs or is full, a wrong clock, names |
 //! | [`gateway`] | what stands before an endpoint: TLS, HTTP/2, connections that misbehave |
 //! | [`secrets`] | what no worker may log |
@@ -25,4 +26,5 @@ pub mod receiver;
 pub mod samples;
 pub mod secrets;
 pub mod server;
+pub mod signal;
 pub mod worker;

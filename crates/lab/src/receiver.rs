@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::worker::JWT_SECRET;
+use crate::{signal, worker::JWT_SECRET};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks whether a record has come.
@@ -96,7 +96,7 @@ impl Receiver {
     /// If it does not, or not with status 0.
     pub async fn stops(mut self) -> Result<()> {
         let pid = self.child.id().context("it has ended")?;
-        Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        signal::send(pid, signal::TERM)?;
         let status = timeout(STARTS_WITHIN, self.child.wait()).await??;
         ensure!(status.success(), "the receiver ended with {status}");
         Ok(())

@@ -248,11 +248,7 @@ impl Worker {
     /// If the process is gone.
     pub async fn signal(&self, number: i32) -> Result<()> {
         let pid = self.pid().context("already ended")?;
-        let done = Command::new("kill").arg(format!("-{number}")).arg(pid.to_string()).status();
-        if !done.await?.success() {
-            bail!("the process cannot be signalled");
-        }
-        Ok(())
+        crate::signal::send(pid, number)
     }
 
     /// Waits for its end.

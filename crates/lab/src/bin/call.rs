@@ -43,6 +43,6 @@ async fn main() -> Result<()> {
         }
     }
     caller.hangs_up().await?;
-    println!("the caller has hung up: the record is due 2.5 s after that");
+    println!("the caller has hung up: the record is due some 5 s after that");
     agent.person.hangs_up().await
 }

@@ -56,7 +56,7 @@ async fn main() -> Result<()> {
     agent.says("welcome to the container", Duration::from_millis(50)).await?;
     let pid = worker.id().context("it has ended")?;
     // The call is still on: the worker drains, lives, and takes no more calls.
-    ensure!(Command::new("kill").arg(pid.to_string()).status().await?.success(), "no signal");
+    lab::signal::send(pid, lab::signal::TERM)?;
     answers(&mut worker, &addr, "ready", 503).await?;
     ensure!(probe.status().await?.success(), "it is not healthy while it drains");
     say("drains");

@@ -4,6 +4,7 @@
 use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use lab::signal;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -83,8 +84,7 @@ impl Program {
     /// # Errors
     /// If it does not end.
     pub(crate) async fn stops(mut self) -> Result<()> {
-        let pid = self.pid.to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await?;
+        signal::send(self.pid, signal::TERM)?;
         timeout(ENDS_WITHIN, self.child.wait()).await.context("it does not end")??;
         Ok(())
     }
