@@ -63,7 +63,7 @@ class Turn:
 
 
 async def turn(bench: Bench, people: People, form: Form, calls: int, plan: Plan, expected_mb: float) -> Turn:
-    """`expected_mb`: what the calls will need, as far as smaller turns tell."""
+    """`expected_mb`: what the calls will need, as far as smaller turns show."""
     result = Turn(form.key, calls)
     if expected_mb * MORE_MEMORY > (free := memory_available_mb()):
         result.skipped = f"{calls} calls would need some {expected_mb:.0f} MB, and {free:.0f} MB are free"
@@ -141,7 +141,7 @@ async def probe(bench: Bench, people: People, form: Form, plan: Plan, calls: int
         began = await bench.venue.create(room, agent_name)
         result.joined_ms.append(1000 * (await bench.venue.waits_for(room, 1, JOINED_WITHIN) - began))
         await bench.venue.delete(room)
-        # A call that the worker observes. It could not know the callers of the empty room so soon: the server tells of
+        # A call that the worker observes. It could not know the callers of the empty room so soon: the server reports
         # participants without a track every three seconds only.
         room = f"{bench.run}-{form.key}-{calls}-end-{i}"
         await people.open([room], agent_name)

@@ -39,7 +39,7 @@ class Outcome:
 
 async def equal(bench: Bench, people: People, form: Form, plan: Plan) -> Outcome:
     """Calls that end in three ways. Nothing goes wrong, and every record must be right. A machine that is busy for a
-    moment can delay what a record tells of, so that there is a second run."""
+    moment can delay what a record shows, so that there is a second run."""
     result = await plain(bench, people, form, plan, "equal")
     if result.right < result.calls:
         result = await plain(bench, people, form, plan, "again")

@@ -117,7 +117,7 @@ class Call:
         self.present.discard(who.identity)
         if self.present:
             return
-        # The hang-up is told at once; the leave of a phone without a track up to three seconds later.
+        # The hang-up is known at once; the leave of a phone without a track up to three seconds later.
         self.end = self.hung_up or time.time()
         self.verdict.sip_status = who.attributes.get("sip.callStatus") or self.verdict.sip_status
         self.verdict.reason = who.disconnect_reason

@@ -40,7 +40,7 @@ class Turn:
 
 @dataclass
 class Verdict:
-    """What tells how the call ended."""
+    """What shows how the call ended."""
 
     agent_was_there: bool = False
     sip_status: str = ""

@@ -11,13 +11,13 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -102,7 +102,7 @@ pub(crate) async fn of_api(State(app): State<App>, request: Request, next: Next)
     response
 }
 
-/// After each post: what may not be made is told to wait.
+/// After each post: one that may not be made has to wait.
 pub(crate) async fn of_posts(State(app): State<App>, request: Request, next: Next) -> Response {
     let from = address(&request);
     let response = next.run(request).await;
@@ -114,28 +114,8 @@ pub(crate) async fn of_posts(State(app): State<App>, request: Request, next: Nex
     response
 }
 
-/// Who asks. A proxy on this machine says for whom it does: the last address is the one that it has seen itself.
 fn address(request: &Request) -> Option<IpAddr> {
-    let peer = request.extensions().get::<Peer>().map(|Peer(address)| *address)?;
-    if !peer.is_loopback() {
-        return Some(of_one_customer(peer));
-    }
-    passed_on(request.headers()).map(of_one_customer)
-}
-
-fn passed_on(headers: &HeaderMap) -> Option<IpAddr> {
-    let all = headers.get_all("x-forwarded-for").iter().next_back()?;
-    all.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
-}
-
-/// A network of IPv6 is given to one customer as a whole.
-fn of_one_customer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-    }
+    request.extensions().get::<Peer>()?.address(request.headers())
 }
 
 struct TooOften {

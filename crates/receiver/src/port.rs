@@ -5,12 +5,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, http::HeaderMap};
 use hyper::{
     server::conn::http1,
     service::{Service, service_fn},
@@ -87,6 +87,25 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, stopping: Cancella
 /// Where a connection is from; each request of it carries this as an extension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
+
+impl Peer {
+    /// Who asks; `None`: this machine. A proxy on it says for whom it does: the last address is the one that it has seen
+    /// itself. A network of IPv6 counts as one address, as it is given to one customer as a whole.
+    pub(crate) fn address(self, headers: &HeaderMap) -> Option<IpAddr> {
+        let address = if self.0.is_loopback() { passed_on(headers)? } else { self.0 };
+        Some(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => {
+                Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+            }
+        })
+    }
+}
+
+fn passed_on(headers: &HeaderMap) -> Option<IpAddr> {
+    let all = headers.get_all("x-forwarded-for").iter().next_back()?;
+    all.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
 
 /// The number of connections, in all and from each address.
 struct Places {

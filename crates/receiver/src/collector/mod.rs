@@ -87,7 +87,7 @@ const RECORDING_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// What the addresses share.
 pub(crate) struct Collector {
-    /// Empty: agents are told to upload nothing.
+    /// Empty: agents are asked to upload nothing.
     keys: Vec<Key>,
     max_recording: u64,
     places: Semaphore,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
 };
 
 use axum::http::HeaderMap;
@@ -57,20 +57,10 @@ impl Attempts {
     }
 }
 
-/// Who tries. A proxy on this machine says for whom it asks: the last address is the one that it has seen itself.
+/// Who tries. All of this machine count as one.
 pub(super) fn address(headers: &HeaderMap, peer: Option<Peer>) -> IpAddr {
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address);
-    let passed_on = headers.get_all("x-forwarded-for").iter().next_back();
-    let passed_on =
-        passed_on.and_then(|all| all.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-    let address = passed_on.filter(|_| peer.is_loopback()).unwrap_or(peer);
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        // A network of IPv6 is given to one customer as a whole.
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-    }
+    let peer = peer.unwrap_or(Peer(Ipv4Addr::UNSPECIFIED.into()));
+    peer.address(headers).unwrap_or(peer.0)
 }
 
 #[cfg(test)]
