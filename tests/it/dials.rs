@@ -149,10 +149,13 @@ async fn a_room_in_which_only_an_agent_waits_gives_no_record_and_is_not_held_ope
     Ok(())
 }
 
-/// A dial into a room of its own that ends before any observer can come.
+/// A dial that ends before any observer can come. The worker is stopped meanwhile: it needs 50 ms to join, and on a
+/// loaded machine the leg may stay for longer than that.
 async fn refused(s: &Scene, number: &str, status: &str, reason: DisconnectReason) -> Result<()> {
+    s.worker.signal(19).await?;
     let leg = Person::phone(&s.venue, &s.room, number, status, false, &[]).await?;
-    leg.leaves(reason).await
+    leg.leaves(reason).await?;
+    s.worker.signal(18).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +166,8 @@ async fn a_leg_that_nobody_could_see_is_reported_from_its_webhook_and_once() -> 
     assert_eq!(verdict(&r), ("failed", Some("rejected")));
     assert_eq!((&r["phone_number"], &r["call_type"]), (&json!("+15550190109"), &json!("outbound")));
     assert_eq!(r["details"]["observation"]["discovered_by"], "webhook");
-    assert!(r["duration_seconds"].as_f64().unwrap() < 2.0, "{r}");
+    // Without the six seconds for which the worker waits for an observer of the leg.
+    assert!(r["duration_seconds"].as_f64().unwrap() < 5.0, "{r}");
     let log = format!("{:?}", s.worker.log());
     assert!(!log.contains("15550190109"), "a phone number in the log");
     // The next dial in the room, which an observer sees, is a record of its own, and the only other one.
