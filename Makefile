@@ -19,8 +19,10 @@ LICENCES := THIRD-PARTY-LICENSES.txt
 FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
+# Everything is checked and tested with all features, so that each crate is compiled once.
+FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark unit black-box beside \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit black-box beside \
 	deploy-check environments clients foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -44,7 +46,7 @@ call: ## one scripted call on the server of .env, for a worker of yours to see
 	@$(abspath $(TARGET))/debug/call
 
 build: ## debug binaries of everything
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace $(FEATURES) --bins
 
 # No path of this machine is in the binary, so that the same source gives the same bytes in any folder.
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
@@ -71,12 +73,13 @@ test: ## everything
 	$(MAKE) foreign
 
 beside: build
-	nice -n 19 $(MAKE) deploy-check container sbom fuzz clients
+	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features otlp,parquet -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features otlp,parquet --no-deps --document-private-items --quiet
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	$(CARGO) clippy --workspace --bins -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace $(FEATURES) --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
 	@set -o pipefail; \
@@ -128,6 +131,20 @@ bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
 	$(CARGO) build --release -p call-history -p lab --bins
 	$(abspath $(TARGET))/release/backlog
 
+COUNTS := $(CARGO) bench --quiet -p store --profile counts --bench counts --no-run --message-format=json \
+	| $(PYTHON) -c 'import json,sys; print([e for m in map(json.loads, sys.stdin) if (e := m.get("executable"))][-1])'
+counts: ## instructions and allocations of core, journal and outbox, compared with crates/store/benches/counts.json
+	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))"
+
+counts-accept: ## writes these figures anew, after a change that is meant
+	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))" --accept
+
+MINUTES ?= 60
+RATE ?= 60
+soak: ## an hour of calls that begin and end, with faults; MINUTES and RATE (calls a minute) change it
+	$(CARGO) build --release -p call-history -p livekit-devserver -p lab --bins
+	$(abspath $(TARGET))/release/load soak --minutes $(MINUTES) --rate $(RATE)
+
 bench-receiver: ## the receiver: posts a second beside a minimal Express endpoint, questions over a million calls
 	@cd examples/receivers/express && { [ -d node_modules ] || npm ci --no-audit --no-fund --silent; }
 	$(CARGO) bench --workspace --bench speed
@@ -135,13 +152,13 @@ bench-receiver: ## the receiver: posts a second beside a minimal Express endpoin
 # Always for the whole workspace: for a part of it cargo would choose other features of some dependencies, and build them
 # anew.
 unit: ## unit, table and property tests, and those of the crates
-	$(CARGO) test --workspace --features otlp,parquet --lib --bins \
+	$(CARGO) test --workspace $(FEATURES) --lib --bins \
 		--test leaks --test pair --test protocol --test refused --test server
-	$(CARGO) test --workspace --features otlp,parquet --doc
+	$(CARGO) test --workspace $(FEATURES) --doc
 
 black-box: ## the real binary against a LiveKit server and an endpoint
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --test it --test page -- --test-threads=6
+	$(CARGO) build --workspace $(FEATURES) --bins
+	$(CARGO) test --workspace $(FEATURES) --test it --test page -- --test-threads=6
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
@@ -162,7 +179,7 @@ foreign: build environments ## real Python and Node voice agents, callers, a bro
 	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
 		|| $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) --last-failed
 
-CLIENTS := test_openapi.py test_example_receivers.py
+CLIENTS := test_openapi.py test_example_receivers.py test_receiver_features.py
 clients: build environments ## the receiver: its pages in Chromium, its description fuzzed; the examples of other receivers
 	$(MAKE) pages
 	cd e2e && $(E2E) ../$(VENV)/bin/pytest $(CLIENTS)

@@ -35,6 +35,7 @@ for (const javaScriptEnabled of [true, false]) {
     await page.getByLabel("Password, or a token").fill("not the password");
     await page.getByRole("button", { name: "Log in" }).click();
     await page.getByText("This is not the password").waitFor();
+    if (javaScriptEnabled) assert.deepEqual(await findings(page), []);
     await shot(page, `login-wrong-${javaScriptEnabled}`);
     await page.getByLabel("Password, or a token").fill(PASSWORD);
     await page.getByRole("button", { name: "Log in" }).click();

@@ -40,7 +40,7 @@ for (const javaScriptEnabled of [true, false]) {
       await page.getByText("More conditions").click();
       await page.getByLabel("Reason").fill("agent_lost");
       await page.getByRole("button", { name: "Show" }).click();
-      await page.getByText("match").first().waitFor();
+      await page.waitForURL(/agent_lost/);
       assert.equal(await rows(page).filter({ hasNotText: "agent lost" }).count(), 0);
       await page.getByRole("link", { name: "Clear" }).click();
       await page.getByText(`${COUNT} in all`).waitFor();
@@ -50,7 +50,10 @@ for (const javaScriptEnabled of [true, false]) {
       await page.goto(`${receiver.url}/calls`);
       const first = await rows(page).first().innerText();
       await page.getByRole("link", { name: "Older →" }).click();
+      await page.waitForURL(/cursor=/);
+      const older = page.url();
       await page.getByRole("link", { name: "← Newer" }).click();
+      await page.waitForURL((url) => url.href !== older);
       assert.equal(await rows(page).first().innerText(), first);
     });
 
@@ -60,9 +63,10 @@ for (const javaScriptEnabled of [true, false]) {
       await page.getByRole("heading", { name: "Timeline" }).waitFor();
       await page.goto(receiver.url + all.call);
       await page.locator(".headlines a", { hasText: "interruptions" }).click();
-      assert.equal(new URL(page.url()).hash, "#m-interruptions");
+      await page.waitForURL(/#m-interruptions$/);
       const moment = page.locator("#m-interruptions .moments a").first();
       await moment.click();
+      await page.waitForURL(/#cut-/);
       const { hash } = new URL(page.url());
       assert.match(hash, /^#cut-\d+$/);
       const drawn = page.locator(`#picture ${hash}`);
@@ -102,7 +106,7 @@ for (const javaScriptEnabled of [true, false]) {
       await zoned.getByRole("link", { name: "UTC" }).click();
       await zoned.getByLabel("Time zone").selectOption("Asia/Kolkata");
       await zoned.getByRole("button", { name: "Choose" }).click();
-      assert.match(zoned.url(), /status=completed&tz=Asia%2FKolkata$/);
+      await zoned.waitForURL(/status=completed&tz=Asia%2FKolkata$/);
       const later = new Date(Date.parse(instant) + 5.5 * 3_600_000).toISOString().slice(11, 19);
       const row = zoned.locator(`time[datetime="${instant}"]`);
       assert.equal(await row.innerText(), later);
@@ -155,6 +159,7 @@ test("the keyboard is enough", async () => {
   await reach("q");
   await page.keyboard.type("restaurant");
   await press("Enter");
+  await page.waitForURL(/q=restaurant/);
   await page.getByText("match").first().waitFor();
   await page.goto(`${receiver.url}/calls`);
   const number = await page.locator(".c-number a").first().innerText();
@@ -182,5 +187,19 @@ test("calls that are on come and go by themselves", async () => {
   await page.getByText("a-room-of-now").waitFor();
   await receiver.post("/call-events", { ...event, event: "call.ended", sequence: 2 });
   await page.getByText("a-room-of-now").waitFor({ state: "detached" });
+
+  // This call ends after the page was read, and before its stream is open.
+  const short = { ...event, call_id: "live-2", room_name: "a-short-call" };
+  await receiver.post("/call-events", short);
+  let open;
+  const opened = new Promise((resolve) => (open = resolve));
+  await page.route("**/now/stream", (route) => opened.then(() => route.continue()));
+  const asked = page.waitForRequest("**/now/stream");
+  await page.goto(`${receiver.url}/calls`);
+  await asked;
+  await page.getByText("a-short-call").waitFor();
+  await receiver.post("/call-events", { ...short, event: "call.ended", sequence: 2 });
+  open();
+  await page.getByText("a-short-call").waitFor({ state: "detached" });
   await close(page);
 });

@@ -11,7 +11,7 @@ use record::{Tier, people::ParticipantRole};
 use super::{
     event::{AgentState, By, Moment, UserState},
     feed::{AgentView, FeedItem},
-    interval::Interval,
+    interval::{Interval, Latest},
     parties::Parties,
     party::Party,
     roles::Side,
@@ -233,9 +233,10 @@ pub(crate) fn user(signals: Signals, agent: &VoiceActivity) -> VoiceActivity {
     if timed > 0 && timed + 1 >= of_user().count() {
         let mut items = vec![];
         let mut since = Moment::MIN;
+        let ends = Latest::of(segments.iter().map(Segment::end));
         for i in of_user() {
             let transcribed = || item_transcribed(i, since, segments, until);
-            items.extend(item_spoken(i, segments).or_else(transcribed));
+            items.extend(item_spoken(i, segments, &ends).or_else(transcribed));
             // The transcript of a short turn comes after the turn's end, but before the agent
             // accepts the turn.
             since = i.created_at.unwrap_or(i.arrived);
@@ -409,14 +410,14 @@ fn until_last_word(span: Interval, segments: &[Segment]) -> Interval {
 }
 
 /// When an item was spoken, by its own times. Its start may be that of an earlier noise
-/// (docs/signals.md §7.3): then the first interim text counts.
-fn item_spoken(item: &FeedItem, segments: &[Segment]) -> Option<Interval> {
+/// (docs/signals.md §7.3): then the first interim text counts. `ends`: those of the segments.
+fn item_spoken(item: &FeedItem, segments: &[Segment], ends: &Latest) -> Option<Interval> {
     /// A start this long before the first text belongs to something else.
     const STALE_MS: i64 = 1_500;
     let (start, end) = (item.started_at?, item.stopped_at?);
-    let first_text = (segments.iter())
-        .find(|s| s.end() >= start && s.first_at <= end.plus(STALE_MS))
-        .map(|s| s.first_at);
+    let first_text = (ends.first_from(start).and_then(|place| segments.get(place)))
+        .map(|s| s.first_at)
+        .filter(|first_at| *first_at <= end.plus(STALE_MS));
     let start = match first_text {
         Some(text) if text.since(start) > STALE_MS => text.plus(
             SignalDelay::user(Tier::Items).start - SignalDelay::user(Tier::Transcripts).start,

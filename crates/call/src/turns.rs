@@ -11,7 +11,7 @@ use super::{
     event::{By, Components, Moment},
     evidence::VoiceActivity,
     feed::{AgentView, FeedItem},
-    interval::Interval,
+    interval::{Interval, Latest},
     keyed::Typed,
     rtvi::Turn,
     speech::Segment,
@@ -271,8 +271,10 @@ struct Covered<'a> {
     agents: BTreeMap<&'a str, Option<Moment>>,
     /// The words of all other participants are covered until the last item of this side.
     until: Option<Moment>,
-    /// When each item arrived, and its number of words.
+    /// When each item arrived, and its number of words; by time.
     reports: Vec<(Moment, u32)>,
+    /// When the items arrived, in their order.
+    arrived: Latest,
 }
 
 impl<'a> Covered<'a> {
@@ -285,8 +287,10 @@ impl<'a> Covered<'a> {
                 *until = (*until).max(Some(i.arrived));
             }
         }
-        let reports: Vec<_> = items.iter().map(|i| (i.arrived, i.words)).collect();
-        Self { since, agents, until: items.iter().map(|i| i.arrived).max(), reports }
+        let mut reports: Vec<_> = items.iter().map(|i| (i.arrived, i.words)).collect();
+        reports.sort_unstable();
+        let arrived = Latest::of(items.iter().map(|i| i.arrived));
+        Self { since, agents, until: items.iter().map(|i| i.arrived).max(), reports, arrived }
     }
 
     fn of_agent(view: &'a AgentView, items: &[&FeedItem]) -> Self {
@@ -325,10 +329,10 @@ impl<'a> Covered<'a> {
 
     /// Whether an item with as many words came together with the segment, a little before or after it.
     fn has_item_of_same_moment(&self, s: &Segment) -> bool {
-        let together = |(arrived, words): &(Moment, u32)| {
-            *words == s.words && arrived.since(s.first_at).abs() <= TOGETHER_MS
-        };
-        self.reports.iter().any(together)
+        let from = self.reports.partition_point(|(at, _)| *at < s.first_at.plus(-TOGETHER_MS));
+        (self.reports[from..].iter())
+            .take_while(|(arrived, _)| *arrived <= s.first_at.plus(TOGETHER_MS))
+            .any(|(_, words)| *words == s.words)
     }
 
     /// Within the covered part, but in no item: a hand-off between agents can leave a turn out. Only
@@ -338,7 +342,7 @@ impl<'a> Covered<'a> {
             return false;
         }
         // The last report of a segment may come after its item.
-        let next = items.iter().find(|i| i.arrived >= s.first_at);
+        let next = self.arrived.first_from(s.first_at).and_then(|place| items.get(place));
         let began = next.and_then(|i| i.started_at);
         began.is_some_and(|began| began.since(s.end()) > BEFORE_ITEM_MS)
     }

@@ -15,6 +15,7 @@
 //! | [`gateway`] | what stands before an endpoint: TLS, HTTP/2, connections that misbehave |
 //! | [`secrets`] | what no worker may log |
 //! | [`proxy`] | an HTTP proxy between a worker and everything else |
+//! | [`relay`] | a connection between a worker and its server that can be cut |
 
 pub mod agent;
 pub mod endpoint;
@@ -23,6 +24,7 @@ pub mod gateway;
 pub mod person;
 pub mod proxy;
 pub mod receiver;
+pub mod relay;
 pub mod samples;
 pub mod secrets;
 pub mod server;

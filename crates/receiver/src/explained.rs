@@ -8,7 +8,8 @@ mod evidence;
 
 use serde_json::{Map, Value as Json, json};
 
-use self::evidence::{Evidence, Side};
+use self::evidence::Evidence;
+use crate::side::Side;
 
 /// Seconds by which a number may differ from the sum or the mean of its moments: each is rounded to three decimals.
 const ROUNDED: f64 = 0.002;

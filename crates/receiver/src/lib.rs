@@ -22,6 +22,7 @@
 //! | [`histogram`] | response times that can be added up |
 //! | [`query`] | which calls: the query language |
 //! | `conditions` | from a query to conditions of a statement |
+//! | `side` | who of a call did something |
 //! | [`shown`] | how values are written in answers |
 //! | [`stats`], [`aggregate`] | figures over calls |
 //! | [`days`] | sums of whole days, for figures over years |
@@ -63,6 +64,7 @@ pub mod schema;
 mod seen;
 pub mod server;
 pub mod shown;
+mod side;
 pub mod signature;
 pub mod stats;
 pub mod store;

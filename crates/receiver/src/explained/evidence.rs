@@ -3,26 +3,10 @@
 use record::Moment;
 use serde_json::{Value as Json, json};
 
+use crate::side::Side;
+
 /// Moments of each kind; the schema has no bound.
 const MOST: usize = 10_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    User,
-    Agent,
-    /// A third party, or unknown.
-    Other,
-}
-
-impl Side {
-    fn of(json: &Json) -> Self {
-        match json["by"].as_str() {
-            Some("user") => Self::User,
-            Some("agent") => Self::Agent,
-            _ => Self::Other,
-        }
-    }
-}
 
 pub(super) struct Evidence<'a> {
     timeline: &'a Json,
@@ -45,7 +29,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn of_side(&self, kind: &str, side: Side) -> Vec<Json> {
-        self.each(kind).filter(|json| Side::of(json) == side).cloned().collect()
+        self.each(kind).filter(|json| Side::of(&json["by"]) == side).cloned().collect()
     }
 
     pub(super) fn speech(&self, side: Side) -> Vec<Json> {
@@ -57,7 +41,7 @@ impl<'a> Evidence<'a> {
     }
 
     pub(super) fn cut_offs(&self, by: impl Fn(Side) -> bool) -> Vec<Json> {
-        self.each("cut_offs").filter(|json| by(Side::of(json))).cloned().collect()
+        self.each("cut_offs").filter(|json| by(Side::of(&json["by"]))).cloned().collect()
     }
 
     pub(super) fn silences(&self) -> Vec<Json> {
@@ -74,7 +58,7 @@ impl<'a> Evidence<'a> {
     /// The line of a side with the most words.
     pub(super) fn longest_line(&self, side: Side) -> Option<Json> {
         let lines = self.transcript.as_array().into_iter().flatten().take(MOST);
-        let of_side = lines.filter(|line| Side::of(line) == side);
+        let of_side = lines.filter(|line| Side::of(&line["by"]) == side);
         let words =
             |line: &&Json| line["text"].as_str().unwrap_or_default().split_whitespace().count();
         of_side.max_by_key(words).cloned()
@@ -108,7 +92,7 @@ impl<'a> Evidence<'a> {
 
     /// A side's speech in order, spans that touch joined.
     fn spans(&self, side: Side) -> Vec<Span> {
-        let of_side = self.each("speech").filter(|json| Side::of(json) == side);
+        let of_side = self.each("speech").filter(|json| Side::of(&json["by"]) == side);
         let mut all: Vec<Span> = of_side.filter_map(span).collect();
         all.sort_unstable();
         let mut joined: Vec<Span> = vec![];

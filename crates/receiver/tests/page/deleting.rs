@@ -5,6 +5,7 @@ use record::Moment;
 use serde_json::Value;
 
 use crate::{
+    agents,
     rig::{NOW, Rig},
     rights::{get, log_in},
     samples,
@@ -113,4 +114,19 @@ async fn on_this_machine_it_works_without_a_login() {
     let fields = format!("call_id={id}&form_token={}", form_token(&ask));
     assert_eq!(rig.send("/delete", &fields, "").await.status(), 303);
     assert_eq!(rig.get(&format!("/calls/{id}")).await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_recording_goes_with_its_call() {
+    let rig = Rig::collecting().await;
+    let call = agents::recorded("py-1.8.9-sip");
+    rig.replay(call).await;
+    rig.keep(&call.record(), None).await;
+    assert_eq!(rig.recordings(), 1);
+    let id = call.call_id();
+    let ask = rig.page(&format!("/delete?call_id={id}")).await;
+    let fields = format!("call_id={id}&form_token={}", form_token(&ask));
+    assert_eq!(rig.send("/delete", &fields, "").await.status(), 303);
+    assert_eq!(rig.recordings(), 0);
+    assert_eq!(rig.get(&format!("/api/calls/{id}/recordings/0")).await.status(), 404);
 }

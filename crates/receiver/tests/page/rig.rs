@@ -16,7 +16,7 @@ pub(crate) struct Rig {
     pub(crate) receiver: Receiver,
     pub(crate) client: Client,
     pub(crate) place: Place,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Rig {
@@ -64,7 +64,7 @@ impl Rig {
         // Other crates of the workspace want TLS of the client, which wants a provider; fails if another test has set it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
-        Self { receiver, client, place, _folder: folder }
+        Self { receiver, client, place, folder }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -88,6 +88,36 @@ impl Rig {
 
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    /// All that the agent of a recorded call uploaded.
+    pub(crate) async fn replay(&self, call: &crate::agents::Recorded) {
+        for request in call.requests() {
+            let mut post = self.client.post(self.url(&request.path)).body(request.body);
+            post = post
+                .header("content-type", request.content_type)
+                .bearer_auth(crate::agents::token());
+            if let Some(encoding) = request.content_encoding {
+                post = post.header("content-encoding", encoding);
+            }
+            assert_eq!(post.send().await.unwrap().status(), 200);
+        }
+    }
+
+    /// Files of recordings, in all folders.
+    pub(crate) fn recordings(&self) -> usize {
+        let mut folders = vec![self.folder.path().join("recordings")];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    files += 1;
+                }
+            }
+        }
+        files
     }
 
     /// Sends a form, as a browser with this cookie does.

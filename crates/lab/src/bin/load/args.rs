@@ -8,6 +8,7 @@ pub(crate) const HELP: &str = "\
 What the worker costs: memory, CPU, files, start, time from a room's end to the POST.
 
 Usage: load [OPTIONS]
+       load soak [--minutes N] [--rate N] [OPTIONS]
 
   --calls N        calls that are on while it is measured (100)
   --seconds N      seconds over which CPU is measured (30)
@@ -19,6 +20,12 @@ Usage: load [OPTIONS]
   --env KEY=VALUE  for the worker; repeat for more
   --json           JSON instead of a table
 
+A soak lets calls begin and end for a long time, while connections are cut, the endpoint fails and the worker is
+restarted. It fails if a call is lost or reported twice, or if memory, files or threads grow.
+
+  --minutes N      how long it lasts (60)
+  --rate N         calls a minute (60)
+
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET name a server to use instead of the dev server.";
 
 /// What the program is asked to do.
@@ -27,6 +34,11 @@ pub(crate) enum Mode {
     /// Runs as a child process of `load`: callers and voice agents.
     People,
     Load(Args),
+    Soak {
+        args: Args,
+        minutes: u64,
+        rate: usize,
+    },
 }
 
 pub(crate) struct Args {
@@ -55,11 +67,15 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
         env: vec![],
         json: false,
     };
+    let (mut soak, mut minutes, mut rate) = (false, 60, 60);
     while let Some(flag) = words.next() {
         let mut value = || words.next().with_context(|| format!("{flag} wants a value"));
         match flag.as_str() {
             "people" => return Ok(Mode::People),
             "-h" | "--help" => return Ok(Mode::Help),
+            "soak" => soak = true,
+            "--minutes" => minutes = number(&flag, &value()?, 2, 24 * 60)?,
+            "--rate" => rate = number(&flag, &value()?, 6, 600)?,
             "--json" => args.json = true,
             "--calls" => args.calls = number(&flag, &value()?, 1, 1000)?,
             "--seconds" => args.seconds = Duration::from_secs(number(&flag, &value()?, 1, 600)?),
@@ -76,7 +92,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
             _ => bail!("unknown option {flag}; see load --help"),
         }
     }
-    Ok(Mode::Load(args))
+    Ok(if soak { Mode::Soak { args, minutes, rate } } else { Mode::Load(args) })
 }
 
 fn number<T: FromStr + PartialOrd + std::fmt::Display>(

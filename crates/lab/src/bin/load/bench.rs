@@ -1,6 +1,6 @@
 //! The setup of the measurements, and the measurements of the worker at rest and at work.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use lab::{endpoint::Endpoint, server::Venue, worker::Setup};
@@ -22,6 +22,8 @@ pub(crate) const AGENT_NAME: &str = "call-history-load";
 pub(crate) const LOGS_WITHIN: Duration = Duration::from_secs(30);
 /// Calls that are opened at the same time, except in the bursts.
 pub(crate) const OPEN_AT_ONCE: usize = 10;
+/// The worker's data folder.
+const DATA: &str = "data";
 /// How long an idle process is measured. A longer time would show no more: it does almost nothing.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,8 @@ pub(crate) struct Bench {
     /// The dev server; `None` when `LIVEKIT_URL` names another server.
     server: Option<Program>,
     worker: Option<Program>,
+    /// In place of the server's address, for the worker.
+    through: Option<SocketAddr>,
     dir: TempDir,
 }
 
@@ -61,7 +65,8 @@ impl Bench {
         let crowd = Crowd::start(&venue, args.burst.max(args.calls + 1))?;
         let (endpoint, dir) = (Endpoint::start().await?, TempDir::new()?);
         let opened = vec![];
-        Ok(Self { args, venue, endpoint, crowd, opened, binary, server, worker: None, dir })
+        let (worker, through) = (None, None);
+        Ok(Self { args, venue, endpoint, crowd, opened, binary, server, worker, through, dir })
     }
 
     pub(crate) fn server(&self) -> String {
@@ -81,6 +86,7 @@ impl Bench {
             .envs(setup.env)
             .env("CALL_HISTORY_DATA_DIR", self.dir.path().join(data))
             .envs(self.args.env.iter().cloned())
+            .envs(self.through.map(|addr| ("LIVEKIT_URL", format!("ws://{addr}"))))
             .current_dir(self.dir.path());
         Program::start(command)
     }
@@ -89,7 +95,26 @@ impl Bench {
         self.worker.as_mut().context("the worker is not started")
     }
 
-    fn usage(&self) -> Result<Usage> {
+    /// The host and port of a server without TLS.
+    ///
+    /// # Errors
+    /// If it has TLS.
+    pub(crate) fn host(&self) -> Result<String> {
+        let host = self.venue.url.strip_prefix("ws://").context("the server's URL is no ws://")?;
+        Ok(host.trim_end_matches('/').to_owned())
+    }
+
+    /// From now on a worker that is started reaches the server at this address.
+    pub(crate) const fn goes_through(&mut self, addr: SocketAddr) {
+        self.through = Some(addr);
+    }
+
+    /// The worker's data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join(DATA)
+    }
+
+    pub(crate) fn usage(&self) -> Result<Usage> {
         Usage::of(self.worker.as_ref().context("the worker is not started")?.pid)
     }
 
@@ -120,10 +145,24 @@ impl Bench {
     }
 
     pub(crate) async fn start_worker(&mut self) -> Result<()> {
-        let mut worker = self.spawn_worker("data")?;
+        let mut worker = self.spawn_worker(DATA)?;
         registered(&mut worker).await?;
         self.worker = Some(worker);
         Ok(())
+    }
+
+    /// Ends the worker while calls are on, and starts it again with its data.
+    ///
+    /// # Errors
+    /// If it does not register.
+    pub(crate) async fn restart_worker(&mut self, is_killed: bool) -> Result<()> {
+        let worker = self.worker.take().context("the worker is not started")?;
+        if is_killed {
+            worker.kills().await?;
+        } else {
+            worker.stops_now().await?;
+        }
+        self.start_worker().await
     }
 
     /// Measures the worker without calls.

@@ -22,6 +22,7 @@ mod program;
 mod report;
 mod scripted;
 mod show;
+mod soak;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -47,6 +48,7 @@ async fn main() -> ExitCode {
         }
         Ok(Mode::People) => people::run().await,
         Ok(Mode::Load(args)) => load(args).await,
+        Ok(Mode::Soak { args, minutes, rate }) => soak(args, minutes, rate).await,
         Err(e) => Err(e),
     };
     match done {
@@ -68,6 +70,23 @@ async fn load(args: Args) -> Result<()> {
         _ = term.recv() => bail!("interrupted"),
     };
     if json { show::json(&report) } else { show::table(&report) }
+}
+
+async fn soak(args: Args, minutes: u64, rate: usize) -> Result<()> {
+    let json = args.json;
+    let mut term = signal(SignalKind::terminate())?;
+    let soaked = tokio::select! {
+        done = soak::run(args, minutes, rate) => done?,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = term.recv() => bail!("interrupted"),
+    };
+    if json {
+        show::soak_json(&soaked)?
+    } else {
+        show::soak(&soaked)
+    }
+    let faults = soaked.faults();
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
 }
 
 /// All measurements. The order matters: each one relies on those before it.

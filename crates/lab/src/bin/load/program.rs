@@ -79,6 +79,24 @@ impl Program {
         orders.write_all(format!("{order}\n").as_bytes()).await.context("it is gone")
     }
 
+    /// # Errors
+    /// If it cannot be killed.
+    pub(crate) async fn kills(mut self) -> Result<()> {
+        self.child.kill().await.context("it cannot be killed")
+    }
+
+    /// Sends SIGTERM twice, so that it does not wait for running calls, and waits for its end.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub(crate) async fn stops_now(mut self) -> Result<()> {
+        signal::send(self.pid, signal::TERM)?;
+        let draining =
+            |_, line: &Value| line["message"].as_str()?.starts_with("draining").then_some(());
+        self.wait_for(ENDS_WITHIN, draining).await?;
+        self.stops().await
+    }
+
     /// Sends SIGTERM and waits for its end.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 
 use anyhow::Result;
 
-use crate::report::{Burst, Endings, Idle, Load, Report, Spread};
+use crate::{
+    report::{Burst, Endings, Idle, Load, Report, Spread},
+    soak::Soaked,
+};
 
 pub(crate) fn text(text: &str) {
     println!("{text}");
@@ -16,6 +19,43 @@ pub(crate) fn failed(e: &anyhow::Error) {
 pub(crate) fn json(report: &Report) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(report)?);
     Ok(())
+}
+
+pub(crate) fn soak_json(soaked: &Soaked) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(soaked)?);
+    Ok(())
+}
+
+/// Some twenty of the samples, and what came out.
+pub(crate) fn soak(soaked: &Soaked) {
+    println!("server                   {}", soaked.server);
+    println!("\n  minutes   calls       RSS   files  threads   data folder");
+    let last = soaked.samples.len().saturating_sub(1);
+    for (n, s) in soaked.samples.iter().enumerate() {
+        if n % (last / 20 + 1) == 0 || n == last {
+            println!(
+                "{:>9.1} {:>7} {:>6.1} MB {:>7} {:>8}   {} files, {:.0} kB",
+                s.seconds as f64 / 60.0,
+                s.calls_so_far,
+                s.rss_mb,
+                s.fds,
+                s.threads,
+                s.folder_files,
+                s.folder_kb,
+            );
+        }
+    }
+    let (early, late) = soaked.memory();
+    println!("\nmemory, medians of the third and the last quarter   {early:.1} MB, {late:.1} MB");
+    println!(
+        "{} calls: {} lost, {} reported twice; {} attempts failed, connections cut {} times, {} restarts of the worker",
+        soaked.calls,
+        soaked.lost.len(),
+        soaked.twice.len(),
+        soaked.attempts_that_failed,
+        soaked.cuts,
+        soaked.restarts,
+    );
 }
 
 pub(crate) fn table(r: &Report) -> Result<()> {

@@ -4,8 +4,9 @@ use serde_json::Value as Json;
 
 use super::{
     super::text,
-    moments::{Moments, Side, instant},
+    moments::{Moments, instant},
 };
+use crate::side::Side;
 
 /// Units of the picture of the slowest answer.
 const WIDTH: f64 = 200.0;

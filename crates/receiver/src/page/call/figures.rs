@@ -4,8 +4,9 @@ use serde_json::Value as Json;
 
 use super::{
     super::text,
-    moments::{Moments, Side, Wait},
+    moments::{Moments, Wait},
 };
+use crate::side::Side;
 
 pub(super) struct Link {
     pub(super) href: String,
@@ -169,7 +170,8 @@ impl Table<'_> {
             ),
         ];
         for (id, name, metric, key, side) in sides {
-            let average = self.seconds(&format!("/metrics/{metric}"));
+            // A record has 0 where nobody was waited for.
+            let average = self.seconds(&format!("/metrics/{metric}")).filter(|s| *s > 0.0);
             let links = self.waits(|wait| wait.by == side);
             let distribution = format!("/details/latency/{key}");
             let values = self.count(&format!("{distribution}/count"));

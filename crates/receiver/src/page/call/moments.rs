@@ -5,43 +5,10 @@
 use record::Moment;
 use serde_json::Value as Json;
 
+use crate::side::Side;
+
 /// Of each kind; more cannot be read on a page.
 const MOST: usize = 2_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    User,
-    Agent,
-    /// A third party.
-    Other,
-}
-
-impl Side {
-    fn of(json: &Json) -> Self {
-        match json.as_str() {
-            Some("user") => Self::User,
-            Some("agent") => Self::Agent,
-            _ => Self::Other,
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::User => "Caller",
-            Self::Agent => "Agent",
-            Self::Other => "Third party",
-        }
-    }
-
-    /// A class of the style sheet.
-    pub(super) const fn class(self) -> &'static str {
-        match self {
-            Self::User => "u",
-            Self::Agent => "a",
-            Self::Other => "o",
-        }
-    }
-}
 
 pub(super) struct Speech {
     pub(super) by: Side,

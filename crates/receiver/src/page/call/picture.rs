@@ -1,9 +1,7 @@
 //! The picture of a call: both tracks to scale. Everything in it is a link to the same thing in words.
 
-use super::{
-    super::text,
-    moments::{Moments, Side},
-};
+use super::{super::text, moments::Moments};
+use crate::side::Side;
 
 /// Units at both ends, so that the first and the last label are whole.
 const MARGIN: f64 = 18.0;

@@ -1,9 +1,7 @@
 //! A call in words: what was said and what happened, in the order of time. Each item leads to its place in the picture.
 
-use super::{
-    super::text,
-    moments::{Moments, Side},
-};
+use super::{super::text, moments::Moments};
+use crate::side::Side;
 
 pub(super) struct Item {
     /// `line`, `wait` or `event`.

@@ -7,13 +7,12 @@
 //! | [`replay`] | what is made of them, on both engines, before and after the record |
 //! | [`sound`] | the recording: bytes, ranges, readers |
 //! | [`bad`] | foreign tokens, broken bodies, bombs, a full disk |
-//! | `bucket` | recordings in an S3, by hand |
 //! | [`goes`] | redaction, deletion, retention |
+//!
+//! Recordings in a bucket: `e2e/test_receiver_features.py`.
 
 mod agents;
 mod bad;
-#[cfg(feature = "s3")]
-mod bucket;
 mod goes;
 mod poster;
 mod replay;
