@@ -69,6 +69,9 @@ pub(super) async fn sample(config: &Config, wall: &WallClock) -> Check {
     match send(config, wall).await {
         Ok(found) => Check::ok(NAME, found),
         Err(e) if e == NOT_STORED => Check::failed(NAME, e, "see data_folder"),
+        Err(e) if ["answered 404", "answered 405"].iter().any(|wrong| e.contains(wrong)) => {
+            Check::failed(NAME, e, "look at the path in CALL_HISTORY_ENDPOINT: it must take a POST")
+        }
         Err(e) if e.contains("answered ") => Check::failed(
             NAME,
             e,

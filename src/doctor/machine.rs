@@ -77,11 +77,10 @@ pub(super) fn other_worker(dir: &Path) -> (Check, bool) {
     match taken {
         Ok(_) => (Check::ok(NAME, "no worker uses the data folder now"), false),
         Err(LockError::InUse { process }) => {
-            let holder =
-                process.map_or_else(|| "a worker".to_owned(), |id| format!("process {id}"));
+            let holder = process
+                .map_or_else(|| "its process is unknown".to_owned(), |id| format!("process {id}"));
             let found = format!(
-                "{holder} uses the data folder now; if you did not start it, stop it: a second worker with the same \
-                 folder does not start"
+                "a running worker uses the data folder ({holder}); a second one with the same folder does not start"
             );
             (Check::ok(NAME, found), true)
         }

@@ -132,8 +132,7 @@ impl Hook {
             Self::Taken(addr) => Some(Check::skipped(
                 NAME,
                 format!(
-                    "another program has {addr} (see http_port); if it is the worker, its log shows webhooks at the level \
-                     debug"
+                    "{addr} is in use (see http_port); if the worker has it, its log shows webhooks at the level debug"
                 ),
             )),
             Self::Listening { addr, task, mut came } => {

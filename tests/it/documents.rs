@@ -93,7 +93,7 @@ fn code(text: &str) -> Vec<&str> {
 /// A command's words, without a comment, a redirection, or words that explain it.
 fn words<'a>(code: &'a str, program: &str) -> Option<Vec<&'a str>> {
     let rest = code.strip_prefix(program).filter(|rest| rest.starts_with(' '))?;
-    let end = ["  ", " #", " >", " |"].iter().filter_map(|mark| rest.find(mark)).min();
+    let end = ["  ", " #", " >", " |", " &"].iter().filter_map(|mark| rest.find(mark)).min();
     Some(rest[..end.unwrap_or(rest.len())].split_whitespace().collect())
 }
 

@@ -35,6 +35,8 @@ async fn main() -> Result<()> {
         (false, "A table for four, please."),
         (true, "It is booked. Goodbye!"),
     ] {
+        // Nobody interrupts.
+        tokio::time::sleep(Duration::from_millis(700)).await;
         println!("{}: {text}", if by_agent { "agent " } else { "caller" });
         if by_agent {
             agent.says(text, WORD).await?;
@@ -43,6 +45,9 @@ async fn main() -> Result<()> {
         }
     }
     caller.hangs_up().await?;
-    println!("the caller has hung up: the record is due some 5 s after that");
+    println!("the caller has hung up: the record is posted some 5 s after that");
+    println!(
+        "with the receiver as the endpoint look at http://127.0.0.1:8082, or curl http://127.0.0.1:8082/api/calls"
+    );
     agent.person.hangs_up().await
 }

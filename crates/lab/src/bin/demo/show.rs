@@ -80,9 +80,13 @@ impl Show {
         }
         println!("\n{} The record is right, and nothing is left running.", self.paint("32", "ok"));
         println!("Its page was {page}; make demo-page keeps it open, with a week of sample calls.");
+        println!("\nNext, a call on your own server:");
         println!(
-            "Next, with your own server: cp .env.example .env, fill in four lines, target/debug/call-history doctor"
+            "  cp .env.example .env                # URL, key and secret of the server; the endpoint is the receiver"
         );
+        println!("  target/debug/call-history receive & # http://127.0.0.1:8082");
+        println!("  target/debug/call-history &         # wait for \"registered worker\"");
+        println!("  make call");
     }
 }
 
