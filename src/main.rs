@@ -19,6 +19,7 @@
 //! | [`clock`] | our clock against LiveKit's |
 //! | [`telemetry`] | the log, and what must not stand in it |
 //! | [`descriptors`] | the limit on open files |
+//! | [`memory`] | gives back what calls have used |
 //! | [`stop`] | signals that stop the process |
 //!
 //! Other packages are in `crates/`: `call`, the pure core; `store`, everything that touches the data folder;
@@ -34,6 +35,7 @@ mod descriptors;
 mod doctor;
 mod fleet;
 mod folder;
+mod memory;
 mod net;
 mod observer;
 mod outbox;

@@ -45,6 +45,8 @@ const WEBSOCKET_BUFFER: usize = 4 * 1024;
 const WEBSOCKET_MESSAGE: usize = 16 * 1024 * 1024;
 /// A connection of HTTP/2 is shared by all requests, so a dead one must be noticed soon.
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// Connections that stay open after a burst of requests.
+const IDLE_CONNECTIONS: usize = 4;
 
 /// A connection before TLS to its server; TLS only if that is to a proxy.
 type Plain = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
@@ -193,6 +195,7 @@ pub(crate) fn http_client_with(
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .user_agent(concat!("call-history/", env!("CARGO_PKG_VERSION")))
         .http2_keep_alive_interval(PING_EVERY)
         .http2_keep_alive_timeout(PING_EVERY)

@@ -1,0 +1,43 @@
+//! Gives memory that is free back to the system.
+//!
+//! glibc keeps what a burst of work has freed, unless it lies at the end of one of its arenas. After 100 calls the worker
+//! had 45 MB of heap, of which 3 MB were in use (`malloc_stats`); 12 MB stay after [`give_back`]. mimalloc and jemalloc
+//! in its place kept 20 MB, and cost 2 MB idle and 7 MB with calls.
+
+/// Gives whole free pages of all arenas back. Takes some milliseconds, in which allocations of other threads wait. Does
+/// nothing where the C library is not glibc. Returns whether something was given back.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_back() -> bool {
+    #[expect(unsafe_code, reason = "a function of the C library")]
+    // SAFETY: it has no pointer, may be called at any time, and locks the arenas itself.
+    let given_back = unsafe { libc::malloc_trim(0) };
+    given_back == 1
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back() -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn what_was_freed_is_given_back() {
+        let resident = || -> usize {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').nth(1).unwrap().parse().unwrap()
+        };
+        // Small enough to come from an arena; what stays at its end keeps the rest from being given back by itself.
+        let mut blocks: Vec<Vec<u8>> = (0..20_000).map(|_| vec![1; 1_000]).collect();
+        let last = blocks.pop();
+        drop(blocks);
+        let before = resident();
+        assert!(give_back());
+        let pages = before - resident();
+        assert!(pages > 3_000, "{pages} pages of 4,900 were given back");
+        drop(last);
+    }
+}
