@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Everything is checked and tested with all features, so that each crate is compiled once.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit black-box beside \
+.PHONY: help demo demo-page call build release reproducible test lint container container-check licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit shipped black-box beside \
 	deploy-check environments clients foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -68,12 +68,12 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 # The black box waits most of its time, so that the checks of deploy/, the fuzzer and the receiver's clients run beside it,
 # with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
 test: ## everything
-	$(MAKE) lint unit
+	$(MAKE) lint unit shipped
 	$(MAKE) -j2 black-box beside
 	$(MAKE) foreign
 
 beside: build
-	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients
+	nice -n 19 $(MAKE) deploy-check container-check sbom fuzz counts clients
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -104,8 +104,17 @@ deploy-check: build ## manifests and chart against the types of Kubernetes, sett
 	cd deploy/check && go vet . && go test . \
 		&& go run . -worker $(abspath $(TARGET))/debug/call-history
 
-container: build ## builds the image's final stage without a registry, and holds a call with it; as root
-	deploy/container/check.sh $(abspath $(TARGET))/debug/call-history $(abspath $(TARGET))/debug/contained
+shipped: ## a debug binary with the features that are shipped, kept for the image: all others are tested with all features
+	$(CARGO) build --workspace --bin call-history
+	@mkdir -p $(TARGET)/shipped
+	cp $(TARGET)/debug/call-history $(TARGET)/shipped/
+
+container: shipped build ## builds the image's final stage without a registry, and holds a call with it; as root
+	$(MAKE) container-check
+
+# Builds nothing: the black box runs beside it, with the binary that `shipped` would replace for a moment.
+container-check:
+	deploy/container/check.sh $(abspath $(TARGET))/shipped/call-history $(abspath $(TARGET))/debug/contained
 
 licences: ## writes the licences of all dependencies anew, after a change of them
 	@command -v cargo-about >/dev/null || $(CARGO) install --locked cargo-about@$(ABOUT) --features cli

@@ -27,7 +27,8 @@ ROOM_ID, ROOM_NAME = "RM_YUsoNDYXe39c", "call-o-sip"
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """An empty bucket, and the environment with which a program reaches it."""
+    """A client, the name of an empty bucket, and the environment with which a program reaches it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -39,8 +40,10 @@ def bucket(monkeypatch):
         aws_access_key_id="key",
         aws_secret_access_key="secret",
     )
-    client.create_bucket(Bucket="recordings")
-    yield client, access | {"AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true"}
+    # What a server keeps outlives it.
+    name = f"recordings-{uuid.uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    yield client, name, access | {"AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true"}
     server.stop()
 
 
@@ -75,12 +78,12 @@ def with_sound(request: dict, sound: bytes) -> bytes:
 # The bucket gets more than some megabytes in several parts.
 @pytest.mark.parametrize("size", [200_000, 12_000_000])
 def test_a_recording_is_kept_in_a_bucket_and_goes_with_its_call(tmp_path, bucket, size):
-    client, access = bucket
+    client, name, access = bucket
     sound = b"OggS" + bytes(n * 31 % 251 for n in range(size))
     settings = {
         "LIVEKIT_API_KEY": KEY,
         "LIVEKIT_API_SECRET": SECRET,
-        "CALL_HISTORY_RECEIVE_RECORDINGS": "s3://recordings/some/prefix",
+        "CALL_HISTORY_RECEIVE_RECORDINGS": f"s3://{name}/some/prefix",
     }
     with ReceiverProcess(tmp_path, access | settings) as receiver:
         for request in json.loads((UPLOADS / "requests.json").read_text()):
@@ -94,9 +97,9 @@ def test_a_recording_is_kept_in_a_bucket_and_goes_with_its_call(tmp_path, bucket
                 "Content-Encoding": request.get("content_encoding", "identity"),
             }
             receiver.ask(request["path"], body, headers)
-        [entry] = client.list_objects_v2(Bucket="recordings")["Contents"]
+        [entry] = client.list_objects_v2(Bucket=name)["Contents"]
         assert entry["Key"].startswith("some/prefix/"), entry
-        kept = client.get_object(Bucket="recordings", Key=entry["Key"])["Body"].read()
+        kept = client.get_object(Bucket=name, Key=entry["Key"])["Body"].read()
         assert kept == sound
 
         record = record_of(ROOM_ID, ROOM_NAME, ("04:28", "04:51"))
@@ -106,7 +109,7 @@ def test_a_recording_is_kept_in_a_bucket_and_goes_with_its_call(tmp_path, bucket
         part = receiver.ask(f"{call}/recordings/0", headers={"Range": "bytes=1000-1999"})
         assert part == sound[1_000:2_000]
         receiver.ask(call, method="DELETE")
-        assert client.list_objects_v2(Bucket="recordings")["KeyCount"] == 0
+        assert client.list_objects_v2(Bucket=name)["KeyCount"] == 0
         with pytest.raises(urllib.error.HTTPError, match="404"):
             receiver.ask(f"{call}/recordings/0")
 

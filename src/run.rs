@@ -89,7 +89,7 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     // Nothing waits for this task: if it is late, the first call does the work itself.
     drop(tokio::task::spawn_blocking(observer::make_ready));
     tokio::spawn(descriptors::watch(health.clone()));
-    tokio::spawn(memory::give_back(observers.active_calls.subscribe()));
+    tokio::spawn(memory::watch(observers.active_calls.subscribe(), heap::give_back));
     tokio::spawn(folder::watch_space(config.data_dir.clone(), health.clone()));
     tokio::spawn(try_endpoint(
         config.endpoint.clone(),

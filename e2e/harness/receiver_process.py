@@ -33,7 +33,11 @@ class ReceiverProcess:
         )
 
     def __enter__(self) -> "ReceiverProcess":
-        self.url = f"http://{self._address()}"
+        try:
+            self.url = f"http://{self._address()}"
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,8 +47,8 @@ class ReceiverProcess:
     def _address(self) -> str:
         deadline = time.monotonic() + WITHIN
         while True:
-            for line in self.log.read_text().splitlines():
-                if '"receiver started"' in line:
+            for line in self.log.read_text().splitlines(keepends=True):
+                if '"receiver started"' in line and line.endswith("\n"):
                     return json.loads(line)["addr"]
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 use livekit::DisconnectReason;
 use livekit_api::services::room::CreateRoomOptions;
+use livekit_protocol::ParticipantInfo;
 use serde_json::json;
 
 use super::*;
@@ -154,7 +155,13 @@ async fn a_room_in_which_only_an_agent_waits_gives_no_record_and_is_not_held_ope
 async fn refused(s: &Scene, number: &str, status: &str, reason: DisconnectReason) -> Result<()> {
     s.worker.signal(19).await?;
     let leg = Person::phone(&s.venue, &s.room, number, status, false, &[]).await?;
+    let identity = leg.identity.clone();
     leg.leaves(reason).await?;
+    let rooms = s.venue.rooms();
+    let is_there = |all: Vec<ParticipantInfo>| all.iter().any(|p| p.identity == identity);
+    while rooms.list_participants(&s.room).await.is_ok_and(is_there) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     s.worker.signal(18).await
 }
 

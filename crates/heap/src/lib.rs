@@ -36,8 +36,8 @@ mod tests {
         drop(blocks);
         let before = resident();
         assert!(give_back());
-        let pages = before - resident();
-        assert!(pages > 3_000, "{pages} pages of 4,900 were given back");
+        let after = resident();
+        assert!(after < before * 2 / 3, "{before} pages, and then {after}");
         drop(last);
     }
 }

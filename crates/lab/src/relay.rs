@@ -1,6 +1,6 @@
 //! A TCP relay whose connections can be cut: what a network between the worker and its server does now and then.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use tokio::{
@@ -8,6 +8,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
+    time::sleep,
 };
 
 pub struct Relay {
@@ -27,7 +28,12 @@ impl Relay {
         let cuts = watch::Sender::new(0);
         let cut = cuts.subscribe();
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    // Files may have run out for a moment.
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
                 // An error ends the connection, which is all that its client sees.
                 tokio::spawn(carry(stream, to.clone(), cut.clone()));
             }
@@ -35,9 +41,11 @@ impl Relay {
         Ok(Self { addr, cuts, task })
     }
 
-    /// Ends all connections. New ones are accepted at once.
-    pub fn cut(&self) {
+    /// Ends all connections, and returns their number. New ones are accepted at once.
+    pub fn cut(&self) -> usize {
         self.cuts.send_modify(|n| *n += 1);
+        // One of the receivers belongs to who accepts connections.
+        self.cuts.receiver_count().saturating_sub(1)
     }
 }
 

@@ -17,10 +17,12 @@ use store::{DiskHealth, Health, Journals, Outbox, RealDisk, journal};
 #[global_allocator]
 static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The segments of the long calls: a turn has one of the caller and one of the agent.
-const LONG: [(&str, u64); 3] = [
+/// The segments of the long calls: a turn has one of the caller and one of the agent. The core keeps at most 40,000 of
+/// a call, and 20,000 items of the conversation.
+const LONG: [(&str, u64); 4] = [
     ("record of 1,000 segments", 500),
     ("record of 10,000 segments", 5_000),
+    ("record of 20,000 segments", 10_000),
     ("record of 100,000 segments", 50_000),
 ];
 const TEN_MINUTES: u64 = 100;
@@ -56,7 +58,7 @@ fn core() -> Option<usize> {
 fn record(turns: u64) -> Option<usize> {
     let read = journal::read(conversation::journal(turns).as_bytes()).expect("a journal");
     let (call, _) = journal::replay_to_end(&read);
-    count(|| serde_json::to_vec(&call.record()).expect("JSON"))
+    count(|| serde_json::to_vec(&call.record().expect("a record")).expect("JSON"))
 }
 
 fn append() -> Option<usize> {

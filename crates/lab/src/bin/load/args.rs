@@ -24,7 +24,7 @@ A soak lets calls begin and end for a long time, while connections are cut, the 
 restarted. It fails if a call is lost or reported twice, or if memory, files or threads grow.
 
   --minutes N      how long it lasts (60)
-  --rate N         calls a minute (60)
+  --rate N         calls a minute, a multiple of 6 (60)
 
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET name a server to use instead of the dev server.";
 
@@ -75,7 +75,12 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
             "-h" | "--help" => return Ok(Mode::Help),
             "soak" => soak = true,
             "--minutes" => minutes = number(&flag, &value()?, 2, 24 * 60)?,
-            "--rate" => rate = number(&flag, &value()?, 6, 600)?,
+            "--rate" => {
+                rate = number(&flag, &value()?, 6, 300)?;
+                if rate % 6 != 0 {
+                    bail!("--rate wants a multiple of 6: a wave begins every ten seconds");
+                }
+            }
             "--json" => args.json = true,
             "--calls" => args.calls = number(&flag, &value()?, 1, 1000)?,
             "--seconds" => args.seconds = Duration::from_secs(number(&flag, &value()?, 1, 600)?),
@@ -91,6 +96,9 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
             }
             _ => bail!("unknown option {flag}; see load --help"),
         }
+    }
+    if !soak && (minutes, rate) != (60, 60) {
+        bail!("--minutes and --rate belong to load soak");
     }
     Ok(if soak { Mode::Soak { args, minutes, rate } } else { Mode::Load(args) })
 }

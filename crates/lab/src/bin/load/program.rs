@@ -14,6 +14,8 @@ use tokio::{
 };
 
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
+/// With calls on: they are handed over, their records are posted, and the endpoint may fail meanwhile.
+const ENDS_WITH_CALLS_WITHIN: Duration = Duration::from_secs(90);
 
 pub(crate) struct Program {
     child: Child,
@@ -94,7 +96,10 @@ impl Program {
         let draining =
             |_, line: &Value| line["message"].as_str()?.starts_with("draining").then_some(());
         self.wait_for(ENDS_WITHIN, draining).await?;
-        self.stops().await
+        signal::send(self.pid, signal::TERM)?;
+        let ended = timeout(ENDS_WITH_CALLS_WITHIN, self.child.wait());
+        ended.await.context("it does not end")??;
+        Ok(())
     }
 
     /// Sends SIGTERM and waits for its end.

@@ -48,7 +48,7 @@ pub(crate) fn soak(soaked: &Soaked) {
     let (early, late) = soaked.memory();
     println!("\nmemory, medians of the third and the last quarter   {early:.1} MB, {late:.1} MB");
     println!(
-        "{} calls: {} lost, {} reported twice; {} attempts failed, connections cut {} times, {} restarts of the worker",
+        "{} calls: {} lost, {} reported twice; {} attempts failed, {} connections cut, {} restarts of the worker",
         soaked.calls,
         soaked.lost.len(),
         soaked.twice.len(),

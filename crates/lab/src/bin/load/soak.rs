@@ -3,12 +3,16 @@
 //! It looks for what grows, and for calls that are lost or reported twice. Unlike the other measurements it has a
 //! verdict: see [`Soaked::faults`].
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use lab::{endpoint::Answer, relay::Relay};
 use serde::Serialize;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{
     args::Args,
@@ -23,12 +27,15 @@ const LASTS: usize = 3;
 /// Waves between two cuts of all the worker's connections to the server.
 const CUT_EVERY: usize = 7;
 /// Waves between two failures of the endpoint, and the answers that fail then.
-const ENDPOINT_FAILS_EVERY: usize = 11;
+const ENDPOINT_FAILS_EVERY: usize = 13;
 const FAILING_ANSWERS: usize = 15;
 /// How long the last records may take: an attempt that fails is repeated within a minute.
 const POSTED_WITHIN: Duration = Duration::from_secs(240);
 /// After the last call, so that what is given back late is given back.
 const REST: Duration = Duration::from_secs(60);
+/// MB by which memory may be larger in the second half of the time, and after the last call than before the first.
+const MAY_GROW: f64 = 2.0;
+const MAY_KEEP: f64 = 20.0;
 
 /// The worker and its data folder at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -48,9 +55,10 @@ pub(crate) struct Soaked {
     pub(crate) calls: usize,
     /// Rooms without a record.
     pub(crate) lost: Vec<String>,
-    /// Rooms with more than one record that was answered 200.
+    /// Rooms with more than one call that was answered 200. (The same one may be posted again after a kill.)
     pub(crate) twice: Vec<String>,
     pub(crate) attempts_that_failed: usize,
+    /// Connections of the worker to the server that were cut.
     pub(crate) cuts: usize,
     /// The worker was killed, and later stopped, while calls were on.
     pub(crate) restarts: usize,
@@ -82,8 +90,15 @@ impl Soaked {
             faults.push(format!("{} threads are there, and were {}", rest.threads, fresh.threads));
         }
         let (early, late) = self.memory();
-        if late > early * 1.1 + 1.0 {
+        if late > early + MAY_GROW {
             faults.push(format!("memory grows: {early:.1} MB, and later {late:.1} MB"));
+        }
+        if rest.rss_mb > fresh.rss_mb + MAY_KEEP {
+            let (kept, before) = (rest.rss_mb, fresh.rss_mb);
+            faults.push(format!("{kept:.1} MB are not given back, and {before:.1} MB were enough"));
+        }
+        if self.attempts_that_failed == 0 || self.cuts == 0 {
+            faults.push("the faults did not happen".into());
         }
         faults
     }
@@ -118,15 +133,16 @@ pub(crate) async fn run(args: Args, minutes: u64, calls: usize) -> Result<Soaked
     let api = bench.venue.rooms();
     bench.crowd.talk(true).await?;
 
-    let (mut samples, mut soaked) = (vec![bench.sample(0, 0)?], (0, 0));
+    let (mut samples, mut cuts, mut restarts) = (vec![bench.sample(0, 0)?], 0, 0);
     let all = rooms("soak", waves * each);
     let began = Instant::now();
     let mut ticks = interval(WAVE);
+    // A restart takes longer than a wave.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for wave in 0..waves + LASTS {
         ticks.tick().await;
         if wave % CUT_EVERY == CUT_EVERY - 1 {
-            relay.cut();
-            soaked.0 += 1;
+            cuts += relay.cut();
         }
         if wave % ENDPOINT_FAILS_EVERY == ENDPOINT_FAILS_EVERY - 1 {
             bench.endpoint.answers((0..FAILING_ANSWERS).map(|_| Answer::Status(503)));
@@ -134,7 +150,7 @@ pub(crate) async fn run(args: Args, minutes: u64, calls: usize) -> Result<Soaked
         // The rest of the time belongs to one process, whose memory can be compared.
         if wave == waves / 6 || wave == waves / 3 {
             bench.restart_worker(wave == waves / 6).await?;
-            soaked.1 += 1;
+            restarts += 1;
         }
         if let Some(end) = wave.checked_sub(LASTS) {
             let over = &all[end * each..(end + 1) * each];
@@ -158,11 +174,14 @@ pub(crate) async fn run(args: Args, minutes: u64, calls: usize) -> Result<Soaked
     samples.push(bench.sample(began.elapsed().as_secs(), all.len())?);
     let reported = bench.reported();
     let lost = all.iter().filter(|room| !reported.contains_key(*room)).cloned().collect();
-    let twice = reported.iter().filter(|(_, n)| **n > 1).map(|(room, _)| room.clone()).collect();
+    let twice = reported
+        .iter()
+        .filter(|(_, calls)| calls.len() > 1)
+        .map(|(room, _)| room.clone())
+        .collect();
     let attempts_that_failed = bench.endpoint.posts().iter().filter(|p| p.status != 200).count();
     let server = bench.server();
     bench.stop().await?;
-    let (cuts, restarts) = soaked;
     let calls = all.len();
     Ok(Soaked { server, calls, lost, twice, attempts_that_failed, cuts, restarts, samples })
 }
@@ -182,13 +201,13 @@ impl Bench {
         })
     }
 
-    /// The records that were answered 200, by room.
-    fn reported(&self) -> HashMap<String, usize> {
-        let mut all = HashMap::new();
+    /// The calls of each room whose record was answered 200.
+    fn reported(&self) -> HashMap<String, HashSet<String>> {
+        let mut all = HashMap::<String, HashSet<String>>::new();
         for post in self.endpoint.posts().iter().filter(|post| post.status == 200) {
             let record = post.record().unwrap_or_default();
-            *all.entry(record["room_name"].as_str().unwrap_or_default().to_owned()).or_default() +=
-                1;
+            let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+            all.entry(text("room_name")).or_default().insert(text("call_id"));
         }
         all
     }
