@@ -13,6 +13,8 @@ from pathlib import Path
 
 FIGURES = Path(__file__).with_name("counts.json")
 ALLOWED = 0.05
+# Journals have a thread: how often it must be woken depends on the machine.
+ALLOWED_BESIDE_A_THREAD = 0.3
 # A record over ten times as many segments costs ten times as much; sorting takes a little more.
 LONG = [
     ("record of 1,000 segments", "record of 10,000 segments", 10),
@@ -60,7 +62,8 @@ def compared(counts: dict, figures: dict, comparable: bool) -> list[str]:
             differs = count / figure - 1 if figure else float("inf")
             print(f"{task:<50} {what:<13} {count:>14,} {differs:>+8.1%}")
             # Much less is wrong too: perhaps the work is not done any more.
-            if comparable and abs(differs) > ALLOWED:
+            allowed = ALLOWED if "allocations" in figure_of else ALLOWED_BESIDE_A_THREAD
+            if comparable and abs(differs) > allowed:
                 wrong.append(f"{task}: {count:,} {what}, and the figure is {figure:,}")
     return wrong
 
