@@ -19,11 +19,11 @@ LICENCES := THIRD-PARTY-LICENSES.txt
 FUZZ_SECONDS ?= 20
 # Crates in the tree of the core, itself included: a new one wants a reason.
 CORE_TREE := 37
-# Everything is checked and tested with all features, so that each crate is compiled once.
+# Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container container-check licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit shipped black-box beside \
-	deploy-check environments clients foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit featured black-box beside \
+	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,7 +46,7 @@ call: ## one scripted call on the server of .env, for a worker of yours to see
 	@$(abspath $(TARGET))/debug/call
 
 build: ## debug binaries of everything
-	$(CARGO) build --workspace $(FEATURES) --bins
+	$(CARGO) build --workspace --bins
 
 # No path of this machine is in the binary, so that the same source gives the same bytes in any folder.
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
@@ -68,12 +68,12 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 # The black box waits most of its time, so that the checks of deploy/, the fuzzer and the receiver's clients run beside it,
 # with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
 test: ## everything
-	$(MAKE) lint unit shipped
+	$(MAKE) lint unit featured
 	$(MAKE) -j2 black-box beside
 	$(MAKE) foreign
 
 beside: build
-	nice -n 19 $(MAKE) deploy-check container-check sbom fuzz counts clients
+	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients-check
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -104,17 +104,8 @@ deploy-check: build ## manifests and chart against the types of Kubernetes, sett
 	cd deploy/check && go vet . && go test . \
 		&& go run . -worker $(abspath $(TARGET))/debug/call-history
 
-shipped: ## a debug binary with the features that are shipped, kept for the image: all others are tested with all features
-	$(CARGO) build --workspace --bin call-history
-	@mkdir -p $(TARGET)/shipped
-	cp $(TARGET)/debug/call-history $(TARGET)/shipped/
-
-container: shipped build ## builds the image's final stage without a registry, and holds a call with it; as root
-	$(MAKE) container-check
-
-# Builds nothing: the black box runs beside it, with the binary that `shipped` would replace for a moment.
-container-check:
-	deploy/container/check.sh $(abspath $(TARGET))/shipped/call-history $(abspath $(TARGET))/debug/contained
+container: build ## builds the image's final stage without a registry, and holds a call with it; as root
+	deploy/container/check.sh $(abspath $(TARGET))/debug/call-history $(abspath $(TARGET))/debug/contained
 
 licences: ## writes the licences of all dependencies anew, after a change of them
 	@command -v cargo-about >/dev/null || $(CARGO) install --locked cargo-about@$(ABOUT) --features cli
@@ -166,8 +157,8 @@ unit: ## unit, table and property tests, and those of the crates
 	$(CARGO) test --workspace $(FEATURES) --doc
 
 black-box: ## the real binary against a LiveKit server and an endpoint
-	$(CARGO) build --workspace $(FEATURES) --bins
-	$(CARGO) test --workspace $(FEATURES) --test it --test page -- --test-threads=6
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --test it --test page -- --test-threads=6
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
@@ -189,9 +180,18 @@ foreign: build environments ## real Python and Node voice agents, callers, a bro
 		|| $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) --last-failed
 
 CLIENTS := test_openapi.py test_example_receivers.py test_receiver_features.py
-clients: build environments ## the receiver: its pages in Chromium, its description fuzzed; the examples of other receivers
+clients: featured ## the receiver: its pages in Chromium, its description fuzzed; bucket and Parquet; examples of other receivers
+	$(MAKE) clients-check
+
+# Builds nothing with other features: the black box runs beside it, and would meet that binary.
+clients-check: build environments
 	$(MAKE) pages
-	cd e2e && $(E2E) ../$(VENV)/bin/pytest $(CLIENTS)
+	cd e2e && $(E2E) E2E_FEATURED_BIN=$(abspath $(TARGET))/featured/call-history ../$(VENV)/bin/pytest $(CLIENTS)
+
+featured: ## a debug binary with all features, kept beside the one that is shipped
+	$(CARGO) build --workspace $(FEATURES) --bin call-history
+	@mkdir -p $(TARGET)/featured
+	cp $(TARGET)/debug/call-history $(TARGET)/featured/
 
 PAGE := cd e2e/page && E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history
 pages: build node-modules ## the receiver's pages in Chromium: every page, both themes, a phone, without JavaScript

@@ -85,7 +85,7 @@ def test_a_recording_is_kept_in_a_bucket_and_goes_with_its_call(tmp_path, bucket
         "LIVEKIT_API_SECRET": SECRET,
         "CALL_HISTORY_RECEIVE_RECORDINGS": f"s3://{name}/some/prefix",
     }
-    with ReceiverProcess(tmp_path, access | settings) as receiver:
+    with ReceiverProcess(tmp_path, access | settings, "E2E_FEATURED_BIN") as receiver:
         for request in json.loads((UPLOADS / "requests.json").read_text()):
             if "recordings" in request["path"]:
                 body = with_sound(request, sound)
@@ -115,7 +115,7 @@ def test_a_recording_is_kept_in_a_bucket_and_goes_with_its_call(tmp_path, bucket
 
 
 def test_calls_as_parquet_are_read_by_another_program(tmp_path):
-    with ReceiverProcess(tmp_path, {}) as receiver:
+    with ReceiverProcess(tmp_path, {}, "E2E_FEATURED_BIN") as receiver:
         for path in RECORDS:
             receiver.ask("/call-history", path.read_bytes())
         table = pyarrow.parquet.read_table(io.BytesIO(receiver.ask("/api/calls.parquet")))

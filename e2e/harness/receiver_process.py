@@ -16,7 +16,8 @@ RECORDS = sorted((Path(__file__).parent.parent.parent / "tests" / "journals").gl
 class ReceiverProcess:
     """Starts with the settings; ends with the block that it is for."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], binary: str = "E2E_PRODUCT_BIN") -> None:
+        """`binary`: the variable that names the program."""
         self.log = folder / "log"
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -24,9 +25,8 @@ class ReceiverProcess:
             "CALL_HISTORY_LOG_FORMAT": "json",
             **settings,
         }
-        binary = os.path.abspath(os.environ["E2E_PRODUCT_BIN"])
         self.process = subprocess.Popen(
-            [binary, "receive"],
+            [os.path.abspath(os.environ[binary]), "receive"],
             cwd=folder,
             env=self.environment,
             stdout=self.log.open("wb"),

@@ -18,6 +18,7 @@ Usage: load [OPTIONS]
   --starts N       cold starts (10)
   --worker PATH    another worker than the one beside this program
   --env KEY=VALUE  for the worker; repeat for more
+  --log PATH       appends the worker's log to this file
   --json           JSON instead of a table
 
 A soak lets calls begin and end for a long time, while connections are cut, the endpoint fails and the worker is
@@ -50,6 +51,7 @@ pub(crate) struct Args {
     pub(crate) starts: usize,
     pub(crate) worker: Option<PathBuf>,
     pub(crate) env: Vec<(String, String)>,
+    pub(crate) log: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
@@ -65,6 +67,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
         starts: 10,
         worker: None,
         env: vec![],
+        log: None,
         json: false,
     };
     let (mut soak, mut minutes, mut rate) = (false, 60, 60);
@@ -89,6 +92,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
             "--burst" => args.burst = number(&flag, &value()?, 0, 1000)?,
             "--starts" => args.starts = number(&flag, &value()?, 0, 100)?,
             "--worker" => args.worker = Some(value()?.into()),
+            "--log" => args.log = Some(value()?.into()),
             "--env" => {
                 let pair = value()?;
                 let (key, value) = pair.split_once('=').context("--env wants KEY=VALUE")?;

@@ -79,7 +79,9 @@ impl Bench {
     }
 
     fn spawn_worker(&self, data: &str) -> Result<Program> {
-        let setup = Setup::new(&self.binary, &self.venue, &self.endpoint, AGENT_NAME);
+        // All rooms of this run, so that it finds those that no dispatch led it to.
+        let setup = Setup::new(&self.binary, &self.venue, &self.endpoint, AGENT_NAME)
+            .with("CALL_HISTORY_ROOMS", &format!("load-{}-*", run()));
         let mut command = Command::new(&self.binary);
         command
             .env_clear()
@@ -88,7 +90,7 @@ impl Bench {
             .envs(self.args.env.iter().cloned())
             .envs(self.through.map(|addr| ("LIVEKIT_URL", format!("ws://{addr}"))))
             .current_dir(self.dir.path());
-        Program::start(command)
+        Program::start_with_log(command, self.args.log.as_deref())
     }
 
     pub(crate) fn worker(&mut self) -> Result<&mut Program> {
@@ -254,9 +256,13 @@ impl Bench {
 
 /// Names of rooms; each ends in a number, from which a caller's phone number is made.
 pub(crate) fn rooms(what: &str, n: usize) -> Vec<String> {
-    // Different in each run: a foreign server may still hold the rooms of the last run.
-    let run = std::process::id() % 100_000;
+    let run = run();
     (0..n).map(|i| format!("load-{run}-{what}-{i}")).collect()
+}
+
+/// Different in each run: a foreign server may still hold the rooms of the last run.
+fn run() -> u32 {
+    std::process::id() % 100_000
 }
 
 /// Whether a line of the worker's log has this message.

@@ -1,7 +1,7 @@
 //! A child process that reports by lines of JSON on its stdout. Each line gets the time at which it was
 //! read. The process is killed when this is dropped.
 
-use std::{process::Stdio, time::Duration};
+use std::{fs::OpenOptions, io::Write, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use lab::signal;
@@ -29,7 +29,17 @@ impl Program {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(crate) fn start(mut command: Command) -> Result<Self> {
+    pub(crate) fn start(command: Command) -> Result<Self> {
+        Self::start_with_log(command, None)
+    }
+
+    /// As [`Program::start`]; appends its lines to a file.
+    ///
+    /// # Errors
+    /// If it cannot be started, or there is no such file.
+    pub(crate) fn start_with_log(mut command: Command, log: Option<&Path>) -> Result<Self> {
+        let open = |path| OpenOptions::new().create(true).append(true).open(path);
+        let mut log = log.map(open).transpose().context("the log's file")?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -43,6 +53,9 @@ impl Program {
         tokio::spawn(async move {
             let mut out = BufReader::new(out).lines();
             while let Ok(Some(line)) = out.next_line().await {
+                if let Some(log) = &mut log {
+                    let _ = writeln!(log, "{line}");
+                }
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 // Read on even if the receiver is gone: a full pipe would stop the program.
                 let _ = tx.send((Instant::now(), line));

@@ -78,7 +78,10 @@ impl Soaked {
         let (Some(fresh), Some(rest)) = (self.samples.first(), self.samples.last()) else {
             return faults;
         };
-        if rest.folder_files > fresh.folder_files {
+        // A room's ordinal is forgotten ten minutes after the room is gone.
+        let lately = |s: &&Sample| s.seconds + 11 * 60 < rest.seconds;
+        let older = self.samples.iter().rev().find(lately).map_or(0, |s| s.calls_so_far);
+        if rest.folder_files > fresh.folder_files + rest.calls_so_far - older {
             let (files, before) = (rest.folder_files, fresh.folder_files);
             faults.push(format!("the data folder has {files} files, and had {before}"));
         }
