@@ -133,8 +133,8 @@ bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
 
 COUNTS := $(CARGO) bench --quiet -p store --profile counts --bench counts --no-run --message-format=json \
 	| $(PYTHON) -c 'import json,sys; print([e for m in map(json.loads, sys.stdin) if (e := m.get("executable"))][-1])'
-counts: ## instructions and allocations of core, journal and outbox, compared with crates/store/benches/counts.json
-	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))"
+counts: ## instructions and allocations of core, journal and outbox, compared with crates/store/benches/counts.json; LONG=1 counts a very long call too
+	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))" $(if $(LONG),--long)
 
 counts-accept: ## writes these figures anew, after a change that is meant
 	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))" --accept
