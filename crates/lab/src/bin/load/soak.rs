@@ -33,7 +33,7 @@ const FAILING_ANSWERS: usize = 15;
 const POSTED_WITHIN: Duration = Duration::from_secs(240);
 /// After the last call, so that what is given back late is given back.
 const REST: Duration = Duration::from_secs(60);
-/// MB by which memory may be larger in the second half of the time, and after the last call than before the first.
+/// MB by which memory may be larger in the last quarter of the time than in the third, and after the last call than before the first.
 const MAY_GROW: f64 = 2.0;
 const MAY_KEEP: f64 = 20.0;
 
@@ -79,9 +79,9 @@ impl Soaked {
             return faults;
         };
         // A room's ordinal is forgotten ten minutes after the room is gone.
-        let lately = |s: &&Sample| s.seconds + 11 * 60 < rest.seconds;
-        let older = self.samples.iter().rev().find(lately).map_or(0, |s| s.calls_so_far);
-        if rest.folder_files > fresh.folder_files + rest.calls_so_far - older {
+        let is_forgotten = |s: &&Sample| s.seconds + 11 * 60 < rest.seconds;
+        let forgotten = self.samples.iter().rev().find(is_forgotten).map_or(0, |s| s.calls_so_far);
+        if rest.folder_files > fresh.folder_files + rest.calls_so_far - forgotten {
             let (files, before) = (rest.folder_files, fresh.folder_files);
             faults.push(format!("the data folder has {files} files, and had {before}"));
         }
@@ -106,9 +106,9 @@ impl Soaked {
         faults
     }
 
-    /// The median of RSS in the two halves of the time since the last restart, in MB.
+    /// The median of RSS in the third and in the last quarter of the time, both after the last restart, in MB.
     pub(crate) fn memory(&self) -> (f64, f64) {
-        // Samples of the last two thirds; the first of them is of a young process.
+        // The last sample is of the rest after the calls.
         let n = self.samples.len();
         let since = self.samples.get(n / 2..n.saturating_sub(1)).unwrap_or_default();
         let (early, late) = since.split_at(since.len() / 2);
