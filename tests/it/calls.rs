@@ -16,8 +16,10 @@ async fn a_phone_call_ends_as_a_signed_record() -> Result<()> {
     let mut agent = s.agent().await?;
     agent.publishes(&json!({"type": "stage", "stage": "greeting"})).await?;
     agent.says("hello how can I help", WORD).await?;
+    let turn = tokio::time::Instant::now();
     agent.hears(&caller.identity, "I want a table", WORD).await?;
     agent.says("it is booked", WORD).await?;
+    let turn = turn.elapsed().as_secs_f64();
     agent.tells_usage().await?;
     agent.publishes(&json!({"type": "outcomes", "outcomes": {"successful": true}})).await?;
     caller.hangs_up().await?;
@@ -32,7 +34,8 @@ async fn a_phone_call_ends_as_a_signed_record() -> Result<()> {
     assert_eq!(r["agent_config"]["llm_config_key"], "lab/mind");
     assert_eq!(r["outcomes"]["notes"], Value::Null);
     let answered = r["metrics"]["average_agent_response_time"].as_f64().unwrap();
-    assert!((0.3..1.5).contains(&answered), "{answered}");
+    // At least the recogniser's delay, and no longer than the turn and its answer took.
+    assert!((0.3..turn).contains(&answered), "{answered} of {turn} s");
     s.endpoint.posts()[0].check_signature(JWT_SECRET)?;
     for message in [
         "registered worker",
@@ -119,18 +122,16 @@ async fn a_room_without_a_caller_is_not_reported() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_the_agent_deletes_is_reported_at_once() -> Result<()> {
-    let mut s = Scene::new().await?;
+    // The record would come only after this time if it waited for the caller to come back.
+    let mut s = Scene::at(Venue::from_env().await?, &[("CALL_HISTORY_END_GRACE", "300")]).await?;
     let _caller = s.phone("+15550123403").await?;
     let mut agent = s.agent().await?;
     agent.says("good bye", WORD).await?;
-    let asked = tokio::time::Instant::now();
     s.venue.rooms().delete_room(&s.room).await?;
     let posts = s.endpoint.wait(&s.room, 1, POSTED).await?;
     let r = posts[0].record()?;
     assert_eq!(verdict(&r), ("completed", None));
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
-    // This does not measure speed: the report must not wait for a grace time.
-    assert!(posts[0].at - asked < Duration::from_secs(2));
     Ok(())
 }
 

@@ -66,7 +66,7 @@ impl Fake {
                 }
             }
         };
-        timeout(Duration::from_secs(45), accept).await.context("no connection")?
+        timeout(POSTED, accept).await.context("no connection")?
     }
 
     /// The next connection, after its registration.
@@ -108,7 +108,7 @@ async fn receive(socket: &mut Socket) -> Result<FromWorker> {
             }
         }
     };
-    timeout(Duration::from_secs(20), next).await.context("nothing comes")?
+    timeout(POSTED, next).await.context("nothing comes")?
 }
 
 /// The next message, apart from the load, which is reported all the time.

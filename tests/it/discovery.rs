@@ -474,7 +474,7 @@ async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() ->
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(3), gone).await??;
+    tokio::time::timeout(POSTED, gone).await??;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     Ok(())

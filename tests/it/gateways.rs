@@ -14,7 +14,7 @@ use super::*;
 const FULL: [(&str, &str); 2] =
     [("CALL_HISTORY_DETAILS", "true"), ("CALL_HISTORY_TRANSCRIPT", "true")];
 /// No retry of a test waits longer.
-const RETRIED: Duration = Duration::from_secs(20);
+const RETRIED: Duration = Duration::from_secs(90);
 
 /// A call in which `lines` lines are spoken.
 async fn talk(s: &mut Scene, lines: usize) -> Result<()> {

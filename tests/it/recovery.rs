@@ -14,7 +14,7 @@ fn live(s: &Scene) -> Vec<String> {
 
 /// Waits until the journal of the current call contains `text`.
 async fn journaled(s: &Scene, text: &str) -> Result<()> {
-    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    let until = tokio::time::Instant::now() + POSTED;
     loop {
         let journals = live(s).into_iter().map(|name| s.worker.data.join("live").join(name));
         if journals.filter_map(|p| std::fs::read_to_string(p).ok()).any(|j| j.contains(text)) {
@@ -133,7 +133,7 @@ async fn two_workers_cannot_share_a_data_folder() -> Result<()> {
         format!("another call-history uses it (process {})", s.worker.pid().unwrap_or_default());
     assert!(line["error"].as_str().unwrap().contains(&holder), "{line}");
     assert!(line["advice"].as_str().unwrap().contains("draining"), "{line}");
-    assert_eq!(second.ends(Duration::from_secs(5)).await?.code(), Some(1));
+    assert_eq!(second.ends(POSTED).await?.code(), Some(1));
     Ok(())
 }
 
@@ -146,7 +146,7 @@ async fn a_caller_who_opts_out_leaves_no_journal() -> Result<()> {
     assert_eq!(live(&s).len(), 1, "a call that is on has one");
     caller.me().set_metadata("{\"opt_out_sensitive_data\":true}".into()).await?;
     // The opt-out is logged only when the call ends; the file is deleted at once.
-    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    let until = tokio::time::Instant::now() + POSTED;
     while !live(&s).is_empty() {
         assert!(tokio::time::Instant::now() < until, "the journal is still there");
         tokio::time::sleep(Duration::from_millis(20)).await;

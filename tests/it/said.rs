@@ -59,10 +59,12 @@ async fn a_text_on_two_channels_is_one_turn_with_an_answer_time() -> Result<()> 
     let caller = s.web("alice").await?;
     let mut agent = VoiceAgent::join(&s.venue, &s.room, false).await?;
     agent.says("hello how can I help", WORD).await?;
+    let turn = tokio::time::Instant::now();
     caller.sends_text("lk.chat", "two tickets").await?;
     caller.me().send_chat_message("two tickets".into(), None, None).await?;
     tokio::time::sleep(Duration::from_millis(900)).await;
     agent.says("here they are", WORD).await?;
+    let turn = turn.elapsed().as_secs_f64();
     caller.dials("42#").await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
@@ -70,7 +72,7 @@ async fn a_text_on_two_channels_is_one_turn_with_an_answer_time() -> Result<()> 
     let m = &r["metrics"];
     assert_eq!((&m["total_user_utterances"], &m["longest_user_utterance"]), (&json!(1), &json!(2)));
     let answered = m["average_agent_response_time"].as_f64().unwrap();
-    assert!((0.7..2.0).contains(&answered), "{answered}");
+    assert!((0.3..turn).contains(&answered), "{answered} of {turn} s");
     let lines = r["details"]["transcript"].as_array().unwrap();
     let kinds: Vec<_> = lines.iter().map(|l| (l["kind"].as_str(), l["text"].as_str())).collect();
     assert_eq!(kinds[1], (Some("typed"), Some("two tickets")), "{kinds:?}");

@@ -19,7 +19,7 @@ use crate::{
     server::{Ticket, Venue},
 };
 
-const WITHIN: Duration = Duration::from_secs(15);
+const WITHIN: Duration = Duration::from_secs(90);
 
 pub struct Person {
     pub room: Room,

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{signal, worker::JWT_SECRET};
 
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
+const STARTS_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks whether a record has come.
 const PAUSE: Duration = Duration::from_millis(100);
 
