@@ -200,7 +200,7 @@ async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -
     let rooms: Vec<String> = (0..200).map(|_| unique(&fleet.name)).collect();
     let callers = rooms.iter().enumerate().map(|(n, r)| fleet.caller(r, n % 2 == 0));
     // Not all at once: the test machine is the limit here, not the workers.
-    let callers: Vec<Person> = stream::iter(callers).buffered(64).try_collect().await?;
+    let callers: Vec<Person> = stream::iter(callers).buffered(16).try_collect().await?;
     fleet.settle(&rooms).await?;
     for (n, worker) in fleet.workers.iter().enumerate() {
         let held = rooms.iter().filter(|r| worker.count("joined", r) > worker.count(WITHDRAWN, r));

@@ -305,9 +305,11 @@ async fn a_full_disk_loses_nothing_that_was_answered() -> Result<()> {
 
 /// The process that runs `call-history` under another one.
 fn the_receiver_of(pid: u32) -> Result<String> {
+    // The folder of the build may be a symbolic link.
+    let binary = binary().canonicalize()?;
     let mut next = vec![pid.to_string()];
     while let Some(pid) = next.pop() {
-        if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary()) {
+        if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary) {
             return Ok(pid);
         }
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
