@@ -66,14 +66,16 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
 # The black box waits most of its time, so that the checks of deploy/, the fuzzer and the receiver's clients run beside it,
-# with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them.
+# with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them. What failed is printed
+# last, where one looks for it.
 test: ## everything
 	$(MAKE) lint unit featured
-	$(MAKE) -j2 black-box beside
+	@rm -f $(TARGET)/black-box.log $(TARGET)/beside.log
+	@$(MAKE) -j2 black-box beside || { grep -v '# Uses:' $(TARGET)/beside.log | tail -n 60; sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log; exit 1; }
 	$(MAKE) foreign
 
 beside: build
-	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients-check
+	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients-check >$(TARGET)/beside.log 2>&1
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -158,7 +160,7 @@ unit: ## unit, table and property tests, and those of the crates
 
 black-box: ## the real binary against a LiveKit server and an endpoint
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --test it --test page -- --test-threads=6
+	set -o pipefail; $(CARGO) test --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS

@@ -30,8 +30,9 @@ const REST_WITHIN: Duration = Duration::from_millis(40);
 /// By LiveKit's defaults a room closes 20 s after its last participant left. Each later leave starts
 /// these 20 s again, so the observer stays until the room has closed.
 const LINGER: Duration = Duration::from_secs(25);
-/// A caller who was in the room longer than this before us may have spoken already.
-const LATE_MS: i64 = 2_000;
+/// If a caller was in the room longer than this before us, somebody may have spoken already. A join through a dispatch
+/// takes some 0.1 s on a machine that is not loaded, and no agent greets so soon.
+const LATE_MS: i64 = 300;
 
 /// Why an observation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -173,6 +173,30 @@ async fn a_room_is_not_joined_while_nobody_is_in_it_and_never_made_again() -> Re
     Ok(())
 }
 
+/// An agent may greet, and be answered, within the second for which a loaded machine keeps a worker from joining.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_in_the_second_before_the_join_is_in_the_record() -> Result<()> {
+    let mut s = Scene::at(Venue::from_env().await?, &[]).await?;
+    s.worker.signal(19).await?;
+    let caller = s.web_in(&s.room.clone(), "alice").await?;
+    let mut agent = s.agent().await?;
+    agent.says("what can I do for you", Duration::from_millis(5)).await?;
+    agent.hears(&caller.identity, "a table please", Duration::from_millis(5)).await?;
+    s.worker.signal(18).await?;
+    s.worker.logs("call started").await?;
+    agent.says("it is yours", Duration::from_millis(5)).await?;
+    // Both leave at once, so that nobody is there to be asked at the end.
+    let (left, quit) = tokio::join!(
+        agent.person.leaves(DisconnectReason::ClientInitiated),
+        caller.leaves(DisconnectReason::ClientInitiated)
+    );
+    left.and(quit)?;
+    let r = s.record().await?;
+    assert_eq!(r["metrics"]["total_agent_utterances"], 2, "{r:#}");
+    assert_eq!(r["metrics"]["total_user_utterances"], 1, "{r:#}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_began_before_the_worker_started_are_reported_whole() -> Result<()> {
     let mut s = Scene::at(

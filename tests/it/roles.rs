@@ -148,7 +148,9 @@ async fn a_caller_who_is_left_alone_was_abandoned() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipecat_bot_is_the_agent_and_its_messages_make_the_numbers() -> Result<()> {
-    let mut s = Scene::with_details(&[("CALL_HISTORY_TRANSCRIPT", "true")]).await?;
+    // A pause of the machine is no silence.
+    let env = [("CALL_HISTORY_TRANSCRIPT", "true"), ("CALL_HISTORY_SILENCE_THRESHOLD", "60")];
+    let mut s = Scene::with_details(&env).await?;
     let caller = s.web("alice").await?;
     let pipecat = s.granted("Pipecat Agent-1", bot()).await?;
     // Real bots have a track and are announced at once.
