@@ -45,8 +45,9 @@ call: ## one scripted call on the server of .env, for a worker of yours to see
 	@$(DEMO)
 	@$(abspath $(TARGET))/debug/call
 
-build: ## debug binaries of everything
-	$(CARGO) build --workspace --bins
+# With a test among the targets, so that cargo chooses the same features as for the tests, and builds nothing twice.
+build: ## debug binaries of everything, and the black-box tests
+	$(CARGO) build --workspace --bins --test it --test page
 
 # No path of this machine is in the binary, so that the same source gives the same bytes in any folder.
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
@@ -158,9 +159,8 @@ unit: ## unit, table and property tests, and those of the crates
 		--test leaks --test pair --test protocol --test refused --test server
 	$(CARGO) test --workspace $(FEATURES) --doc
 
-black-box: ## the real binary against a LiveKit server and an endpoint
-	$(CARGO) build --workspace --bins
-	set -o pipefail; $(CARGO) test --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
+black-box: build ## the real binary against a LiveKit server and an endpoint
+	set -o pipefail; $(CARGO) test --workspace --test it --test page -- --test-threads=8 2>&1 | tee $(TARGET)/black-box.log
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
@@ -191,7 +191,7 @@ clients-check: build environments
 	cd e2e && $(E2E) E2E_FEATURED_BIN=$(abspath $(TARGET))/featured/call-history ../$(VENV)/bin/pytest $(CLIENTS)
 
 featured: ## a debug binary with all features, kept beside the one that is shipped
-	$(CARGO) build --workspace $(FEATURES) --bin call-history
+	$(CARGO) build --workspace $(FEATURES) --bin call-history --test leaks
 	@mkdir -p $(TARGET)/featured
 	cp $(TARGET)/debug/call-history $(TARGET)/featured/
 
