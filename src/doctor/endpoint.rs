@@ -1,8 +1,11 @@
 //! Where records go: name, address, proxy, TLS; and on request a sample record.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use delivery::{Finished, Store};
+use delivery::{Finished, Follow, Store, Target};
 use record::{AgentConfig, CallHistory, CallType, Metrics, Moment, Outcomes, Status};
 use reqwest::Url;
 use store::{
@@ -110,7 +113,15 @@ async fn send_from(
         disk: DiskWork::new(disk, disk_health, folder),
         outbox: outbox.clone(),
     };
-    let target = run::target(config, wall)?;
+    // Only the first attempt counts: the next one may follow at once, and succeed.
+    let failed = Arc::new(OnceLock::new());
+    let seen = Arc::clone(&failed);
+    let follow: Follow = Arc::new(move |attempt| {
+        if !attempt.delivered {
+            let _ = seen.set(attempt.status);
+        }
+    });
+    let target = Target { follow: Some(follow), ..run::target(config, wall)? };
     let gauge = BacklogGauge::new(config.max_backlog, health.clone());
     let (delivery, sender) = delivery::start(store, target, gauge, health);
     let record = record(wall.now());
@@ -123,7 +134,7 @@ async fn send_from(
     }
     let until = Instant::now() + config.delivery.timeout + WITHIN;
     let result = loop {
-        if let Some(done) = outcome(&outbox, &id) {
+        if let Some(done) = outcome(&outbox, &id, failed.get().copied()) {
             break done;
         }
         if Instant::now() > until {
@@ -137,14 +148,20 @@ async fn send_from(
     result.map(|()| format!("{shown} took the record {id}, {signed}, of a call that never was"))
 }
 
-/// The result of the first attempt, once there is one.
-fn outcome(outbox: &Outbox, id: &str) -> Option<Result<(), String>> {
+/// The result of the first attempt, once there is one. `failed`: the status of its answer, if any, once it has failed.
+fn outcome(outbox: &Outbox, id: &str, failed: Option<Option<u16>>) -> Option<Result<(), String>> {
     let folder = outbox.find(id)?;
-    if folder == Folder::Sent {
-        return Some(Ok(()));
+    if let Some(status) = failed {
+        let attempts = outbox.attempts(folder, id);
+        return match status {
+            _ if attempts.count > 0 => Some(Err(attempts.last_error)),
+            // A later attempt has succeeded already, so that the error is not kept.
+            Some(status) if folder == Folder::Sent => Some(Err(format!("answered {status}"))),
+            None if folder == Folder::Sent => Some(Ok(())),
+            _ => None,
+        };
     }
-    let attempts = outbox.attempts(folder, id);
-    (attempts.count > 0).then_some(Err(attempts.last_error))
+    (folder == Folder::Sent).then_some(Ok(()))
 }
 
 fn record(now: Moment) -> CallHistory {
@@ -166,5 +183,24 @@ fn record(now: Moment) -> CallHistory {
         },
         stage_timeline: vec![],
         details: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_that_only_a_later_attempt_delivered_has_failed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk_health = DiskHealth::new(folder.path(), Health::default());
+        let outbox =
+            Outbox::open(Arc::new(RealDisk), disk_health, folder.path()).expect("an outbox");
+        outbox.seal("one", b"{}").expect("sealed");
+        assert_eq!(outcome(&outbox, "one", None), None, "no attempt has ended");
+        assert_eq!(outcome(&outbox, "one", Some(Some(401))), None, "its error is not written yet");
+        outbox.sent("one").expect("filed");
+        assert_eq!(outcome(&outbox, "one", None), Some(Ok(())));
+        assert_eq!(outcome(&outbox, "one", Some(Some(401))), Some(Err("answered 401".into())));
     }
 }

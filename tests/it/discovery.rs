@@ -185,6 +185,8 @@ async fn what_was_said_in_the_second_before_the_join_is_in_the_record() -> Resul
     s.worker.signal(18).await?;
     s.worker.logs("call started").await?;
     agent.says("it is yours", Duration::from_millis(5)).await?;
+    wait::journaled(&s, "\"kind\":\"history\"").await?;
+    wait::journaled(&s, "\"kind\":\"item\"").await?;
     // Both leave at once, so that nobody is there to be asked at the end.
     let (left, quit) = tokio::join!(
         agent.person.leaves(DisconnectReason::ClientInitiated),

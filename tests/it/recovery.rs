@@ -5,25 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use livekit::DisconnectReason;
 
-use super::*;
-
-fn live(s: &Scene) -> Vec<String> {
-    let names = std::fs::read_dir(s.worker.data.join("live")).into_iter().flatten().flatten();
-    names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Waits until the journal of the current call contains `text`.
-async fn journaled(s: &Scene, text: &str) -> Result<()> {
-    let until = tokio::time::Instant::now() + POSTED;
-    loop {
-        let journals = live(s).into_iter().map(|name| s.worker.data.join("live").join(name));
-        if journals.filter_map(|p| std::fs::read_to_string(p).ok()).any(|j| j.contains(text)) {
-            return Ok(());
-        }
-        assert!(tokio::time::Instant::now() < until, "{text} is not in the journal");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+use super::{
+    wait::{journaled, live},
+    *,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_record_covers_a_call_before_and_after_its_worker_was_killed() -> Result<()> {

@@ -98,3 +98,21 @@ pub(super) fn put_waiting(data: &Path, n: usize, attempts: Option<&Value>) -> Re
     }
     Ok(())
 }
+
+pub(super) fn live(s: &Scene) -> Vec<String> {
+    let names = std::fs::read_dir(s.worker.data.join("live")).into_iter().flatten().flatten();
+    names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Waits until the journal of the current call contains `text`.
+pub(super) async fn journaled(s: &Scene, text: &str) -> Result<()> {
+    let until = Instant::now() + POSTED;
+    loop {
+        let journals = live(s).into_iter().map(|name| s.worker.data.join("live").join(name));
+        if journals.filter_map(|p| std::fs::read_to_string(p).ok()).any(|j| j.contains(text)) {
+            return Ok(());
+        }
+        assert!(Instant::now() < until, "{text} is not in the journal");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
