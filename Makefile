@@ -160,7 +160,7 @@ unit: ## unit, table and property tests, and those of the crates
 	$(CARGO) test --workspace $(FEATURES) --doc
 
 black-box: build ## the real binary against a LiveKit server and an endpoint
-	set -o pipefail; $(CARGO) test --workspace --test it --test page -- --test-threads=8 2>&1 | tee $(TARGET)/black-box.log
+	set -o pipefail; $(CARGO) test --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS

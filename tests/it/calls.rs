@@ -170,6 +170,7 @@ async fn a_caller_who_comes_back_is_one_call() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_calls_is_slower_but_loses_no_call() -> Result<()> {
+    let _alone = alone().await;
     const CALLS: usize = 60;
     let mut s = Scene::breakable().await?;
     let rooms: Vec<String> = (0..CALLS).map(|_| unique("burst")).collect();

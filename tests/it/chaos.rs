@@ -52,6 +52,7 @@ impl Logs {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_that_was_seen_is_lost_to_kills_at_random_moments() -> Result<()> {
+    let _alone = alone().await;
     let seed = rand::random();
     let mut dice = StdRng::seed_from_u64(seed);
     let mut s = Scene::new().await?;

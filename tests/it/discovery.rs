@@ -201,6 +201,7 @@ async fn what_was_said_in_the_second_before_the_join_is_in_the_record() -> Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_began_before_the_worker_started_are_reported_whole() -> Result<()> {
+    let _alone = alone().await;
     let mut s = Scene::at(
         Venue::from_env().await?,
         &[(BY, "dispatch, reconcile"), ("CALL_HISTORY_DETAILS", "true")],

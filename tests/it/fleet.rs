@@ -196,6 +196,7 @@ impl Fleet {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_rooms_at_once_have_one_observer_each_among_five_workers() -> Result<()> {
+    let _alone = alone().await;
     let mut fleet = Fleet::new(Venue::from_env().await?, 5, &[LAYERS]).await?;
     let rooms: Vec<String> = (0..200).map(|_| unique(&fleet.name)).collect();
     let callers = rooms.iter().enumerate().map(|(n, r)| fleet.caller(r, n % 2 == 0));
@@ -224,6 +225,7 @@ const LAYERS: (&str, &str) = ("CALL_HISTORY_DISCOVERY", "dispatch, reconcile");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
+    let _alone = alone().await;
     let mut urls = vec![];
     let mut addrs = vec![];
     for _ in 0..5 {

@@ -49,18 +49,23 @@ async fn a_flood_does_no_harm(
     env: &[(&str, &str)],
     most: u64,
 ) -> Result<()> {
+    let _alone = alone().await;
     let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, env).await?;
     let caller = s.web("mallory").await?;
     let mut agent = s.agent().await?;
     agent.says("before it", WORD).await?;
     let junk = "\u{1}".repeat(MESSAGE);
-    for _ in 0..MESSAGES {
-        if as_texts {
-            caller.sends_text(topic, &junk).await?;
-        } else {
-            caller.packet(topic, junk.clone().into_bytes()).await?;
+    let flood = async {
+        for _ in 0..MESSAGES {
+            if as_texts {
+                caller.sends_text(topic, &junk).await?;
+            } else {
+                caller.packet(topic, junk.clone().into_bytes()).await?;
+            }
         }
-    }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(2 * POSTED, flood).await.context("the flood is not taken")??;
     // The agent receives the same messages as the worker, at about the same time.
     for n in 0..MESSAGES {
         let seen = agent.person.sees(|e| match e {

@@ -210,6 +210,13 @@ fn setup(
     setup
 }
 
+/// Held by a test that loads the machine by itself, so that no two of them run at once: together they would be the load
+/// that their servers and callers do not bear.
+async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    HEAVY.lock().await
+}
+
 /// Letters only: the log masks long runs of digits, because they may be a phone number.
 fn unique(what: &str) -> String {
     let id = uuid::Uuid::new_v4().into_bytes();

@@ -27,6 +27,7 @@ const POSTED_FROM_MEMORY: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_found_and_posted_while_the_disk_hangs() -> Result<()> {
+    let _alone = alone().await;
     let faults = Faults::new()?;
     let mut env = faults.env();
     env.push(("CALL_HISTORY_END_GRACE", "2.5"));
