@@ -28,7 +28,7 @@ async fn garbage_is_ignored_and_the_call_goes_on() -> Result<()> {
     agent.person.set("lk.agent.state", "dancing").await?;
     agent.publishes(&json!({"type": "stage", "stage": "still here"})).await?;
     agent.says("hello", WORD).await?;
-    // A megabyte was sent. If packets of it are lost, the rest comes only seconds later.
+    // A megabyte was sent in one burst. On a loaded machine what follows may come only seconds later.
     wait::journaled(&s, "still here").await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = s.record().await?;
