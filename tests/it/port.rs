@@ -15,7 +15,7 @@ use tokio::{
 use super::*;
 
 /// Time limit for the worker to close a connection.
-const CLOSED: Duration = Duration::from_secs(60);
+const CLOSED: Duration = Duration::from_secs(240);
 /// A connection within the limits stays open for at least this long.
 const KEPT: Duration = Duration::from_secs(2);
 
