@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit featured black-box beside \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit featured black-box beside what-failed \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -72,8 +72,13 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 test: ## everything
 	$(MAKE) lint unit featured
 	@rm -f $(TARGET)/black-box.log $(TARGET)/beside.log
-	@$(MAKE) -j2 black-box beside || { grep -v '# Uses:' $(TARGET)/beside.log | tail -n 60; sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log; exit 1; }
+	@$(MAKE) -j2 black-box beside || { $(MAKE) --no-print-directory what-failed; exit 1; }
 	$(MAKE) foreign
+
+# The fuzzer's dictionary is long, and says nothing.
+what-failed:
+	@-grep -v '# Uses:' $(TARGET)/beside.log | tail -n 60
+	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log
 
 beside: build
 	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients-check >$(TARGET)/beside.log 2>&1

@@ -113,12 +113,13 @@ async fn send_from(
         disk: DiskWork::new(disk, disk_health, folder),
         outbox: outbox.clone(),
     };
-    // Only the first attempt counts: the next one may follow at once, and succeed.
-    let failed = Arc::new(OnceLock::new());
-    let seen = Arc::clone(&failed);
+    // A first answer that is an error is not hidden by the next attempt, which may follow at once and succeed.
+    let error = Arc::new(OnceLock::new());
+    let seen = Arc::clone(&error);
     let follow: Follow = Arc::new(move |attempt| {
-        if !attempt.delivered {
-            let _ = seen.set(attempt.status);
+        if let (false, Some(status)) = (attempt.delivered, attempt.status) {
+            // Only the first is kept.
+            let _ = seen.set(status);
         }
     });
     let target = Target { follow: Some(follow), ..run::target(config, wall)? };
@@ -134,7 +135,7 @@ async fn send_from(
     }
     let until = Instant::now() + config.delivery.timeout + WITHIN;
     let result = loop {
-        if let Some(done) = outcome(&outbox, &id, failed.get().copied()) {
+        if let Some(done) = outcome(&outbox, &id, error.get().copied()) {
             break done;
         }
         if Instant::now() > until {
@@ -148,20 +149,15 @@ async fn send_from(
     result.map(|()| format!("{shown} took the record {id}, {signed}, of a call that never was"))
 }
 
-/// The result of the first attempt, once there is one. `failed`: the status of its answer, if any, once it has failed.
-fn outcome(outbox: &Outbox, id: &str, failed: Option<Option<u16>>) -> Option<Result<(), String>> {
+/// The result of the sample, once there is one. `error`: the status of the first answer that was an error.
+fn outcome(outbox: &Outbox, id: &str, error: Option<u16>) -> Option<Result<(), String>> {
     let folder = outbox.find(id)?;
-    if let Some(status) = failed {
-        let attempts = outbox.attempts(folder, id);
-        return match status {
-            _ if attempts.count > 0 => Some(Err(attempts.last_error)),
-            // A later attempt has succeeded already, so that the error is not kept.
-            Some(status) if folder == Folder::Sent => Some(Err(format!("answered {status}"))),
-            None if folder == Folder::Sent => Some(Ok(())),
-            _ => None,
-        };
+    if folder == Folder::Sent {
+        // The outbox keeps no errors of a record that was delivered after all.
+        return Some(error.map_or(Ok(()), |status| Err(format!("answered {status}"))));
     }
-    (folder == Folder::Sent).then_some(Ok(()))
+    let attempts = outbox.attempts(folder, id);
+    (attempts.count > 0).then_some(Err(attempts.last_error))
 }
 
 fn record(now: Moment) -> CallHistory {
@@ -198,9 +194,9 @@ mod tests {
             Outbox::open(Arc::new(RealDisk), disk_health, folder.path()).expect("an outbox");
         outbox.seal("one", b"{}").expect("sealed");
         assert_eq!(outcome(&outbox, "one", None), None, "no attempt has ended");
-        assert_eq!(outcome(&outbox, "one", Some(Some(401))), None, "its error is not written yet");
+        assert_eq!(outcome(&outbox, "one", Some(401)), None, "its error is not written yet");
         outbox.sent("one").expect("filed");
         assert_eq!(outcome(&outbox, "one", None), Some(Ok(())));
-        assert_eq!(outcome(&outbox, "one", Some(Some(401))), Some(Err("answered 401".into())));
+        assert_eq!(outcome(&outbox, "one", Some(401)), Some(Err("answered 401".into())));
     }
 }

@@ -27,20 +27,14 @@ use tokio::{sync::watch, time::timeout};
 
 use super::ids::short;
 
-/// Waits after each request for a history. The first five requests fall within half a second: for so long a Node agent
-/// may answer after its caller has left (docs/signals.md §7.4). The others are for a connection that is slow to begin: what
-/// comes before our data channel is open is lost, and so is an answer.
-const ASK_AGAIN_AFTER: [Duration; 10] = [
+/// Waits after each request for a history. All five requests fall within half a second: for so long a
+/// Node agent may answer (docs/signals.md §7.4).
+const ASK_AGAIN_AFTER: [Duration; 5] = [
     Duration::from_millis(30),
     Duration::from_millis(60),
     Duration::from_millis(110),
     Duration::from_millis(200),
-    Duration::from_millis(300),
-    Duration::from_millis(300),
     Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
 ];
 
 /// Items read of one history. A ten-hour call has some 20,000.

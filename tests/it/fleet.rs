@@ -97,11 +97,7 @@ impl Fleet {
         // By then the worker's journal is on disk.
         sleep(Duration::from_millis(700)).await;
         self.workers[dead].signal(9).await?;
-        let deadline = Instant::now() + POSTED;
-        while self.workers[1 - dead].count("call started", room) == 0 {
-            assert!(Instant::now() < deadline, "{}", self.log_of(room));
-            sleep(Duration::from_millis(50)).await;
-        }
+        self.taken_over(dead, room).await?;
         Ok((call, dead))
     }
 
@@ -143,11 +139,10 @@ impl Fleet {
     /// Waits until another worker than `from` observes a room.
     async fn taken_over(&self, from: usize, room: &str) -> Result<()> {
         let others = || self.workers.iter().enumerate().filter(|(n, _)| *n != from);
-        eventually("another worker in the room", 2 * POSTED, async || {
+        eventually(&format!("another worker in {room}"), 2 * POSTED, async || {
             Ok(others().any(|(_, w)| w.count("call started", room) > 0).then_some(()))
         })
         .await
-        .with_context(|| self.log_of(room))
     }
 
     /// Waits until a worker that was away is back in each of its rooms, or has left it to another one.

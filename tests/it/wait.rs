@@ -99,20 +99,17 @@ pub(super) fn put_waiting(data: &Path, n: usize, attempts: Option<&Value>) -> Re
     Ok(())
 }
 
+/// The journals of the calls that are on.
 pub(super) fn live(s: &Scene) -> Vec<String> {
-    let names = std::fs::read_dir(s.worker.data.join("live")).into_iter().flatten().flatten();
-    names.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    names(&s.worker, "live").unwrap_or_default()
 }
 
 /// Waits until the journal of the current call contains `text`.
 pub(super) async fn journaled(s: &Scene, text: &str) -> Result<()> {
-    let until = Instant::now() + POSTED;
-    loop {
+    eventually(&format!("{text} in the journal"), POSTED, async || {
         let journals = live(s).into_iter().map(|name| s.worker.data.join("live").join(name));
-        if journals.filter_map(|p| std::fs::read_to_string(p).ok()).any(|j| j.contains(text)) {
-            return Ok(());
-        }
-        assert!(Instant::now() < until, "{text} is not in the journal");
-        sleep(Duration::from_millis(10)).await;
-    }
+        let mut texts = journals.filter_map(|path| std::fs::read_to_string(path).ok());
+        Ok(texts.any(|journal| journal.contains(text)).then_some(()))
+    })
+    .await
 }
