@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit featured black-box beside what-failed \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit featured black-box what-failed soak-short \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -66,22 +66,26 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# The black box waits most of its time, so that the checks of deploy/, the fuzzer and the receiver's clients run beside it,
-# with the lowest priority. The scenarios of `foreign` measure times: nothing runs beside them. What failed is printed
-# last, where one looks for it.
+# What runs beside the black box, which waits most of its time: with the lowest priority, each with a log of its own.
+BESIDE := soak-short clients-check fuzz counts deploy-check container sbom
+# The scenarios of `foreign` measure times: nothing runs beside them. What failed is printed last, where one looks for it.
 test: ## everything
 	$(MAKE) lint unit featured
-	@rm -f $(TARGET)/black-box.log $(TARGET)/beside.log
-	@$(MAKE) -j2 black-box beside || { $(MAKE) --no-print-directory what-failed; exit 1; }
+	@rm -rf $(TARGET)/black-box.log $(TARGET)/beside
+	@$(MAKE) -j4 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
 	$(MAKE) foreign
 
-# The fuzzer's dictionary is long, and says nothing.
-what-failed:
-	@-grep -v '# Uses:' $(TARGET)/beside.log | tail -n 60
-	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log
+beside-%: build
+	@mkdir -p $(TARGET)/beside
+	@echo "$* is in $(TARGET)/beside/$*"
+	@nice -n 19 $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
-beside: build
-	nice -n 19 $(MAKE) deploy-check container sbom fuzz counts clients-check >$(TARGET)/beside.log 2>&1
+# A log that has not passed. The fuzzer's dictionary is long, and says nothing.
+what-failed:
+	@-for log in $(BESIDE:%=$(TARGET)/beside/%); do \
+		if [ -f $$log ]; then echo "== $$log"; grep -v '# Uses:' $$log | tail -n 40; fi; done
+	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
@@ -139,19 +143,27 @@ bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
 	$(CARGO) build --release -p call-history -p lab --bins
 	$(abspath $(TARGET))/release/backlog
 
-COUNTS := $(CARGO) bench --quiet -p store --profile counts --bench counts --no-run --message-format=json \
+# The path of what was built last.
+EXECUTABLE := --no-run --message-format=json \
 	| $(PYTHON) -c 'import json,sys; print([e for m in map(json.loads, sys.stdin) if (e := m.get("executable"))][-1])'
-counts: ## instructions and allocations of core, journal and outbox, compared with crates/store/benches/counts.json; LONG=1 counts a very long call too
-	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))" $(if $(LONG),--long)
+# The unit tests are those of `unit`, so that nothing is built anew.
+COUNTS = $(PYTHON) crates/store/benches/counts.py \
+	"$$($(CARGO) bench --quiet -p store --profile counts --bench counts $(EXECUTABLE))" \
+	"$$($(CARGO) test --quiet --workspace $(FEATURES) --bin call-history $(EXECUTABLE))"
+counts: ## instructions and allocations of core, journal, outbox and observer, compared with crates/store/benches/counts.json; LONG=1 counts a very long call too
+	@$(COUNTS) $(if $(LONG),--long)
 
 counts-accept: ## writes these figures anew, after a change that is meant
-	@$(PYTHON) crates/store/benches/counts.py "$$($(COUNTS))" --accept
+	@$(COUNTS) --accept
 
 MINUTES ?= 60
 RATE ?= 60
 soak: ## an hour of calls that begin and end, with faults; MINUTES and RATE (calls a minute) change it
 	$(CARGO) build --release -p call-history -p livekit-devserver -p lab --bins
 	$(abspath $(TARGET))/release/load soak --minutes $(MINUTES) --rate $(RATE)
+
+soak-short: build ## five minutes of it, with the debug binaries
+	$(abspath $(TARGET))/debug/load soak --minutes 5 --rate 12
 
 bench-receiver: ## the receiver: posts a second beside a minimal Express endpoint, questions over a million calls
 	@cd examples/receivers/express && { [ -d node_modules ] || npm ci --no-audit --no-fund --silent; }
@@ -183,7 +195,7 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd benches && ../$(VENV)/bin/python -m unittest --quiet
-	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
+	cd e2e && $(E2E) E2E_AT_ONCE=3 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
 		|| $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) --last-failed
 
 CLIENTS := test_openapi.py test_example_receivers.py test_receiver_features.py

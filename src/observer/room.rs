@@ -30,6 +30,8 @@ use super::{
 };
 use crate::clock::{Clock, WallClock};
 
+#[cfg(test)]
+mod counted;
 mod events;
 
 /// The SDK must not retry: before each attempt we check that the room still exists.

@@ -124,7 +124,6 @@ impl Venue {
     }
 }
 
-/// Installs the process's cryptography provider and the SDK's websockets.
 /// What each program here does first: TLS needs a provider of cryptography, and the SDK sockets.
 pub fn init() {
     // An error means that a provider is installed already.

@@ -1,8 +1,11 @@
-"""Compares what core, journal and outbox cost with the figures of counts.json: instructions by callgrind, and allocations.
+"""Compares what core, journal, outbox and observer cost with the figures of counts.json: instructions by callgrind, and
+allocations.
 
-counts.py BINARY           fails if a count is not within 5 % of its figure, or a long call costs more than its length
-counts.py BINARY --long    also counts the longest call, which takes a minute or two
-counts.py BINARY --accept  writes the figures anew, all of them
+counts.py BENCH TESTS           fails if a count is not within 5 % of its figure, or a long call costs more than its length
+counts.py BENCH TESTS --long    also counts the longest call, which takes a minute or two
+counts.py BENCH TESTS --accept  writes the figures anew, all of them
+
+BENCH is the bench `counts`, and TESTS are the unit tests of the worker: the observer can only be reached from there.
 """
 
 import json
@@ -26,26 +29,39 @@ LONGEST = LONG[-1][1]
 IN_PROPORTION = 1.15
 
 
-def counted(binary: str, long: bool) -> dict[str, dict[str, int]]:
-    allocations = json.loads(subprocess.run([binary], check=True, capture_output=True).stdout)
+# A debug build, unlike the others.
+OBSERVER = "events of a call of twenty turns from the SDK to facts (debug)"
+OBSERVER_TEST = ["--exact", "observer::room::counted::events_of_a_call", "--ignored", "--nocapture"]
+
+
+def counted(bench: str, tests: str, long: bool) -> dict[str, dict[str, int]]:
+    allocations = json.loads(output([bench]))
     if not long:
         del allocations[LONGEST]
     counts = {}
     for task, made in allocations.items():
-        counts[task] = {"instructions": instructions(binary, task)}
+        counts[task] = {"instructions": instructions([bench, task])}
         if made is not None:
             counts[task]["allocations"] = made
+    made = re.search(r"^allocations: (\d+)", output([tests, *OBSERVER_TEST]), re.MULTILINE)
+    if not made:
+        sys.exit("the test of the observer was not run")
+    counts[OBSERVER] = {"instructions": instructions([tests, *OBSERVER_TEST]), "allocations": int(made[1])}
     return counts
 
 
-def instructions(binary: str, task: str) -> int:
+def output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def instructions(task: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         command = ["valgrind", "--tool=callgrind", "--quiet", "--toggle-collect=*counted_part*", f"--callgrind-out-file={out}"]
-        subprocess.run([*command, binary, task], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, *task], check=True, stdout=subprocess.DEVNULL)
         found = re.search(r"^(?:totals|summary): (\d+)", out.read_text(), re.MULTILINE)
     if not found or int(found[1]) == 0:
-        sys.exit(f"callgrind counted nothing of: {task}")
+        sys.exit(f"callgrind counted nothing of: {' '.join(task)}")
     return int(found[1])
 
 
@@ -73,9 +89,9 @@ def compared(counts: dict, figures: dict, comparable: bool) -> list[str]:
 
 
 def main() -> None:
-    binary, accept = sys.argv[1], "--accept" in sys.argv
+    bench, tests, accept = sys.argv[1], sys.argv[2], "--accept" in sys.argv
     long = accept or "--long" in sys.argv
-    counts, made_by = counted(binary, long), compiler()
+    counts, made_by = counted(bench, tests, long), compiler()
     if accept:
         FIGURES.write_text(json.dumps({"compiler": made_by, "counts": counts}, indent=2) + "\n")
     kept = json.loads(FIGURES.read_text())
