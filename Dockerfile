@@ -19,7 +19,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY --from=build /call-history /usr/local/bin/call-history
 COPY --from=build /src/config/default.toml /app/config/default.toml
 COPY --from=build /src/config/profiles /app/config/profiles
-COPY --from=build /src/THIRD-PARTY-LICENSES.txt /usr/share/doc/call-history/
+COPY --from=build /src/LICENSE /src/THIRD-PARTY-LICENSES.txt /usr/share/doc/call-history/
 USER 10001
 WORKDIR /app
 ENV CALL_HISTORY_DATA_DIR=/data CALL_HISTORY_RECEIVE_DATA_DIR=/data/receiver

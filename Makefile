@@ -22,14 +22,14 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak unit featured black-box what-failed soak-short \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 # The three have the same build: for another choice of packages cargo would choose other features, and compile anew.
-DEMO := $(CARGO) build -p call-history -p lab --bin call-history --bin demo --bin call
+DEMO := $(CARGO) build --locked -p call-history -p lab --bin call-history --bin demo --bin call
 demo: ## one call, from the first ring to the posted record, on this machine alone
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
 	@$(DEMO)
@@ -47,13 +47,13 @@ call: ## one scripted call on the server of .env, for a worker of yours to see
 
 # With a test among the targets, so that cargo chooses the same features as for the tests, and builds nothing twice.
 build: ## debug binaries of everything, and the black-box tests
-	$(CARGO) build --workspace --bins --test it --test page
+	$(CARGO) build --locked --workspace --bins --test it --test page
 
 # No path of this machine is in the binary, so that the same source gives the same bytes in any folder.
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 RELEASE := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_FOLDER)=cargo" \
 	CFLAGS="-ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CARGO_FOLDER)=cargo" \
-	$(CARGO) build --release --locked
+	$(CARGO) build --locked --release --locked
 release: ## the binary as it is shipped
 	$(RELEASE) -p call-history
 
@@ -89,24 +89,24 @@ what-failed:
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
-	$(CARGO) clippy --workspace --bins -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace $(FEATURES) --no-deps --document-private-items --quiet
+	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
+	$(CARGO) clippy --locked --workspace --bins -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace $(FEATURES) --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
 	@set -o pipefail; \
-		$(CARGO) tree -p call-history --all-features -e normal --prefix none -f '{p}' | grep -vE '\((proc-macro|/)' | sort -u \
+		$(CARGO) tree --locked -p call-history --all-features -e normal --prefix none -f '{p}' | grep -vE '\((proc-macro|/)' | sort -u \
 		| sed -E 's/ .*v/ /; s/ \(\*\)//' | while read -r crate; do grep -qxF "  $$crate" $(LICENCES) \
 		|| { echo "$(LICENCES) lacks $$crate: make licences"; exit 1; }; done
 	@for crate in tokio reqwest livekit; do \
-		if $(CARGO) tree -p call -e normal -i $$crate >/dev/null 2>&1; then \
+		if $(CARGO) tree --locked -p call -e normal -i $$crate >/dev/null 2>&1; then \
 			echo "the core must stay pure: $$crate is in its tree"; exit 1; fi; done
-	@n=$$($(CARGO) tree -p call -e normal --prefix none | sort -u | wc -l); \
+	@n=$$($(CARGO) tree --locked -p call -e normal --prefix none | sort -u | wc -l); \
 		if [ $$n -gt $(CORE_TREE) ]; then echo "the core's tree has $$n crates"; exit 1; fi
 	@for crate in record call store delivery receiver; do \
-		if $(CARGO) tree -p $$crate -e normal -i livekit >/dev/null 2>&1; then \
+		if $(CARGO) tree --locked -p $$crate -e normal -i livekit >/dev/null 2>&1; then \
 			echo "only the binary may know LiveKit: it is in the tree of $$crate"; exit 1; fi; done
-	@if $(CARGO) tree --workspace --target all -i webrtc-sys >/dev/null 2>&1; then \
+	@if $(CARGO) tree --locked --workspace --target all -i webrtc-sys >/dev/null 2>&1; then \
 		echo "webrtc-sys is in the tree: the patch of libwebrtc is not used"; exit 1; fi
 	@grep -rhoE 'docs/[a-z-]+\.md §[0-9.]*[0-9]' src crates tests --include=*.rs | sort -u | while read -r doc section; do \
 		id=s$$(echo "$${section#§}" | tr . -); \
@@ -124,7 +124,7 @@ licences: ## writes the licences of all dependencies anew, after a change of the
 	$(CARGO) about generate --offline --locked --fail --all-features deploy/licences.hbs --output-file $(LICENCES)
 
 sbom: ## what the binary is made of, as CycloneDX
-	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx@$(CYCLONEDX)
+	@command -v cargo-cyclonedx >/dev/null || $(INSTALL) cargo-cyclonedx@$(CYCLONEDX)
 	$(CARGO) cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps
 	@rm crates/*/*_bin.cdx.json
 	mv call-history_bin.cdx.json $(TARGET)/call-history.cdx.json
@@ -133,14 +133,14 @@ advisories: tools ## known weaknesses of dependencies; asks the network for the 
 	$(CARGO) deny check advisories
 
 schema: ## writes docs/schema anew, after a change of the record's types
-	$(CARGO) run --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
+	$(CARGO) run --locked --quiet -p call-history -- schema > docs/schema/call-history.schema.json.new
 	mv docs/schema/call-history.schema.json.new docs/schema/call-history.schema.json
-	$(CARGO) run --quiet -p call-history -- schema --events > docs/schema/call-event.schema.json.new
+	$(CARGO) run --locked --quiet -p call-history -- schema --events > docs/schema/call-event.schema.json.new
 	mv docs/schema/call-event.schema.json.new docs/schema/call-event.schema.json
 
 bench: ## the core and the outbox: events, memory, seals, the drain of a backlog
-	$(CARGO) bench -p store --bench core --bench outbox
-	$(CARGO) build --release -p call-history -p lab --bins
+	$(CARGO) bench --locked -p store --bench core --bench outbox
+	$(CARGO) build --locked --release -p call-history -p lab --bins
 	$(abspath $(TARGET))/release/backlog
 
 # The path of what was built last.
@@ -148,8 +148,8 @@ EXECUTABLE := --no-run --message-format=json \
 	| $(PYTHON) -c 'import json,sys; print([e for m in map(json.loads, sys.stdin) if (e := m.get("executable"))][-1])'
 # The unit tests are those of `unit`, so that nothing is built anew.
 COUNTS = $(PYTHON) crates/store/benches/counts.py \
-	"$$($(CARGO) bench --quiet -p store --profile counts --bench counts $(EXECUTABLE))" \
-	"$$($(CARGO) test --quiet --workspace $(FEATURES) --bin call-history $(EXECUTABLE))"
+	"$$($(CARGO) bench --locked --quiet -p store --profile counts --bench counts $(EXECUTABLE))" \
+	"$$($(CARGO) test --locked --quiet --workspace $(FEATURES) --bin call-history $(EXECUTABLE))"
 counts: ## instructions and allocations of core, journal, outbox and observer, compared with crates/store/benches/counts.json; LONG=1 counts a very long call too
 	@$(COUNTS) $(if $(LONG),--long)
 
@@ -158,26 +158,31 @@ counts-accept: ## writes these figures anew, after a change that is meant
 
 MINUTES ?= 60
 RATE ?= 60
+LOAD := $(CARGO) build --locked --release -p call-history -p livekit-devserver -p lab --bins
 soak: ## an hour of calls that begin and end, with faults; MINUTES and RATE (calls a minute) change it
-	$(CARGO) build --release -p call-history -p livekit-devserver -p lab --bins
+	$(LOAD)
 	$(abspath $(TARGET))/release/load soak --minutes $(MINUTES) --rate $(RATE)
+
+scale: ## 100 to 1,000 calls at once on one worker: what each costs, and where it ends
+	$(LOAD)
+	$(abspath $(TARGET))/release/load scale
 
 soak-short: build ## five minutes of it, with the debug binaries
 	$(abspath $(TARGET))/debug/load soak --minutes 5 --rate 12
 
 bench-receiver: ## the receiver: posts a second beside a minimal Express endpoint, questions over a million calls
 	@cd examples/receivers/express && { [ -d node_modules ] || npm ci --no-audit --no-fund --silent; }
-	$(CARGO) bench --workspace --bench speed
+	$(CARGO) bench --locked --workspace --bench speed
 
 # Always for the whole workspace: for a part of it cargo would choose other features of some dependencies, and build them
 # anew.
 unit: ## unit, table and property tests, and those of the crates
-	$(CARGO) test --workspace $(FEATURES) --lib --bins \
+	$(CARGO) test --locked --workspace $(FEATURES) --lib --bins \
 		--test leaks --test pair --test protocol --test refused --test server
-	$(CARGO) test --workspace $(FEATURES) --doc
+	$(CARGO) test --locked --workspace $(FEATURES) --doc
 
 black-box: build ## the real binary against a LiveKit server and an endpoint
-	set -o pipefail; $(CARGO) test --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
+	set -o pipefail; $(CARGO) test --locked --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
 	$(abspath $(TARGET))/debug/demo
 
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
@@ -208,7 +213,7 @@ clients-check: build environments
 	cd e2e && $(E2E) E2E_FEATURED_BIN=$(abspath $(TARGET))/featured/call-history ../$(VENV)/bin/pytest $(CLIENTS)
 
 featured: ## a debug binary with all features, kept beside the one that is shipped
-	$(CARGO) build --workspace $(FEATURES) --bin call-history --test leaks
+	$(CARGO) build --locked --workspace $(FEATURES) --bin call-history --test leaks
 	@mkdir -p $(TARGET)/featured
 	cp $(TARGET)/debug/call-history $(TARGET)/featured/
 
@@ -245,10 +250,12 @@ $(MATRIX)/.venv-%/ok: $(MATRIX)/python/%.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# Without optimisation: they have little to do, and compile in half the time.
+INSTALL := CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --debug
 tools: ## installs the cargo tools that are missing
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@$(DENY)
-	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete@$(MACHETE)
-	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz@$(FUZZ)
+	@command -v cargo-deny >/dev/null || $(INSTALL) cargo-deny@$(DENY)
+	@command -v cargo-machete >/dev/null || $(INSTALL) cargo-machete@$(MACHETE)
+	@command -v cargo-fuzz >/dev/null || $(INSTALL) cargo-fuzz@$(FUZZ)
 
 node-modules: ## what the browsers and the Node agents need
 	@for folder in e2e/browser e2e/node e2e/page examples/receivers/express; do \

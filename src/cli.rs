@@ -116,13 +116,20 @@ pub(crate) fn manual() -> std::io::Result<Vec<u8>> {
     command.build();
     let mut page = vec![];
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
-        // Only the parts that describe the subcommand: there is one page for all.
-        let man = clap_mangen::Man::new(sub.clone());
-        writeln!(page, ".SH \"{}\"", sub.get_name().to_uppercase())?;
-        man.render_synopsis_section(&mut page)?;
-        man.render_description_section(&mut page)?;
-        man.render_options_section(&mut page)?;
-    }
+    subcommands(&command, "", &mut page)?;
     Ok(page)
+}
+
+/// Only the parts that describe a subcommand: there is one page for all.
+fn subcommands(of: &clap::Command, path: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+    for sub in of.get_subcommands().filter(|c| c.get_name() != "help") {
+        let name = format!("{path}{}", sub.get_name());
+        let man = clap_mangen::Man::new(sub.clone());
+        writeln!(page, ".SH \"{}\"", name.to_uppercase())?;
+        man.render_synopsis_section(page)?;
+        man.render_description_section(page)?;
+        man.render_options_section(page)?;
+        subcommands(sub, &format!("{name} "), page)?;
+    }
+    Ok(())
 }

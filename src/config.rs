@@ -151,6 +151,18 @@ impl fmt::Display for LogLevel {
 #[derive(Debug)]
 pub(crate) struct ConfigErrors(Vec<String>);
 
+#[cfg(feature = "receiver")]
+impl ConfigErrors {
+    /// Adds those that are not among these: both readings see the same files.
+    fn merge(&mut self, others: Self) {
+        for e in others.0 {
+            if !self.0.contains(&e) {
+                self.0.push(e);
+            }
+        }
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.0.len();

@@ -80,7 +80,10 @@ fn main() -> ExitCode {
     let config = match config::Config::read(config::Source::from_process(&dot_env)) {
         Ok(config) => config,
         Err(errors) => {
-            commands::print_error(&errors.to_string());
+            match command {
+                cli::Command::Doctor { json: true, .. } => doctor::wrong_settings(&errors),
+                _ => commands::print_error(&errors.to_string()),
+            }
             return ExitCode::from(config::EXIT_CONFIG);
         }
     };

@@ -2,8 +2,8 @@
 //! files alone, and then notifies a running worker, which reads the folders again.
 
 use std::{
-    io::{self, Write},
-    time::{Duration, SystemTime},
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant, SystemTime},
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -14,6 +14,7 @@ use store::outbox::{Attempts, Folder, Outbox};
 
 /// Most rows of a table; `--json` has no limit.
 const ROWS: usize = 200;
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -155,12 +156,17 @@ fn list(
     let mut n = 0usize;
     for folder in folders {
         for id in walk(outbox, *folder)? {
+            if !json && n >= ROWS {
+                // It is only counted: there may be a hundred thousand more.
+                n += 1;
+                continue;
+            }
             let Some(row) = row(outbox, *folder, &id) else { continue };
             n += 1;
             if json {
                 let line = serde_json::to_string(&row).map_err(|e| e.to_string())?;
                 write(out, &line)?;
-            } else if n <= ROWS {
+            } else {
                 table.add_row([
                     row.call_id,
                     folder.name().to_owned(),
@@ -265,7 +271,7 @@ fn retry(outbox: &Outbox, id: &str, out: &mut dyn Write) -> Result<(), String> {
 }
 
 fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
-    let mut n = 0;
+    let (mut n, mut progress) = (0, Progress::new());
     for folder in [Folder::Dead, Folder::Pending] {
         // Collect all names first, so that no moved record is met again.
         let ids: Vec<String> = walk(outbox, folder)?.collect();
@@ -275,6 +281,7 @@ fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
                 Err(e) if e.is_gone() => {}
                 Err(e) => return Err(e.to_string()),
             }
+            progress.show(n);
         }
         if folder == Folder::Dead && n > 0 {
             write(out, &format!("{n} dead records wait again"))?;
@@ -285,6 +292,23 @@ fn retry_all(outbox: &Outbox, out: &mut dyn Write) -> Result<(), String> {
         Ok(()) => write(out, &format!("{n} records will be tried now")),
         Err(_) if n == 0 => write(out, "no record waits"),
         Err(e) => Err(format!("a running worker cannot be notified: {e}")),
+    }
+}
+
+/// Shows on a terminal, once a second, how many records are done.
+struct Progress(Instant);
+
+impl Progress {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn show(&mut self, n: usize) {
+        if self.0.elapsed() >= PROGRESS_EVERY && io::stderr().is_terminal() {
+            self.0 = Instant::now();
+            // If it cannot be shown, there is nothing to do about it.
+            let _ = write!(io::stderr(), "… {n} records\r");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ import (
 
 const composeFile = "compose.yaml"
 
-// checkCompose reads compose.yaml as Docker does, with the one variable that it asks for and no .env.
+// checkCompose reads compose.yaml as Docker does, without a .env: each variable has a default.
 func checkCompose(r *report, root string, s settings) {
 	r.saw(composeFile)
 	text, err := os.ReadFile(filepath.Join(root, composeFile))

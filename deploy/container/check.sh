@@ -28,12 +28,12 @@ rm "$work/base.tar"
 # The build stage is replaced by what it would have made; the final stage is taken as it is.
 mkdir "$work/context" "$work/data"
 cp "$program" "$work/context/call-history"
-cp -r config THIRD-PARTY-LICENSES.txt "$work/context"
+cp -r config LICENSE THIRD-PARTY-LICENSES.txt "$work/context"
 {
     echo 'FROM scratch AS build'
     echo 'COPY call-history /call-history'
     echo 'COPY config /src/config'
-    echo 'COPY THIRD-PARTY-LICENSES.txt /src/'
+    echo 'COPY LICENSE THIRD-PARTY-LICENSES.txt /src/'
     sed -n '/^FROM debian/,$p' Dockerfile
 } >"$work/context/Dockerfile"
 buildah bud --quiet --layers=false --pull-never --format docker --isolation chroot --tag "$image" "$work/context" \
@@ -74,7 +74,9 @@ chown "$user" "$work/data"
 status=0
 env -u LIVEKIT_URL -u CALL_HISTORY_ENDPOINT "$work/enter" call-history config --check >/dev/null 2>&1 || status=$?
 [[ $status == 78 ]] || fails "wrong settings end it with $status"
-[[ -s $root/usr/share/doc/call-history/THIRD-PARTY-LICENSES.txt ]] || fails "no licences"
+for licence in LICENSE THIRD-PARTY-LICENSES.txt; do
+    [[ -s $root/usr/share/doc/call-history/$licence ]] || fails "no $licence"
+done
 
 "$contained" "$work/enter" call-history
 [[ -z $(find "$work/data/pending" -name '*.json') ]] || fails "a record was left"

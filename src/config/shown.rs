@@ -9,7 +9,7 @@ use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::{
-    Config, DotEnv, EXIT_CONFIG, SettingsReader, Source,
+    Config, ConfigErrors, DotEnv, EXIT_CONFIG, SettingsReader, Source,
     settings::{SETTINGS, Setting, Shown},
 };
 use crate::commands::print_error;
@@ -41,7 +41,7 @@ struct Row {
 /// Prints every setting, or with `check` only whether all are right.
 pub(crate) fn show(dot_env: &DotEnv, check: bool, json: bool) -> ExitCode {
     let source = Source::from_process(dot_env);
-    let read = Config::read(source.clone());
+    let wrong = mistakes(&source);
     let mut printed = Ok(());
     if !check {
         let rows = rows(source, dot_env);
@@ -52,18 +52,32 @@ pub(crate) fn show(dot_env: &DotEnv, check: bool, json: bool) -> ExitCode {
         };
         printed = writeln!(io::stdout(), "{text}");
     }
-    match (read, printed) {
-        (Err(errors), _) => {
+    match (wrong, printed) {
+        (Some(errors), _) => {
             print_error(&errors.to_string());
             ExitCode::from(EXIT_CONFIG)
         }
-        (Ok(_), Err(_)) => ExitCode::FAILURE,
-        (Ok(_), Ok(())) if check => match writeln!(io::stdout(), "all settings are right") {
+        (None, Err(_)) => ExitCode::FAILURE,
+        (None, Ok(())) if check => match writeln!(io::stdout(), "all settings are right") {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        (Ok(_), Ok(())) => ExitCode::SUCCESS,
+        (None, Ok(())) => ExitCode::SUCCESS,
     }
+}
+
+/// What is wrong for the worker or for the receiver.
+fn mistakes(source: &Source) -> Option<ConfigErrors> {
+    let errors = Config::read(source.clone()).err();
+    #[cfg(feature = "receiver")]
+    let errors = match (errors, super::ReceiveSettings::read(source.clone()).err()) {
+        (Some(mut errors), Some(others)) => {
+            errors.merge(others);
+            Some(errors)
+        }
+        (errors, others) => errors.or(others),
+    };
+    errors
 }
 
 fn rows(source: Source, dot_env: &DotEnv) -> Vec<Row> {

@@ -152,9 +152,13 @@ impl Source {
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
         self.forget_twins(set.map(|(name, _)| name.as_str()));
         for (name, value) in vars {
-            if find(&name).is_some() {
+            if let Some(setting) = find(&name) {
+                let place = match setting.alias {
+                    Some(alias) if alias == name => format!("{place}, as {alias}"),
+                    _ => place.into(),
+                };
                 if !value.is_empty() {
-                    self.values.insert(name, (value, place.into()));
+                    self.values.insert(name, (value, place));
                 }
             } else if name.starts_with(PREFIX) && !is_kubernetes_service(&name) {
                 self.errors.push(format!("{name}: unknown setting{}", did_you_mean(&name)));

@@ -228,6 +228,7 @@ fn names_that_livekit_has_for_a_setting_are_understood() {
     assert_eq!(level(&[("LIVEKIT_LOG_LEVEL", "debug"), (LOG_LEVEL, "warn")]).unwrap(), "warn");
     let wrong = level(&[("LIVEKIT_LOG_LEVEL", "loud")]).unwrap_err().join("");
     assert!(wrong.contains(LOG_LEVEL) && wrong.contains("must be trace"), "{wrong}");
+    assert!(wrong.contains("as LIVEKIT_LOG_LEVEL"), "{wrong}");
 }
 
 /// A voice agent's environment may be shared with the worker. Its name would be the worst to take.

@@ -26,34 +26,50 @@ use crate::{
 
 /// The error if the sample does not get as far as the endpoint.
 const NOT_STORED: &str = "the record cannot be stored in the data folder, so nothing was sent";
+/// An endpoint may take longer, up to its own limit; the doctor does not wait for it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How often the outbox is looked at for the sample's result.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Whether records can be sent: name, address, proxy, TLS. No request is sent.
 pub(super) async fn reached(url: &Url, tls: &EndpointTls) -> Check {
-    const NAME: &str = "endpoint";
+    look("endpoint", url, tls, "records wait in the data folder until it can").await
+}
+
+/// The same for live events.
+pub(super) async fn events_reached(url: &Url, tls: &EndpointTls) -> Check {
+    look(
+        "events",
+        url,
+        tls,
+        "live events are given up after a short while; records are not concerned",
+    )
+    .await
+}
+
+async fn look(name: &'static str, url: &Url, tls: &EndpointTls, advice: &'static str) -> Check {
     let shown = loggable(url);
     match net::reach(url, tls, WITHIN).await {
         Ok(reached) => {
-            if let Some(warning) = ends_soon(NAME, &reached) {
+            if let Some(warning) = ends_soon(name, &reached) {
                 return warning;
             }
             let way = way(&reached);
             // Plain HTTP shows only with a request whether a proxy lets it through.
             if reached.proxy.is_some() && url.scheme() == "http" {
                 return Check::ok(
-                    NAME,
+                    name,
                     format!(
-                        "{shown} is connected to {way}; whether the proxy lets records through was not tried"
+                        "{shown} is connected to {way}; whether the proxy lets posts through was not tried"
                     ),
                 );
             }
-            Check::ok(NAME, format!("{shown} can be connected to {way}"))
+            Check::ok(name, format!("{shown} can be connected to {way}"))
         }
         Err(e) => Check::failed(
-            NAME,
+            name,
             format!("{shown} cannot be connected to: {}", net::explain::endpoint(e, url)),
-            "records wait in the data folder until it can",
+            advice,
         ),
     }
 }
@@ -133,13 +149,13 @@ async fn send_from(
         sender.abort();
         return Err(NOT_STORED.into());
     }
-    let until = Instant::now() + config.delivery.timeout + WITHIN;
+    let until = Instant::now() + ANSWER_WITHIN.min(config.delivery.timeout + WITHIN);
     let result = loop {
         if let Some(done) = outcome(&outbox, &id, error.get().copied()) {
             break done;
         }
         if Instant::now() > until {
-            break Err("there is no answer".into());
+            break Err("there is no answer yet".into());
         }
         sleep(LOOK_EVERY).await;
     };

@@ -64,6 +64,15 @@ pub(super) fn data_folder(disk: &dyn Disk, dir: &Path) -> Check {
     }
 }
 
+pub(super) fn disk_hangs(dir: &Path) -> Check {
+    Check::failed(
+        "data_folder",
+        format!("{} has stored nothing within {} s", dir.display(), WITHIN.as_secs()),
+        "look at the disk, or at the server that it is mounted from; calls are observed all the same, and their records \
+         posted from memory",
+    )
+}
+
 /// Whether a worker uses the folder now: each needs one of its own. Leaves no lock behind that was not there: it
 /// would belong to the user of this command. Also returns whether a worker uses it.
 pub(super) fn other_worker(dir: &Path) -> (Check, bool) {

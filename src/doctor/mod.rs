@@ -23,10 +23,15 @@ use std::{
 
 use serde::Serialize;
 use store::{disk::RealDisk, health::Health};
+use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::{clock::WallClock, config::Config, net::Reached};
+use crate::{
+    clock::WallClock,
+    config::{Config, ConfigErrors},
+    net::Reached,
+};
 
-/// Timeout of each step.
+/// Timeout of each step. All together must stay below a minute.
 const WITHIN: Duration = Duration::from_secs(5);
 /// A certificate that ends within this time is worth a warning.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -116,6 +121,13 @@ impl Report {
     }
 }
 
+/// The report if the settings are wrong: nothing else can be looked at.
+pub(crate) fn wrong_settings(errors: &ConfigErrors) {
+    let advice = "call-history config shows each setting, and where it comes from";
+    let checks = vec![Check::failed("settings", errors.to_string(), advice)];
+    Report { json: true, checks }.finish();
+}
+
 /// Runs all checks and prints them. Fails if a check failed.
 pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitCode {
     let wall = WallClock::new(Health::default());
@@ -160,20 +172,34 @@ pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitC
     report.add(machine::layers(config.layers));
     report.begins("endpoint");
     report.add(endpoint::reached(&config.endpoint, &config.delivery.tls).await);
+    if let Some(url) = &config.events_endpoint {
+        report.begins("events");
+        report.add(endpoint::events_reached(url, &config.delivery.tls).await);
+    }
     if send_sample {
         report.begins("sample");
         report.add(endpoint::sample(config, &wall).await);
     } else {
         report.add(endpoint::no_sample());
     }
-    report.add(machine::data_folder(&RealDisk, &config.data_dir));
-    let locked = machine::other_worker(&config.data_dir);
-    report.add(machine::http_port(config.http_addr, locked.1).await);
-    report.add(locked.0);
-    if !was_there {
-        // It fails if somebody else has put something there.
-        let _ = std::fs::remove_dir(&config.data_dir);
-    }
+    report.begins("data_folder");
+    let dir = config.data_dir.clone();
+    // A disk may hang.
+    let written = timeout(WITHIN, spawn_blocking(move || machine::data_folder(&RealDisk, &dir)));
+    let worker_runs = if let Ok(Ok(check)) = written.await {
+        report.add(check);
+        let (check, worker_runs) = machine::other_worker(&config.data_dir);
+        report.add(check);
+        if !was_there {
+            // It fails if somebody else has put something there.
+            let _ = std::fs::remove_dir(&config.data_dir);
+        }
+        worker_runs
+    } else {
+        report.add(machine::disk_hangs(&config.data_dir));
+        false
+    };
+    report.add(machine::http_port(config.http_addr, worker_runs).await);
     report.add(machine::files(config.max_calls));
     report.add(machine::memory(config));
     report.finish()

@@ -1,6 +1,8 @@
 //! LiveKit: address, keys, clock, registration, other programs of our name.
 
-use std::time::Instant;
+use std::{pin::pin, time::Instant};
+
+use futures_util::{StreamExt, stream};
 
 use crate::{
     clock::WallClock,
@@ -14,6 +16,8 @@ use super::{Check, WITHIN, ends_soon, way};
 
 /// Rooms whose dispatches are looked at, the newest first.
 const MOST_ROOMS: usize = 50;
+/// Of them at the same time.
+const ROOMS_AT_ONCE: usize = 10;
 
 /// Whether a LiveKit server answers at the URL. Its answer also shows its time.
 pub(super) async fn reached(config: &Config, wall: &WallClock) -> Check {
@@ -146,8 +150,10 @@ pub(super) async fn registration(config: &Config, wall: &WallClock) -> Check {
 /// took the jobs of a dispatch.
 pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check {
     const NAME: &str = "agent_name";
-    for room in rooms {
-        let all = match api.list_dispatches(room).await {
+    let answers = stream::iter(rooms).map(|room| api.list_dispatches(room));
+    let mut answers = pin!(answers.buffer_unordered(ROOMS_AT_ONCE));
+    while let Some(answer) = answers.next().await {
+        let all = match answer {
             Ok(all) => all,
             Err(e) => {
                 return Check::warning(

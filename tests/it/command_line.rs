@@ -80,6 +80,25 @@ async fn shells_take_the_completions_and_the_manual_names_every_command() -> Res
         let section = format!(".SH \"{}\"", name.to_uppercase());
         assert!(page.contains(&section), "{name} is not in the manual");
     }
+    for below in ["OUTBOX EXPORT", "RECEIVE TOKEN"] {
+        assert!(page.contains(&format!(".SH \"{below}\"")), "{below} is not in the manual");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_ends_the_start_with_what_to_do() -> Result<()> {
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let env = [
+        ("LIVEKIT_URL", "ws://127.0.0.1:1"),
+        ("LIVEKIT_API_KEY", "k"),
+        ("LIVEKIT_API_SECRET", "a-secret-of-32-characters-for-hs256"),
+        ("CALL_HISTORY_ENDPOINT", "http://127.0.0.1:1/"),
+        ("CALL_HISTORY_HTTP_ADDR", &other.local_addr()?.to_string()),
+    ];
+    let (code, out, err) = run(&[], &env).await?;
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.contains("set CALL_HISTORY_HTTP_ADDR to another one or to off"), "{out}{err}");
     Ok(())
 }
 

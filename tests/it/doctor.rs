@@ -20,8 +20,15 @@ fn doctor(s: &Scene, env: &[(&str, &str)]) -> Result<(Output, Vec<Value>)> {
 }
 
 fn doctor_with(s: &Scene, env: &[(&str, &str)], args: &[&str]) -> Result<(Output, Vec<Value>)> {
+    let out = output(s, env, &[&["--json"], args].concat())?;
+    let checks = serde_json::from_slice(&out.stdout)
+        .map_err(|e| anyhow::anyhow!("{e}: {}", String::from_utf8_lossy(&out.stderr)))?;
+    Ok((out, checks))
+}
+
+fn output(s: &Scene, env: &[(&str, &str)], args: &[&str]) -> Result<Output> {
     let mut command = Command::new(binary());
-    command.args(["doctor", "--json"]).args(args).env_clear().current_dir(s.data.path());
+    command.arg("doctor").args(args).env_clear().current_dir(s.data.path());
     command
         .env("LIVEKIT_URL", &s.venue.url)
         .env("LIVEKIT_API_KEY", &s.venue.api_key)
@@ -36,10 +43,7 @@ fn doctor_with(s: &Scene, env: &[(&str, &str)], args: &[&str]) -> Result<(Output
     for (key, value) in env {
         command.env(key, value);
     }
-    let out = command.output()?;
-    let checks = serde_json::from_slice(&out.stdout)
-        .map_err(|e| anyhow::anyhow!("{e}: {}", String::from_utf8_lossy(&out.stderr)))?;
-    Ok((out, checks))
+    Ok(command.output()?)
 }
 
 /// The state of a check, and the advice.
@@ -158,6 +162,8 @@ async fn each_fault_is_named_with_what_to_do() -> Result<()> {
         ("CALL_HISTORY_HTTP_ADDR", taken.as_str(), "http_port", "failed", "CALL_HISTORY_HTTP_ADDR"),
         ("CALL_HISTORY_HTTP_ADDR", "off", "http_port", "skipped", ""),
         ("CALL_HISTORY_ENDPOINT", nobody, "endpoint", "failed", "wait"),
+        ("CALL_HISTORY_EVENTS_ENDPOINT", nobody, "events", "failed", "given up"),
+        ("CALL_HISTORY_MAX_CALLS", "many", "settings", "failed", "call-history config"),
         ("CALL_HISTORY_DATA_DIR", "/dev/null/x", "data_folder", "failed", "CALL_HISTORY_DATA_DIR"),
     ] {
         let (out, checks) = doctor(&s, &[(setting, value)])?;
@@ -168,6 +174,29 @@ async fn each_fault_is_named_with_what_to_do() -> Result<()> {
         let printed = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(!printed.contains("wrong-secret"), "a secret");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_get_a_line_for_each_check_and_what_to_do_below_it() -> Result<()> {
+    let s = Scene::new().await?;
+    let folder = s.data.path().join("data");
+    let env = [
+        ("CALL_HISTORY_ENDPOINT", "http://127.0.0.1:1/"),
+        // The running worker's.
+        ("CALL_HISTORY_DATA_DIR", folder.to_str().expect("a path")),
+    ];
+    let out = output(&s, &env, &[])?;
+    let text = String::from_utf8(out.stdout)?;
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    let at = |begin: &str| lines.iter().position(|l| l.starts_with(begin));
+    assert_eq!(at("ok       settings "), Some(0), "{text}");
+    let failed = at("FAILED   endpoint ").expect("the endpoint");
+    assert_eq!(lines[failed + 1].trim(), "→ records wait in the data folder until it can");
+    let lock = at("ok       folder_lock").expect("the folder's lock");
+    assert!(lines[lock].contains("a running worker uses the data folder"), "{text}");
+    assert!(!text.contains('\u{1b}') && !text.contains('\r'), "not a terminal: {text:?}");
     Ok(())
 }
 

@@ -127,6 +127,22 @@ fn in_the_document() -> Result<Lines> {
 }
 
 #[test]
+fn every_topic_of_a_warning_is_in_the_documents() -> Result<()> {
+    let source = std::fs::read_to_string(root().join("crates/store/src/health.rs"))?;
+    let topics: Vec<&str> = (source.lines())
+        .filter_map(|l| {
+            l.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\",")
+        })
+        .collect();
+    assert!(topics.len() > 15, "the topics are not found: {topics:?}");
+    let document = std::fs::read_to_string(root().join("docs/logs.md"))?;
+    for topic in topics {
+        assert!(document.contains(&format!("\n| `{topic}` | ")), "docs/logs.md lacks {topic}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_line_of_the_log_is_in_the_documents_as_it_is_in_the_source() -> Result<()> {
     let source = in_the_source()?;
     assert!(source.len() > 100, "the events are not found: {}", source.len());

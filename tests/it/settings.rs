@@ -5,10 +5,12 @@ use tokio::process::Command;
 
 use super::*;
 
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 6] = [
     ("LIVEKIT_API_SECRET", "hush-one"),
     ("JWT_SECRET", "hush-two"),
     ("CALL_HISTORY_ENDPOINT", "https://hooks.example.com/hush-three?key=hush-four"),
+    ("CALL_HISTORY_EVENTS_ENDPOINT", "https://hooks.example.com/hush-nine"),
+    ("CALL_HISTORY_RECEIVE_DB", "postgres://somebody:hush-ten@db.example.com/calls"),
     ("HTTPS_PROXY", "http://somebody:hush-five@proxy.example.com:3128"),
 ];
 
@@ -89,11 +91,13 @@ async fn config_check_names_all_mistakes_and_starts_nothing() -> Result<()> {
     let (code, out, err) = config(&[], &env, &["--check"]).await?;
     assert_eq!((code, out.trim(), err.as_str()), (Some(0), "all settings are right", ""));
     env.extend([("CALL_HISTORY_MAX_CALLS", "few"), ("CALL_HISTORY_LOG_LEVEL", "loud")]);
-    env.push(("CALL_HISTORY_ENDPOINT_TIMEUOT", "3"));
+    env.extend([("CALL_HISTORY_ENDPOINT_TIMEUOT", "3"), ("CALL_HISTORY_RECEIVE_RATE", "-1")]);
     for args in [&["--check"][..], &[], &["--json"]] {
         let (code, _, err) = config(&[], &env, args).await?;
         assert_eq!(code, Some(78), "{args:?}: {err}");
-        for named in ["3 settings are wrong", "MAX_CALLS", "LOG_LEVEL", "ENDPOINT_TIMEOUT?"] {
+        for named in
+            ["4 settings are wrong", "MAX_CALLS", "LOG_LEVEL", "ENDPOINT_TIMEOUT?", "RECEIVE_RATE"]
+        {
             assert!(err.contains(named), "{named} is not in {err}");
         }
         assert!(!err.contains("hush"), "{err}");

@@ -1,8 +1,9 @@
 //! `call-history receive` as a child process.
 
-use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -12,17 +13,19 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{signal, worker::JWT_SECRET};
+use crate::{secrets, signal, worker::JWT_SECRET};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks whether a record has come.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes posts that are signed with [`JWT_SECRET`]. Its database is in a folder that goes with it.
+/// Takes posts that are signed with [`JWT_SECRET`]. Its database is in a folder that goes with it. Its log is watched for
+/// [`secrets`], as a worker's is.
 pub struct Receiver {
     pub addr: SocketAddr,
     child: Child,
     client: Client,
+    leaks: Arc<Mutex<Vec<String>>>,
     _folder: TempDir,
 }
 
@@ -60,10 +63,16 @@ impl Receiver {
             bail!("it ended")
         });
         let addr = started.await.context("the receiver does not start")??;
-        // What it logs further is read, so that it never waits.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let leaks = Arc::<Mutex<Vec<String>>>::default();
+        let leaked = leaks.clone();
+        // Read to the end, so that the receiver never waits.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                leaked.lock().extend(secrets::in_line(&line).map(|s| format!("{s:?} in {line}")));
+            }
+        });
         let client = Client::builder().no_proxy().build()?;
-        Ok(Self { addr, child, client, _folder: folder })
+        Ok(Self { addr, child, client, leaks, _folder: folder })
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -100,5 +109,15 @@ impl Receiver {
         let status = timeout(STARTS_WITHIN, self.child.wait()).await??;
         ensure!(status.success(), "the receiver ended with {status}");
         Ok(())
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let leaks = self.leaks.lock();
+        assert!(
+            leaks.is_empty() || std::thread::panicking(),
+            "the receiver logs a phone number, a spoken word or a secret: {leaks:#?}"
+        );
     }
 }

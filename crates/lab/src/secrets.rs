@@ -28,3 +28,23 @@ pub fn keep_words(text: &str) {
 pub(crate) fn in_line(line: &str) -> Option<String> {
     SECRETS.lock().iter().find(|secret| line.contains(secret.as_str())).cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_found_in_a_line() {
+        keep("+15550009876");
+        keep_words("one large pizza please");
+        keep_words("hello there");
+        for (line, found) in [
+            (r#"{"message":"joined","identity":"sip_15550009876"}"#, true),
+            (r#"{"error":"unexpected: one large pizza please"}"#, true),
+            (r#"{"error":"hello there"}"#, false),
+            (r#"{"identity":"sip_1555000…"}"#, false),
+        ] {
+            assert_eq!(in_line(line).is_some(), found, "{line}");
+        }
+    }
+}

@@ -123,6 +123,9 @@ impl Default for Counted {
         for outcome in ["delivered", "given_up"] {
             drop(counted.events.get_or_create(&[("outcome", outcome)]));
         }
+        for part in ["attempts", "journal", "ordinals", "outbox"] {
+            drop(counted.disk_errors.get_or_create(&[("part", part)]));
+        }
         for connection in Reconnect::ALL {
             drop(counted.reconnects.get_or_create(&[("connection", connection.as_str())]));
         }

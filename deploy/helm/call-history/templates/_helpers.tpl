@@ -103,6 +103,9 @@ What no single value shows. Templates that are always rendered include it.
 {{- if and .Values.callHistory.endpoint (has "CALL_HISTORY_ENDPOINT" $secrets) }}
 {{- fail "the endpoint is given twice: as callHistory.endpoint and among the secret's keys" }}
 {{- end }}
+{{- if and .Values.callHistory.events_endpoint (has "CALL_HISTORY_EVENTS_ENDPOINT" $secrets) }}
+{{- fail "the endpoint of events is given twice: as callHistory.events_endpoint and among the secret's keys" }}
+{{- end }}
 {{- if .Values.storeKeysInSecret.enabled }}
 {{- range list "LIVEKIT_API_KEY" "LIVEKIT_API_SECRET" }}
 {{- if not (has . $secrets) }}

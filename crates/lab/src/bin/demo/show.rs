@@ -15,7 +15,8 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) fn start() -> Self {
-        Self { began: Instant::now(), colour: std::io::stdout().is_terminal() }
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Self { began: Instant::now(), colour: std::io::stdout().is_terminal() && !unwanted }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {

@@ -9,8 +9,9 @@ What the worker costs: memory, CPU, files, start, time from a room's end to the 
 
 Usage: load [OPTIONS]
        load soak [--minutes N] [--rate N] [OPTIONS]
+       load scale [OPTIONS]
 
-  --calls N        calls that are on while it is measured (100)
+  --calls N        calls that are on while it is measured (100; for scale the most, 1000)
   --seconds N      seconds over which CPU is measured (30)
   --settle N       seconds of rest before each measurement (10)
   --deletions N    rooms deleted for each of the three series of endings (50)
@@ -27,6 +28,9 @@ restarted. It fails if a call is lost or reported twice, or if memory, files or 
   --minutes N      how long it lasts (60)
   --rate N         calls a minute, a multiple of 6 (60)
 
+Scale lets more and more calls be on at once, on one worker: what each costs, how soon it is joined, and how soon its
+record comes. It ends where this machine cannot hold more.
+
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET name a server to use instead of the dev server.";
 
 /// What the program is asked to do.
@@ -35,6 +39,7 @@ pub(crate) enum Mode {
     /// Runs as a child process of `load`: callers and voice agents.
     People,
     Load(Args),
+    Scale(Args),
     Soak {
         args: Args,
         minutes: u64,
@@ -59,7 +64,7 @@ pub(crate) struct Args {
 /// Names the wrong flag.
 pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
     let mut args = Args {
-        calls: 100,
+        calls: 0,
         seconds: Duration::from_secs(30),
         settle: Duration::from_secs(10),
         deletions: 50,
@@ -71,12 +76,14 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
         json: false,
     };
     let (mut soak, mut minutes, mut rate) = (false, 60, 60);
+    let (mut scale, mut calls) = (false, None);
     while let Some(flag) = words.next() {
         let mut value = || words.next().with_context(|| format!("{flag} wants a value"));
         match flag.as_str() {
             "people" => return Ok(Mode::People),
             "-h" | "--help" => return Ok(Mode::Help),
             "soak" => soak = true,
+            "scale" => scale = true,
             "--minutes" => minutes = number(&flag, &value()?, 2, 24 * 60)?,
             "--rate" => {
                 rate = number(&flag, &value()?, 6, 300)?;
@@ -85,7 +92,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
                 }
             }
             "--json" => args.json = true,
-            "--calls" => args.calls = number(&flag, &value()?, 1, 1000)?,
+            "--calls" => calls = Some(number(&flag, &value()?, 1, 1000)?),
             "--seconds" => args.seconds = Duration::from_secs(number(&flag, &value()?, 1, 600)?),
             "--settle" => args.settle = Duration::from_secs(number(&flag, &value()?, 0, 600)?),
             "--deletions" => args.deletions = number(&flag, &value()?, 0, 1000)?,
@@ -104,7 +111,13 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Mode> {
     if !soak && (minutes, rate) != (60, 60) {
         bail!("--minutes and --rate belong to load soak");
     }
-    Ok(if soak { Mode::Soak { args, minutes, rate } } else { Mode::Load(args) })
+    args.calls = calls.unwrap_or(if scale { 1000 } else { 100 });
+    Ok(match (soak, scale) {
+        (true, false) => Mode::Soak { args, minutes, rate },
+        (false, true) => Mode::Scale(args),
+        (false, false) => Mode::Load(args),
+        (true, true) => bail!("soak or scale?"),
+    })
 }
 
 fn number<T: FromStr + PartialOrd + std::fmt::Display>(

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     args::Args,
     crowd::Crowd,
-    process::Usage,
+    process::{Machine, Usage},
     program::Program,
     report::{Idle, Load, Spread, millis},
 };
@@ -38,6 +38,8 @@ pub(crate) struct Bench {
     /// The dev server; `None` when `LIVEKIT_URL` names another server.
     server: Option<Program>,
     worker: Option<Program>,
+    /// The worker's HTTP port.
+    http: String,
     /// In place of the server's address, for the worker.
     through: Option<SocketAddr>,
     dir: TempDir,
@@ -65,8 +67,20 @@ impl Bench {
         let crowd = Crowd::start(&venue, args.burst.max(args.calls + 1))?;
         let (endpoint, dir) = (Endpoint::start().await?, TempDir::new()?);
         let opened = vec![];
-        let (worker, through) = (None, None);
-        Ok(Self { args, venue, endpoint, crowd, opened, binary, server, worker, through, dir })
+        let (worker, http, through) = (None, String::new(), None);
+        Ok(Self {
+            args,
+            venue,
+            endpoint,
+            crowd,
+            opened,
+            binary,
+            server,
+            worker,
+            http,
+            through,
+            dir,
+        })
     }
 
     pub(crate) fn server(&self) -> String {
@@ -120,6 +134,11 @@ impl Bench {
         Usage::of(self.worker.as_ref().context("the worker is not started")?.pid)
     }
 
+    /// The address of the worker's HTTP port.
+    pub(crate) fn http(&self) -> &str {
+        &self.http
+    }
+
     pub(crate) fn peak_mb(&self) -> Result<f64> {
         Ok(self.usage()?.peak_kb / 1024.0)
     }
@@ -139,7 +158,7 @@ impl Bench {
         for i in 0..self.args.starts {
             let began = Instant::now();
             let mut worker = self.spawn_worker(&format!("start-{i}"))?;
-            let at = registered(&mut worker).await?;
+            let (at, _) = registered(&mut worker).await?;
             took.push(millis(at - began));
             worker.stops().await?;
         }
@@ -148,7 +167,7 @@ impl Bench {
 
     pub(crate) async fn start_worker(&mut self) -> Result<()> {
         let mut worker = self.spawn_worker(DATA)?;
-        registered(&mut worker).await?;
+        self.http = registered(&mut worker).await?.1;
         self.worker = Some(worker);
         Ok(())
     }
@@ -188,44 +207,59 @@ impl Bench {
 
     // ---- at work -----------------------------------------------------------------------------
 
-    /// Opens the calls that stay on. Returns their rooms.
+    /// Opens calls that stay on. Returns their rooms, and how long the worker's joins took, in ms.
     ///
     /// # Errors
     /// If a call cannot be opened, or is not observed.
-    pub(crate) async fn open_calls(&mut self) -> Result<Vec<String>> {
-        let rooms = rooms("stays", self.args.calls);
+    pub(crate) async fn open_calls(
+        &mut self,
+        what: &str,
+        n: usize,
+    ) -> Result<(Vec<String>, Spread)> {
+        let rooms = rooms(what, n);
         self.crowd.open(&rooms, OPEN_AT_ONCE, Some(AGENT_NAME)).await?;
         self.crowd.opened(&rooms).await?.all()?;
-        for _ in &rooms {
-            let started =
-                |_, line: &serde_json::Value| has_message(line, "call started").then_some(());
-            self.worker()?
-                .wait_for(LOGS_WITHIN, started)
+        let (mut joins, mut started) = (vec![], 0);
+        while started < n {
+            let line = |_, line: &serde_json::Value| {
+                let joined = has_message(line, "joined");
+                (joined || has_message(line, "call started"))
+                    .then(|| joined.then(|| line["took_ms"].as_f64().unwrap_or_default()))
+            };
+            match self
+                .worker()?
+                .wait_for(LOGS_WITHIN, line)
                 .await
-                .context("calls are not observed")?;
+                .context("calls are not observed")?
+            {
+                Some(took) => joins.push(took),
+                None => started += 1,
+            }
         }
         self.opened.extend(rooms.clone());
-        Ok(rooms)
+        Ok((rooms, Spread::of(joins)))
     }
 
     pub(crate) async fn talk(&mut self, on: bool) -> Result<()> {
         self.crowd.talk(on).await
     }
 
-    /// Measures the worker with the calls that are on.
+    /// Measures the worker with the `calls` that are on.
     ///
     /// # Errors
     /// If a child process has ended.
-    pub(crate) async fn load(&mut self, idle: &Idle) -> Result<Load> {
+    pub(crate) async fn load(&mut self, calls: usize, idle: &Idle) -> Result<Load> {
         sleep(self.args.settle).await;
-        let (before, server_before) = (self.usage()?, self.server_usage());
+        let (before, server_before, machine) =
+            (self.usage()?, self.server_usage(), Machine::now()?);
         let (chunks_before, began) = (self.crowd.chunks().await?, Instant::now());
         sleep(self.args.seconds).await;
         let (now, server_now) = (self.usage()?, self.server_usage());
         let chunks = self.crowd.chunks().await? - chunks_before;
-        let each = self.args.calls as f64;
+        let each = calls as f64;
         Ok(Load {
-            calls: self.args.calls,
+            calls,
+            machine_percent: Machine::now()?.busy_percent_since(&machine),
             chunks_per_call_and_second: chunks as f64 / each / began.elapsed().as_secs_f64(),
             rss_mb: now.rss_kb / 1024.0,
             pss_mb: now.pss_kb / 1024.0,
@@ -270,9 +304,17 @@ pub(crate) fn has_message(line: &serde_json::Value, message: &str) -> bool {
     line["message"] == message
 }
 
-async fn registered(worker: &mut Program) -> Result<Instant> {
-    let line = |at, line: &serde_json::Value| has_message(line, "registered worker").then_some(at);
-    worker.wait_for(LOGS_WITHIN, line).await.context("the worker does not register")
+/// The moment at which the worker is registered, and the address of its HTTP port.
+async fn registered(worker: &mut Program) -> Result<(Instant, String)> {
+    let mut http = String::new();
+    let line = |at, line: &serde_json::Value| {
+        if has_message(line, "health page") {
+            line["addr"].as_str().unwrap_or_default().clone_into(&mut http);
+        }
+        has_message(line, "registered worker").then_some(at)
+    };
+    let at = worker.wait_for(LOGS_WITHIN, line).await.context("the worker does not register")?;
+    Ok((at, http))
 }
 
 async fn dev_server() -> Result<(Program, Venue)> {

@@ -20,6 +20,7 @@ mod people;
 mod process;
 mod program;
 mod report;
+mod scale;
 mod scripted;
 mod show;
 mod soak;
@@ -48,6 +49,7 @@ async fn main() -> ExitCode {
         }
         Ok(Mode::People) => people::run().await,
         Ok(Mode::Load(args)) => load(args).await,
+        Ok(Mode::Scale(args)) => scale(args).await,
         Ok(Mode::Soak { args, minutes, rate }) => soak(args, minutes, rate).await,
         Err(e) => Err(e),
     };
@@ -62,44 +64,48 @@ async fn main() -> ExitCode {
 
 async fn load(args: Args) -> Result<()> {
     let json = args.json;
+    let report =
+        interruptible(timeout(WITHIN, measure(args))).await?.context("it takes too long")??;
+    if json { show::json(&report) } else { show::table(&report) }
+}
+
+async fn scale(args: Args) -> Result<()> {
+    let json = args.json;
+    let scaled =
+        interruptible(timeout(WITHIN, scale::run(args))).await?.context("it takes too long")??;
+    if json { show::json(&scaled) } else { show::scaled(&scaled) }
+}
+
+/// At every end, the child processes are dropped, which kills them.
+async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T> {
     let mut term = signal(SignalKind::terminate())?;
-    // At every end, the child processes are dropped, which kills them.
-    let report = tokio::select! {
-        done = timeout(WITHIN, measure(args)) => done.context("it takes too long")??,
+    tokio::select! {
+        done = work => Ok(done),
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = term.recv() => bail!("interrupted"),
-    };
-    if json { show::json(&report) } else { show::table(&report) }
+    }
 }
 
 async fn soak(args: Args, minutes: u64, rate: usize) -> Result<()> {
     let json = args.json;
-    let mut term = signal(SignalKind::terminate())?;
-    let soaked = tokio::select! {
-        done = soak::run(args, minutes, rate) => done?,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = term.recv() => bail!("interrupted"),
-    };
-    if json {
-        show::soak_json(&soaked)?
-    } else {
-        show::soak(&soaked)
-    }
+    let soaked = interruptible(soak::run(args, minutes, rate)).await??;
+    if json { show::json(&soaked) } else { show::soak(&soaked) }?;
     let faults = soaked.faults();
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
 }
 
 /// All measurements. The order matters: each one relies on those before it.
 async fn measure(args: Args) -> Result<Report> {
+    let n = args.calls;
     let mut bench = Bench::start(args).await?;
     let cold_start_ms = bench.cold_starts().await?;
     bench.start_worker().await?;
     let idle = bench.idle().await?;
-    let calls = bench.open_calls().await?;
-    let quiet = bench.load(&idle).await?;
+    let (calls, _) = bench.open_calls("stays", n).await?;
+    let quiet = bench.load(n, &idle).await?;
     let deleted_among_quiet = bench.deletions("among-quiet").await?;
     bench.talk(true).await?;
-    let talking = bench.load(&idle).await?;
+    let talking = bench.load(n, &idle).await?;
     let deleted_among_talking = bench.deletions("among-talking").await?;
     bench.talk(false).await?;
     bench.end_calls(&calls).await?;

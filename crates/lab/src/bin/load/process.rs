@@ -55,6 +55,32 @@ impl Usage {
     }
 }
 
+/// The CPU time of all cores since the start of the system, in ticks.
+pub(crate) struct Machine {
+    idle: u64,
+    all: u64,
+}
+
+impl Machine {
+    /// # Errors
+    /// If there is no `/proc/stat`.
+    pub(crate) fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let ticks: Vec<u64> = (stat.lines().next().unwrap_or_default().split_whitespace())
+            .filter_map(|word| word.parse().ok())
+            // What virtual machines get is counted in what users get, too.
+            .take(8)
+            .collect();
+        // Idle, and waiting for a disk.
+        Ok(Self { idle: ticks.iter().skip(3).take(2).sum(), all: ticks.iter().sum() })
+    }
+
+    pub(crate) fn busy_percent_since(&self, earlier: &Self) -> f64 {
+        let all = (self.all - earlier.all).max(1);
+        100.0 - 100.0 * (self.idle - earlier.idle) as f64 / all as f64
+    }
+}
+
 /// The number in a line like `Rss:   1234 kB`.
 fn field(text: &str, name: &str) -> Result<f64> {
     let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));

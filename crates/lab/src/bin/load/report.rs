@@ -54,6 +54,8 @@ pub(crate) struct Load {
     pub(crate) threads_per_call: f64,
     /// The dev server's CPU, which shows whether the server was the bottleneck.
     pub(crate) server_cpu_percent: Option<f64>,
+    /// All cores of this machine: worker, server, callers, agents and everything else. 100 is full.
+    pub(crate) machine_percent: f64,
 }
 
 /// Times from the start of the request that deletes a room.

@@ -2,9 +2,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // printing is the purpose of this program
 
 use anyhow::Result;
+use serde::Serialize;
 
 use crate::{
     report::{Burst, Endings, Idle, Load, Report, Spread},
+    scale::Scaled,
     soak::Soaked,
 };
 
@@ -16,18 +18,13 @@ pub(crate) fn failed(e: &anyhow::Error) {
     eprintln!("load failed: {e:#}");
 }
 
-pub(crate) fn json(report: &Report) -> Result<()> {
+pub(crate) fn json(report: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(report)?);
     Ok(())
 }
 
-pub(crate) fn soak_json(soaked: &Soaked) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(soaked)?);
-    Ok(())
-}
-
 /// Some twenty of the samples, and what came out.
-pub(crate) fn soak(soaked: &Soaked) {
+pub(crate) fn soak(soaked: &Soaked) -> Result<()> {
     println!("server                   {}", soaked.server);
     println!("\n  minutes   calls       RSS   files  threads   data folder");
     let last = soaked.samples.len().saturating_sub(1);
@@ -56,6 +53,42 @@ pub(crate) fn soak(soaked: &Soaked) {
         soaked.cuts,
         soaked.restarts,
     );
+    Ok(())
+}
+
+/// A row for each number of calls, as a table of Markdown.
+pub(crate) fn scaled(scaled: &Scaled) -> Result<()> {
+    println!("server {}; {:.1} MB without calls\n", scaled.server, scaled.idle.rss_mb);
+    println!(
+        "| calls | RSS | for each call: quiet | talking | CPU, talking | joins: median, most | room's end to POST: median, most | writes to disk, most | machine, talking |"
+    );
+    println!("|{}", " ---: |".repeat(9));
+    for s in &scaled.steps {
+        let of_talk = |shown: fn(&Load) -> String| s.talking.as_ref().map_or("–".into(), shown);
+        println!(
+            "| {} | {:.0} MB | {:.0} kB | {} | {} | {:.0}, {:.0} ms | {:.0}, {:.0} ms | {}, {} | {} |",
+            s.calls,
+            s.quiet.rss_mb,
+            s.quiet.rss_kb_per_call,
+            of_talk(|t| format!("{:.0} kB", t.rss_kb_per_call)),
+            of_talk(|t| format!("{:.2} %", t.cpu_percent_per_call)),
+            s.joins.median,
+            s.joins.max,
+            s.ends.posted_ms.median,
+            s.ends.posted_ms.max,
+            s.disk.writes,
+            s.disk.most(),
+            of_talk(|t| format!("{:.0} %", t.machine_percent)),
+        );
+    }
+    if let Some(why) = &scaled.ended_at {
+        println!("\n{why}");
+    }
+    println!(
+        "\n{} calls, {} records within {:.1} s of their end",
+        scaled.opened, scaled.reported, scaled.reported_s
+    );
+    Ok(())
 }
 
 pub(crate) fn table(r: &Report) -> Result<()> {

@@ -1,0 +1,123 @@
+//! Growth: one worker with more and more calls, until this machine is full.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::{
+    args::Args,
+    bench::Bench,
+    report::{Endings, Idle, Load, Spread},
+};
+
+/// Calls that are on at once, one step after the other.
+const SIZES: [usize; 4] = [100, 200, 400, 1000];
+/// More calls than this do not talk.
+const TALK: usize = 400;
+/// Rooms that end while the others go on.
+const ENDS: usize = 20;
+/// A worker takes no more jobs at 70 % of its most calls.
+const MAX_CALLS: &str = "2000";
+const HTTP_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Scaled {
+    pub(crate) server: String,
+    pub(crate) idle: Idle,
+    pub(crate) steps: Vec<Step>,
+    /// Why there is no further step, if the machine could not hold all.
+    pub(crate) ended_at: Option<String>,
+    pub(crate) opened: usize,
+    pub(crate) reported: usize,
+    /// From the first deletion of all rooms at the end to the last record.
+    pub(crate) reported_s: f64,
+}
+
+/// So many calls at once. Figures of a call are what it adds to the worker without calls.
+#[derive(Debug, Serialize)]
+pub(crate) struct Step {
+    pub(crate) calls: usize,
+    /// Joins of the calls that this step has added.
+    pub(crate) joins: Spread,
+    pub(crate) quiet: Load,
+    pub(crate) talking: Option<Load>,
+    /// Rooms that ended while all others talked, or were quiet if there were too many.
+    pub(crate) ends: Endings,
+    pub(crate) disk: Disk,
+}
+
+/// Writes of journals since the start of the worker.
+#[derive(Debug, Serialize)]
+pub(crate) struct Disk {
+    pub(crate) writes: u64,
+    /// The bounds of a histogram, in seconds, and the writes that took no longer.
+    within: Vec<(f64, u64)>,
+}
+
+impl Disk {
+    /// The least bound that all writes have kept.
+    pub(crate) fn most(&self) -> String {
+        let all = self.within.iter().find(|(_, n)| *n == self.writes);
+        all.map_or("more".into(), |(bound, _)| format!("{:.0} ms", bound * 1e3))
+    }
+}
+
+/// # Errors
+/// If something does not start.
+pub(crate) async fn run(args: Args) -> Result<Scaled> {
+    let most = args.calls;
+    let env = [args.env, vec![("CALL_HISTORY_MAX_CALLS".into(), MAX_CALLS.into())]].concat();
+    let calls = most + 1;
+    let mut bench = Bench::start(Args { calls, burst: 0, deletions: ENDS, env, ..args }).await?;
+    bench.start_worker().await?;
+    let idle = bench.idle().await?;
+    let (mut steps, mut rooms, mut ended_at) = (vec![], vec![], None);
+    for calls in SIZES.into_iter().filter(|calls| *calls <= most) {
+        match bench.step(calls, &mut rooms, &idle).await {
+            Ok(step) => steps.push(step),
+            Err(e) => {
+                ended_at = Some(format!("{calls} calls could not be held: {e:#}"));
+                break;
+            }
+        }
+    }
+    let (took, _) = bench.end_calls(&rooms).await?;
+    let (opened, reported, _) = bench.tally();
+    let (server, reported_s) = (bench.server(), took.as_secs_f64());
+    bench.stop().await?;
+    Ok(Scaled { server, idle, steps, ended_at, opened, reported, reported_s })
+}
+
+impl Bench {
+    async fn step(&mut self, calls: usize, rooms: &mut Vec<String>, idle: &Idle) -> Result<Step> {
+        let (more, joins) = self.open_calls(&format!("of-{calls}"), calls - rooms.len()).await?;
+        rooms.extend(more);
+        let quiet = self.load(calls, idle).await?;
+        let (mut talking, talks) = (None, calls <= TALK);
+        if talks {
+            self.talk(true).await?;
+            talking = Some(self.load(calls, idle).await?);
+        }
+        let ends = self.deletions(&format!("among-{calls}")).await?;
+        self.talk(false).await?;
+        Ok(Step { calls, joins, quiet, talking, ends, disk: self.disk().await? })
+    }
+
+    async fn disk(&self) -> Result<Disk> {
+        let client = reqwest::Client::builder().timeout(HTTP_WITHIN).build()?;
+        let page =
+            client.get(format!("http://{}/metrics", self.http())).send().await?.text().await?;
+        let of = |name: &str| {
+            let name = format!("call_history_journal_write_seconds_{name}");
+            page.lines().filter_map(move |line| line.strip_prefix(&name).map(str::to_owned))
+        };
+        let writes = of("count ").next().and_then(|n| n.parse().ok()).context("no such metric")?;
+        let bound = |line: String| {
+            let (bound, n) = line.strip_prefix("{le=\"")?.split_once("\"} ")?;
+            let bound: f64 = bound.parse().ok()?;
+            bound.is_finite().then_some((bound, n.parse().ok()?))
+        };
+        Ok(Disk { writes, within: of("bucket").filter_map(bound).collect() })
+    }
+}
