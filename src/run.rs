@@ -137,7 +137,7 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let journals = observers.journals.clone();
     // Only this room's call; those of other rooms wait for the next `start`.
     let left = left.into_iter().filter(|l| Some(&l.call.room().sid) == sid.as_ref());
-    let left = left.max_by_key(|l| l.call.ordinal());
+    let left = left.max_by_key(|l| l.call.ordinal()).map(Box::new);
     let stop = Stop::default();
     tokio::spawn(listen(stop.clone(), config.drain_timeout));
     let url = config.livekit.url.clone();

@@ -264,8 +264,8 @@ impl RoomSession {
     }
 
     /// Resumes a call that an earlier run observed: joins its room again, or reports what was seen of it.
-    pub(super) async fn resume(&mut self, left: LeftBehind) -> Result<Connection, Ended> {
-        let LeftBehind { call, last_at, whole, superseded } = left;
+    pub(super) async fn resume(&mut self, left: Box<LeftBehind>) -> Result<Connection, Ended> {
+        let LeftBehind { call, last_at, whole, superseded } = *left;
         self.sid = call.room().sid.clone();
         self.attendance.resume(call.present());
         self.shared.legs.note_seen(call.phone_legs());

@@ -71,7 +71,7 @@ pub(crate) enum Progress<'a> {
 pub(crate) async fn observe(
     shared: Arc<Observers>,
     assignment: Assignment,
-    left: Option<LeftBehind>,
+    left: Option<Box<LeftBehind>>,
     orders: Orders,
     report: impl FnMut(Progress<'_>) + Send + 'static,
 ) -> Ended {
@@ -155,11 +155,12 @@ pub(super) struct RoomSession {
 }
 
 impl RoomSession {
-    async fn run(&mut self, left: Option<LeftBehind>) -> (Ended, Option<Connection>) {
+    async fn run(&mut self, left: Option<Box<LeftBehind>>) -> (Ended, Option<Connection>) {
         self.panics.mark_unchanged();
+        // What a join needs is large, and is given back after it.
         let joined = match left {
-            Some(left) => self.resume(left).await,
-            None => self.first_join().await,
+            Some(left) => Box::pin(self.resume(left)).await,
+            None => Box::pin(self.first_join()).await,
         };
         let mut connection = match joined {
             Ok(c) => c,
@@ -214,7 +215,7 @@ impl RoomSession {
                     );
                     connection.close();
                     self.recording.apply(lost_at, Fact::Blind);
-                    match self.come_back(lost_at).await {
+                    match Box::pin(self.come_back(lost_at)).await {
                         Some(c) => connection = c,
                         None => {
                             self.room_over(Some(&mut connection), reason, lost_at).await;
@@ -495,5 +496,23 @@ fn connection_end(reason: LeaveReason) -> ConnectionEnd {
             ConnectionEnd::RoomEnded(reason)
         }
         _ => ConnectionEnd::Lost(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each call has one for as long as it lasts.
+    #[test]
+    fn an_observation_takes_little_memory() {
+        let bytes = size_of_future(|shared, assignment, left, orders| {
+            observe(shared, assignment, left, orders, |_| {})
+        });
+        assert!(bytes < 16_000, "{bytes} bytes");
     }
 }

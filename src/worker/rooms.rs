@@ -179,7 +179,7 @@ impl Rooms {
             let assignment = Assignment::own(room.name, sid, url, Discovery::Recovery);
             let (observer, orders) = self.prepare(&assignment, None);
             self.places.resume(&assignment.id, observer);
-            self.start(assignment, orders, Some(l), None);
+            self.start(assignment, orders, Some(Box::new(l)), None);
         }
     }
 
@@ -199,7 +199,7 @@ impl Rooms {
         self: &Arc<Self>,
         assignment: Assignment,
         orders: Orders,
-        left: Option<LeftBehind>,
+        left: Option<Box<LeftBehind>>,
         reports: Option<EndReports>,
     ) {
         let (name, sid) = (assignment.room.clone(), assignment.room_sid.clone());
