@@ -53,7 +53,7 @@ build: ## debug binaries of everything, and the black-box tests
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 RELEASE := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_FOLDER)=cargo" \
 	CFLAGS="-ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CARGO_FOLDER)=cargo" \
-	$(CARGO) build --locked --release --locked
+	$(CARGO) build --locked --release
 release: ## the binary as it is shipped
 	$(RELEASE) -p call-history
 
