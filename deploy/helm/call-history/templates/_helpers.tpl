@@ -103,7 +103,7 @@ What no single value shows. Templates that are always rendered include it.
 {{- if and .Values.callHistory.endpoint (has "CALL_HISTORY_ENDPOINT" $secrets) }}
 {{- fail "the endpoint is given twice: as callHistory.endpoint and among the secret's keys" }}
 {{- end }}
-{{- if and .Values.callHistory.events_endpoint (has "CALL_HISTORY_EVENTS_ENDPOINT" $secrets) }}
+{{- if and (get .Values.callHistory "events_endpoint") (has "CALL_HISTORY_EVENTS_ENDPOINT" $secrets) }}
 {{- fail "the endpoint of events is given twice: as callHistory.events_endpoint and among the secret's keys" }}
 {{- end }}
 {{- if .Values.storeKeysInSecret.enabled }}
