@@ -66,7 +66,8 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# What runs beside the black box, which waits most of its time: with the lowest priority, each with a log of its own.
+# What runs beside the black box, which waits most of its time: with the lowest priority but for the soak, which holds
+# calls too. Each has a log of its own.
 BESIDE := soak-short clients-check fuzz counts deploy-check container sbom
 # The scenarios of `foreign` measure times: nothing runs beside them. What failed is printed last, where one looks for it.
 test: ## everything
@@ -78,7 +79,7 @@ test: ## everything
 beside-%: build
 	@mkdir -p $(TARGET)/beside
 	@echo "$* is in $(TARGET)/beside/$*"
-	@nice -n 19 $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+	@$(if $(filter soak-short,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
 # A log that has not passed. The fuzzer's dictionary is long, and says nothing.
@@ -167,7 +168,7 @@ scale: ## 100 to 1,000 calls at once on one worker: what each costs, and where i
 	$(LOAD)
 	$(abspath $(TARGET))/release/load scale
 
-soak-short: build ## five minutes of it, with the debug binaries
+soak-short: build ## five minutes of soak, with the debug binaries
 	$(abspath $(TARGET))/debug/load soak --minutes 5 --rate 12
 
 bench-receiver: ## the receiver: posts a second beside a minimal Express endpoint, questions over a million calls

@@ -153,10 +153,11 @@ pub(crate) struct ConfigErrors(Vec<String>);
 
 #[cfg(feature = "receiver")]
 impl ConfigErrors {
-    /// Adds those that are not among these: both readings see the same files.
+    /// Adds those about other settings: both readings see the same files, and the key and the secret.
     fn merge(&mut self, others: Self) {
+        let about = |e: &str| e.split([' ', ':']).next().unwrap_or_default().to_owned();
         for e in others.0 {
-            if !self.0.contains(&e) {
+            if !self.0.iter().any(|known| about(known) == about(&e)) {
                 self.0.push(e);
             }
         }

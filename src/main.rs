@@ -55,10 +55,6 @@ use clap::Parser;
 /// The program: parses the command line and settings, and runs.
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    if matches!(cli.command, None | Some(cli::Command::Start)) {
-        // Before `.env` is read: after it, its variables would count as those of the environment.
-        heap::without_thread_caches();
-    }
     // If it has a mistake we stop, as nothing after the first one is read.
     let dot_env = match config::DotEnv::load() {
         Ok(dot_env) => dot_env,

@@ -46,6 +46,7 @@ user=$(said .Docker.Config.User) folder=$(said .Docker.Config.WorkingDir)
 [[ $(said .Docker.Config.Healthcheck.Test) == '[CMD call-history probe]' ]] || fails "another health check"
 [[ $(said .Docker.Config.Volumes) == 'map[/data:{}]' ]] || fails "other volumes"
 mapfile -t variables < <(said 'range .Docker.Config.Env}}{{println .}}{{end')
+[[ ${variables[*]} == *tcache_count=0* ]] || fails "memory is not given back"
 root=$(buildah mount "$(buildah from --pull-never "$image")")
 du -sm "$root" | awk '{ print "image: " $1 " MB" }'
 

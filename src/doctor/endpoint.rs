@@ -24,10 +24,13 @@ use crate::{
     run,
 };
 
+const NO_OUTBOX: &str = "no outbox can be made for it";
 /// The error if the sample does not get as far as the endpoint.
 const NOT_STORED: &str = "the record cannot be stored in the data folder, so nothing was sent";
 /// An endpoint may take longer, up to its own limit; the doctor does not wait for it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// The error if the endpoint has not answered by then.
+const NO_ANSWER_YET: &str = "there is no answer within 15 s";
 /// How often the outbox is looked at for the sample's result.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -87,7 +90,19 @@ pub(super) async fn sample(config: &Config, wall: &WallClock) -> Check {
     const NAME: &str = "sample";
     match send(config, wall).await {
         Ok(found) => Check::ok(NAME, found),
-        Err(e) if e == NOT_STORED => Check::failed(NAME, e, "see data_folder"),
+        Err(e) if e == NOT_STORED || e.starts_with(NO_OUTBOX) => {
+            Check::failed(NAME, e, "see data_folder")
+        }
+        Err(e) if e == NO_ANSWER_YET => Check::warning(
+            NAME,
+            e,
+            "a worker waits for CALL_HISTORY_ENDPOINT_TIMEOUT; an endpoint that needs so long should answer first, and work then",
+        ),
+        Err(e) if e.contains("it redirects") => Check::failed(
+            NAME,
+            e,
+            "change CALL_HISTORY_ENDPOINT as this says: redirects are not followed",
+        ),
         Err(e) if ["answered 404", "answered 405"].iter().any(|wrong| e.contains(wrong)) => {
             Check::failed(NAME, e, "look at the path in CALL_HISTORY_ENDPOINT: it must take a POST")
         }
@@ -120,7 +135,7 @@ async fn send_from(
 ) -> Result<String, String> {
     let (disk, health) = (Arc::new(RealDisk), Health::default());
     let disk_health = DiskHealth::new(folder, health.clone());
-    let cannot = |e: &dyn std::fmt::Display| format!("no outbox can be made for it: {e}");
+    let cannot = |e: &dyn std::fmt::Display| format!("{NO_OUTBOX}: {e}");
     std::fs::create_dir_all(folder).map_err(|e| cannot(&e))?;
     let outbox = Outbox::open(disk.clone(), disk_health.clone(), folder).map_err(|e| cannot(&e))?;
     let store = Store {
@@ -155,7 +170,7 @@ async fn send_from(
             break done;
         }
         if Instant::now() > until {
-            break Err("there is no answer yet".into());
+            break Err(NO_ANSWER_YET.into());
         }
         sleep(LOOK_EVERY).await;
     };

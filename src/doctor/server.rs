@@ -25,11 +25,12 @@ pub(super) async fn reached(config: &Config, wall: &WallClock) -> Check {
     let shown = config.livekit.loggable_url();
     let failed = |e: String| {
         let e = net::explain::livekit(telemetry::masked(&e), &config.livekit.url);
-        Check::failed(
-            NAME,
-            format!("{shown} does not answer: {e}"),
-            "check LIVEKIT_URL, and that this machine reaches the server: name, port, firewall",
-        )
+        let advice = if e.contains("through the proxy") {
+            "check the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or name the server's host in NO_PROXY"
+        } else {
+            "check LIVEKIT_URL, and that this machine reaches the server: name, port, firewall"
+        };
+        Check::failed(NAME, format!("{shown} does not answer: {e}"), advice)
     };
     let Ok(url) = config.livekit.http_url().parse() else {
         return failed("the URL cannot be read".into());

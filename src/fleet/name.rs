@@ -2,7 +2,7 @@
 //! take each other's jobs.
 //!
 //! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
-//! rooms without an observer. And where a voice agent lost its jobs to us, its rooms have no agent: calls that
+//! rooms without an observer, and of our rooms when an agent joins. And where a voice agent lost its jobs to us, its rooms have no agent: calls that
 //! a dispatch brought us to, several in a row. The agent may also just be down.
 
 use std::{sync::Arc, time::Duration};
@@ -10,10 +10,10 @@ use std::{sync::Arc, time::Duration};
 use livekit_protocol::AgentDispatch;
 use parking_lot::Mutex;
 use store::health::{Health, Topic};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::is_identity;
-use crate::telemetry::masked;
+use crate::{net::Api, telemetry::masked};
 
 /// So many dispatched calls in a row without an agent are no accident.
 const WITHOUT_AGENT: u32 = 3;
@@ -21,6 +21,8 @@ const WITHOUT_AGENT: u32 = 3;
 const SHORTEST: Duration = Duration::from_secs(5);
 /// What was not seen for so long is over.
 const SEEN_FOR: Duration = Duration::from_secs(600);
+/// The server notes who took a job when that program reports that it runs.
+const NOTED_AFTER: Duration = Duration::from_secs(1);
 const ADVICE: &str = "each takes jobs that are meant for the other; give call-history a name of its own with \
                       CALL_HISTORY_AGENT_NAME, also in the dispatch rules that name it";
 
@@ -70,6 +72,17 @@ impl NameWatch {
                 advice = ADVICE,
                 "another program is registered under this agent name"
             );
+        }
+    }
+
+    /// Looks whether the agent that has just joined this room came by a job of ours.
+    pub(crate) async fn look_into(&self, api: &Api, room: &str) {
+        sleep(NOTED_AFTER).await;
+        // What cannot be seen now is seen in another room.
+        let Ok(all) = api.list_dispatches(room).await else { return };
+        let mut ours = all.iter().filter(|d| d.agent_name == *self.agent_name);
+        if let Some(identity) = ours.find_map(taken_by_stranger) {
+            self.stranger(&identity);
         }
     }
 

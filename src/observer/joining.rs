@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason, roles::Identities};
 use metrics::Reconnect;
-use store::journal::LeftBehind;
+use store::{health::Topic, journal::LeftBehind};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -37,10 +37,19 @@ enum JoinError {
     Failed(String),
 }
 
+/// The SDK's error where the server answers, and no media connection comes about.
+const NO_MEDIA: &str = "wait_pc_connection";
+const NO_MEDIA_ADVICE: &str = "the server answers, but its media ports do not: open rtc.udp_port (or rtc.port_range_start to _end) or rtc.tcp_port for \
+     this machine; rtc.node_ip or rtc.use_external_ip must give an address that this machine reaches, also by IPv6 if the \
+     server offers one";
+
 impl JoinError {
-    /// Adds a lack of file descriptors to the error, which the SDK does not report.
+    /// Adds to the error what the SDK does not report: a lack of file descriptors, and what to do about closed ports.
     fn explained(self) -> Self {
         match self {
+            Self::Failed(error) if error.contains(NO_MEDIA) => {
+                Self::Failed(format!("{error} ({NO_MEDIA_ADVICE})"))
+            }
             Self::Failed(error) => Self::Failed(descriptors::explain(error)),
             other => other,
         }
@@ -105,6 +114,7 @@ impl RoomSession {
                 }
                 Err(JoinError::Failed(error)) => {
                     self.shared.metrics.join_failed(self.assignment.by.as_str());
+                    self.join_failed(&error);
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -123,6 +133,11 @@ impl RoomSession {
                 return Err(Ended::Done);
             }
         }
+    }
+
+    /// For the health page, until a join succeeds.
+    fn join_failed(&self, error: &str) {
+        self.shared.health.warn(Topic::Joins, format!("the last join of a room failed: {error}"));
     }
 
     fn is_ours(&self, sid: &str) -> bool {
@@ -189,6 +204,7 @@ impl RoomSession {
     }
 
     async fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
+        self.shared.health.clear(Topic::Joins);
         self.sid = c.sid().to_owned();
         if !self.is_ours(&self.sid) {
             tracing::warn!(
@@ -315,6 +331,7 @@ impl RoomSession {
                         "joined again"
                     );
                     self.shared.metrics.reconnected(Reconnect::Room);
+                    self.shared.health.clear(Topic::Joins);
                     (self.report)(Progress::Joined);
                     self.asked.clear();
                     self.attendance.rejoined(&c.present(), lost_at, self.clock.now());
@@ -322,6 +339,7 @@ impl RoomSession {
                 }
                 Err(JoinError::Stopped | JoinError::Gone | JoinError::Replaced) => return None,
                 Err(JoinError::Failed(error)) => {
+                    self.join_failed(&error);
                     tracing::warn!(
                         room = self.room_name,
                         error,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use call::{
     Call, Fact, Moment, Phase,
-    event::{FeedMessage, LeaveReason},
+    event::{FeedMessage, Joined, Kind, LeaveReason},
 };
 use livekit::prelude::LocalParticipant;
 use metrics::Reconnect;
@@ -443,6 +443,9 @@ impl RoomSession {
         }
         let was_there = self.recording.caller_present();
         let joined = matches!(fact, Fact::Joined(_));
+        if let Fact::Joined(Joined { kind: Kind::Agent, .. }) = &fact {
+            self.look_for_strangers();
+        }
         self.recording.apply(at, fact);
         let is_there = self.recording.caller_present();
         // Ask here, not later: a Node agent answers only for some 15 ms after the caller left.
@@ -481,6 +484,12 @@ impl RoomSession {
                 tokio::spawn(session_feed::ask_for_history(us.clone(), agent, answered));
             }
         }
+    }
+
+    /// The agent may have our agent name.
+    fn look_for_strangers(&self) {
+        let (shared, room, _) = self.of_us();
+        tokio::spawn(async move { shared.name.look_into(&shared.api, &room).await });
     }
 
     fn call_running(&self) -> bool {

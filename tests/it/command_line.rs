@@ -167,31 +167,6 @@ async fn the_dot_env_of_a_folder_above_is_not_read() -> Result<()> {
     Ok(())
 }
 
-/// The C library takes this from the environment only, so the worker starts itself again with it.
-#[cfg(target_env = "gnu")]
-#[tokio::test]
-async fn threads_keep_no_caches_of_free_memory() -> Result<()> {
-    for (set, due) in [
-        ("", "glibc.malloc.tcache_count=0"),
-        ("glibc.malloc.arena_max=3", "glibc.malloc.arena_max=3:glibc.malloc.tcache_count=0"),
-        ("glibc.malloc.tcache_count=2", "glibc.malloc.tcache_count=2"),
-    ] {
-        let venue = Venue::dev(lab::server::quick()).await?;
-        let endpoint = Endpoint::start().await?;
-        let setup = Setup::new(binary(), &venue, &endpoint, "w").with("GLIBC_TUNABLES", set);
-        let worker = Worker::registered(setup).await?;
-        let of = |file: &str| {
-            std::fs::read_to_string(format!("/proc/{}/{file}", worker.pid().unwrap_or(0)))
-        };
-        // The C library ends each of its parts with a zero.
-        let environment = of("environ")?.replace('\0', ":");
-        assert!(environment.contains(&format!("GLIBC_TUNABLES={due}:")), "{environment}");
-        assert_eq!(of("comm")?.trim(), "call-history", "its name for ps and pgrep");
-        assert!(of("cmdline")?.starts_with(&binary().display().to_string()));
-    }
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_wrong_secret_is_logged_clearly_and_retried_slowly() -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;

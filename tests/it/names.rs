@@ -140,6 +140,26 @@ async fn a_program_of_the_same_name_that_joins_nothing_is_warned_of_and_costs_no
     rival_is_warned_of_and_costs_no_call(false).await
 }
 
+/// The room has our observer already when the job is given out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_agent_of_our_name_that_joins_after_us_is_warned_of() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let rival = Rival::register(&s.venue, &s.name, true).await?;
+    let ticket = Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
+    let caller = Person::join(&s.venue, &ticket).await?;
+    s.worker.logs("call started").await?;
+    // The server picks a worker at random.
+    let mut dispatches = 0;
+    while rival.taken() == 0 && dispatches < 50 {
+        s.venue.dispatch(&s.name, &s.room, "").await?;
+        dispatches += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    s.worker.logs(WARNING).await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
+
 /// Where no dispatches are looked at, only the calls themselves show it: the jobs of a voice agent of our name
 /// came to us, so their rooms have no agent.
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks whether a record has come.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes posts that are signed with [`JWT_SECRET`]. Its database is in a folder that goes with it. Its log is watched for
-/// [`secrets`], as a worker's is.
+/// Takes posts that are signed with [`JWT_SECRET`]. Its database is in a folder that goes with it. What it logs
+/// after its start is watched for [`secrets`].
 pub struct Receiver {
     pub addr: SocketAddr,
     child: Child,

@@ -28,6 +28,8 @@ pub enum Topic {
     Endpoint,
     /// The endpoint could not be connected to when the worker looked at its start.
     EndpointAway,
+    /// The last join of a room failed.
+    Joins,
     /// Journals are not written.
     Journal,
     /// LiveKit refuses our credentials.
@@ -61,6 +63,7 @@ impl Topic {
             Self::Disk => "disk",
             Self::Endpoint => "endpoint",
             Self::EndpointAway => "endpoint_away",
+            Self::Joins => "joins",
             Self::Journal => "journal",
             Self::Keys => "keys",
             Self::Memory => "memory",

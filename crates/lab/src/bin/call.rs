@@ -26,7 +26,9 @@ async fn main() -> Result<()> {
     let room = format!("call-{}", uuid::Uuid::new_v4().simple());
     println!("a phone call in room {room} on {}", venue.url);
     let caller = Person::phone(&venue, &room, NUMBER, "active", true, &[]);
-    let caller = caller.await.context("the caller cannot join")?;
+    let caller = caller.await.context(
+        "the caller cannot join (`call-history doctor` says whether URL, key and secret are right)",
+    )?;
     let mut agent = VoiceAgent::join(&venue, &room, true).await.context("the agent cannot join")?;
     // A worker finds a room within a second or two.
     tokio::time::sleep(Duration::from_secs(2)).await;

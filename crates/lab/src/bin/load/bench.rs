@@ -99,6 +99,8 @@ impl Bench {
         let mut command = Command::new(&self.binary);
         command
             .env_clear()
+            // As in the image and the systemd unit.
+            .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .envs(setup.env)
             .env("CALL_HISTORY_DATA_DIR", self.dir.path().join(data))
             .envs(self.args.env.iter().cloned())

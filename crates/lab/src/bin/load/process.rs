@@ -68,7 +68,7 @@ impl Machine {
         let stat = fs::read_to_string("/proc/stat")?;
         let ticks: Vec<u64> = (stat.lines().next().unwrap_or_default().split_whitespace())
             .filter_map(|word| word.parse().ok())
-            // What virtual machines get is counted in what users get, too.
+            // The last two are guest time, which is already in user time.
             .take(8)
             .collect();
         // Idle, and waiting for a disk.
@@ -76,8 +76,10 @@ impl Machine {
     }
 
     pub(crate) fn busy_percent_since(&self, earlier: &Self) -> f64 {
-        let all = (self.all - earlier.all).max(1);
-        100.0 - 100.0 * (self.idle - earlier.idle) as f64 / all as f64
+        // The kernel may correct the time of waiting downwards.
+        let (idle, all) =
+            (self.idle.saturating_sub(earlier.idle), self.all.saturating_sub(earlier.all));
+        100.0 - 100.0 * idle as f64 / all.max(1) as f64
     }
 }
 
