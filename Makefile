@@ -73,7 +73,7 @@ BESIDE := soak-short clients-check fuzz counts deploy-check container sbom
 test: ## everything
 	$(MAKE) lint unit featured
 	@rm -rf $(TARGET)/black-box.log $(TARGET)/beside
-	@$(MAKE) -j4 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
+	@$(MAKE) -j3 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
 	$(MAKE) foreign
 
 beside-%: build

@@ -1,11 +1,20 @@
 //! Joining the room: for the first time, again after the connection was lost, and again after the worker
 //! that observed it died.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason, roles::Identities};
 use metrics::Reconnect;
-use store::{health::Topic, journal::LeftBehind};
+use store::{
+    health::{Health, Topic},
+    journal::LeftBehind,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -56,6 +65,31 @@ impl JoinError {
     }
 }
 
+/// A room that cannot be joined, for as long as it is tried: then it is on the health page.
+struct JoinFails {
+    rooms: Arc<AtomicUsize>,
+    health: Health,
+}
+
+impl Drop for JoinFails {
+    fn drop(&mut self) {
+        if self.rooms.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.health.clear(Topic::Joins);
+        }
+    }
+}
+
+impl Observers {
+    fn join_fails(&self, room: &mut Option<JoinFails>, error: &str) {
+        let (rooms, health) = (&self.not_joined, &self.health);
+        room.get_or_insert_with(|| {
+            rooms.fetch_add(1, Ordering::Relaxed);
+            JoinFails { rooms: rooms.clone(), health: health.clone() }
+        });
+        health.warn(Topic::Joins, format!("a room cannot be joined: {error}"));
+    }
+}
+
 /// Whether another worker observes a later call of the room, so that our call is over.
 async fn later_call_elsewhere(shared: &Observers, room: &str, ordinal: u32) -> bool {
     let Ok(participants) = shared.api.list_participants(room).await else { return false };
@@ -96,6 +130,7 @@ async fn until_gone(api: &Api, room: &str, expected: Option<&str>) -> JoinError 
 impl RoomSession {
     pub(super) async fn first_join(&mut self) -> Result<Connection, Ended> {
         let began = Instant::now();
+        let mut failing = None;
         let mut wait = REJOIN_WAIT.0;
         let mut token = self.assignment.token.clone();
         loop {
@@ -114,7 +149,7 @@ impl RoomSession {
                 }
                 Err(JoinError::Failed(error)) => {
                     self.shared.metrics.join_failed(self.assignment.by.as_str());
-                    self.join_failed(&error);
+                    self.shared.join_fails(&mut failing, &error);
                     tracing::warn!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -133,11 +168,6 @@ impl RoomSession {
                 return Err(Ended::Done);
             }
         }
-    }
-
-    /// For the health page, until a join succeeds.
-    fn join_failed(&self, error: &str) {
-        self.shared.health.warn(Topic::Joins, format!("the last join of a room failed: {error}"));
     }
 
     fn is_ours(&self, sid: &str) -> bool {
@@ -204,7 +234,6 @@ impl RoomSession {
     }
 
     async fn joined(&mut self, mut c: Connection, began: Instant) -> Result<Connection, Ended> {
-        self.shared.health.clear(Topic::Joins);
         self.sid = c.sid().to_owned();
         if !self.is_ours(&self.sid) {
             tracing::warn!(
@@ -317,6 +346,7 @@ impl RoomSession {
     /// Joins the same room again. Tries for as long as the room may exist.
     pub(super) async fn come_back(&mut self, lost_at: Moment) -> Option<Connection> {
         let began = Instant::now();
+        let mut failing = None;
         let mut wait = REJOIN_WAIT.0;
         while began.elapsed() < REJOIN_FOR {
             let sid = self.sid.clone();
@@ -331,7 +361,6 @@ impl RoomSession {
                         "joined again"
                     );
                     self.shared.metrics.reconnected(Reconnect::Room);
-                    self.shared.health.clear(Topic::Joins);
                     (self.report)(Progress::Joined);
                     self.asked.clear();
                     self.attendance.rejoined(&c.present(), lost_at, self.clock.now());
@@ -339,7 +368,7 @@ impl RoomSession {
                 }
                 Err(JoinError::Stopped | JoinError::Gone | JoinError::Replaced) => return None,
                 Err(JoinError::Failed(error)) => {
-                    self.join_failed(&error);
+                    self.shared.join_fails(&mut failing, &error);
                     tracing::warn!(
                         room = self.room_name,
                         error,

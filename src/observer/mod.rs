@@ -39,7 +39,7 @@ mod session_feed;
 mod streams;
 pub(crate) mod trial;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use call::{Settings, event::Discovery};
 use delivery::{Delivery, events::Events};
@@ -134,6 +134,8 @@ pub(crate) struct Observers {
     pub(crate) api: Api,
     /// Limits joins to [`JOINS_AT_ONCE`].
     joins: Arc<Semaphore>,
+    /// How many rooms cannot be joined now.
+    not_joined: Arc<AtomicUsize>,
     /// Each session holds a clone: the strong count says how many rooms are observed.
     observing: Arc<()>,
     /// Running calls in all rooms. A drain waits for them.
@@ -165,6 +167,7 @@ impl Observers {
             name: NameWatch::new(badge.fleet(), health.clone()),
             metrics: health.metrics().clone(),
             health: health.clone(),
+            not_joined: Arc::default(),
             events,
             badge,
             api,

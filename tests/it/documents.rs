@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::Result;
 
+use super::*;
+
 const FOLDERS: [&str; 9] = [
     "",
     "docs",
@@ -95,6 +97,35 @@ fn words<'a>(code: &'a str, program: &str) -> Option<Vec<&'a str>> {
     let rest = code.strip_prefix(program).filter(|rest| rest.starts_with(' '))?;
     let end = ["  ", " #", " >", " |", " &"].iter().filter_map(|mark| rest.find(mark)).min();
     Some(rest[..end.unwrap_or(rest.len())].split_whitespace().collect())
+}
+
+/// The README's first call on one's own server: receiver, worker, `make call`, and the record in the receiver's API.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_call_comes_out_as_the_readme_says() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let receiver = lab::receiver::Receiver::start(binary(), "127.0.0.1:0".parse()?).await?;
+    let name = unique("first");
+    let setup = Setup::to(binary(), &venue, &receiver.url("/call-history"), &name);
+    let mut worker = Worker::registered(setup).await?;
+    let folder = tempfile::tempdir()?;
+    let call = tokio::process::Command::new(binary().with_file_name("call"))
+        .env("LIVEKIT_URL", &venue.url)
+        .env("LIVEKIT_API_KEY", &venue.api_key)
+        .env("LIVEKIT_API_SECRET", &venue.api_secret)
+        .current_dir(folder.path())
+        .kill_on_drop(true)
+        .output();
+    let out = tokio::time::timeout(POSTED, call).await??;
+    let said = String::from_utf8(out.stdout)?;
+    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    let room = said.split_whitespace().find(|word| word.starts_with("call-")).expect("a room");
+    let record = receiver.record(room, POSTED).await?;
+    assert_eq!(record["status"], "completed", "{record}");
+    let metrics = &record["metrics"];
+    assert_eq!(metrics["total_agent_utterances"], 2, "{record}");
+    assert_eq!(metrics["total_user_utterances"], 1, "{record}");
+    worker.stops().await?;
+    receiver.stops().await
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub enum Topic {
     Endpoint,
     /// The endpoint could not be connected to when the worker looked at its start.
     EndpointAway,
-    /// The last join of a room failed.
+    /// A room cannot be joined.
     Joins,
     /// Journals are not written.
     Journal,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use tokio::time::sleep;
 
 use crate::{
     args::Args,
@@ -15,6 +16,8 @@ use crate::{
 const SIZES: [usize; 3] = [100, 200, 400];
 /// More calls than this do not talk.
 const TALK: usize = 400;
+/// Per cent of this machine from which server and callers are too slow to say anything about the worker.
+const FULL: f64 = 90.0;
 /// Rooms that end while the others go on.
 const ENDS: usize = 20;
 /// A worker takes no more jobs at 70 % of its most calls.
@@ -42,7 +45,7 @@ pub(crate) struct Step {
     pub(crate) joins: Spread,
     pub(crate) quiet: Load,
     pub(crate) talking: Option<Load>,
-    /// Rooms that ended while all others talked, or were quiet if there were too many.
+    /// Rooms that ended while all others talked, or were quiet if the machine was full.
     pub(crate) ends: Endings,
     pub(crate) disk: Disk,
 }
@@ -99,6 +102,10 @@ impl Bench {
         if talks {
             self.talk(true).await?;
             talking = Some(self.load(calls, idle).await?);
+        }
+        if talking.as_ref().is_some_and(|t| t.machine_percent > FULL) {
+            self.talk(false).await?;
+            sleep(self.args.settle).await;
         }
         let ends = self.deletions(&format!("among-{calls}")).await?;
         self.talk(false).await?;
