@@ -201,7 +201,7 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd benches && ../$(VENV)/bin/python -m unittest --quiet
-	cd e2e && $(E2E) E2E_AT_ONCE=3 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
+	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
 		|| $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) --last-failed
 
 CLIENTS := test_openapi.py test_example_receivers.py test_receiver_features.py
