@@ -66,9 +66,9 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# What runs beside the black box, which waits most of its time: with the lowest priority but for the soak, which holds
-# calls too. Each has a log of its own.
-BESIDE := soak-short clients-check fuzz counts deploy-check container sbom
+# What runs beside the black box, which waits most of its time: with the lowest priority but for the two that hold calls
+# themselves. Each has a log of its own.
+BESIDE := soak-short clients-check fuzz deploy-check container sbom counts
 # The scenarios of `foreign` measure times: nothing runs beside them. What failed is printed last, where one looks for it.
 test: ## everything
 	$(MAKE) lint unit featured
@@ -79,7 +79,7 @@ test: ## everything
 beside-%: build
 	@mkdir -p $(TARGET)/beside
 	@echo "$* is in $(TARGET)/beside/$*"
-	@$(if $(filter soak-short,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+	@$(if $(filter soak-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
 # A log that has not passed. The fuzzer's dictionary is long, and says nothing.

@@ -29,6 +29,7 @@ LONGEST = LONG[-1][1]
 IN_PROPORTION = 1.15
 
 
+ATTEMPTS = 3
 # A debug build, unlike the others.
 OBSERVER = "events of a call of twenty turns from the SDK to facts (debug)"
 OBSERVER_TEST = ["--exact", "observer::room::counted::events_of_a_call", "--ignored", "--nocapture"]
@@ -51,6 +52,11 @@ def counted(bench: str, tests: str, long: bool) -> dict[str, dict[str, int]]:
 
 
 def output(command: list[str]) -> str:
+    """The observer's test joins a room, which may take too long on a busy machine: it has three attempts."""
+    for _ in range(ATTEMPTS - 1):
+        tried = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if tried.returncode == 0:
+            return tried.stdout
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -58,7 +64,7 @@ def instructions(task: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         command = ["valgrind", "--tool=callgrind", "--quiet", "--toggle-collect=*counted_part*", f"--callgrind-out-file={out}"]
-        subprocess.run([*command, *task], check=True, stdout=subprocess.DEVNULL)
+        output([*command, *task])
         found = re.search(r"^(?:totals|summary): (\d+)", out.read_text(), re.MULTILINE)
     if not found or int(found[1]) == 0:
         sys.exit(f"callgrind counted nothing of: {' '.join(task)}")
