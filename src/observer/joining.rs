@@ -23,7 +23,7 @@ use super::{
     room::{Connection, Opening},
     session::{Ended, Progress, RoomSession},
 };
-use crate::{clock::millis, descriptors, net::Api};
+use crate::{clock::millis, descriptors, net::Api, telemetry::masked};
 
 /// Timeout of one attempt to join, without the wait for a permit.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
@@ -86,7 +86,7 @@ impl Observers {
             rooms.fetch_add(1, Ordering::Relaxed);
             JoinFails { rooms: rooms.clone(), health: health.clone() }
         });
-        health.warn(Topic::Joins, format!("a room cannot be joined: {error}"));
+        health.warn(Topic::Joins, format!("a room cannot be joined: {}", masked(error)));
     }
 }
 

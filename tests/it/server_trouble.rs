@@ -172,3 +172,21 @@ async fn a_join_without_the_rooms_sid_is_repeated() -> Result<()> {
     assert_eq!(r["metrics"]["total_agent_utterances"], 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_cannot_be_joined_is_on_the_page_until_it_is() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.venue.breakable()?.hide_sids(1_000)?;
+    let caller = s.web_in(&s.room, "alice").await?;
+    s.worker.logs("could not join the room").await?;
+    let page = wait::page(&mut s.worker).await?;
+    assert!(page.contains("a room cannot be joined"), "{page}");
+    s.venue.breakable()?.hide_sids(0)?;
+    s.worker.logs("joined").await?;
+    wait::eventually("the page is well", POSTED, async || {
+        Ok(wait::is_well(&wait::page(&mut s.worker).await?).then_some(()))
+    })
+    .await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
