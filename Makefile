@@ -82,11 +82,11 @@ beside-%: build
 	@$(if $(filter soak-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
-# A log that has not passed. The fuzzer's dictionary is long, and says nothing.
+# A log that has not passed. The fuzzer's dictionary and the frames of a panic are long, and say little.
 what-failed:
 	@-for log in $(BESIDE:%=$(TARGET)/beside/%); do \
 		if [ -f $$log ]; then echo "== $$log"; grep -v '# Uses:' $$log | tail -n 40; fi; done
-	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log
+	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log | grep -vE '^ +([0-9]+: |at )'
 
 lint: tools ## formatting, clippy, dependencies, docs
 	$(CARGO) fmt --all --check

@@ -87,11 +87,15 @@ fn ours_at(level: &str) -> String {
 /// Time between two log lines of one [`LogThrottle`].
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Limits log lines about a fault that repeats: one line a minute, with the number of faults.
+/// Errors that are told apart within that time. More are not logged: their text may be the other side's.
+const MOST_ERRORS: usize = 8;
+
+/// Limits log lines about a fault that repeats: one line a minute for each error, with the number of faults.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle {
-    /// When the last line was logged, and about which error.
-    logged: Option<(Instant, String)>,
+    /// The errors of the last minute, and when each was logged. One fault may show as several errors in turn,
+    /// such as a connection that is closed or reset.
+    logged: Vec<(Instant, String)>,
     times: u64,
 }
 
@@ -101,14 +105,14 @@ impl LogThrottle {
         self.due_for("")
     }
 
-    /// The same; a line is also due if the error is another one than in the last line.
+    /// The same; a line is also due if no line of the last minute is about this error.
     pub(crate) fn due_for(&mut self, error: &str) -> Option<u64> {
         self.times += 1;
-        let same = |(at, what): &(Instant, String)| at.elapsed() < LOG_EVERY && what == error;
-        if self.logged.as_ref().is_some_and(same) {
+        self.logged.retain(|(at, _)| at.elapsed() < LOG_EVERY);
+        if self.logged.len() >= MOST_ERRORS || self.logged.iter().any(|(_, e)| e == error) {
             return None;
         }
-        self.logged = Some((Instant::now(), error.to_owned()));
+        self.logged.push((Instant::now(), error.to_owned()));
         Some(std::mem::take(&mut self.times))
     }
 }
@@ -167,7 +171,7 @@ fn is_date(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{LogThrottle, masked};
+    use super::{LogThrottle, MOST_ERRORS, masked};
 
     #[test]
     fn a_fault_that_repeats_is_logged_once_and_another_at_once() {
@@ -175,7 +179,9 @@ mod tests {
         assert_eq!(faults.due_for("refused"), Some(1));
         assert_eq!((faults.due_for("refused"), faults.due_for("refused")), (None, None));
         assert_eq!(faults.due_for("unknown name"), Some(3));
-        assert_eq!(faults.due_for("unknown name"), None);
+        assert_eq!((faults.due_for("unknown name"), faults.due_for("refused")), (None, None));
+        let lines = (0..100).filter_map(|n| faults.due_for(&n.to_string())).count();
+        assert_eq!(lines, MOST_ERRORS - 2, "errors without end give no lines without end");
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Where records go: name, address, proxy, TLS; and on request a sample record.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use delivery::{Finished, Follow, Store, Target};
 use record::{AgentConfig, CallHistory, CallType, Metrics, Moment, Outcomes, Status};
@@ -12,9 +9,8 @@ use store::{
     BacklogGauge, Ordinals, Outbox,
     disk::{DiskHealth, DiskWork, RealDisk},
     health::Health,
-    outbox::Folder,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{Check, WITHIN, ends_soon, way};
 use crate::{
@@ -31,8 +27,6 @@ const NOT_STORED: &str = "the record cannot be stored in the data folder, so not
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// The error if the endpoint has not answered by then.
 const NO_ANSWER_YET: &str = "there is no answer within 15 s";
-/// How often the outbox is looked at for the sample's result.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Whether records can be sent: name, address, proxy, TLS. No request is sent.
 pub(super) async fn reached(url: &Url, tls: &EndpointTls) -> Check {
@@ -144,14 +138,10 @@ async fn send_from(
         disk: DiskWork::new(disk, disk_health, folder),
         outbox: outbox.clone(),
     };
-    // A first answer that is an error is not hidden by the next attempt, which may follow at once and succeed.
-    let error = Arc::new(OnceLock::new());
-    let seen = Arc::clone(&error);
+    let (attempted, mut attempts) = mpsc::unbounded_channel();
     let follow: Follow = Arc::new(move |attempt| {
-        if let (false, Some(status)) = (attempt.delivered, attempt.status) {
-            // Only the first is kept.
-            let _ = seen.set(status);
-        }
+        // Nobody listens to the later ones.
+        let _ = attempted.send(attempt.error.map_or(Ok(()), |error| Err(error.to_owned())));
     });
     let target = Target { follow: Some(follow), ..run::target(config, wall)? };
     let gauge = BacklogGauge::new(config.max_backlog, health.clone());
@@ -164,31 +154,16 @@ async fn send_from(
         sender.abort();
         return Err(NOT_STORED.into());
     }
-    let until = Instant::now() + ANSWER_WITHIN.min(config.delivery.timeout + WITHIN);
-    let result = loop {
-        if let Some(done) = outcome(&outbox, &id, error.get().copied()) {
-            break done;
-        }
-        if Instant::now() > until {
-            break Err(NO_ANSWER_YET.into());
-        }
-        sleep(LOOK_EVERY).await;
+    let within = ANSWER_WITHIN.min(config.delivery.timeout + WITHIN);
+    // The first attempt counts: the next one may follow at once, and succeed.
+    let result = match timeout(within, attempts.recv()).await {
+        Ok(Some(result)) => result,
+        Ok(None) | Err(_) => Err(NO_ANSWER_YET.into()),
     };
     sender.abort();
     let shown = loggable(&config.endpoint);
     let signed = if config.jwt_secret.is_some() { "signed" } else { "not signed" };
     result.map(|()| format!("{shown} took the record {id}, {signed}, of a call that never was"))
-}
-
-/// The result of the sample, once there is one. `error`: the status of the first answer that was an error.
-fn outcome(outbox: &Outbox, id: &str, error: Option<u16>) -> Option<Result<(), String>> {
-    let folder = outbox.find(id)?;
-    if folder == Folder::Sent {
-        // The outbox keeps no errors of a record that was delivered after all.
-        return Some(error.map_or(Ok(()), |status| Err(format!("answered {status}"))));
-    }
-    let attempts = outbox.attempts(folder, id);
-    (attempts.count > 0).then_some(Err(attempts.last_error))
 }
 
 fn record(now: Moment) -> CallHistory {
@@ -210,24 +185,5 @@ fn record(now: Moment) -> CallHistory {
         },
         stage_timeline: vec![],
         details: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_that_only_a_later_attempt_delivered_has_failed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let disk_health = DiskHealth::new(folder.path(), Health::default());
-        let outbox =
-            Outbox::open(Arc::new(RealDisk), disk_health, folder.path()).expect("an outbox");
-        outbox.seal("one", b"{}").expect("sealed");
-        assert_eq!(outcome(&outbox, "one", None), None, "no attempt has ended");
-        assert_eq!(outcome(&outbox, "one", Some(401)), None, "its error is not written yet");
-        outbox.sent("one").expect("filed");
-        assert_eq!(outcome(&outbox, "one", None), Some(Ok(())));
-        assert_eq!(outcome(&outbox, "one", Some(401)), Some(Err("answered 401".into())));
     }
 }

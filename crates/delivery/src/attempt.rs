@@ -1,6 +1,7 @@
 //! One attempt at one record: reads, signs, posts and files it.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     io::Write,
     sync::{
@@ -51,6 +52,8 @@ pub struct Attempted<'a> {
     pub delivered: bool,
     /// The status of the answer; `None`: there was no answer.
     pub status: Option<u16>,
+    /// Why the endpoint does not have the record, for people; `None`: it has.
+    pub error: Option<&'a str>,
 }
 
 /// Is called after each attempt, and must not block.
@@ -114,6 +117,18 @@ impl Attempt {
                 (false, failed.status.map(|s| s.as_u16()))
             }
             Self::Unreadable { .. } | Self::Gone => (false, None),
+        }
+    }
+
+    /// Why the endpoint does not have the record, if that is known.
+    fn error(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Delivered { .. } | Self::Gone => None,
+            Self::Failed(failed) | Self::GivenUp(failed) => Some(Cow::Borrowed(&failed.why)),
+            Self::Unreadable { why } => why.as_deref().map(Cow::Borrowed),
+            Self::Refused { .. } | Self::AskAgain => {
+                self.answer().1.map(|status| Cow::Owned(format!("answered {status}")))
+            }
         }
     }
 }
@@ -226,32 +241,18 @@ impl Poster {
         let count = attempts.count;
         attempts.unclear = unclear;
         let attempt = match attempt {
-            Attempt::Failed(failed) if given_up => {
-                attempts.last_error.clone_from(&failed.why);
-                self.file(id, Some(attempts)).await;
-                Attempt::GivenUp(failed)
-            }
-            Attempt::Delivered { .. } => {
-                self.file(id, None).await;
-                attempt
-            }
-            Attempt::Refused { status } => {
-                attempts.last_error = format!("answered {status}");
-                self.file(id, Some(attempts)).await;
-                attempt
-            }
-            Attempt::AskAgain => {
-                attempts.last_error = "answered 409".into();
-                self.record_attempts(id, attempts).await;
-                attempt
-            }
-            Attempt::Failed(ref failed) => {
-                attempts.last_error.clone_from(&failed.why);
-                self.record_attempts(id, attempts).await;
-                attempt
-            }
-            other => other,
+            Attempt::Failed(failed) if given_up => Attempt::GivenUp(failed),
+            attempt => attempt,
         };
+        if let Some(error) = attempt.error() {
+            attempts.last_error = error.into_owned();
+        }
+        match &attempt {
+            Attempt::Delivered { .. } => self.file(id, None).await,
+            Attempt::Refused { .. } | Attempt::GivenUp(_) => self.file(id, Some(attempts)).await,
+            Attempt::AskAgain | Attempt::Failed(_) => self.record_attempts(id, attempts).await,
+            Attempt::Unreadable { .. } | Attempt::Gone => {}
+        }
         let mut all = self.tried.lock();
         if matches!(attempt, Attempt::Failed(_) | Attempt::AskAgain) {
             all.insert(id.to_owned(), tried);
@@ -310,8 +311,9 @@ impl Poster {
         if let Some(follow) = &self.target.follow {
             let number = attempts.count.saturating_add(1);
             let (delivered, status) = attempt.answer();
-            let ended = SystemTime::now();
-            follow(&Attempted { record: &body, number, began, ended, delivered, status });
+            let (ended, error) = (SystemTime::now(), attempt.error());
+            let error = error.as_deref();
+            follow(&Attempted { record: &body, number, began, ended, delivered, status, error });
         }
         (attempts, attempt)
     }

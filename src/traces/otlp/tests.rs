@@ -47,6 +47,7 @@ fn attempted(record: &[u8], number: u32, status: Option<u16>) -> Attempted<'_> {
         ended: began + Duration::from_millis(40),
         delivered: status == Some(200),
         status,
+        error: (status != Some(200)).then_some("answered 503"),
     }
 }
 
