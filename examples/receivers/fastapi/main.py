@@ -30,9 +30,11 @@ writing = threading.Lock()
 async def take(request: Request) -> dict:
     body = bytearray()
     async for part in request.stream():
-        body += part
-        if len(body) > MOST:
-            raise HTTPException(413, "the record is too large")
+        # Also what is too large is read to its end: a sender whose connection is closed earlier may see no answer.
+        if len(body) <= MOST:
+            body += part
+    if len(body) > MOST:
+        raise HTTPException(413, "the record is too large")
     body = bytes(body)
     try:
         record = json.loads(body)
