@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short build-last idle lint-plain \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -66,15 +66,23 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# What runs beside the black box, which waits most of its time: with the lowest priority but for the two that hold calls
-# themselves. Each has a log of its own.
-BESIDE := soak-short clients-check fuzz deploy-check container sbom counts
-# The scenarios of `foreign` measure times: nothing runs beside them. What failed is printed last, where one looks for it.
+# What runs beside the black box: soak-short holds calls itself, the others have the lowest priority.
+BESIDE_BLACK_BOX := soak-short clients-check deploy-check container counts
+# What only computes: beside the scenarios, which wait most of their time and measure times. It gets the processor while
+# nobody else wants it.
+BESIDE_SCENARIOS := fuzz sbom lint-plain
+# Each of these has a log of its own. What failed is printed last, where one looks for it.
 test: ## everything
-	$(MAKE) lint unit featured
+	$(MAKE) lint
 	@rm -rf $(TARGET)/black-box.log $(TARGET)/beside
-	@$(MAKE) -j3 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
-	$(MAKE) foreign
+	@# Tests run while the next programs are compiled.
+	$(MAKE) -j2 --output-sync=target unit build-last
+	@$(MAKE) -j3 black-box $(BESIDE_BLACK_BOX:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
+	@$(MAKE) -j2 foreign idle || { $(MAKE) --no-print-directory what-failed; exit 1; }
+
+# The program without the optional features is the last one that is built: the tests that follow start it.
+build-last: featured
+	$(MAKE) build
 
 beside-%: build
 	@mkdir -p $(TARGET)/beside
@@ -82,16 +90,24 @@ beside-%: build
 	@$(if $(filter soak-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
+# One after another.
+idle:
+	@mkdir -p $(TARGET)/beside
+	@for name in $(BESIDE_SCENARIOS); do log=$(TARGET)/beside/$$name; echo "$$name is in $$log"; \
+		chrt --idle 0 $(MAKE) --no-print-directory $$name >$$log 2>&1 && mv $$log $$log.passed || exit 1; done
+
 # A log that has not passed. The fuzzer's dictionary and the frames of a panic are long, and say little.
 what-failed:
-	@-for log in $(BESIDE:%=$(TARGET)/beside/%); do \
+	@-for log in $(BESIDE_BLACK_BOX:%=$(TARGET)/beside/%) $(BESIDE_SCENARIOS:%=$(TARGET)/beside/%); do \
 		if [ -f $$log ]; then echo "== $$log"; grep -v '# Uses:' $$log | tail -n 40; fi; done
 	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log | grep -vE '^ +([0-9]+: |at )'
 
-lint: tools ## formatting, clippy, dependencies, docs
+lint-plain: ## clippy without the optional features
+	$(CARGO) clippy --locked --workspace --bins -- -D warnings
+
+lint: tools ## formatting, clippy with all features, dependencies, docs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
-	$(CARGO) clippy --locked --workspace --bins -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace $(FEATURES) --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete

@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Read},
+    pin::pin,
     process::ExitCode,
 };
 
@@ -121,7 +122,12 @@ fn settings(read: &ReceiveSettings) -> Settings {
 }
 
 async fn serve(read: &ReceiveSettings) -> ExitCode {
-    let receiver = match Receiver::start(settings(read)).await {
+    let mut stopped = pin!(stopped());
+    let started = tokio::select! {
+        started = Receiver::start(settings(read)) => started,
+        () = &mut stopped => return ExitCode::SUCCESS,
+    };
+    let receiver = match started {
         Ok(receiver) => receiver,
         Err(e) => {
             tracing::error!(error = %e, "the receiver does not start");
@@ -148,21 +154,22 @@ async fn serve(read: &ReceiveSettings) -> ExitCode {
             "nobody can log in yet: open this link within an hour, and set a password"
         );
     }
-    stopped().await;
+    stopped.await;
     tracing::info!("stopping: running requests end");
     receiver.stop().await;
     ExitCode::SUCCESS
 }
 
-/// Returns when the process is to stop.
-async fn stopped() {
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be received; the process can only be killed");
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+/// Ends when the process is to stop. Listens from the call on: a signal right after the start ends requests in order too.
+fn stopped() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut term), Ok(mut int)) = signals else {
+            tracing::error!("signals cannot be received; the process can only be killed");
+            return std::future::pending().await;
+        };
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    }
 }
 
 async fn token(read: &ReceiveSettings, name: &str, scopes: &[ScopeName]) -> ExitCode {

@@ -11,6 +11,8 @@ from .venue import Venue
 
 PYTHON = Path(__file__).parents[1] / "python"
 REGISTERED_WITHIN = 60.0
+# As image and systemd unit start it.
+GLIBC_TUNABLES = "glibc.malloc.tcache_count=0"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Bench:
                 "CALL_HISTORY_HTTP_ADDR": "127.0.0.1:0",
                 "CALL_HISTORY_LOG_FORMAT": "json",
                 "CALL_HISTORY_ROOMS": f"{self.run}-*",
+                "GLIBC_TUNABLES": GLIBC_TUNABLES,
             }
         else:
             command = [sys.executable, str(PYTHON / "worker.py"), "start"]

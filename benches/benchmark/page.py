@@ -19,7 +19,7 @@ from .figures import (
     total,
     turn,
 )
-from .forms import FORMS
+from .forms import FORMS, GLIBC_TUNABLES
 from .pictures import pictures
 from .tables import Format, compared, cpu, how_many, memory, millis, seconds, table
 
@@ -65,7 +65,8 @@ def intro(figures: Figures) -> str:
 `call-history` beside the same job in Python: a worker written with `livekit-agents` as its documents teach, which is
 dispatched to each room, joins hidden, reads what the room shows, and posts the same record
 ([benches/python](../benches/python), {figures.lines_of_python} lines). It runs in the library's usual form, with a
-process for each call, and in its leanest, with a thread for each. All three take turns on one machine, on one server, with
+process for each call, and in its leanest, with a thread for each. call-history has the environment of its image
+(`GLIBC_TUNABLES={GLIBC_TUNABLES}`, see [running.md](running.md#memory)). All three take turns on one machine, on one server, with
 the same callers and voice agents.
 
 Measured on {figures.date}: {m["cores"]} cores ({m["cpu"]}), {m["memory"]}, {m["system"]}; {figures.server}, callers and

@@ -1,4 +1,4 @@
-//! Links between the documents lead somewhere, and the commands in them exist.
+//! Links between the documents lead somewhere. What stands in them as a command is in `commands`.
 
 use std::{
     collections::BTreeSet,
@@ -6,8 +6,6 @@ use std::{
 };
 
 use anyhow::Result;
-
-use super::*;
 
 const FOLDERS: [&str; 9] = [
     "",
@@ -33,7 +31,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 /// All pages of this repository.
-fn pages() -> Result<Vec<PathBuf>> {
+pub(super) fn pages() -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages: Vec<PathBuf> = vec![];
     for folder in FOLDERS {
@@ -73,95 +71,5 @@ fn every_link_leads_to_a_page_and_a_place_that_exist() -> Result<()> {
     }
     assert!(links > 50, "the links are not found: {links}");
     assert!(broken.is_empty(), "{broken:#?}");
-    Ok(())
-}
-
-/// Code of a page: the lines of its blocks, and what stands between backticks elsewhere.
-fn code(text: &str) -> Vec<&str> {
-    let mut all = vec![];
-    let mut in_block = false;
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            in_block = !in_block;
-        } else if in_block || line.starts_with("    ") {
-            all.push(line.trim());
-        } else {
-            all.extend(line.split('`').skip(1).step_by(2));
-        }
-    }
-    all
-}
-
-/// A command's words, without a comment, a redirection, or words that explain it.
-fn words<'a>(code: &'a str, program: &str) -> Option<Vec<&'a str>> {
-    let rest = code.strip_prefix(program).filter(|rest| rest.starts_with(' '))?;
-    let end = ["  ", " #", " >", " |", " &"].iter().filter_map(|mark| rest.find(mark)).min();
-    Some(rest[..end.unwrap_or(rest.len())].split_whitespace().collect())
-}
-
-/// The README's first call on one's own server: receiver, worker, `make call`, and the record in the receiver's API.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_first_call_comes_out_as_the_readme_says() -> Result<()> {
-    let venue = Venue::dev(lab::server::quick()).await?;
-    let receiver = lab::receiver::Receiver::start(binary(), "127.0.0.1:0".parse()?).await?;
-    let name = unique("first");
-    let setup = Setup::to(binary(), &venue, &receiver.url("/call-history"), &name);
-    let mut worker = Worker::registered(setup).await?;
-    let folder = tempfile::tempdir()?;
-    let call = tokio::process::Command::new(binary().with_file_name("call"))
-        .env("LIVEKIT_URL", &venue.url)
-        .env("LIVEKIT_API_KEY", &venue.api_key)
-        .env("LIVEKIT_API_SECRET", &venue.api_secret)
-        .current_dir(folder.path())
-        .kill_on_drop(true)
-        .output();
-    let out = tokio::time::timeout(POSTED, call).await??;
-    let said = String::from_utf8(out.stdout)?;
-    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
-    let room = said.split_whitespace().find(|word| word.starts_with("call-")).expect("a room");
-    let record = receiver.record(room, POSTED).await?;
-    assert_eq!(record["status"], "completed", "{record}");
-    let metrics = &record["metrics"];
-    assert_eq!(metrics["total_agent_utterances"], 2, "{record}");
-    assert_eq!(metrics["total_user_utterances"], 1, "{record}");
-    worker.stops().await?;
-    receiver.stops().await
-}
-
-#[tokio::test]
-async fn every_command_in_the_documents_exists() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let makefile = std::fs::read_to_string(root.join("Makefile"))?;
-    let (mut ours, mut of_make, mut wrong) = (BTreeSet::new(), BTreeSet::new(), vec![]);
-    for page in pages()? {
-        let text = std::fs::read_to_string(&page)?;
-        for code in code(&text) {
-            // A path before it is that of a build.
-            let code =
-                code.trim_start_matches("target/release/").trim_start_matches("target/debug/");
-            ours.extend(words(code, "call-history").map(|w| w.join(" ")));
-            of_make.extend(words(code, "make").into_iter().flatten().map(str::to_owned));
-        }
-    }
-    for command in &ours {
-        // Help ends the program before it does anything, but only if it understands what stands before.
-        let asked =
-            command.split_whitespace().map(|word| word.split('|').next_back().unwrap_or(word));
-        let out = tokio::process::Command::new(super::binary())
-            .args(asked)
-            .arg("--help")
-            .output()
-            .await?;
-        if !out.status.success() {
-            wrong.push(format!("call-history {command}: {}", String::from_utf8_lossy(&out.stderr)));
-        }
-    }
-    for target in of_make.iter().filter(|t| t.chars().all(|c| c.is_ascii_lowercase() || c == '-')) {
-        if !makefile.contains(&format!("\n{target}:")) {
-            wrong.push(format!("make {target}"));
-        }
-    }
-    assert!(ours.len() > 15 && of_make.len() > 10, "{ours:?} {of_make:?}");
-    assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }

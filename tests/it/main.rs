@@ -8,6 +8,7 @@ mod calls;
 mod chaos;
 mod clock;
 mod command_line;
+mod commands;
 mod connection;
 mod delivery;
 mod details;

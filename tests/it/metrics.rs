@@ -1,6 +1,10 @@
 //! `GET /metrics`: what it counts, that it is well-formed, and that docs/metrics.md has all of it.
 
-use std::{collections::BTreeSet, process::Stdio, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use lab::endpoint::Answer;
@@ -132,13 +136,28 @@ async fn the_metrics_are_well_formed_and_all_in_the_documents() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/metrics.md"))?;
     let rows = document.lines().filter_map(|l| l.strip_prefix("| `"));
-    let documented: BTreeSet<String> = rows
+    let rows: BTreeMap<&str, (&str, BTreeSet<&str>)> = rows
         .filter_map(|row| {
             let (name, rest) = row.split_once('`')?;
-            let kind = rest.split('|').nth(1)?.trim();
-            Some(format!("{name} {kind}"))
+            let (kind, labels) = (rest.split('|').nth(1)?, rest.split('|').nth(2)?);
+            Some((name, (kind.trim(), labels.split('`').skip(1).step_by(2).collect())))
         })
         .collect();
+    let documented: BTreeSet<String> =
+        rows.iter().map(|(name, (kind, _))| format!("{name} {kind}")).collect();
+    // The same of the labels of each series.
+    let mut series = 0;
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let (name, rest) = line.split_once(['{', ' ']).context("no name")?;
+        let bare = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let (_, documented) = rows.get(name).or_else(|| rows.get(bare?)).context("no row")?;
+        let labels = rest.split_once('}').map_or("", |(labels, _)| labels);
+        let labels = labels.split("=\"").filter_map(|l| l.rsplit(['{', ',', '"']).next());
+        let labels: BTreeSet<&str> = labels.filter(|l| !l.is_empty() && *l != "le").collect();
+        assert_eq!(&labels, documented, "{line}");
+        series += 1;
+    }
+    assert!(series > 60, "{text}");
     let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
     let shown: BTreeSet<String> = types.map(str::to_owned).collect();
     assert!(shown.len() > 20, "{text}");

@@ -174,6 +174,24 @@ async fn a_join_without_the_rooms_sid_is_repeated() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn closed_media_ports_are_on_the_page_with_what_to_open() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.worker.stops().await?;
+    let caller = s.web_in(&s.room, "alice").await?;
+    s.venue.breakable()?.close_media_ports(true)?;
+    s.start_again().await?;
+    let line = s.worker.logs("could not join the room").await?;
+    assert!(line["error"].to_string().contains("rtc.udp_port"), "{line}");
+    let page = wait::page(&mut s.worker).await?;
+    assert!(page.contains("a room cannot be joined") && page.contains("rtc.udp_port"), "{page}");
+    s.venue.breakable()?.close_media_ports(false)?;
+    s.worker.logs("joined").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_cannot_be_joined_is_on_the_page_until_it_is() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.venue.breakable()?.hide_sids(1_000)?;

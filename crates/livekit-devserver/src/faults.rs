@@ -166,4 +166,15 @@ impl Server {
         life.hub.net.loss.from_clients.store(millionths(from_clients), Ordering::Relaxed);
         Ok(())
     }
+
+    /// No client reaches the media ports any more, by UDP or by a new TCP connection, until the next call or restart.
+    ///
+    /// # Errors
+    /// The server is down.
+    pub fn close_media_ports(&self, closed: bool) -> Result<(), FaultError> {
+        let share = if closed { 1.0 } else { 0.0 };
+        self.lose_packets(share, share)?;
+        self.life()?.hub.net.loss.tcp.store(closed, Ordering::Relaxed);
+        Ok(())
+    }
 }

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -41,11 +41,14 @@ struct Routes {
     by_address: HashMap<SocketAddr, Route>,
 }
 
-/// The share of packets to lose, in millionths (a fault that tests ask for).
+/// Faults of the network that tests ask for.
 #[derive(Default)]
 pub(crate) struct Loss {
+    /// The share of UDP packets to lose, in millionths.
     pub(crate) to_clients: AtomicU32,
     pub(crate) from_clients: AtomicU32,
+    /// New TCP connections are closed.
+    pub(crate) tcp: AtomicBool,
 }
 
 fn lost(share: &AtomicU32) -> bool {
@@ -158,6 +161,7 @@ impl Net {
     pub(crate) async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
+                Ok(_) if self.loss.tcp.load(Ordering::Relaxed) => {}
                 Ok((stream, from)) => drop(tokio::spawn(self.clone().serve_tcp(stream, from))),
                 Err(error) => {
                     tracing::warn!(%error, "accepting a TCP client");
