@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short build-last idle lint-plain \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short build-last unit-built idle lint-plain \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -67,10 +67,10 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
 # What runs beside the black box: soak-short holds calls itself, the others have the lowest priority.
-BESIDE_BLACK_BOX := soak-short clients-check deploy-check container counts
+BESIDE_BLACK_BOX := soak-short clients-check deploy-check container
 # What only computes: beside the scenarios, which wait most of their time and measure times. It gets the processor while
 # nobody else wants it.
-BESIDE_SCENARIOS := fuzz sbom lint-plain
+BESIDE_SCENARIOS := fuzz sbom lint-plain counts
 # Each of these has a log of its own. What failed is printed last, where one looks for it.
 test: ## everything
 	$(MAKE) lint
@@ -81,13 +81,13 @@ test: ## everything
 	@$(MAKE) -j2 foreign idle || { $(MAKE) --no-print-directory what-failed; exit 1; }
 
 # The program without the optional features is the last one that is built: the tests that follow start it.
-build-last: featured
+build-last: unit-built featured
 	$(MAKE) build
 
 beside-%: build
 	@mkdir -p $(TARGET)/beside
 	@echo "$* is in $(TARGET)/beside/$*"
-	@$(if $(filter soak-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+	@$(if $(filter soak-short,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
 # One after another.
@@ -193,9 +193,12 @@ bench-receiver: ## the receiver: posts a second beside a minimal Express endpoin
 
 # Always for the whole workspace: for a part of it cargo would choose other features of some dependencies, and build them
 # anew.
-unit: ## unit, table and property tests, and those of the crates
-	$(CARGO) test --locked --workspace $(FEATURES) --lib --bins \
-		--test leaks --test pair --test protocol --test refused --test server
+UNIT := $(CARGO) test --locked --workspace $(FEATURES) --lib --bins --test leaks --test pair --test protocol --test refused --test server
+unit-built:
+	$(UNIT) --no-run
+
+unit: unit-built ## unit, table and property tests, and those of the crates
+	$(UNIT)
 	$(CARGO) test --locked --workspace $(FEATURES) --doc
 
 black-box: build ## the real binary against a LiveKit server and an endpoint

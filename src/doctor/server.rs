@@ -177,7 +177,7 @@ pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check
     Check::ok(
         NAME,
         format!(
-            "no other program was seen to take jobs of \"{name}\"; no voice agent may have this name"
+            "no other program took a job of \"{name}\" in the rooms that are open; no voice agent may have this name"
         ),
     )
 }

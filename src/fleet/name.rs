@@ -2,8 +2,9 @@
 //! take each other's jobs.
 //!
 //! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
-//! rooms without an observer, and of our rooms when an agent joins. And where a voice agent lost its jobs to us, its rooms have no agent: calls that
-//! a dispatch brought us to, several in a row. The agent may also just be down.
+//! rooms without an observer, and of our rooms when an agent joins or is there already. And where a voice agent lost
+//! its jobs to us, its rooms have no agent: calls that a dispatch brought us to, several in a row. The agent may also
+//! just be down. A program that has taken no job yet does not show.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +24,8 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const SEEN_FOR: Duration = Duration::from_secs(600);
 /// The server notes who took a job when that program reports that it runs.
 const NOTED_AFTER: Duration = Duration::from_secs(1);
-const ADVICE: &str = "each takes jobs that are meant for the other; give call-history a name of its own with \
-                      CALL_HISTORY_AGENT_NAME, also in the dispatch rules that name it";
+const ADVICE: &str = "give call-history a name of its own with CALL_HISTORY_AGENT_NAME, also in the dispatch rules that \
+                      name it: LiveKit offers each job to one program only";
 
 /// Cheap to clone; all clones share what was seen.
 #[derive(Clone)]
@@ -63,8 +64,9 @@ impl NameWatch {
     pub(crate) fn stranger(&self, identity: &str) {
         self.seen.lock().stranger = Some(Instant::now());
         let name = &self.agent_name;
-        let what =
-            format!("another program is registered as \"{name}\" and takes jobs of this one");
+        let what = format!(
+            "another program is registered as \"{name}\" and took a job of this one within the last ten minutes: {ADVICE}"
+        );
         if self.health.warn(Topic::AgentName, what) {
             tracing::warn!(
                 agent_name = &**name,
@@ -75,7 +77,7 @@ impl NameWatch {
         }
     }
 
-    /// Looks whether the agent that has just joined this room came by a job of ours.
+    /// Looks whether an agent in this room came by a job of ours.
     pub(crate) async fn look_into(&self, api: &Api, room: &str) {
         sleep(NOTED_AFTER).await;
         // What cannot be seen now is seen in another room.
@@ -102,7 +104,7 @@ impl NameWatch {
         }
         let name = &self.agent_name;
         let what = format!(
-            "calls that are dispatched to \"{name}\" have no voice agent: is one registered under this name?"
+            "calls that are dispatched to \"{name}\" have no voice agent: is one registered under this name? Then {ADVICE}"
         );
         if self.health.warn(Topic::AgentName, what) {
             tracing::warn!(

@@ -17,8 +17,11 @@ const TOKEN_TTL: Duration = Duration::from_secs(600);
 /// What the server says about a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoomState {
-    /// It exists, with this sid.
-    There(String),
+    /// It exists. `people`: participants that are no agents; observers are not among them.
+    There {
+        sid: String,
+        people: u32,
+    },
     Gone,
     /// The server did not answer.
     Unknown(String),
@@ -27,7 +30,7 @@ pub(super) enum RoomState {
 pub(super) async fn room_state(api: &Api, room: &str) -> RoomState {
     match api.list_rooms(vec![room.to_owned()]).await {
         Ok(rooms) => match rooms.into_iter().find(|r| r.name == room) {
-            Some(r) => RoomState::There(r.sid),
+            Some(r) => RoomState::There { sid: r.sid, people: r.num_participants },
             None => RoomState::Gone,
         },
         Err(e) => RoomState::Unknown(e.to_string()),

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use call::{Call, Fact, Moment, Phase, RoomFacts, event::LeaveReason, roles::Identities};
+use call::{
+    Call, Fact, Moment, Phase, RoomFacts,
+    event::{Kind, LeaveReason},
+    roles::Identities,
+};
 use metrics::Reconnect;
 use store::{
     health::{Health, Topic},
@@ -48,8 +52,8 @@ enum JoinError {
 
 /// The SDK's error where the server answers, and no media connection comes about.
 const NO_MEDIA: &str = "wait_pc_connection";
-const NO_MEDIA_ADVICE: &str = "the server answers, but its media ports do not: open rtc.udp_port (or rtc.port_range_start to _end) or rtc.tcp_port for \
-     this machine; rtc.node_ip or rtc.use_external_ip must give an address that this machine reaches, also by IPv6 if the \
+const NO_MEDIA_ADVICE: &str = "the server answers, but its media ports do not: open rtc.udp_port (or rtc.port_range_start to _end) or rtc.tcp_port \
+     between this machine and the server; rtc.node_ip or rtc.use_external_ip must give an address that this machine reaches, also by IPv6 if the \
      server offers one";
 
 impl JoinError {
@@ -118,12 +122,22 @@ async fn until_gone(api: &Api, room: &str, expected: Option<&str>) -> JoinError 
     loop {
         sleep(CHECK_EVERY).await;
         match admission::room_state(api, room).await {
-            RoomState::There(sid) if expected.is_some_and(|e| e != sid) => {
+            RoomState::There { sid, .. } if expected.is_some_and(|e| e != sid) => {
                 return JoinError::Replaced;
             }
             RoomState::Gone => return JoinError::Gone,
-            RoomState::There(_) | RoomState::Unknown(_) => {}
+            RoomState::There { .. } | RoomState::Unknown(_) => {}
         }
+    }
+}
+
+/// Returns once somebody but agents is in the room, or if the server does not say.
+///
+/// For what follows an attempt that failed: such an attempt ends with a leave of ours, after which LiveKit keeps a room
+/// open for its departure timeout, so that attempts one after another would keep an empty room for as long as we try.
+async fn until_inhabited(api: &Api, room: &str) {
+    while let RoomState::There { people: 0, .. } = admission::room_state(api, room).await {
+        sleep(CHECK_EVERY).await;
     }
 }
 
@@ -131,6 +145,7 @@ impl RoomSession {
     pub(super) async fn first_join(&mut self) -> Result<Connection, Ended> {
         let began = Instant::now();
         let mut failing = None;
+        let mut last_error = None;
         let mut wait = REJOIN_WAIT.0;
         let mut token = self.assignment.token.clone();
         loop {
@@ -140,6 +155,10 @@ impl RoomSession {
                 Err(JoinError::Stopped) => return Err(Ended::Done),
                 Err(JoinError::Replaced) => return Err(Ended::NotOurs),
                 Err(JoinError::Gone) => {
+                    if let Some(error) = last_error {
+                        self.shared.metrics.room_not_joined();
+                        return Err(Ended::Failed(format!("{error}; by now the room has ended")));
+                    }
                     tracing::info!(
                         job_id = self.assignment.id,
                         room = self.room_name,
@@ -158,14 +177,21 @@ impl RoomSession {
                         "could not join the room"
                     );
                     if began.elapsed() >= REJOIN_FOR {
+                        self.shared.metrics.room_not_joined();
                         return Err(Ended::Failed(error));
                     }
+                    last_error = Some(error);
                 }
             }
             // The job's token may be the cause: next time we sign our own.
             token = None;
             if !self.pause(&mut wait).await {
                 return Err(Ended::Done);
+            }
+            tokio::select! {
+                () = until_inhabited(&self.shared.api, &self.assignment.room) => {}
+                () = sleep(REJOIN_FOR.saturating_sub(began.elapsed())) => {}
+                () = self.stop.ending() => return Err(Ended::Done),
             }
         }
     }
@@ -192,8 +218,8 @@ impl RoomSession {
             // The semaphore is never closed, so this cannot fail.
             let _permit = self.shared.joins.acquire().await;
             let token = match admission::room_state(&self.shared.api, &a.room).await {
-                RoomState::There(sid) if expected.is_none_or(|e| e == sid) => None,
-                RoomState::There(_) => return Err(JoinError::Replaced),
+                RoomState::There { sid, .. } if expected.is_none_or(|e| e == sid) => None,
+                RoomState::There { .. } => return Err(JoinError::Replaced),
                 RoomState::Gone => return Err(JoinError::Gone),
                 RoomState::Unknown(error) => Some(token.ok_or(JoinError::Failed(error))?),
             };
@@ -270,6 +296,12 @@ impl RoomSession {
         for (_, fact) in &first {
             self.attendance.note(fact);
             self.shared.legs.note(fact);
+        }
+        // An agent that is there already may have our agent name.
+        let agents =
+            |(_, fact): &(Moment, Fact)| matches!(fact, Fact::Joined(j) if j.kind == Kind::Agent);
+        if first.iter().any(agents) {
+            self.look_for_strangers();
         }
         self.recording.begin(call, first);
         if ordinal != self.assignment.ordinal {

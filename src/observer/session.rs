@@ -487,7 +487,7 @@ impl RoomSession {
     }
 
     /// The agent may have our agent name.
-    fn look_for_strangers(&self) {
+    pub(super) fn look_for_strangers(&self) {
         let (shared, room, _) = self.of_us();
         tokio::spawn(async move { shared.name.look_into(&shared.api, &room).await });
     }

@@ -234,3 +234,29 @@ async fn a_second_worker_of_the_same_fleet_causes_no_warning() -> Result<()> {
     }
     Ok(())
 }
+
+/// The only look that is left: the worker does not look for rooms.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_agent_of_our_name_that_is_there_before_us_is_warned_of() -> Result<()> {
+    let venue = Venue::dev(lab::server::quick()).await?;
+    let mut s = Scene::at(venue, &[(lab::worker::DISCOVERY, "dispatch")]).await?;
+    s.worker.stops().await?;
+    let rival = Rival::register(&s.venue, &s.name, true).await?;
+    let ticket = Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
+    let caller = Person::join(&s.venue, &ticket).await?;
+    s.venue.dispatch(&s.name, &s.room, "").await?;
+    eventually("the rival's job", POSTED, async || Ok((rival.taken() > 0).then_some(()))).await?;
+    s.start_again().await?;
+    // The server picks a worker at random.
+    let mut dispatches = 0;
+    while s.worker.count("joined", &s.room) == 0 && dispatches < 50 {
+        s.venue.dispatch(&s.name, &s.room, "").await?;
+        dispatches += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    s.worker.logs(WARNING).await?;
+    let page = wait::page_says(&mut s.worker, "CALL_HISTORY_AGENT_NAME", POSTED).await?;
+    assert!(page.contains("took a job of this one within the last ten minutes"), "{page}");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}

@@ -191,6 +191,27 @@ async fn closed_media_ports_are_on_the_page_with_what_to_open() -> Result<()> {
     Ok(())
 }
 
+/// Each attempt that fails ends with a leave, after which LiveKit keeps a room open for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_cannot_be_joined_ends_with_its_caller_and_is_named() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    s.worker.stops().await?;
+    let caller = s.web_in(&s.room, "alice").await?;
+    s.venue.breakable()?.close_media_ports(true)?;
+    s.start_again().await?;
+    s.worker.logs("could not join the room").await?;
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    let line = s.worker.logs("call not observed").await?;
+    let error = line["error"].as_str().unwrap_or_default();
+    assert!(error.contains("rtc.udp_port") && error.contains("the room has ended"), "{line}");
+    // One attempt may have been on when the caller left.
+    assert!(s.worker.count("could not join the room", &s.room) <= 2, "{:#?}", s.worker.log());
+    let addr = s.worker.health().await?;
+    let metrics = reqwest::get(format!("http://{addr}/metrics")).await?.text().await?;
+    assert!(metrics.contains("call_history_rooms_not_joined_total 1"), "{metrics}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_cannot_be_joined_is_on_the_page_until_it_is() -> Result<()> {
     let mut s = Scene::breakable().await?;

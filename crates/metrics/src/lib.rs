@@ -87,6 +87,7 @@ struct Counted {
     evidence: Family<Labels<2>, Counter>,
     joins: Family<Labels<2>, Counter>,
     join_seconds: Family<Labels<1>, Histogram, Buckets>,
+    rooms_not_joined: Counter,
     reconnects: Family<Labels<1>, Counter>,
     ignored: Family<Labels<1>, Counter>,
     attempts: Family<Labels<1>, Counter>,
@@ -106,6 +107,7 @@ impl Default for Counted {
             evidence: Family::default(),
             joins: Family::default(),
             join_seconds: Family::new_with_constructor(Buckets(&WAITS)),
+            rooms_not_joined: Counter::default(),
             reconnects: Family::default(),
             ignored: Family::default(),
             attempts: Family::default(),
@@ -205,6 +207,11 @@ impl Metrics {
     /// An attempt to join a room failed.
     pub fn join_failed(&self, found_by: &'static str) {
         self.0.joins.get_or_create(&[("found_by", found_by), ("outcome", "failed")]).inc();
+    }
+
+    /// A room was given up before it could be joined.
+    pub fn room_not_joined(&self) {
+        self.0.rooms_not_joined.inc();
     }
 
     pub fn reconnected(&self, what: Reconnect) {
@@ -324,6 +331,11 @@ impl Metrics {
             "From finding a room to being in it",
             Unit::Seconds,
             f.join_seconds.clone(),
+        );
+        own.register(
+            "rooms_not_joined",
+            "Rooms that were given up before they could be joined",
+            f.rooms_not_joined.clone(),
         );
         own.register(
             "reconnects",
