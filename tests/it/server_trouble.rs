@@ -194,7 +194,10 @@ async fn closed_media_ports_are_on_the_page_with_what_to_open() -> Result<()> {
 /// Each attempt that fails ends with a leave, after which LiveKit keeps a room open for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_cannot_be_joined_ends_with_its_caller_and_is_named() -> Result<()> {
-    let mut s = Scene::breakable().await?;
+    // As LiveKit has it: longer than one attempt takes.
+    let mut config = lab::server::quick();
+    config.departure_timeout = Duration::from_secs(20);
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     s.worker.stops().await?;
     let caller = s.web_in(&s.room, "alice").await?;
     s.venue.breakable()?.close_media_ports(true)?;
