@@ -140,8 +140,9 @@ async fn send_from(
     };
     let (attempted, mut attempts) = mpsc::unbounded_channel();
     let follow: Follow = Arc::new(move |attempt| {
+        let failed = || attempt.error.unwrap_or("not delivered").to_owned();
         // Nobody listens to the later ones.
-        let _ = attempted.send(attempt.error.map_or(Ok(()), |error| Err(error.to_owned())));
+        let _ = attempted.send(if attempt.delivered { Ok(()) } else { Err(failed()) });
     });
     let target = Target { follow: Some(follow), ..run::target(config, wall)? };
     let gauge = BacklogGauge::new(config.max_backlog, health.clone());

@@ -205,7 +205,8 @@ impl Rooms {
         let (name, sid) = (assignment.room.clone(), assignment.room_sid.clone());
         let sid = sid.unwrap_or_default();
         let id = assignment.id.clone();
-        let mut end = EndReporter { id, rooms: self.clone(), reports, reported: false };
+        let room = masked(&name);
+        let mut end = EndReporter { id, room, rooms: self.clone(), reports, reported: false };
         let (observers, requests) = (self.observers.clone(), self.requests.clone());
         let on_progress = move |progress: Progress<'_>| match progress {
             Progress::Joined => {
@@ -268,6 +269,8 @@ impl Rooms {
 /// Reports the end of an observation exactly once.
 struct EndReporter {
     id: String,
+    /// Masked, for the log.
+    room: String,
     rooms: Arc<Rooms>,
     reports: Option<EndReports>,
     reported: bool,
@@ -279,7 +282,7 @@ impl EndReporter {
             return;
         }
         if let Ended::Failed(why) = &ended {
-            tracing::error!(job_id = self.id, error = why, "call not observed");
+            tracing::error!(job_id = self.id, room = self.room, error = why, "call not observed");
         }
         self.rooms.ended(&self.id, &ended);
         if let Some(reports) = &self.reports {

@@ -52,7 +52,7 @@ pub struct Attempted<'a> {
     pub delivered: bool,
     /// The status of the answer; `None`: there was no answer.
     pub status: Option<u16>,
-    /// Why the endpoint does not have the record, for people; `None`: it has.
+    /// Why the endpoint does not have the record, for people.
     pub error: Option<&'a str>,
 }
 
