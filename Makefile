@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short build-last unit-built idle lint-plain \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short build-last unit-built lint-plain \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -66,39 +66,33 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# What runs beside the black box: soak-short holds calls itself, the others have the lowest priority.
-BESIDE_BLACK_BOX := soak-short clients-check deploy-check container
-# What only computes: beside the scenarios, which wait most of their time and measure times. It gets the processor while
-# nobody else wants it.
-BESIDE_SCENARIOS := fuzz sbom lint-plain counts
+# What runs beside the black box: soak-short and counts hold calls themselves, the others have the lowest priority. The
+# scenarios of `foreign` measure times: nothing runs beside them. Where what computes only ran beside them with the
+# scheduler's class "idle", more of them missed their tolerance.
+BESIDE := soak-short clients-check deploy-check container fuzz sbom lint-plain counts
 # Each of these has a log of its own. What failed is printed last, where one looks for it.
 test: ## everything
 	$(MAKE) lint
 	@rm -rf $(TARGET)/black-box.log $(TARGET)/beside
 	@# Tests run while the next programs are compiled.
 	$(MAKE) -j2 --output-sync=target unit build-last
-	@$(MAKE) -j3 black-box $(BESIDE_BLACK_BOX:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
-	@$(MAKE) -j2 foreign idle || { $(MAKE) --no-print-directory what-failed; exit 1; }
+	@$(MAKE) -j3 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
+	$(MAKE) foreign
 
-# The program without the optional features is the last one that is built: the tests that follow start it.
+# The program without the optional features is the last one that is built: each part that follows has `build` before it, and
+# starts it. `unit` builds that program as a test only, so that nothing is exchanged below it.
 build-last: unit-built featured
 	$(MAKE) build
 
 beside-%: build
 	@mkdir -p $(TARGET)/beside
 	@echo "$* is in $(TARGET)/beside/$*"
-	@$(if $(filter soak-short,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+	@$(if $(filter soak-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
-
-# One after another.
-idle:
-	@mkdir -p $(TARGET)/beside
-	@for name in $(BESIDE_SCENARIOS); do log=$(TARGET)/beside/$$name; echo "$$name is in $$log"; \
-		chrt --idle 0 $(MAKE) --no-print-directory $$name >$$log 2>&1 && mv $$log $$log.passed || exit 1; done
 
 # A log that has not passed. The fuzzer's dictionary and the frames of a panic are long, and say little.
 what-failed:
-	@-for log in $(BESIDE_BLACK_BOX:%=$(TARGET)/beside/%) $(BESIDE_SCENARIOS:%=$(TARGET)/beside/%); do \
+	@-for log in $(BESIDE:%=$(TARGET)/beside/%); do \
 		if [ -f $$log ]; then echo "== $$log"; grep -v '# Uses:' $$log | tail -n 40; fi; done
 	@-sed -n '/^failures:$$/,$$p' $(TARGET)/black-box.log | grep -vE '^ +([0-9]+: |at )'
 

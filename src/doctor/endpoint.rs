@@ -10,7 +10,10 @@ use store::{
     disk::{DiskHealth, DiskWork, RealDisk},
     health::Health,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{Check, WITHIN, ends_soon, way};
 use crate::{
@@ -27,6 +30,9 @@ const NOT_STORED: &str = "the record cannot be stored in the data folder, so not
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// The error if the endpoint has not answered by then.
 const NO_ANSWER_YET: &str = "there is no answer within 15 s";
+/// How often it is tried to remove the sample's folder.
+const REMOVALS: u32 = 20;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(50);
 
 /// Whether records can be sent: name, address, proxy, TLS. No request is sent.
 pub(super) async fn reached(url: &Url, tls: &EndpointTls) -> Check {
@@ -117,8 +123,15 @@ async fn send(config: &Config, wall: &WallClock) -> Result<String, String> {
     // The data folder may be the only place that can be written to.
     let folder = config.data_dir.join(format!("doctor-{}", uuid::Uuid::new_v4().simple()));
     let sent = send_from(config, wall, &folder).await;
-    // Nothing in it is worth an error.
-    let _ = std::fs::remove_dir_all(&folder);
+    // The outbox may still be filing the record.
+    for _ in 0..REMOVALS {
+        // Nothing in it is worth an error.
+        let _ = std::fs::remove_dir_all(&folder);
+        if !folder.exists() {
+            break;
+        }
+        sleep(BETWEEN_REMOVALS).await;
+    }
     sent
 }
 

@@ -17,7 +17,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(600);
 /// What the server says about a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoomState {
-    /// It exists. `people`: participants that are no agents; observers are not among them.
+    /// It exists. `people`: the server's number of participants that are not agents, which may be 5 s old.
     There {
         sid: String,
         people: u32,

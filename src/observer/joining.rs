@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -33,6 +33,8 @@ use crate::{clock::millis, descriptors, net::Api, telemetry::masked};
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
 /// How often we check that the room still exists while a join takes long.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often a room is looked at that its caller has left.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long we try to join. By then a server that could not be reached has ended its calls.
 const REJOIN_FOR: Duration = Duration::from_secs(10 * 60);
 /// Wait between attempts to join: the first value, doubled each time up to the second.
@@ -117,8 +119,13 @@ fn first_caller_joined_at(known: &[(Moment, Fact)], names: &Identities) -> Optio
     came.min()
 }
 
-/// Returns once the room no longer exists.
-async fn until_gone(api: &Api, room: &str, expected: Option<&str>) -> JoinError {
+/// Returns once the room no longer exists. `inhabited`: set if people are seen in it.
+async fn until_gone(
+    api: &Api,
+    room: &str,
+    expected: Option<&str>,
+    inhabited: &AtomicBool,
+) -> JoinError {
     loop {
         sleep(CHECK_EVERY).await;
         match admission::room_state(api, room).await {
@@ -126,18 +133,11 @@ async fn until_gone(api: &Api, room: &str, expected: Option<&str>) -> JoinError 
                 return JoinError::Replaced;
             }
             RoomState::Gone => return JoinError::Gone,
-            RoomState::There { .. } | RoomState::Unknown(_) => {}
+            RoomState::There { people, .. } => {
+                inhabited.fetch_or(people > 0, Ordering::Relaxed);
+            }
+            RoomState::Unknown(_) => {}
         }
-    }
-}
-
-/// Returns once somebody but agents is in the room, or if the server does not say.
-///
-/// For what follows an attempt that failed: such an attempt ends with a leave of ours, after which LiveKit keeps a room
-/// open for its departure timeout, so that attempts one after another would keep an empty room for as long as we try.
-async fn until_inhabited(api: &Api, room: &str) {
-    while let RoomState::There { people: 0, .. } = admission::room_state(api, room).await {
-        sleep(CHECK_EVERY).await;
     }
 }
 
@@ -153,18 +153,19 @@ impl RoomSession {
             match self.join(token.as_deref(), expected.as_deref()).await {
                 Ok(c) => return self.joined(c, began).await,
                 Err(JoinError::Stopped) => return Err(Ended::Done),
-                Err(JoinError::Replaced) => return Err(Ended::NotOurs),
+                Err(JoinError::Replaced) => {
+                    return Err(self.not_joined(last_error, "another room has its name"));
+                }
                 Err(JoinError::Gone) => {
-                    if let Some(error) = last_error {
-                        self.shared.metrics.room_not_joined();
-                        return Err(Ended::Failed(format!("{error}; by now the room has ended")));
+                    let ended = self.not_joined(last_error, "the room has ended");
+                    if ended == Ended::NotOurs {
+                        tracing::info!(
+                            job_id = self.assignment.id,
+                            room = self.room_name,
+                            "the room was gone before it could be joined"
+                        );
                     }
-                    tracing::info!(
-                        job_id = self.assignment.id,
-                        room = self.room_name,
-                        "the room was gone before it could be joined"
-                    );
-                    return Err(Ended::NotOurs);
+                    return Err(ended);
                 }
                 Err(JoinError::Failed(error)) => {
                     self.shared.metrics.join_failed(self.assignment.by.as_str());
@@ -188,11 +189,55 @@ impl RoomSession {
             if !self.pause(&mut wait).await {
                 return Err(Ended::Done);
             }
+            let stop = self.stop.clone();
             tokio::select! {
-                () = until_inhabited(&self.shared.api, &self.assignment.room) => {}
+                look = self.until_worth_a_join() => look?,
                 () = sleep(REJOIN_FOR.saturating_sub(began.elapsed())) => {}
-                () = self.stop.ending() => return Err(Ended::Done),
+                () = stop.ending() => return Err(Ended::Done),
             }
+        }
+    }
+
+    /// After an attempt that failed: returns once another one makes sense.
+    ///
+    /// Such an attempt ends with a leave of ours, after which LiveKit keeps a room open for its departure timeout. So a room
+    /// that its caller has left is only looked at: it ends by itself, or somebody comes back. A room in which nobody
+    /// was seen is tried at once, as an agent may be about to dial.
+    async fn until_worth_a_join(&mut self) -> Result<(), Ended> {
+        let (api, badge, room) = (&self.shared.api, &self.shared.badge, &self.assignment.room);
+        let expected = self.assignment.room_sid.as_deref();
+        loop {
+            match admission::room_state(api, room).await {
+                RoomState::There { sid, .. } if expected.is_none_or(|e| e == sid) => {}
+                // The next attempt says what is wrong.
+                _ => return Ok(()),
+            }
+            let Ok(participants) = api.list_participants(room).await else { return Ok(()) };
+            let occupancy = badge.read(&participants);
+            if occupancy.holder(badge.worker()).is_some_and(|claim| claim.active) {
+                return Err(Ended::Elsewhere);
+            }
+            let human = occupancy.human();
+            let seen_before = self.inhabited.fetch_or(human, Ordering::Relaxed);
+            if human || !seen_before {
+                return Ok(());
+            }
+            if self.stop.is_draining() {
+                return Err(Ended::Done);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The end of an observation that never began. `error`: of the last attempt that failed; `now`: what is true of the
+    /// room by now.
+    fn not_joined(&self, error: Option<String>, now: &str) -> Ended {
+        match error {
+            Some(error) if self.inhabited.load(Ordering::Relaxed) => {
+                self.shared.metrics.room_not_joined();
+                Ended::Failed(format!("{error}; by now {now}"))
+            }
+            _ => Ended::NotOurs,
         }
     }
 
@@ -250,7 +295,7 @@ impl RoomSession {
                     Err(_) => Err(JoinError::Failed(format!("no answer within {JOIN_WITHIN:?}"))),
                 },
                 // The SDK waits 15 s for a room that has ended.
-                gone = until_gone(&self.shared.api, &a.room, expected) => Err(gone),
+                gone = until_gone(&self.shared.api, &a.room, expected, &self.inhabited) => Err(gone),
             }
         };
         tokio::select! {

@@ -1,7 +1,11 @@
 //! One observation from start to end: join the room, follow its events, join again after the connection
 //! was lost, leave when the room ends or another worker observes it. Recording is in [`super::recording`].
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use call::{
     Call, Fact, Moment, Phase,
@@ -99,6 +103,7 @@ pub(crate) async fn observe(
         unsure_since: None,
         quiet_since: Instant::now(),
         sid: String::new(),
+        inhabited: AtomicBool::new(false),
         asked: BTreeSet::new(),
         answered: watch::Sender::new(false),
     };
@@ -148,6 +153,8 @@ pub(super) struct RoomSession {
     pub(super) quiet_since: Instant,
     /// The room's sid; empty until the first join.
     pub(super) sid: String,
+    /// People were seen in the room while it could not be joined.
+    pub(super) inhabited: AtomicBool,
     /// Agents already asked for their history. Emptied on a new connection and when the caller leaves.
     pub(super) asked: BTreeSet<String>,
     /// True once a history has come; the tasks that repeat the request then stop.

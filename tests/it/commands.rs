@@ -12,7 +12,7 @@ use livekit::DisconnectReason;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{documents::pages, wait::eventually, *};
@@ -33,7 +33,7 @@ fn code(text: &str) -> Vec<&str> {
     all
 }
 
-/// A command's words, without a comment, a redirection, or words that explain it.
+/// A command's words, without a comment, a redirection, or words that explain it. What is said about its options is not read.
 fn words<'a>(code: &'a str, program: &str) -> Option<Vec<&'a str>> {
     let rest = code.strip_prefix(program).filter(|rest| rest.starts_with(' '))?;
     let end = ["  ", " #", " >", " |", " &"].iter().filter_map(|mark| rest.find(mark)).min();
@@ -56,8 +56,8 @@ const COMMANDS: &[(&str, Is)] = &[
     ("doctor --send-sample", Is::Ended("took the record")),
     ("man", Is::Ended(".TH")),
     ("outbox dead", Is::Ended("answered 422")),
-    ("outbox export", Is::Ended("")),
-    ("outbox list", Is::Ended("")),
+    ("outbox export", Is::Ended("\"room_name\":\"waiting\"")),
+    ("outbox list", Is::Ended("waiting")),
     ("outbox purge --sent --older-than 1h", Is::Ended("deleted")),
     ("outbox show CALL_ID", Is::Ended("answered 422")),
     ("outbox retry CALL_ID", Is::Ended("will be tried")),
@@ -263,6 +263,8 @@ async fn every_command_of_ours_in_the_documents_does_what_it_is_for() -> Result<
     let http_addr = s.worker.health().await?;
     let own = tempfile::tempdir()?;
     let of_worker = s.data.path().join("data");
+    // And one that waits, which the worker does not know of yet.
+    wait::put_waiting(&of_worker, 1, None)?;
     for (command, is) in COMMANDS {
         assert!(documented.contains_key(*command), "{command:?} is in no document");
         let args = names.filled_in(command);
@@ -285,6 +287,7 @@ async fn every_command_of_ours_in_the_documents_does_what_it_is_for() -> Result<
             ("CALL_HISTORY_MAX_CALLS", "10"),
         ];
         let run = program("call-history", &args, own.path(), &env);
+        let began = Instant::now();
         let failed = || format!("call-history {command}");
         match is {
             Is::Named => {
@@ -292,7 +295,15 @@ async fn every_command_of_ours_in_the_documents_does_what_it_is_for() -> Result<
                 assert!(known.iter().any(|k| k.starts_with(&longer)), "{command} is all there is");
             }
             Is::Ended(expected) => {
-                let said = printed(run, "a password of the page\n").await.with_context(failed)?;
+                let mut said = printed(run, "a password of the page\n").await;
+                // These have limits of their own, which a machine that stands still passes.
+                while said.is_err()
+                    && (command.starts_with("doctor") || *command == "probe")
+                    && began.elapsed() < POSTED
+                {
+                    said = printed(program("call-history", &args, own.path(), &env), "").await;
+                }
+                let said = said.with_context(failed)?;
                 assert!(said.contains(expected), "{command}: {expected:?} is not in\n{said}");
             }
             Is::Run(line) => {
