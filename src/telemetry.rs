@@ -87,7 +87,8 @@ fn ours_at(level: &str) -> String {
 /// Time between two log lines of one [`LogThrottle`].
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Errors that are told apart within that time. More are not logged: their text may be the other side's.
+/// Errors that get a line of their own within that time. Others are only counted: whoever is at the other end chooses the
+/// text of an error, and could fill the log with new ones.
 const MOST_ERRORS: usize = 8;
 
 /// Limits log lines about a fault that repeats: one line a minute for each error, with the number of faults.

@@ -203,6 +203,8 @@ impl RoomSession {
     /// Such an attempt ends with a leave of ours, after which LiveKit keeps a room open for its departure timeout. So a room
     /// that its caller has left is only looked at: it ends by itself, or somebody comes back. A room in which nobody
     /// was seen is tried at once, as an agent may be about to dial.
+    ///
+    /// `&mut`, as a shared session cannot be held across an await: its `report` is not `Sync`.
     async fn until_worth_a_join(&mut self) -> Result<(), Ended> {
         let (api, badge, room) = (&self.shared.api, &self.shared.badge, &self.assignment.room);
         let expected = self.assignment.room_sid.as_deref();

@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
-use lab::{endpoint::Answer, signal};
+use lab::{endpoint::Answer, secrets, signal};
 use livekit::DisconnectReason;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -101,8 +102,8 @@ async fn printed(mut command: Command, typed: &str) -> Result<String> {
     Ok(said)
 }
 
-/// A program of ours that runs.
-struct Running(Child);
+/// A program of ours that runs, and the lines of its log since then with a phone number, a spoken word or a secret.
+struct Running(Child, JoinHandle<Vec<String>>);
 
 impl Running {
     /// Waits until it has logged `line`, which is returned whole.
@@ -125,8 +126,14 @@ impl Running {
             Ok(Err(e)) | Err(e) => return Err(e.context(before)),
         };
         // Read to the end, so that it never waits.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok((Self(child), logged))
+        let leaks = tokio::spawn(async move {
+            let mut leaks: Vec<String> = before.lines().filter_map(leak).collect();
+            while let Ok(Some(line)) = lines.next_line().await {
+                leaks.extend(leak(&line));
+            }
+            leaks
+        });
+        Ok((Self(child, leaks), logged))
     }
 
     /// Has it end, if it has not, with status 0.
@@ -136,8 +143,17 @@ impl Running {
         }
         let status = timeout(POSTED, self.0.wait()).await??;
         ensure!(status.success(), "it ended with {status}");
+        let leaks = self.1.await?;
+        ensure!(
+            leaks.is_empty(),
+            "a phone number, a spoken word or a secret is logged: {leaks:#?}"
+        );
         Ok(())
     }
+}
+
+fn leak(line: &str) -> Option<String> {
+    secrets::in_line(line).map(|secret| format!("{secret:?} in {line}"))
 }
 
 /// The README's first call on one's own server, in a folder with nothing but `.env`: receiver, worker, `make call`,
@@ -147,6 +163,7 @@ impl Running {
 async fn a_first_call_comes_out_as_the_readme_says() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let venue = Venue::dev(lab::server::quick()).await?;
+    secrets::keep(&venue.api_secret);
     let folder = tempfile::tempdir()?;
     let example = std::fs::read_to_string(root.join(".env.example"))?;
     // What the README asks for, and ports that nobody else has.

@@ -25,7 +25,7 @@ pub fn keep_words(text: &str) {
 }
 
 /// A secret that stands in this line.
-pub(crate) fn in_line(line: &str) -> Option<String> {
+pub fn in_line(line: &str) -> Option<String> {
     SECRETS.lock().iter().find(|secret| line.contains(secret.as_str())).cloned()
 }
 

@@ -174,7 +174,7 @@ impl Server {
     pub fn close_media_ports(&self, closed: bool) -> Result<(), FaultError> {
         let share = if closed { 1.0 } else { 0.0 };
         self.lose_packets(share, share)?;
-        self.life()?.hub.net.loss.tcp.store(closed, Ordering::Relaxed);
+        self.life()?.hub.net.loss.tcp_closed.store(closed, Ordering::Relaxed);
         Ok(())
     }
 }

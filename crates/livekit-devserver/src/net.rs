@@ -48,7 +48,7 @@ pub(crate) struct Loss {
     pub(crate) to_clients: AtomicU32,
     pub(crate) from_clients: AtomicU32,
     /// New TCP connections are closed.
-    pub(crate) tcp: AtomicBool,
+    pub(crate) tcp_closed: AtomicBool,
 }
 
 fn lost(share: &AtomicU32) -> bool {
@@ -161,7 +161,7 @@ impl Net {
     pub(crate) async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok(_) if self.loss.tcp.load(Ordering::Relaxed) => {}
+                Ok(_) if self.loss.tcp_closed.load(Ordering::Relaxed) => {}
                 Ok((stream, from)) => drop(tokio::spawn(self.clone().serve_tcp(stream, from))),
                 Err(error) => {
                     tracing::warn!(%error, "accepting a TCP client");
