@@ -22,14 +22,14 @@ const (
 	asPlain = "as-kubernetes.yaml"
 )
 
-// checkChart looks at the chart with each set of values in deploy/check/values.
-func checkChart(r *report, root string, s settings, plain []document) {
+// checkChart looks at the chart with each set of values in deploy/check/values. It returns the chart.
+func checkChart(r *report, root string, s settings, plain []document) *chart.Chart {
 	r.saw(chartFolder)
 	folder := filepath.Join(root, chartFolder)
 	c, err := loader.Load(folder)
 	if err != nil {
 		r.add(chartFolder, "%v", err)
-		return
+		return nil
 	}
 	if c.Metadata.AppVersion != s.version {
 		r.add(chartFolder, "appVersion is %q, the version in Cargo.toml is %q", c.Metadata.AppVersion, s.version)
@@ -62,6 +62,7 @@ func checkChart(r *report, root string, s settings, plain []document) {
 			compare(r, file, plain, documents)
 		}
 	}
+	return c
 }
 
 // render gives what `helm install` would send. It is stricter: a value that no default names is an error.

@@ -8,7 +8,7 @@ import (
 )
 
 // files are all that the check reads.
-var files = []string{"deploy", "compose.yaml", ".env.example", "Cargo.toml"}
+var files = []string{"deploy", "docs", "compose.yaml", ".env.example", "Cargo.toml", "Dockerfile", "README.md", "CONTRIBUTING.md"}
 
 func TestWhatIsInTheRepositoryIsRight(t *testing.T) {
 	if found := mistakes(t, "../.."); found != "" {
@@ -19,11 +19,13 @@ func TestWhatIsInTheRepositoryIsRight(t *testing.T) {
 // Each mistake is made in a copy of the files.
 func TestEveryMistakeIsFound(t *testing.T) {
 	const (
-		set     = "deploy/kubernetes/statefulset.yaml"
-		service = "deploy/kubernetes/service.yaml"
-		config  = "deploy/kubernetes/configmap.yaml"
-		chart   = "deploy/helm/call-history/templates/statefulset.yaml"
-		values  = "deploy/helm/call-history/values.yaml"
+		set        = "deploy/kubernetes/statefulset.yaml"
+		service    = "deploy/kubernetes/service.yaml"
+		config     = "deploy/kubernetes/configmap.yaml"
+		chart      = "deploy/helm/call-history/templates/statefulset.yaml"
+		values     = "deploy/helm/call-history/values.yaml"
+		guide      = "deploy/README.md"
+		chartGuide = "deploy/helm/call-history/README.md"
 	)
 	for name, m := range map[string]struct{ file, from, to, found string }{
 		"a misspelt field":                {set, "terminationGracePeriodSeconds:", "terminationGracePeriodSecond:", `unknown field "spec.template.spec.terminationGracePeriodSecond"`},
@@ -63,6 +65,19 @@ func TestEveryMistakeIsFound(t *testing.T) {
 		"a misspelt compose field":   {composeFile, "    read_only:", "    readonly:", "readonly"},
 		"a killed container":         {composeFile, "stop_grace_period: 660s", "stop_grace_period: 60s", "a grace of 60 s"},
 		"a misspelt name in compose": {composeFile, "CALL_HISTORY_DATA_DIR: /data", "CALL_HISTORY_DATADIR: /data", "CALL_HISTORY_DATADIR is not in .env.example"},
+
+		"a service that compose does not have": {"README.md", "docker compose up --no-deps call-history", "docker compose up --no-deps worker", "compose.yaml has no service worker"},
+		"an argument that no build takes":      {"docs/traces.md", "--build-arg FEATURES=otlp", "--build-arg FEATURE=otlp", "the Dockerfile has no ARG FEATURE"},
+		"a tag that is not the version":        {guide, "docker push registry.example.com/call-history:0.1.0", "docker push registry.example.com/call-history:0.0.9", "the version in Cargo.toml is"},
+		"a Secret without a key that is used":  {guide, "--from-literal=JWT_SECRET=…", "", "the manifests use the keys"},
+		"a key that is no secret":              {guide, "--from-literal=JWT_SECRET=…", "--from-literal=CALL_HISTORY_ROOMS=…", "CALL_HISTORY_ROOMS is no secret"},
+		"a folder without manifests":           {guide, "kubectl apply -k deploy/kubernetes\n", "kubectl apply -k deploy/k8s\n", "deploy/k8s has no kustomization.yaml"},
+		"a pod of another name":                {guide, "kubectl exec call-history-0", "kubectl exec call-history-worker-0", "there is no pod call-history-worker-0"},
+		"a StatefulSet of another name":        {guide, "statefulset/call-history ", "statefulset/call-history-worker ", "there is no StatefulSet call-history-worker"},
+		"a value that the chart does not have": {chartGuide, "--set image.repository=", "--set image.name=", "image"},
+		"a chart's Secret without its keys":    {chartGuide, " --from-literal=LIVEKIT_API_SECRET=…", "", "it uses the keys"},
+		"a unit that cannot be reloaded":       {unit, "ExecReload=", "#ExecReload=", "the unit has no ExecReload="},
+		"a command that nobody checks":         {guide, "`systemctl reload call-history`", "`systemctl kill call-history`", "does not know such a command"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

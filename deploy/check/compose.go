@@ -15,13 +15,13 @@ import (
 
 const composeFile = "compose.yaml"
 
-// checkCompose reads compose.yaml as Docker does, without a .env: each variable has a default.
-func checkCompose(r *report, root string, s settings) {
+// checkCompose reads compose.yaml as Docker does, without a .env: each variable has a default. It returns the services.
+func checkCompose(r *report, root string, s settings) []string {
 	r.saw(composeFile)
 	text, err := os.ReadFile(filepath.Join(root, composeFile))
 	if err != nil {
 		r.add(composeFile, "%v", err)
-		return
+		return nil
 	}
 	// Names in ${…}: those that LiveKit's image reads itself are no settings of ours.
 	for _, m := range regexp.MustCompile(`\$\{([A-Z0-9_]+)`).FindAllStringSubmatch(string(text), -1) {
@@ -37,12 +37,12 @@ func checkCompose(r *report, root string, s settings) {
 	})
 	if err != nil {
 		r.add(composeFile, "%v", err)
-		return
+		return nil
 	}
 	worker, found := project.Services["call-history"]
 	if !found {
 		r.add(composeFile, "no service call-history")
-		return
+		return nil
 	}
 	require := func(holds bool, format string, args ...any) {
 		if !holds {
@@ -70,4 +70,5 @@ func checkCompose(r *report, root string, s settings) {
 	}
 	checkWithWorker(r, s.worker, composeFile, env, nil)
 	require(mounted && env["CALL_HISTORY_DATA_DIR"] == dataDir, "a volume at %s, and CALL_HISTORY_DATA_DIR there", dataDir)
+	return project.ServiceNames()
 }

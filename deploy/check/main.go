@@ -1,4 +1,5 @@
-// Check reads everything in deploy/ and compose.yaml as its users' tools would, and asserts what must hold for
+// Check reads everything in deploy/ and compose.yaml, and the commands for them in the documents, as its users' tools
+// would, and asserts what must hold for
 // calls not to be lost. It needs no cluster and no Docker.
 //
 //	go run -C deploy/check .
@@ -13,6 +14,7 @@
 //	settings.go   names of settings: each one that is used exists, each one that exists can be used
 //	compose.go    compose.yaml
 //	systemd.go    the unit
+//	commands.go   commands for docker, kubectl, helm and systemctl in all documents: what they name is there
 //	worker.go     has the worker itself judge the settings, if there is a binary
 package main
 
@@ -78,8 +80,9 @@ func check(root, worker string) *report {
 	s := readSettings(r, root)
 	s.worker = worker
 	plain := checkPlain(r, root, s)
-	checkChart(r, root, s, plain)
+	chart := checkChart(r, root, s, plain)
 	checkSystemd(r, root, s)
-	checkCompose(r, root, s)
+	services := checkCompose(r, root, s)
+	checkCommands(r, deployed{root, s, plain, chart, services})
 	return r
 }
