@@ -237,6 +237,8 @@ class Call:
         self, number: str, *, inbound: bool = True, status: str = "ringing", who: str = "caller"
     ) -> Caller:
         """A telephone, as the SIP bridge brings it into the room."""
+        if inbound and status == "active":
+            self.truth.add(who, "comes_answered")
         return self._caller(self.phone_token(number, inbound=inbound, status=status), who)
 
     def page(self, identity: str, *, who: str = "caller") -> Caller:

@@ -74,8 +74,14 @@ def around(t: float, done: float | None = None) -> Moment:
 
 
 def joined(truth: Truth, who: str = "caller") -> Moment:
-    """The server's time of a join lies between the client's request and its success."""
-    return Moment(truth.one(who, "joins").t - 0.05, truth.one(who, "joined").t + 0.05)
+    """The server's time of a join lies between the client's request and its success. With a phone that is answered
+    when it comes, the call begins when the first agent joins, as the bridge answers when it hears somebody; but not
+    after the observer came."""
+    latest = truth.one(who, "joined").t
+    if truth.all(who, "comes_answered"):
+        others = truth.all("agent", "joined") + truth.all("observer", "in_the_room")
+        latest = max(latest, min((fact.t for fact in others), default=latest))
+    return Moment(truth.one(who, "joins").t - 0.05, latest + 0.05)
 
 
 def stages(truth: Truth, *names: str) -> list[dict]:

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::worker::JWT_SECRET;
 use livekit::DisconnectReason;
+use livekit_devserver::Config;
 use serde_json::json;
 
 use super::*;
@@ -138,7 +139,7 @@ async fn a_room_that_the_agent_deletes_is_reported_at_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_calls_in_one_room_are_two_records() -> Result<()> {
     // The default configuration, because the room must outlive the first call's grace time.
-    let config = livekit_devserver::Config::default();
+    let config = Config::default();
     let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     s.phone("+15550123404").await?.hangs_up().await?;
     s.worker.logs("call ended").await?;
@@ -155,7 +156,10 @@ async fn two_calls_in_one_room_are_two_records() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_comes_back_is_one_call() -> Result<()> {
-    let mut s = Scene::new().await?;
+    // However long it takes to come back.
+    let config = Config { departure_timeout: Duration::from_secs(60), ..lab::server::quick() };
+    let grace = [("CALL_HISTORY_END_GRACE", "30")];
+    let mut s = Scene::at(Venue::dev(config).await?, &grace).await?;
     let first = s.web("alice").await?;
     let _agent = s.agent().await?;
     first.leaves(DisconnectReason::ClientInitiated).await?;

@@ -219,7 +219,7 @@ async fn the_worker_page_describes_the_worker() -> Result<()> {
     assert_eq!(info["worker_type"], "JT_ROOM");
     assert_eq!(info["active_jobs"], 1);
     assert_eq!(info["registered"], true);
-    assert_eq!(reqwest::get(format!("http://{addr}/")).await?.text().await?, "OK");
+    wait::is_page(&mut s.worker, "OK").await?;
     Ok(())
 }
 

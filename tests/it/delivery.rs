@@ -112,7 +112,7 @@ async fn an_endpoint_that_hangs_delays_no_other_call() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_survives_the_worker_that_sealed_it() -> Result<()> {
-    let mut s = Scene::new().await?;
+    let mut s = Scene::with_movable_endpoint(Venue::from_env().await?).await?;
     let taken = s.endpoint.url.trim_start_matches("http://").trim_end_matches("/calls").to_owned();
     drop(std::mem::replace(&mut s.endpoint, Endpoint::start().await?));
     call(&mut s).await?;

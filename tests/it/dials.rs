@@ -2,6 +2,7 @@
 
 use livekit::DisconnectReason;
 use livekit_api::services::room::CreateRoomOptions;
+use livekit_devserver::Config;
 use livekit_protocol::ParticipantInfo;
 use serde_json::json;
 
@@ -11,7 +12,9 @@ impl Scene {
     /// A room with a waiting agent, which nobody dispatched us to, and our observer in it.
     async fn outbound() -> Result<(Self, VoiceAgent)> {
         let env = [("CALL_HISTORY_DETAILS", "true")];
-        let mut s = Self::at(Venue::from_env().await?, &env).await?;
+        // As LiveKit has it: the next leg may come late.
+        let config = Config { departure_timeout: Duration::from_secs(20), ..lab::server::quick() };
+        let mut s = Self::at(Venue::from_env_or(config).await?, &env).await?;
         let agent = s.agent().await?;
         s.worker.logs("joined").await?;
         Ok((s, agent))
@@ -139,7 +142,8 @@ async fn a_dial_after_one_that_failed_is_another_call_at_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_in_which_only_an_agent_waits_gives_no_record_and_is_not_held_open() -> Result<()> {
     let mut s = Scene::new().await?;
-    let options = CreateRoomOptions { empty_timeout: 6, ..Default::default() };
+    // Long enough for a list of rooms, which is not asked for more often than every 10 s.
+    let options = CreateRoomOptions { empty_timeout: 30, ..Default::default() };
     s.venue.rooms().create_room(&s.room, options).await?;
     let _agent = s.agent().await?;
     s.worker.logs("joined").await?;

@@ -303,7 +303,7 @@ async fn a_call_beyond_the_maximum_is_logged_and_observed_once_a_place_is_free()
     s.room = second;
     waiting.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
-    assert_eq!(reqwest::get(&page).await?.text().await?, "OK");
+    wait::is_page(&mut s.worker, "OK").await?;
     Ok(())
 }
 
@@ -520,23 +520,15 @@ async fn a_room_that_is_deleted_while_we_are_dispatched_to_it_stays_deleted() ->
 
 // ---- webhooks --------------------------------------------------------------------------------
 
-/// A free port: the server must know where to post before the worker starts.
-async fn free_port() -> Result<u16> {
-    Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
-}
-
 pub(super) async fn with_webhooks(discovery: &str) -> Result<Scene> {
     with_webhooks_and(discovery, &[]).await
 }
 
 pub(super) async fn with_webhooks_and(discovery: &str, more: &[(&str, &str)]) -> Result<Scene> {
-    let port = free_port().await?;
-    let webhook = WebhookConfig {
-        urls: vec![format!("http://127.0.0.1:{port}/webhook")],
-        api_key: "devkey".into(),
-    };
+    let addr = free_addr().await?;
+    let webhook =
+        WebhookConfig { urls: vec![format!("http://{addr}/webhook")], api_key: "devkey".into() };
     let config = Config { webhook: Some(webhook), ..lab::server::quick() };
-    let addr = format!("127.0.0.1:{port}");
     let mut env = vec![
         (BY, discovery),
         ("CALL_HISTORY_HTTP_ADDR", addr.as_str()),

@@ -52,22 +52,28 @@ fn state<'a>(checks: &'a [Value], name: &str) -> (&'a str, &'a str) {
     (check["state"].as_str().unwrap_or(""), check["advice"].as_str().unwrap_or(""))
 }
 
-/// A free port of this machine.
-async fn free_port() -> Result<u16> {
-    Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
+/// What it finds, once all checks that are expected to be well are: they have limits of their own, which a machine that stands
+/// still passes.
+async fn well(s: &Scene, env: &[(&str, &str)], due: &[&str]) -> Result<(Output, Vec<Value>)> {
+    let until = tokio::time::Instant::now() + POSTED;
+    loop {
+        let (out, checks) = doctor(s, env)?;
+        if due.iter().all(|name| state(&checks, name) == ("ok", ""))
+            || tokio::time::Instant::now() > until
+        {
+            return Ok((out, checks));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_installation_passes_every_check() -> Result<()> {
-    let port = free_port().await?;
-    let urls = vec![format!("http://127.0.0.1:{port}/webhook")];
+    let addr = free_addr().await?;
+    let urls = vec![format!("http://{addr}/webhook")];
     let webhook = Some(WebhookConfig { urls, api_key: "devkey".into() });
     let venue = Venue::dev(Config { webhook, ..lab::server::quick() }).await?;
     let s = Scene::at(venue, &[]).await?;
-    let addr = format!("127.0.0.1:{port}");
-    let (out, checks) = doctor(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
-    assert!(out.status.success(), "{checks:#?}");
-    for name in [
+    let due = [
         "settings",
         "livekit",
         "clock",
@@ -82,7 +88,10 @@ async fn a_healthy_installation_passes_every_check() -> Result<()> {
         "folder_lock",
         "files",
         "memory",
-    ] {
+    ];
+    let (out, checks) = well(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)], &due).await?;
+    assert!(out.status.success(), "{checks:#?}");
+    for name in due {
         assert_eq!(state(&checks, name), ("ok", ""), "{name}: {checks:#?}");
     }
     // A busy machine may have a slow disk, which is worth a warning.
@@ -98,8 +107,8 @@ async fn a_healthy_installation_passes_every_check() -> Result<()> {
 async fn blocked_udp_is_seen_and_so_is_a_webhook_that_does_not_come() -> Result<()> {
     let mut s = Scene::breakable().await?;
     s.venue.breakable()?.lose_packets(1.0, 1.0)?;
-    let addr = format!("127.0.0.1:{}", free_port().await?);
-    let (out, checks) = doctor(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
+    let addr = free_addr().await?;
+    let (out, checks) = well(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)], &["registration"]).await?;
     assert!(out.status.success(), "calls work over TCP too: {checks:#?}");
     let media = checks.iter().find(|c| c["name"] == "media").expect("the check");
     assert_eq!(media["state"], "warning", "{checks:#?}");

@@ -30,6 +30,12 @@ struct Fleet {
     folders: Vec<tempfile::TempDir>,
 }
 
+/// Whether a worker has joined a room, and not left it to another one.
+fn holds(worker: &Worker, room: &str) -> bool {
+    worker.count("joined", room) + worker.count("joined again", room)
+        > worker.count(WITHDRAWN, room)
+}
+
 impl Fleet {
     async fn new(venue: Venue, workers: usize, env: &[(&str, &str)]) -> Result<Self> {
         let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -130,17 +136,16 @@ impl Fleet {
 
     /// The number of the worker that observes a room.
     fn observing_worker(&self, room: &str) -> usize {
-        let holds = |w: &Worker| {
-            w.count("joined", room) + w.count("joined again", room) > w.count(WITHDRAWN, room)
-        };
-        self.workers.iter().position(holds).expect("nobody observes it")
+        self.workers.iter().position(|w| holds(w, room)).expect("nobody observes it")
     }
 
     /// Waits until another worker than `from` observes a room.
     async fn taken_over(&self, from: usize, room: &str) -> Result<()> {
         let others = || self.workers.iter().enumerate().filter(|(n, _)| *n != from);
         eventually(&format!("another worker in {room}"), 2 * POSTED, async || {
-            Ok(others().any(|(_, w)| w.count("call started", room) > 0).then_some(()))
+            // One that has withdrawn from the room before it was needed does not count.
+            let observes = |w: &Worker| holds(w, room) && w.count("call started", room) > 0;
+            Ok(others().any(|(_, w)| observes(w)).then_some(()))
         })
         .await
     }
@@ -224,9 +229,9 @@ async fn a_storm_of_triggers_ends_with_one_observer() -> Result<()> {
     let mut urls = vec![];
     let mut addrs = vec![];
     for _ in 0..5 {
-        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
-        urls.push(format!("http://127.0.0.1:{port}/webhook"));
-        addrs.push(format!("127.0.0.1:{port}"));
+        let addr = free_addr().await?;
+        urls.push(format!("http://{addr}/webhook"));
+        addrs.push(addr);
     }
     let webhook = Some(WebhookConfig { urls, api_key: "devkey".into() });
     let venue = Venue::dev(Config { webhook, ..lab::server::quick() }).await?;
@@ -304,8 +309,10 @@ async fn a_worker_that_is_gone_for_good_is_replaced() -> Result<()> {
 async fn a_worker_that_restarts_after_a_kill_takes_its_call_back() -> Result<()> {
     let mut fleet = Fleet::new(quick_to_notice().await?, 2, &[]).await?;
     let ((room, caller, mut agent), dead) = fleet.call_whose_worker_died().await?;
+    let other = 1 - dead;
+    let withdrawn = fleet.workers[other].count(WITHDRAWN, &room);
     fleet.restart(dead).await?;
-    fleet.workers[1 - dead].logs_nth(WITHDRAWN, 1, POSTED).await?;
+    fleet.workers[other].logs_nth(WITHDRAWN, withdrawn + 1, POSTED).await?;
     turn(&mut agent, &caller.identity).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     let r = fleet.record(&room).await?;
@@ -365,7 +372,8 @@ async fn a_worker_that_is_frozen_for_a_minute_loses_no_call() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_call_of_a_room_keeps_its_id_when_its_worker_goes() -> Result<()> {
     let grace = ("CALL_HISTORY_END_GRACE", "0.5");
-    let config = Config { departure_timeout: Duration::from_secs(8), ..Config::default() };
+    // Nothing here waits for the room's end.
+    let config = Config { departure_timeout: Duration::from_secs(300), ..Config::default() };
     let mut fleet = Fleet::new(Venue::dev(config).await?, 2, &[grace]).await?;
     let room = unique(&fleet.name);
     let first = fleet.caller(&room, true).await?;

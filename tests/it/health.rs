@@ -66,7 +66,7 @@ async fn foreign_server() -> Result<std::net::SocketAddr> {
 async fn what_is_wrong_from_the_start_is_shown_before_the_first_call() -> Result<()> {
     let (venue, endpoint) = (Venue::dev(lab::server::quick()).await?, Endpoint::start().await?);
     // Nobody listens there now.
-    let late = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let late = free_addr().await?;
     let setup = Setup::new(binary(), &venue, &endpoint, "w")
         .with("LIVEKIT_URL", &format!("ws://{}", foreign_server().await?))
         .with("CALL_HISTORY_ENDPOINT", &format!("http://{late}/calls"));

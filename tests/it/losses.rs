@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     outbox::outbox,
-    wait::{bytes, eventually, logged_at, names, page_says, put_waiting},
+    wait::{bytes, eventually, names, page_says, put_waiting},
     *,
 };
 
@@ -24,11 +24,11 @@ async fn a_call_whose_assignment_was_lost_is_found_by_the_reconciler() -> Result
     let mut s = Scene::breakable().await?;
     s.venue.breakable()?.lose_assignments(1)?;
     let caller = s.web_in(&s.room, "alice").await?;
-    let again = s.worker.logs_nth("registered worker", 2, POSTED).await?;
+    s.worker.logs_nth("registered worker", 2, POSTED).await?;
     let joined = s.worker.logs("joined").await?;
     assert_eq!(joined["by"], "reconciler");
-    let took = logged_at(&joined)? - logged_at(&again)?;
-    assert!(took < 3.0, "{took} s");
+    // The job is given up with its connection: its time is not waited for.
+    s.worker.logs("the connection broke before the job was assigned").await?;
     caller.leaves(LEFT).await?;
     s.record().await?;
     Ok(())

@@ -87,6 +87,12 @@ impl Scene {
         Self::at(Venue::from_env().await?, &[]).await
     }
 
+    /// With an endpoint that may go and come back at its address.
+    async fn with_movable_endpoint(venue: Venue) -> Result<Self> {
+        let endpoint = Endpoint::at(&free_addr().await?).await?;
+        Self::with_endpoint(venue, endpoint, &[], &[]).await
+    }
+
     /// On a dev server, which the test may break.
     async fn breakable() -> Result<Self> {
         Self::at(Venue::dev(lab::server::quick()).await?, &[]).await
@@ -147,15 +153,23 @@ impl Scene {
     async fn phone(&mut self, number: &str) -> Result<Person> {
         let (venue, room) = (&self.venue, self.room.as_str());
         let caller = Person::phone(venue, room, number, "active", true, &[&self.name]).await?;
-        self.worker.logs("joined").await?;
+        self.observed().await?;
         Ok(caller)
     }
 
     /// A web caller whose token dispatches the worker, connected and observed.
     async fn web(&mut self, identity: &str) -> Result<Person> {
         let caller = self.web_in(&self.room, identity).await?;
-        self.worker.logs("joined").await?;
+        self.observed().await?;
         Ok(caller)
+    }
+
+    /// Waits until the worker has joined this room.
+    async fn observed(&self) -> Result<()> {
+        wait::eventually("our join", POSTED, async || {
+            Ok((self.worker.count("joined", &self.room) > 0).then_some(()))
+        })
+        .await
     }
 
     async fn web_in(&self, room: &str, identity: &str) -> Result<Person> {
@@ -216,6 +230,12 @@ fn setup(
 async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     HEAVY.lock().await
+}
+
+/// An address that is free, for a server that must be known before it starts.
+async fn free_addr() -> Result<String> {
+    let listener = tokio::net::TcpListener::bind(format!("{}:0", lab::server::own_host())).await?;
+    Ok(listener.local_addr()?.to_string())
 }
 
 /// Letters only: the log masks long runs of digits, because they may be a phone number.

@@ -186,6 +186,7 @@ async fn dispatched_calls_that_never_have_an_agent_are_warned_of() -> Result<()>
     let caller = s.web("alice").await?;
     let mut agent = s.agent().await?;
     agent.says("hello", WORD).await?;
+    wait::journaled(&s, "hello").await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     eventually("the page is well", POSTED, async || {

@@ -25,6 +25,14 @@ async fn probe(addr: &str, args: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned()))
 }
 
+/// It has a limit of its own, which a machine that stands still passes.
+async fn is_well(addr: &str, args: &[&str]) -> Result<()> {
+    eventually("the probe is well", POSTED, async || {
+        Ok((probe(addr, args).await? == (Some(0), String::new())).then_some(()))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_ready_once_it_is_registered_and_until_it_drains() -> Result<()> {
     let mut s = Scene::new().await?;
@@ -32,7 +40,7 @@ async fn a_worker_is_ready_once_it_is_registered_and_until_it_drains() -> Result
     assert_eq!(answer(&mut s.worker, "ready").await?, (200, "OK".into()));
     let addr = s.worker.health().await?;
     for args in [&[][..], &["--ready"]] {
-        assert_eq!(probe(&addr, args).await?, (Some(0), String::new()));
+        is_well(&addr, args).await?;
     }
     let caller = s.web("alice").await?;
     s.worker.signal(15).await?;
@@ -41,7 +49,7 @@ async fn a_worker_is_ready_once_it_is_registered_and_until_it_drains() -> Result
     })
     .await?;
     assert_eq!(answer(&mut s.worker, "live").await?.0, 200);
-    assert_eq!(probe(&addr, &[]).await?.0, Some(0));
+    is_well(&addr, &[]).await?;
     let (code, said) = probe(&addr, &["--ready"]).await?;
     assert_eq!(code, Some(1));
     assert!(said.contains("not ready: 503") && said.contains("draining"), "{said}");

@@ -101,14 +101,10 @@ async fn a_proxy_that_refuses_or_wants_a_password_is_named_with_what_to_do() -> 
     let said = p.unregistered(&[("ALL_PROXY", &url)]).await?;
     assert!(said.contains("asks for a user and password"), "{said}");
     // Nobody listens there.
-    let gone = format!("http://127.0.0.1:{}", free_port().await?);
+    let gone = format!("http://{}", free_addr().await?);
     let said = p.unregistered(&[("HTTP_PROXY", &gone)]).await?;
     assert!(said.contains(&format!("through the proxy {gone}")), "{said}");
     Ok(())
-}
-
-async fn free_port() -> Result<u16> {
-    Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,7 +189,7 @@ async fn kills_lose_and_double_nothing(db: Option<&str>) -> Result<()> {
     let venue = Venue::dev(lab::server::quick()).await?;
     let (mut worker, _unused) = worker(&venue, &data, &receiver.url("/call-history")).await?;
     for kill in 1..=4 {
-        until("records arrive", async || Ok(receiver.total().await? >= kill * POSTS / 5)).await?;
+        until("records arrive", async || Ok(receiver.total().await? >= kill * POSTS / 10)).await?;
         receiver.kill().await?;
         ensure!(!ids(&data, "pending").is_empty(), "kill {kill} came after the last record");
         receiver.start_again().await?;

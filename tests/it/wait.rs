@@ -52,6 +52,14 @@ pub(super) async fn page(worker: &mut Worker) -> Result<String> {
     Ok(reqwest::get(format!("http://{addr}/")).await?.text().await?)
 }
 
+/// Waits until the health page is this.
+pub(super) async fn is_page(worker: &mut Worker, whole: &str) -> Result<()> {
+    eventually(&format!("the page {whole:?}"), POSTED, async || {
+        Ok((page(worker).await? == whole).then_some(()))
+    })
+    .await
+}
+
 /// Waits until the health page contains `text`; returns the page.
 pub(super) async fn page_says(worker: &mut Worker, text: &str, within: Duration) -> Result<String> {
     let mut last = String::new();
@@ -104,12 +112,17 @@ pub(super) fn live(s: &Scene) -> Vec<String> {
     names(&s.worker, "live").unwrap_or_default()
 }
 
-/// Waits until the journal of the current call contains `text`.
+/// Waits until the journal of the current call contains `text`: then the worker has read what was sent.
 pub(super) async fn journaled(s: &Scene, text: &str) -> Result<()> {
-    eventually(&format!("{text} in the journal"), POSTED, async || {
+    journaled_times(s, text, 1).await
+}
+
+/// The same, `n` times.
+pub(super) async fn journaled_times(s: &Scene, text: &str, n: usize) -> Result<()> {
+    eventually(&format!("{text} in the journal, {n} times"), POSTED, async || {
         let journals = live(s).into_iter().map(|name| s.worker.data.join("live").join(name));
         let mut texts = journals.filter_map(|path| std::fs::read_to_string(path).ok());
-        Ok(texts.any(|journal| journal.contains(text)).then_some(()))
+        Ok(texts.any(|journal| journal.matches(text).count() >= n).then_some(()))
     })
     .await
 }

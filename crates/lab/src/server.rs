@@ -26,6 +26,14 @@ impl Venue {
     /// # Errors
     /// If the dev server does not start.
     pub async fn from_env() -> Result<Self> {
+        Self::from_env_or(quick()).await
+    }
+
+    /// The same, with these settings of the dev server.
+    ///
+    /// # Errors
+    /// As [`Self::from_env`].
+    pub async fn from_env_or(config: Config) -> Result<Self> {
         init();
         let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
         if let (Some(url), Some(api_key), Some(api_secret)) =
@@ -33,7 +41,7 @@ impl Venue {
         {
             return Ok(Self { url, api_key, api_secret, dev: None });
         }
-        Self::dev(quick()).await
+        Self::dev(config).await
     }
 
     /// # Errors
@@ -129,6 +137,13 @@ pub fn init() {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     sockets::install();
+}
+
+/// A loopback address that nothing else here has. A port of 127.0.0.1 that was free may be taken by a connection of another
+/// test before it is used; one of this address stays free.
+pub fn own_host() -> String {
+    let id = uuid::Uuid::new_v4().into_bytes();
+    format!("127.{}.{}.{}", 1 + id[0] % 254, id[1], 1 + id[2] % 254)
 }
 
 /// Timers short enough for tests; all other settings are the real server's.

@@ -10,6 +10,22 @@ use lab::{agent::VoiceAgent, person::Person, server::Venue};
 const NUMBER: &str = "+15550123456";
 const WORD: Duration = Duration::from_millis(250);
 
+/// A worker lists the rooms about once a second, and of a slow server every ten.
+const FOUND_WITHIN: Duration = Duration::from_secs(15);
+
+/// Waits until a worker has joined the room, whose identity shows it.
+async fn observed(venue: &Venue, room: &str) -> Result<bool> {
+    let until = tokio::time::Instant::now() + FOUND_WITHIN;
+    while tokio::time::Instant::now() < until {
+        let there = venue.rooms().list_participants(room).await?;
+        if there.iter().any(|p| p.identity.starts_with("call-history-")) {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(false)
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     // As the worker reads it: the environment counts first. The file may be missing.
@@ -30,8 +46,9 @@ async fn main() -> Result<()> {
         "the caller cannot join (`call-history doctor` says whether URL, key and secret are right)",
     )?;
     let mut agent = VoiceAgent::join(&venue, &room, true).await.context("the agent cannot join")?;
-    // A worker finds a room within a second or two.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    if !observed(&venue, &room).await? {
+        println!("no worker of call-history has joined the room within {FOUND_WITHIN:?}");
+    }
     for (by_agent, text) in [
         (true, "Luigi's, good evening. How can I help you?"),
         (false, "A table for four, please."),
