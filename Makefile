@@ -199,12 +199,14 @@ black-box: build ## the real binary against a LiveKit server and an endpoint
 	set -o pipefail; $(CARGO) test --locked --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
 	$(abspath $(TARGET))/debug/demo
 
+# Both have their output in one folder: what they share is compiled once.
+FUZZ_RUN := $(CARGO) fuzz run --sanitizer none --target-dir $(abspath $(TARGET))/fuzz
 fuzz: tools ## the SDP reader and the core, each for FUZZ_SECONDS
 	mkdir -p crates/libwebrtc/fuzz/corpus/sdp
-	cd crates/libwebrtc && $(CARGO) fuzz run --sanitizer none sdp fuzz/corpus/sdp fuzz/seeds/sdp \
+	cd crates/libwebrtc && $(FUZZ_RUN) sdp fuzz/corpus/sdp fuzz/seeds/sdp \
 		-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0
 	mkdir -p fuzz/corpus/journal
-	$(CARGO) fuzz run --sanitizer none journal fuzz/corpus/journal tests/journals \
+	$(FUZZ_RUN) journal fuzz/corpus/journal tests/journals \
 		-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0
 
 # Truth is measured to a few hundredths of a second, by five processes on the same machine. A
@@ -264,8 +266,8 @@ $(MATRIX)/.venv-%/ok: $(MATRIX)/python/%.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-# Without optimisation: they have little to do, and compile in half the time.
-INSTALL := CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --debug
+# Without optimisation: they have little to do, and compile in half the time. What they share is compiled once.
+INSTALL := CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --debug --target-dir $(abspath $(TARGET))/tools
 tools: ## installs the cargo tools that are missing
 	@command -v cargo-deny >/dev/null || $(INSTALL) cargo-deny@$(DENY)
 	@command -v cargo-machete >/dev/null || $(INSTALL) cargo-machete@$(MACHETE)

@@ -1,4 +1,4 @@
-//! Growth: one worker with more and more calls, until this machine is full.
+//! Growth: a worker with more and more calls, until this machine is full.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) struct Scaled {
     pub(crate) ended_at: Option<String>,
     pub(crate) opened: usize,
     pub(crate) reported: usize,
-    /// From the first deletion of all rooms at the end to the last record.
+    /// From the first deletion of all quiet calls' rooms to the last record.
     pub(crate) reported_s: f64,
 }
 
@@ -41,16 +41,16 @@ pub(crate) struct Scaled {
 #[derive(Debug, Serialize)]
 pub(crate) struct Step {
     pub(crate) calls: usize,
-    /// Joins of the calls that this step has added.
+    /// Joins of the quiet calls that this step has added.
     pub(crate) joins: Spread,
     pub(crate) quiet: Load,
     pub(crate) talking: Option<Load>,
-    /// Rooms that ended while all others talked, or were quiet if the machine was full.
+    /// Rooms that ended while all others talked, or were quiet if there are too many to talk or the machine was full.
     pub(crate) ends: Endings,
     pub(crate) disk: Disk,
 }
 
-/// Writes of journals since the start of the worker.
+/// Writes of journals since the start of the worker: of the one whose calls talk, if they do.
 #[derive(Debug, Serialize)]
 pub(crate) struct Disk {
     pub(crate) writes: u64,
@@ -66,6 +66,9 @@ impl Disk {
     }
 }
 
+/// A worker with more and more quiet calls, and after it another one with more and more that talk: a call that has talked
+/// takes more than one that was always quiet.
+///
 /// # Errors
 /// If something does not start.
 pub(crate) async fn run(args: Args) -> Result<Scaled> {
@@ -75,9 +78,11 @@ pub(crate) async fn run(args: Args) -> Result<Scaled> {
     let mut bench = Bench::start(Args { calls, burst: 0, deletions: ENDS, env, ..args }).await?;
     bench.start_worker().await?;
     let idle = bench.idle().await?;
+    let mut sizes: Vec<usize> = SIZES.into_iter().filter(|calls| *calls < most).collect();
+    sizes.push(most);
     let (mut steps, mut rooms, mut ended_at) = (vec![], vec![], None);
-    for calls in SIZES.into_iter().filter(|calls| *calls < most).chain([most]) {
-        match bench.step(calls, &mut rooms, &idle).await {
+    for &calls in &sizes {
+        match bench.quiet_step(calls, &mut rooms, &idle).await {
             Ok(step) => steps.push(step),
             Err(e) => {
                 ended_at = Some(format!("{calls} calls could not be held: {e:#}"));
@@ -86,6 +91,18 @@ pub(crate) async fn run(args: Args) -> Result<Scaled> {
         }
     }
     let took = bench.end_calls(&rooms).await.unwrap_or_default().0;
+    bench.restart_worker(false).await?;
+    let (idle_of_talk, mut rooms) = (bench.idle().await?, vec![]);
+    for step in steps.iter_mut().filter(|s| s.calls <= TALK) {
+        match bench.talking_step(step.calls, &mut rooms, &idle_of_talk).await {
+            Ok(talking) => (step.talking, step.ends, step.disk) = talking,
+            Err(e) => {
+                ended_at = Some(format!("{} talking calls could not be held: {e:#}", step.calls));
+                break;
+            }
+        }
+    }
+    let _ = bench.end_calls(&rooms).await;
     let (opened, reported, _) = bench.tally();
     let (server, reported_s) = (bench.server(), took.as_secs_f64());
     // Where the machine was too full, calls may still be on: their processes are killed.
@@ -94,22 +111,47 @@ pub(crate) async fn run(args: Args) -> Result<Scaled> {
 }
 
 impl Bench {
-    async fn step(&mut self, calls: usize, rooms: &mut Vec<String>, idle: &Idle) -> Result<Step> {
-        let (more, joins) = self.open_calls(&format!("of-{calls}"), calls - rooms.len()).await?;
+    /// Opens calls until there are so many.
+    async fn open_to(
+        &mut self,
+        calls: usize,
+        what: &str,
+        rooms: &mut Vec<String>,
+    ) -> Result<Spread> {
+        let (more, joins) =
+            self.open_calls(&format!("{what}-{calls}"), calls - rooms.len()).await?;
         rooms.extend(more);
+        Ok(joins)
+    }
+
+    async fn quiet_step(
+        &mut self,
+        calls: usize,
+        rooms: &mut Vec<String>,
+        idle: &Idle,
+    ) -> Result<Step> {
+        let joins = self.open_to(calls, "quiet", rooms).await?;
         let quiet = self.load(calls, idle).await?;
-        let (mut talking, talks) = (None, calls <= TALK);
-        if talks {
-            self.talk(true).await?;
-            talking = Some(self.load(calls, idle).await?);
-        }
-        if talking.as_ref().is_some_and(|t| t.machine_percent > FULL) {
+        let ends = self.deletions(&format!("among-{calls}-quiet")).await?;
+        Ok(Step { calls, joins, quiet, talking: None, ends, disk: self.disk().await? })
+    }
+
+    async fn talking_step(
+        &mut self,
+        calls: usize,
+        rooms: &mut Vec<String>,
+        idle: &Idle,
+    ) -> Result<(Option<Load>, Endings, Disk)> {
+        self.open_to(calls, "talking", rooms).await?;
+        self.talk(true).await?;
+        let talking = self.load(calls, idle).await?;
+        if talking.machine_percent > FULL {
             self.talk(false).await?;
             sleep(self.args.settle).await;
         }
-        let ends = self.deletions(&format!("among-{calls}")).await?;
+        let ends = self.deletions(&format!("among-{calls}-talking")).await?;
         self.talk(false).await?;
-        Ok(Step { calls, joins, quiet, talking, ends, disk: self.disk().await? })
+        Ok((Some(talking), ends, self.disk().await?))
     }
 
     async fn disk(&self) -> Result<Disk> {
