@@ -196,7 +196,7 @@ unit: unit-built ## unit, table and property tests, and those of the crates
 	$(CARGO) test --locked --workspace $(FEATURES) --doc
 
 black-box: build ## the real binary against a LiveKit server and an endpoint
-	set -o pipefail; $(CARGO) test --locked --workspace --test it --test page -- --test-threads=6 2>&1 | tee $(TARGET)/black-box.log
+	set -o pipefail; $(CARGO) test --locked --workspace --test it --test page -- --test-threads=8 2>&1 | tee $(TARGET)/black-box.log
 	$(abspath $(TARGET))/debug/demo
 
 # Both have their output in one folder: what they share is compiled once.
@@ -216,7 +216,7 @@ E2E := E2E_PRODUCT_BIN=$(abspath $(TARGET))/debug/call-history \
 foreign: build environments ## real Python and Node voice agents, callers, a browser
 	node --test integrations/node/*.test.js
 	cd benches && ../$(VENV)/bin/python -m unittest --quiet
-	cd e2e && $(E2E) E2E_AT_ONCE=2 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
+	cd e2e && $(E2E) E2E_AT_ONCE=3 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) \
 		|| $(E2E) E2E_AT_ONCE=1 ../$(VENV)/bin/pytest $(CLIENTS:%=--ignore=%) --last-failed
 
 CLIENTS := test_openapi.py test_example_receivers.py test_receiver_features.py
