@@ -168,7 +168,7 @@ async def test_a_call_whose_agent_died_was_dropped_with_agent_lost(lab):
         await phone.hears_out(after=quiet)
         await asyncio.sleep(0.5)
         os.kill(call.truth.one("agent", "joined")["pid"], signal.SIGKILL)
-        call.truth.add("agent", "killed")
+        vanished = expect.vanished(call.truth.add("agent", "killed").t)
         # The server notifies all participants when it gives up the agent.
         await call.truth.wait("caller", "lost", timeout=40.0)
         await asyncio.sleep(3.0)
@@ -176,7 +176,9 @@ async def test_a_call_whose_agent_died_was_dropped_with_agent_lost(lab):
 
         record = await call.record()
         note = record["outcomes"].pop("notes")
-        assert re.fullmatch(r"The caller was alone for the last 2\d\.\d s: no agent was there\.", note)
+        alone = re.fullmatch(r"The caller was alone for the last (\S+) s: no agent was there\.", note)
+        ended = expect.left(call.truth)
+        assert expect.Near(ended.low - vanished.high, ended.high - vanished.low) == float(alone[1])
         record["outcomes"]["notes"] = None
         expect.compare(
             record,

@@ -190,7 +190,8 @@ async fn records_that_a_full_disk_did_not_take_are_sent(while_it_is_full: bool) 
         faults.full(false)?;
     }
     s.endpoint.is_well();
-    eventually("all of them are delivered", Duration::from_secs(60), async || {
+    // A look at the endpoint may have just failed, and the next one be minutes away.
+    eventually("all of them are delivered", Duration::from_secs(330), async || {
         let posts = s.endpoint.posts();
         let taken: BTreeSet<&str> =
             posts.iter().filter(|p| p.status == 200).map(|p| p.header("idempotency-key")).collect();
