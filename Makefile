@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short build-last unit-built lint-plain \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short scale-short build-last unit-built lint-plain \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -66,10 +66,10 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# What runs beside the black box: soak-short and counts hold calls themselves, the others have the lowest priority. The
+# What runs beside the black box: soak-short, scale-short and counts hold calls themselves, the others have the lowest priority. The
 # scenarios of `foreign` measure times: nothing runs beside them. Where what computes only ran beside them with the
 # scheduler's class "idle", more of them missed their tolerance.
-BESIDE := soak-short clients-check deploy-check container fuzz sbom lint-plain counts
+BESIDE := soak-short scale-short clients-check deploy-check container fuzz sbom lint-plain counts
 # Each of these has a log of its own. What failed is printed last, where one looks for it.
 test: ## everything
 	$(MAKE) lint
@@ -87,7 +87,7 @@ build-last: unit-built featured
 beside-%: build
 	@mkdir -p $(TARGET)/beside
 	@echo "$* is in $(TARGET)/beside/$*"
-	@$(if $(filter soak-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+	@$(if $(filter soak-short scale-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
 # A log that has not passed. The fuzzer's dictionary and the frames of a panic are long, and say little.
@@ -178,6 +178,9 @@ soak: ## an hour of calls that begin and end, with faults; MINUTES and RATE (cal
 scale: ## 100 to 1,000 calls at once on one worker: what each costs, and where it ends
 	$(LOAD)
 	$(abspath $(TARGET))/release/load scale
+
+scale-short: build ## the same with six calls and the debug binaries: does it work?
+	$(abspath $(TARGET))/debug/load scale --calls 6 --seconds 3 --settle 1
 
 soak-short: build ## five minutes of soak, with the debug binaries
 	$(abspath $(TARGET))/debug/load soak --minutes 5 --rate 12

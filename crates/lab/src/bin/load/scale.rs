@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -70,7 +70,7 @@ impl Disk {
 /// takes more than one that was always quiet.
 ///
 /// # Errors
-/// If something does not start.
+/// If something does not start, or a hundred calls or fewer could not be held.
 pub(crate) async fn run(args: Args) -> Result<Scaled> {
     let most = args.calls;
     let env = [args.env, vec![("CALL_HISTORY_MAX_CALLS".into(), MAX_CALLS.into())]].concat();
@@ -107,6 +107,9 @@ pub(crate) async fn run(args: Args) -> Result<Scaled> {
     let (server, reported_s) = (bench.server(), took.as_secs_f64());
     // Where the machine was too full, calls may still be on: their processes are killed.
     let _ = bench.stop().await;
+    if let Some(why) = ended_at.as_ref().filter(|_| most <= SIZES[0]) {
+        bail!("so few calls fill no machine: {why}");
+    }
     Ok(Scaled { server, idle, steps, ended_at, opened, reported, reported_s })
 }
 

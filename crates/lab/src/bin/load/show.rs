@@ -60,7 +60,7 @@ pub(crate) fn soak(soaked: &Soaked) -> Result<()> {
 pub(crate) fn scaled(scaled: &Scaled) -> Result<()> {
     println!("server {}; {:.1} MB without calls\n", scaled.server, scaled.idle.rss_mb);
     println!(
-        "| calls | RSS | for each call: quiet | talking | CPU, talking | joins: median, most | room's end to POST: median, most | writes to disk, most | machine, talking |"
+        "| calls | RSS, quiet | for each call: quiet | talking | CPU, talking | joins: median, most | room's end to POST: median, most | writes to disk, most | machine, talking |"
     );
     println!("|{}", " ---: |".repeat(9));
     for s in &scaled.steps {
