@@ -22,8 +22,10 @@ const WITHOUT_AGENT: u32 = 3;
 const SHORTEST: Duration = Duration::from_secs(5);
 /// What was not seen for so long is over.
 const SEEN_FOR: Duration = Duration::from_secs(600);
-/// The server notes who took a job when that program reports that it runs.
-const NOTED_AFTER: Duration = Duration::from_secs(1);
+/// The waits before the looks at who took a job. The server lists that some time after the agent has joined: mostly within a
+/// second, and at times several later (livekit-server 1.13.5).
+const LOOKS_AFTER: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
 const ADVICE: &str = "give call-history a name of its own with CALL_HISTORY_AGENT_NAME, also in the dispatch rules that \
                       name it: LiveKit offers each job to one program only";
 
@@ -77,14 +79,20 @@ impl NameWatch {
         }
     }
 
-    /// Looks whether an agent in this room came by a job of ours.
+    /// Looks whether an agent in this room came by a job of ours. Looks again only while a dispatch of ours is listed without
+    /// anybody who took it.
     pub(crate) async fn look_into(&self, api: &Api, room: &str) {
-        sleep(NOTED_AFTER).await;
-        // What cannot be seen now is seen in another room.
-        let Ok(all) = api.list_dispatches(room).await else { return };
-        let mut ours = all.iter().filter(|d| d.agent_name == *self.agent_name);
-        if let Some(identity) = ours.find_map(taken_by_stranger) {
-            self.stranger(&identity);
+        for wait in LOOKS_AFTER {
+            sleep(wait).await;
+            // What cannot be seen now is seen in another room.
+            let Ok(all) = api.list_dispatches(room).await else { return };
+            let ours = || all.iter().filter(|d| d.agent_name == *self.agent_name);
+            if let Some(identity) = ours().find_map(taken_by_stranger) {
+                return self.stranger(&identity);
+            }
+            if ours().all(|d| takers(d).next().is_some()) {
+                return;
+            }
         }
     }
 
@@ -132,9 +140,14 @@ impl NameWatch {
 
 /// The identity of a participant that took a job of this dispatch and is not one of our observers.
 pub(crate) fn taken_by_stranger(dispatch: &AgentDispatch) -> Option<String> {
+    takers(dispatch).find(|i| !is_identity(i)).map(masked)
+}
+
+/// The identities of the participants that took a job of this dispatch.
+fn takers(dispatch: &AgentDispatch) -> impl Iterator<Item = &str> {
     let jobs = dispatch.state.as_ref().map(|s| s.jobs.as_slice()).unwrap_or_default();
-    let takers = jobs.iter().filter_map(|j| Some(&j.state.as_ref()?.participant_identity));
-    takers.filter(|i| !i.is_empty() && !is_identity(i)).map(|i| masked(i)).next()
+    let takers = jobs.iter().filter_map(|j| Some(j.state.as_ref()?.participant_identity.as_str()));
+    takers.filter(|i| !i.is_empty())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use livekit::{DisconnectReason, Room, RoomOptions};
 use livekit_api::access_token::{AccessToken, VideoGrants};
+use livekit_devserver::Config;
 use livekit_protocol::{
     AvailabilityResponse, RegisterWorkerRequest, ServerMessage, WorkerMessage,
     server_message::Message as ToWorker, worker_message::Message as FromWorker,
@@ -141,9 +142,9 @@ async fn a_program_of_the_same_name_that_joins_nothing_is_warned_of_and_costs_no
 }
 
 /// The room has our observer already when the job is given out.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_voice_agent_of_our_name_that_joins_after_us_is_warned_of() -> Result<()> {
-    let mut s = Scene::breakable().await?;
+async fn an_agent_that_joins_after_us_is_warned_of(job_listed_after: Duration) -> Result<()> {
+    let config = Config { job_listed_after, ..lab::server::quick() };
+    let mut s = Scene::at(Venue::dev(config).await?, &[]).await?;
     let rival = Rival::register(&s.venue, &s.name, true).await?;
     let ticket = Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
     let caller = Person::join(&s.venue, &ticket).await?;
@@ -158,6 +159,16 @@ async fn a_voice_agent_of_our_name_that_joins_after_us_is_warned_of() -> Result<
     s.worker.logs(WARNING).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_agent_of_our_name_that_joins_after_us_is_warned_of() -> Result<()> {
+    an_agent_that_joins_after_us_is_warned_of(Duration::ZERO).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_agent_of_our_name_is_warned_of_though_its_job_is_listed_late() -> Result<()> {
+    an_agent_that_joins_after_us_is_warned_of(Duration::from_secs(3)).await
 }
 
 /// Where no dispatches are looked at, only the calls themselves show it: the jobs of a voice agent of our name

@@ -50,6 +50,8 @@ pub struct Config {
     /// Delay between a room's request for an agent and the offer to a worker. It is 0.1–0.3 s on the real
     /// server.
     pub dispatch_delay: Duration,
+    /// How long after a job is taken the list of dispatches shows who took it.
+    pub job_listed_after: Duration,
     /// How old job tokens are when they are issued. Simulates a worker that is slow to join.
     pub job_token_age: Duration,
     /// Pass a client's `capabilities` on to the others, as servers after 1.11 do. Newer SDKs then
@@ -94,6 +96,7 @@ impl Default for Config {
             quality_lost_after: Duration::from_millis(7500),
             room_update_interval: Duration::from_secs(5),
             dispatch_delay: Duration::ZERO,
+            job_listed_after: Duration::ZERO,
             job_token_age: Duration::ZERO,
             capabilities: false,
             webhook: None,

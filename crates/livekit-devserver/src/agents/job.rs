@@ -223,10 +223,26 @@ async fn assign(hub: &Arc<Hub>, worker: &str, mut job: lk::Job, answer: &lk::Ava
         hub: hub.clone(),
     };
     let listed = job.clone();
-    hub.ask(&room, move |r| {
+    let list = move |r: &mut Room| {
         let dispatch = r.dispatches.iter_mut().find(|d| d.id == listed.dispatch_id);
         if let Some(state) = dispatch.and_then(|d| d.state.as_mut()) {
             state.jobs.push(listed);
+        }
+    };
+    let late = hub.config.job_listed_after;
+    let now = if late.is_zero() {
+        Some(list)
+    } else {
+        let (hub, room) = (hub.clone(), room.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            hub.ask(&room, list).await;
+        });
+        None
+    };
+    hub.ask(&room, move |r| {
+        if let Some(list) = now {
+            list(r);
         }
         // Without an identity the agent cannot join, so the room need not follow the job.
         if !running.identity.is_empty() {
