@@ -166,20 +166,15 @@ async fn a_room_is_not_joined_while_nobody_is_in_it_and_never_made_again() -> Re
     }
     let last = s.undispatched(&room, "bob").await?;
     s.discovered_by(&room).await?;
-    let alone = async {
-        loop {
-            let mut others = s.venue.rooms().list_rooms(vec![]).await?;
-            others.retain(|r| r.name != room);
-            for r in &others {
-                assert_eq!((r.empty_timeout, r.departure_timeout), (1, 1), "made again: {r:?}");
-            }
-            if others.is_empty() {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    wait::eventually("no other room is left", POSTED, async || {
+        let mut others = s.venue.rooms().list_rooms(vec![]).await?;
+        others.retain(|r| r.name != room);
+        for r in &others {
+            assert_eq!((r.empty_timeout, r.departure_timeout), (1, 1), "made again: {r:?}");
         }
-    };
-    tokio::time::timeout(POSTED, alone).await??;
+        Ok(others.is_empty().then_some(()))
+    })
+    .await?;
     last.leaves(DisconnectReason::ClientInitiated).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     outbox::outbox,
-    wait::{eventually, page, page_says},
+    wait::{page, page_says},
     *,
 };
 
@@ -25,10 +25,7 @@ async fn a_failing_endpoint_is_shown_with_its_backlog_and_last_error() -> Result
     s.endpoint.is_well();
     assert_eq!(outbox(&s, &["retry", "--all"]).await?.0, 0);
     s.worker.logs_nth("delivered", 1, 2 * POSTED).await?;
-    eventually("the page is well", POSTED, async || {
-        Ok((page(&mut s.worker).await? == "OK").then_some(()))
-    })
-    .await
+    wait::is_page(&mut s.worker, "OK").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

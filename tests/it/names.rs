@@ -200,10 +200,7 @@ async fn dispatched_calls_that_never_have_an_agent_are_warned_of() -> Result<()>
     wait::journaled(&s, "hello").await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
-    eventually("the page is well", POSTED, async || {
-        Ok((wait::page(&mut s.worker).await? == "OK").then_some(()))
-    })
-    .await
+    wait::is_page(&mut s.worker, "OK").await
 }
 
 /// Several workers with one name are a fleet, and no reason for a warning.

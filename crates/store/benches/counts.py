@@ -61,7 +61,7 @@ def counted(bench: str, tests: str, long: bool) -> dict[str, dict[str, int]]:
     made = re.search(r"^allocations: (\d+)", output([tests, *OBSERVER_TEST]), re.MULTILINE)
     if not made:
         sys.exit("the test of the observer was not run")
-    counts[OBSERVER] = {"instructions": instructions([tests, *OBSERVER_TEST]), "allocations": int(made[1])}
+    counts[OBSERVER] = {"instructions": instructions([tests, *OBSERVER_TEST], PARTS), "allocations": int(made[1])}
     return counts
 
 
@@ -74,14 +74,19 @@ def output(command: list[str]) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def instructions(task: list[str]) -> int:
+def instructions(task: list[str], parts: list[str] = []) -> int:
+    """`parts`: those that must have been met. One that has another name by now would be missing without a word."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         toggles = [f"--toggle-collect={part}" for part in PARTS]
         output(["valgrind", "--tool=callgrind", "--quiet", *toggles, f"--callgrind-out-file={out}", *task])
-        found = re.search(r"^(?:totals|summary): (\d+)", out.read_text(), re.MULTILINE)
+        text = out.read_text()
+        found = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
+        lost = [part for part in parts if not re.search(".*".join(map(re.escape, part.split("*"))), text)]
     if not found or int(found[1]) == 0:
         sys.exit(f"callgrind counted nothing of: {' '.join(task)}")
+    if lost:
+        sys.exit(f"never called: {', '.join(lost)}")
     return int(found[1])
 
 

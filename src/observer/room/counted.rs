@@ -1,6 +1,7 @@
 //! What a call's events cost from LiveKit's data packets and signals to the facts of a call. `make counts` runs it under
 //! callgrind, which counts our part by [`counted_part`], and the SDK's by the names of its functions that take a packet
-//! or a signal; `crates/store/benches/counts.py` lists them. It is a test since the module is private, and its build exists already.
+//! or a signal; `crates/store/benches/counts.py` lists them. It is a test since the module is private, and its build
+//! exists already.
 //!
 //! Server, caller and agent are in a process of their own: they use the same SDK, and must not be counted.
 
@@ -36,6 +37,8 @@ const TURNS: usize = 20;
 /// transcript in four texts and a message of the feed; and three states of the agent, each by attribute and by feed.
 const FACTS: usize = 7 * 3 + 3 + 6 + 1 + 3 * 2;
 const LATEST: Duration = Duration::from_secs(60);
+/// The identity of the observer.
+const US: &str = "us";
 
 #[inline(never)]
 fn counted_part<T>(work: impl FnOnce() -> T) -> T {
@@ -139,8 +142,6 @@ impl People {
         Ok(connection)
     }
 }
-
-const US: &str = "us";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "events_of_a_call runs it"]

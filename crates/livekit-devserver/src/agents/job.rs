@@ -229,21 +229,17 @@ async fn assign(hub: &Arc<Hub>, worker: &str, mut job: lk::Job, answer: &lk::Ava
             state.jobs.push(listed);
         }
     };
-    let late = hub.config.job_listed_after;
-    let now = if late.is_zero() {
-        Some(list)
-    } else {
-        let (hub, room) = (hub.clone(), room.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(late).await;
-            hub.ask(&room, list).await;
-        });
-        None
-    };
-    hub.ask(&room, move |r| {
-        if let Some(list) = now {
-            list(r);
+    match hub.config.job_listed_after {
+        Duration::ZERO => drop(hub.ask(&room, list).await),
+        late => {
+            let (hub, room) = (hub.clone(), room.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                hub.ask(&room, list).await;
+            });
         }
+    }
+    hub.ask(&room, move |r| {
         // Without an identity the agent cannot join, so the room need not follow the job.
         if !running.identity.is_empty() {
             r.jobs.push(running);

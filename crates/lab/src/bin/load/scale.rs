@@ -78,10 +78,8 @@ pub(crate) async fn run(args: Args) -> Result<Scaled> {
     let mut bench = Bench::start(Args { calls, burst: 0, deletions: ENDS, env, ..args }).await?;
     bench.start_worker().await?;
     let idle = bench.idle().await?;
-    let mut sizes: Vec<usize> = SIZES.into_iter().filter(|calls| *calls < most).collect();
-    sizes.push(most);
     let (mut steps, mut rooms, mut ended_at) = (vec![], vec![], None);
-    for &calls in &sizes {
+    for calls in SIZES.into_iter().filter(|calls| *calls < most).chain([most]) {
         match bench.quiet_step(calls, &mut rooms, &idle).await {
             Ok(step) => steps.push(step),
             Err(e) => {
