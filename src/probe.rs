@@ -1,5 +1,4 @@
-//! `call-history probe`: asks the worker on this machine, so that an image needs no HTTP client for its health
-//! check.
+//! Asks a worker on this machine how it is. `call-history probe`: an image needs no HTTP client for its health check.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -7,7 +6,10 @@ use std::{
     time::Duration,
 };
 
+use reqwest::StatusCode;
+
 use crate::{
+    admin::{AWAY, DRAINING},
     commands::print_error,
     config::{DotEnv, Source},
     net,
@@ -49,21 +51,39 @@ fn ask(addr: SocketAddr, what: &str) -> Result<(), String> {
     net::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be started: {e}"))?;
-    runtime.block_on(async {
-        // It only asks this machine: no proxy, no certificates.
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(WITHIN);
-        let client = client.build().map_err(|e| net::explain::causes(&e))?;
-        let answer = client.get(format!("http://{addr}/{what}")).send().await;
-        let answer = answer.map_err(|e| {
-            format!("no worker answers at {addr}: {}", net::explain::causes(&e.without_url()))
-        })?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
+    let (status, text) = runtime
+        .block_on(answer(addr, what))
+        .map_err(|e| format!("no worker answers at {addr}: {}", net::explain::causes(&e)))?;
+    if status.is_success() { Ok(()) } else { Err(format!("not {what}: {status}: {}", text.trim())) }
+}
+
+async fn answer(addr: SocketAddr, what: &str) -> reqwest::Result<(StatusCode, String)> {
+    // It only asks this machine: no proxy, no certificates.
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(WITHIN);
+    let url = format!("http://{addr}/{what}");
+    let answer = client.build()?.get(url).send().await.map_err(reqwest::Error::without_url)?;
+    Ok((answer.status(), answer.text().await.unwrap_or_default()))
+}
+
+/// Who listens at an address that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    Worker,
+    /// A worker that ends once its calls have ended.
+    DrainingWorker,
+    Other,
+}
+
+impl Listener {
+    /// Asks it.
+    pub(crate) async fn at(addr: SocketAddr) -> Self {
+        match answer(reachable(addr), "ready").await {
+            Ok((status, text)) if status.is_success() && text == "OK" => Self::Worker,
+            Ok((_, text)) if text == DRAINING => Self::DrainingWorker,
+            Ok((_, text)) if text == AWAY => Self::Worker,
+            _ => Self::Other,
         }
-        let text = answer.text().await.unwrap_or_default();
-        Err(format!("not {what}: {status}: {}", text.trim()))
-    })
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::{
     memory,
     net::{self, Api, EndpointTls},
     observer::{self, Assignment, Ended, Observers, Orders},
+    probe::Listener,
     stop::Stop,
     telemetry::Level,
     traces::Traces,
@@ -80,8 +81,18 @@ pub(crate) async fn start(config: Config) -> ExitCode {
     if let Some(addr) = config.http_addr
         && let Err(e) = admin::start(addr, page).await
     {
+        let advice = match e.kind() {
+            ErrorKind::AddrInUse => match Listener::at(addr).await {
+                Listener::DrainingWorker => {
+                    "a worker that is draining has this address: start again once its calls have ended"
+                }
+                Listener::Worker => "another worker has this address: stop it first",
+                Listener::Other => "stop the program that has this address",
+            },
+            _ => "it must be an address of this machine",
+        };
         tracing::error!(
-            addr = %addr, error = %e,
+            addr = %addr, error = %e, advice,
             "the health page's address cannot be used; set CALL_HISTORY_HTTP_ADDR to another one or to off"
         );
         return ExitCode::FAILURE;
@@ -144,8 +155,8 @@ pub(crate) async fn connect(config: Config, room: String) -> ExitCode {
     let assignment = Assignment::own(room, sid, url, Discovery::Command);
     let observers = Arc::new(observers);
     let keep = watch::Sender::new(false);
-    let (_nothing, metadata) = mpsc::unbounded_channel();
-    let orders = Orders { stop, withdraw: keep.subscribe(), metadata };
+    let (_nothing, later_jobs) = mpsc::unbounded_channel();
+    let orders = Orders { stop, withdraw: keep.subscribe(), later_jobs };
     let ended = observer::observe(observers, assignment, left, orders, |_| {}).await;
     flush(delivery, sender).await;
     events.flush(EVENTS_WITHIN).await;

@@ -19,7 +19,9 @@ pub(crate) use webhook::Webhook;
 
 /// A loss of the connection to LiveKit counts as unhealthy only after this time.
 const AWAY_FOR: Duration = Duration::from_secs(15);
-const AWAY: &str = "not connected to LiveKit";
+/// Why a worker is not ready, as `GET /ready` answers it.
+pub(crate) const AWAY: &str = "not connected to LiveKit";
+pub(crate) const DRAINING: &str = "draining";
 
 /// The state of the HTTP handlers: what they show, and where webhooks go.
 #[derive(Clone)]
@@ -37,7 +39,7 @@ impl Page {
     /// Why no new calls can be taken now.
     fn not_ready(&self) -> Option<&'static str> {
         if self.stop.is_draining() {
-            return Some("draining");
+            return Some(DRAINING);
         }
         self.worker.borrow().away_since().map(|_| AWAY)
     }

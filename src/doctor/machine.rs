@@ -15,7 +15,8 @@ use crate::{
     config::{Config, Layers},
     descriptors,
     folder::{self, free, owner},
-    net, worker,
+    probe::Listener,
+    worker,
 };
 
 /// Every record waits for this, so a slower disk is worth a warning.
@@ -108,25 +109,29 @@ pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Ch
     let Some(addr) = addr else { return Check::skipped(NAME, "CALL_HISTORY_HTTP_ADDR is off") };
     match TcpListener::bind(addr).await {
         Ok(_) => Check::ok(NAME, format!("{addr} is free")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse && (worker_runs || is_worker(addr).await) => {
-            Check::ok(
+        Err(e) if e.kind() == ErrorKind::AddrInUse => match Listener::at(addr).await {
+            Listener::DrainingWorker => Check::ok(
+                NAME,
+                format!(
+                    "{addr} is used by a worker that is draining: it ends once its calls have ended, and then another one can start"
+                ),
+            ),
+            Listener::Other if !worker_runs => Check::failed(
+                NAME,
+                format!("{addr} is used by another program; the worker will not start"),
+                "stop the program that has it, or set CALL_HISTORY_HTTP_ADDR to another address or to off",
+            ),
+            _ => Check::ok(
                 NAME,
                 format!("{addr} is a worker's; a second one with this address does not start"),
-            )
-        }
+            ),
+        },
         Err(e) => Check::failed(
             NAME,
             format!("{addr} cannot be used: {e}; the worker will not start"),
-            "stop the program that has it, or set CALL_HISTORY_HTTP_ADDR to another address or to off",
+            "set CALL_HISTORY_HTTP_ADDR to an address of this machine, or to off",
         ),
     }
-}
-
-/// Whether a worker answers there, perhaps of a user whose folder we may not look into.
-async fn is_worker(addr: SocketAddr) -> bool {
-    let Ok(client) = net::http_client(WITHIN) else { return false };
-    let answer = client.get(format!("http://{addr}/live")).send().await;
-    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Whether calls are found that nobody dispatches us to.

@@ -176,7 +176,7 @@ pub(crate) async fn run(config: &Config, json: bool, send_sample: bool) -> ExitC
             report.begins("registration");
             report.add(server::registration(config, &wall).await);
             report.begins("agent_name");
-            report.add(server::agent_name(&config.agent_name, &api, &rooms).await);
+            report.add(server::agent_name(config, &api, &wall, &rooms).await);
             report.begins("room");
             for check in media::checks(config, &api, &wall).await {
                 report.add(check);

@@ -7,9 +7,13 @@ use futures_util::{StreamExt, stream};
 use crate::{
     clock::WallClock,
     config::Config,
-    fleet::name::taken_by_stranger,
+    fleet::{
+        Badge,
+        name::{self, taken_by_stranger},
+    },
     net::{self, Api, ApiError, EndpointTls},
-    telemetry, worker,
+    telemetry::{self, masked},
+    worker,
 };
 
 use super::{Check, WITHIN, ends_soon, way};
@@ -18,6 +22,8 @@ use super::{Check, WITHIN, ends_soon, way};
 const MOST_ROOMS: usize = 50;
 /// Of them at the same time.
 const ROOMS_AT_ONCE: usize = 10;
+/// A caller who has waited so long should have a voice agent.
+const AGENT_WITHIN_MS: i64 = 10_000;
 
 /// Whether a LiveKit server answers at the URL. Its answer also shows its time.
 pub(super) async fn reached(config: &Config, wall: &WallClock) -> Check {
@@ -147,15 +153,47 @@ pub(super) async fn registration(config: &Config, wall: &WallClock) -> Check {
     }
 }
 
+/// What the jobs of a room show about our agent name.
+enum Jobs {
+    /// The room has no job of this name.
+    None,
+    /// A participant that is not ours took one: its identity.
+    Stranger(String),
+    /// A caller is there, and no voice agent.
+    NoAgent,
+    Well,
+}
+
 /// Whether another program takes jobs under our agent name. LiveKit does not list workers, but it shows who
-/// took the jobs of a dispatch.
-pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check {
+/// took the jobs of a dispatch. Where we took the jobs of a voice agent, its rooms have no agent.
+pub(super) async fn agent_name(
+    config: &Config,
+    api: &Api,
+    wall: &WallClock,
+    rooms: &[String],
+) -> Check {
     const NAME: &str = "agent_name";
-    let answers = stream::iter(rooms).map(|room| api.list_dispatches(room));
-    let mut answers = pin!(answers.buffer_unordered(ROOMS_AT_ONCE));
-    while let Some(answer) = answers.next().await {
-        let all = match answer {
-            Ok(all) => all,
+    let name = &config.agent_name;
+    let badge = Badge::new(name, String::new(), config.identities.clone());
+    let looks = stream::iter(rooms).map(async |room| (room, jobs(&badge, api, wall, room).await));
+    let mut looks = pin!(looks.buffer_unordered(ROOMS_AT_ONCE));
+    let (mut with_job, mut without_agent) = (0, vec![]);
+    while let Some((room, look)) = looks.next().await {
+        with_job += 1;
+        match look {
+            Ok(Jobs::None) => with_job -= 1,
+            Ok(Jobs::Well) => {}
+            Ok(Jobs::NoAgent) => without_agent.push(masked(room)),
+            Ok(Jobs::Stranger(identity)) => {
+                let room = masked(room);
+                return Check::failed(
+                    NAME,
+                    format!(
+                        "another program takes jobs of \"{name}\", as {identity} in room {room}"
+                    ),
+                    name::ADVICE,
+                );
+            }
             Err(e) => {
                 return Check::warning(
                     NAME,
@@ -163,21 +201,42 @@ pub(super) async fn agent_name(name: &str, api: &Api, rooms: &[String]) -> Check
                     "no voice agent may register under this name",
                 );
             }
-        };
-        let ours = all.iter().filter(|d| d.agent_name == name);
-        if let Some(stranger) = ours.filter_map(taken_by_stranger).next() {
-            return Check::failed(
-                NAME,
-                format!("another program takes jobs under the name \"{name}\", as {stranger}"),
-                "give call-history a name of its own with CALL_HISTORY_AGENT_NAME, also in the dispatch rules that name it: \
-                 LiveKit offers each job to one program only",
-            );
         }
     }
-    Check::ok(
-        NAME,
-        format!(
-            "no other program took a job of \"{name}\" in the rooms that are open; no voice agent may have this name"
-        ),
-    )
+    if let Some(room) = without_agent.first() {
+        let found = format!(
+            "{} of {with_job} open rooms with a job of \"{name}\" have a caller but no voice agent, for example {room}: it \
+             may be down, or be registered under this name too",
+            without_agent.len()
+        );
+        Check::warning(NAME, found, name::ADVICE)
+    } else if with_job == 0 {
+        Check::skipped(
+            NAME,
+            format!(
+                "no open room has a job of \"{name}\", so it does not show whether another program has this name: look \
+                 again while a call is on"
+            ),
+        )
+    } else {
+        Check::ok(
+            NAME,
+            format!("no other program took a job of \"{name}\" in {with_job} open rooms with one"),
+        )
+    }
+}
+
+async fn jobs(badge: &Badge, api: &Api, wall: &WallClock, room: &str) -> Result<Jobs, ApiError> {
+    let all = api.list_dispatches(room).await?;
+    let ours: Vec<_> = all.iter().filter(|d| d.agent_name == badge.fleet()).collect();
+    if ours.is_empty() {
+        return Ok(Jobs::None);
+    }
+    if let Some(identity) = ours.into_iter().find_map(taken_by_stranger) {
+        return Ok(Jobs::Stranger(identity));
+    }
+    let there = badge.read(&api.list_participants(room).await?);
+    let waits = |since| wall.now().millis() - since >= AGENT_WITHIN_MS;
+    let alone = !there.agent && there.human_since.is_some_and(waits);
+    Ok(if alone { Jobs::NoAgent } else { Jobs::Well })
 }

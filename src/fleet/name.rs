@@ -3,8 +3,8 @@
 //!
 //! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
 //! rooms without an observer, and of our rooms when an agent joins or is there already. And where a voice agent lost
-//! its jobs to us, its rooms have no agent: calls that a dispatch brought us to, several in a row. The agent may also
-//! just be down. A program that has taken no job yet does not show.
+//! its jobs to us, its rooms have no agent: calls with a job of ours, several in a row, whether or not the job brought us
+//! to the room. The agent may also just be down. A program that has taken no job yet does not show.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,8 +26,9 @@ const SEEN_FOR: Duration = Duration::from_secs(600);
 /// second, and at times several later (livekit-server 1.13.5).
 const LOOKS_AFTER: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
-const ADVICE: &str = "give call-history a name of its own with CALL_HISTORY_AGENT_NAME, also in the dispatch rules that \
-                      name it: LiveKit offers each job to one program only";
+pub(crate) const ADVICE: &str = "let either program have another name: CALL_HISTORY_AGENT_NAME renames call-history. Dispatch rules and \
+                                 tokens that are meant for the voice agent must have the voice agent's name. LiveKit gives each job to \
+                                 one program of a name only";
 
 /// Cheap to clone; all clones share what was seen.
 #[derive(Clone)]
@@ -62,16 +63,18 @@ impl NameWatch {
         Self { agent_name: agent_name.into(), health, seen: Arc::default() }
     }
 
-    /// A participant that is not ours took a job of ours.
-    pub(crate) fn stranger(&self, identity: &str) {
+    /// A participant that is not ours took a job of ours. `room` and `identity`: with phone numbers masked.
+    pub(crate) fn stranger(&self, room: &str, identity: &str) {
         self.seen.lock().stranger = Some(Instant::now());
         let name = &self.agent_name;
         let what = format!(
-            "another program is registered as \"{name}\" and took a job of this one within the last ten minutes: {ADVICE}"
+            "another program is registered as \"{name}\" and took a job of this one within the last ten minutes, as {identity} \
+             in room {room}: {ADVICE}"
         );
         if self.health.warn(Topic::AgentName, what) {
             tracing::warn!(
                 agent_name = &**name,
+                room,
                 identity,
                 advice = ADVICE,
                 "another program is registered under this agent name"
@@ -88,7 +91,7 @@ impl NameWatch {
             let Ok(all) = api.list_dispatches(room).await else { return };
             let ours = || all.iter().filter(|d| d.agent_name == *self.agent_name);
             if let Some(identity) = ours().find_map(taken_by_stranger) {
-                return self.stranger(&identity);
+                return self.stranger(&masked(room), &identity);
             }
             if ours().all(|d| takers(d).next().is_some()) {
                 return;
@@ -96,8 +99,8 @@ impl NameWatch {
         }
     }
 
-    /// A call ended that a dispatch brought us to, after this time.
-    pub(crate) fn dispatched_call_ended(&self, had_agent: bool, lasted: Duration) {
+    /// A call with a job of ours ended, after this time. `room`: with phone numbers masked.
+    pub(crate) fn dispatched_call_ended(&self, room: &str, had_agent: bool, lasted: Duration) {
         let mut seen = self.seen.lock();
         if had_agent {
             seen.without_agent = 0;
@@ -112,11 +115,13 @@ impl NameWatch {
         }
         let name = &self.agent_name;
         let what = format!(
-            "calls that are dispatched to \"{name}\" have no voice agent: is one registered under this name? Then {ADVICE}"
+            "calls that are dispatched to \"{name}\" have no voice agent, last in room {room}: is one registered under this \
+             name? Then {ADVICE}"
         );
         if self.health.warn(Topic::AgentName, what) {
             tracing::warn!(
                 agent_name = &**name,
+                room,
                 calls = WITHOUT_AGENT,
                 advice = ADVICE,
                 "dispatched calls have no voice agent; it may be down, or registered under this agent name"
@@ -164,9 +169,9 @@ mod tests {
         let (name, health) = watch();
         name.look();
         assert_eq!(health.warning(), None);
-        name.stranger("agent-1");
+        name.stranger("room", "agent-1");
         tokio::time::advance(SEEN_FOR / 2).await;
-        name.stranger("agent-2");
+        name.stranger("room", "agent-2");
         tokio::time::advance(SEEN_FOR / 2).await;
         name.look();
         assert!(health.warning().is_some_and(|w| w.contains("\"recorder\"")));
@@ -179,18 +184,18 @@ mod tests {
     async fn dispatched_calls_without_an_agent_are_warned_of_if_they_follow_each_other() {
         let (name, health) = watch();
         for had_agent in [false, false, true, false, false] {
-            name.dispatched_call_ended(had_agent, SHORTEST);
+            name.dispatched_call_ended("room", had_agent, SHORTEST);
             assert_eq!(health.warning(), None);
         }
         // Its caller hung up before an agent could come.
-        name.dispatched_call_ended(false, SHORTEST / 2);
+        name.dispatched_call_ended("room", false, SHORTEST / 2);
         assert_eq!(health.warning(), None);
-        name.dispatched_call_ended(false, SHORTEST);
+        name.dispatched_call_ended("room", false, SHORTEST);
         assert!(health.warning().is_some_and(|w| w.contains("have no voice agent")));
-        name.dispatched_call_ended(true, SHORTEST);
+        name.dispatched_call_ended("room", true, SHORTEST);
         assert_eq!(health.warning(), None);
         for _ in 0..3 {
-            name.dispatched_call_ended(false, SHORTEST);
+            name.dispatched_call_ended("room", false, SHORTEST);
         }
         assert!(health.warning().is_some());
         tokio::time::advance(SEEN_FOR).await;

@@ -335,7 +335,10 @@ impl RoomSession {
         // Metadata of dispatches, room and callers may opt out of storage, so it is applied before there
         // is a journal.
         let mut job_metadata = vec![std::mem::take(&mut self.assignment.metadata)];
-        job_metadata.extend(std::iter::from_fn(|| self.metadata.try_recv().ok()));
+        while let Ok(job) = self.later_jobs.try_recv() {
+            self.recording.note_job(&job);
+            job_metadata.push(job.metadata);
+        }
         let now = self.clock.now();
         let job_metadata = job_metadata.into_iter().filter(|metadata| !metadata.is_empty());
         let job_metadata = job_metadata.map(|metadata| (now, Fact::JobMetadata { metadata }));

@@ -106,6 +106,15 @@ impl Assignment {
     }
 }
 
+/// A job for a room that is observed already.
+#[derive(Debug)]
+pub(crate) struct LaterJob {
+    /// It may hold an opt-out.
+    pub(crate) metadata: String,
+    /// How the job would have found the room.
+    pub(crate) by: Discovery,
+}
+
 /// Makes the key and certificate that all connections of the process share. Otherwise the first call
 /// would wait for them. Blocking.
 pub(crate) fn make_ready() {

@@ -21,6 +21,7 @@ use record::{CallHistory, Discovery, TimeBasis};
 use store::{CallJournal, Journals};
 use tokio::sync::watch;
 
+use super::LaterJob;
 use crate::{
     clock::{Clock, WallClock},
     fleet::name::NameWatch,
@@ -86,6 +87,8 @@ pub(super) struct Recording {
     events_failed: bool,
     /// How many calls ended in this recording.
     ended: u32,
+    /// A job under our agent name came for the room while it was observed already.
+    dispatched: bool,
     /// The opt-out of this call is logged.
     opted_out: bool,
     /// Kinds of problems already logged for this call.
@@ -104,6 +107,7 @@ impl Recording {
             live: None,
             events_failed: false,
             ended: 0,
+            dispatched: false,
             opted_out: false,
             problems: BTreeSet::new(),
         }
@@ -169,6 +173,19 @@ impl Recording {
             journal.append(&event);
         }
         self.post_events();
+    }
+
+    /// Takes a later job for the room.
+    pub(super) fn later_job(&mut self, job: LaterJob) {
+        self.note_job(&job);
+        if !job.metadata.is_empty() {
+            self.apply(self.clock.now(), Fact::JobMetadata { metadata: job.metadata });
+        }
+    }
+
+    /// The same for a job whose metadata the caller of this function applies.
+    pub(super) fn note_job(&mut self, job: &LaterJob) {
+        self.dispatched |= job.by == Discovery::Dispatch;
     }
 
     /// Posts the live events that are due. They begin once a record is due, as far as is known now.
@@ -305,10 +322,10 @@ impl Recording {
                 let events = &self.services.events;
                 let _ = catch_unwind(AssertUnwindSafe(|| live.end(events, &call, &record)));
             }
-            if call.discovered_by() == Some(Discovery::Dispatch) {
+            if self.dispatched || call.discovered_by() == Some(Discovery::Dispatch) {
                 let lasted =
                     Duration::try_from_secs_f64(record.duration_seconds).unwrap_or_default();
-                self.services.name.dispatched_call_ended(call.has_agent(), lasted);
+                self.services.name.dispatched_call_ended(&self.room, call.has_agent(), lasted);
             }
             let finished = Finished {
                 record: &record,

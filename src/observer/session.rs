@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Assignment, Observers,
+    Assignment, LaterJob, Observers,
     attendance::Attendance,
     recording::Recording,
     room::{Connection, Notice},
@@ -59,8 +59,7 @@ pub(crate) struct Orders {
     pub(crate) stop: Stop,
     /// Set when another worker's observer was first in the room: this observer leaves without a record.
     pub(crate) withdraw: watch::Receiver<bool>,
-    /// Metadata of later jobs for the same room; it may hold an opt-out.
-    pub(crate) metadata: mpsc::UnboundedReceiver<String>,
+    pub(crate) later_jobs: mpsc::UnboundedReceiver<LaterJob>,
 }
 
 /// What an observer reports while it runs.
@@ -94,7 +93,7 @@ pub(crate) async fn observe(
         clock,
         stop: orders.stop,
         withdraw: orders.withdraw,
-        metadata: orders.metadata,
+        later_jobs: orders.later_jobs,
         report: Box::new(report),
         panics,
         recording,
@@ -140,7 +139,7 @@ pub(super) struct RoomSession {
     pub(super) clock: Clock,
     pub(super) stop: Stop,
     withdraw: watch::Receiver<bool>,
-    pub(super) metadata: mpsc::UnboundedReceiver<String>,
+    pub(super) later_jobs: mpsc::UnboundedReceiver<LaterJob>,
     pub(super) report: Box<dyn FnMut(Progress<'_>) + Send>,
     pub(super) panics: watch::Receiver<u64>,
     pub(super) recording: Recording,
@@ -256,7 +255,7 @@ impl RoomSession {
         }
         self.recording.apply(ended_at, Fact::RoomEnded { reason });
         if self.recording.is_active() {
-            self.apply_job_metadata();
+            self.take_later_jobs();
             // There is no next call, so no journal is begun for one.
             self.recording.report().await;
         } else if !self.recording.has_ended_any() {
@@ -269,7 +268,7 @@ impl RoomSession {
     }
 
     pub(super) async fn end_call(&mut self) {
-        self.apply_job_metadata();
+        self.take_later_jobs();
         self.recording.end_call().await;
     }
 
@@ -279,11 +278,11 @@ impl RoomSession {
         self.recording.apply(self.clock.now(), Fact::Blind);
     }
 
-    /// Applies the metadata of later jobs that still waits. It may hold an opt-out, which must count before
-    /// the record is made.
-    pub(super) fn apply_job_metadata(&mut self) {
-        while let Ok(metadata) = self.metadata.try_recv() {
-            self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
+    /// Takes the later jobs that still wait. Their metadata may hold an opt-out, which must count before the record
+    /// is made.
+    pub(super) fn take_later_jobs(&mut self) {
+        while let Ok(job) = self.later_jobs.try_recv() {
+            self.recording.later_job(job);
         }
     }
 
@@ -402,9 +401,7 @@ impl RoomSession {
                 Ok(()) = active_calls.changed(), if draining => {}
                 () = self.stop.ending(), if !ending => {}
                 Ok(()) = self.withdraw.changed() => {}
-                Some(metadata) = self.metadata.recv() => {
-                    self.recording.apply(self.clock.now(), Fact::JobMetadata { metadata });
-                }
+                Some(job) = self.later_jobs.recv() => self.recording.later_job(job),
                 taken = async { successor.as_mut()?.await.ok() }, if successor.is_some() => {
                     return if taken == Some(true) {
                         ConnectionEnd::Elsewhere

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{Config, RoomNames},
     fleet::{self, Badge},
-    observer::{Assignment, Ended},
+    observer::{Assignment, Ended, LaterJob},
     telemetry::masked,
 };
 
@@ -82,9 +82,9 @@ impl Jobs {
             let mut redundant = no == Refusal::Observed;
             if redundant {
                 // The job's metadata must reach the observer: it may hold an opt-out.
-                if !job.metadata.is_empty() {
-                    redundant = self.rooms.places().pass_on_metadata(&room.sid, &job.metadata);
-                }
+                redundant = job.metadata.is_empty();
+                let later = LaterJob { by: self.role.discovery(), metadata: job.metadata };
+                redundant |= self.rooms.places().pass_on(&room.sid, later);
                 tracing::info!(job_id, room = shown, "job for a room that is observed already");
             } else {
                 tracing::warn!(job_id, room = shown, why = no.as_str(), "job refused");

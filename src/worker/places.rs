@@ -15,6 +15,7 @@ use super::{
     connection::Role,
     room::{OurClaim, Refusal},
 };
+use crate::observer::LaterJob;
 
 /// How long a place is kept for a job. The server sends the assignment right after our answer, or never.
 const ASSIGNED_WITHIN: Duration = Duration::from_millis(7_500);
@@ -49,8 +50,8 @@ struct Reserved {
     sid: String,
     /// The registration that was offered the job. The assignment comes on the same connection, or never.
     role: Role,
-    /// Metadata of later jobs for the same room, for the observer.
-    metadata: Vec<String>,
+    /// Later jobs for the same room, for the observer.
+    later_jobs: Vec<LaterJob>,
 }
 
 /// A running observer.
@@ -62,8 +63,8 @@ pub(super) struct Running {
     /// When the observer last joined; `None` until then.
     pub(super) joined: Option<Instant>,
     pub(super) withdraw: watch::Sender<bool>,
-    /// Sends the metadata of later jobs for the same room to the observer.
-    pub(super) metadata: mpsc::UnboundedSender<String>,
+    /// Sends later jobs for the same room to the observer.
+    pub(super) later_jobs: mpsc::UnboundedSender<LaterJob>,
 }
 
 impl Inner {
@@ -151,7 +152,7 @@ impl Places {
         }
         inner.check(sid, admits)?;
         let until = Instant::now() + ASSIGNED_WITHIN;
-        let reserved = Reserved { until, sid: sid.into(), role, metadata: vec![] };
+        let reserved = Reserved { until, sid: sid.into(), role, later_jobs: vec![] };
         inner.reserved.insert(job_id.into(), reserved);
         Ok(())
     }
@@ -181,19 +182,19 @@ impl Places {
     }
 
     /// Turns a job's reserved place into that of its observer, in one step: otherwise the reconciler could
-    /// take the room in between. Returns the ordinal noted for the room and the metadata of later jobs;
+    /// take the room in between. Returns the ordinal noted for the room and later jobs;
     /// `None` if there is no place for the job, or it has expired.
     pub(super) fn assign(
         &self,
         job_id: &str,
         observer: Running,
-    ) -> Option<(Option<u32>, Vec<String>)> {
+    ) -> Option<(Option<u32>, Vec<LaterJob>)> {
         let mut inner = self.0.lock();
         inner.expire();
         let reserved = inner.reserved.remove(job_id)?;
         let ordinal = inner.ordinals.get(&observer.sid).map(|(_, n)| *n);
         inner.running.insert(job_id.into(), observer);
-        Some((ordinal, reserved.metadata))
+        Some((ordinal, reserved.later_jobs))
     }
 
     /// Takes a place in any case, for a call of an earlier run.
@@ -252,17 +253,17 @@ impl Places {
         }
     }
 
-    /// Passes a job's metadata to the observer of its room, also to one that is about to start. False if we
-    /// do not observe the room.
-    pub(super) fn pass_on_metadata(&self, sid: &str, metadata: &str) -> bool {
+    /// Passes a later job to the observer of its room, also to one that is about to start. False if we do not
+    /// observe the room.
+    pub(super) fn pass_on(&self, sid: &str, job: LaterJob) -> bool {
         let mut inner = self.0.lock();
         if let Some(running) = inner.running.values().find(|r| r.sid == sid) {
-            return running.metadata.send(metadata.to_owned()).is_ok();
+            return running.later_jobs.send(job).is_ok();
         }
         let now = Instant::now();
         let mut reserved = inner.reserved.values_mut().filter(|r| r.until > now);
         reserved.find(|r| r.sid == sid).is_some_and(|r| {
-            r.metadata.push(metadata.to_owned());
+            r.later_jobs.push(job);
             true
         })
     }
@@ -293,7 +294,7 @@ mod tests {
             taken: None,
             joined: None,
             withdraw: watch::Sender::new(false),
-            metadata: mpsc::unbounded_channel().0,
+            later_jobs: mpsc::unbounded_channel().0,
         }
     }
 

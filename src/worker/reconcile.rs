@@ -299,7 +299,7 @@ impl Reconciler {
             return self.work.known.check_after(&sid, Duration::ZERO);
         }
         if let Some(identity) = &view.stranger {
-            self.observers.name.stranger(identity);
+            self.observers.name.stranger(&masked(&k.name), identity);
         }
         let me = self.observers.badge.worker();
         // It counts failures one after the other, of a room that waits for an observer.

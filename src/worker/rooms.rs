@@ -156,16 +156,16 @@ impl Rooms {
         reports: EndReports,
     ) -> bool {
         let (observer, orders) = self.prepare(&assignment, None);
-        let later = observer.metadata.clone();
+        let later_jobs = observer.later_jobs.clone();
         let assigned = self.places.assign(&assignment.id, observer);
-        let Some((ordinal, metadata)) = assigned else { return false };
+        let Some((ordinal, reserved)) = assigned else { return false };
         assignment.ordinal = ordinal.unwrap_or(assignment.ordinal);
         if assignment.url.is_empty() {
             assignment.url.clone_from(&self.url);
         }
-        for metadata in metadata {
+        for job in reserved {
             // The observer has yet to start, so it still receives.
-            let _ = later.send(metadata);
+            let _ = later_jobs.send(job);
         }
         self.start(assignment, orders, None, Some(reports));
         true
@@ -186,12 +186,12 @@ impl Rooms {
     /// An observer's place and its orders. `taken`: see [`Running`].
     fn prepare(&self, assignment: &Assignment, taken: Option<Instant>) -> (Running, Orders) {
         let withdraw = watch::Sender::new(false);
-        let (metadata, of_jobs) = mpsc::unbounded_channel();
-        let orders =
-            Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe(), metadata: of_jobs };
+        let (send_later_jobs, later_jobs) = mpsc::unbounded_channel();
+        let orders = Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe(), later_jobs };
         let sid = assignment.room_sid.clone().unwrap_or_default();
         let identity = assignment.identity();
-        (Running { sid, identity, taken, joined: None, withdraw, metadata }, orders)
+        let later_jobs = send_later_jobs;
+        (Running { sid, identity, taken, joined: None, withdraw, later_jobs }, orders)
     }
 
     /// Starts an observer that has its place.

@@ -99,6 +99,7 @@ async fn a_port_that_is_taken_ends_the_start_with_what_to_do() -> Result<()> {
     let (code, out, err) = run(&[], &env).await?;
     assert_eq!(code, Some(1), "{out}{err}");
     assert!(out.contains("set CALL_HISTORY_HTTP_ADDR to another one or to off"), "{out}{err}");
+    assert!(out.contains("stop the program that has this address"), "{out}{err}");
     Ok(())
 }
 

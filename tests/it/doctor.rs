@@ -15,6 +15,10 @@ use serde_json::Value;
 use super::{names::Rival, *};
 
 /// Runs the doctor with the scene's settings and those in `env`.
+pub(super) fn checks(s: &Scene, env: &[(&str, &str)]) -> Result<Vec<Value>> {
+    Ok(doctor(s, env)?.1)
+}
+
 fn doctor(s: &Scene, env: &[(&str, &str)]) -> Result<(Output, Vec<Value>)> {
     doctor_with(s, env, &[])
 }
@@ -79,7 +83,6 @@ async fn a_healthy_installation_passes_every_check() -> Result<()> {
         "clock",
         "keys",
         "registration",
-        "agent_name",
         "media",
         "webhooks",
         "discovery",
@@ -94,6 +97,9 @@ async fn a_healthy_installation_passes_every_check() -> Result<()> {
     for name in due {
         assert_eq!(state(&checks, name), ("ok", ""), "{name}: {checks:#?}");
     }
+    let (name, why) = state(&checks, "agent_name");
+    assert_eq!(name, "skipped", "no room has a job of ours: {checks:#?}");
+    assert_eq!(why, "");
     // A busy machine may have a slow disk, which is worth a warning.
     assert_ne!(state(&checks, "data_folder").0, "failed", "{checks:#?}");
     // It leaves nothing: no room, no call, no post.
@@ -225,6 +231,31 @@ async fn another_program_of_our_name_is_seen_and_how_to_avoid_it_is_said() -> Re
     let (found, advice) = state(&checks, "agent_name");
     assert_eq!(found, "failed", "{checks:#?}");
     assert!(advice.contains("CALL_HISTORY_AGENT_NAME"), "{advice}");
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
+
+/// Where the jobs of a voice agent of our name come to us, nothing shows but rooms without an agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_with_a_job_of_ours_and_no_agent_is_named() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    let room = s.room.clone();
+    let caller = s.web("alice").await?;
+    let agent_name = async |due: &str| {
+        wait::eventually(due, POSTED, async || {
+            let checks = checks(&s, &[])?;
+            let check = checks.into_iter().find(|c| c["name"] == "agent_name");
+            Ok(check.filter(|c| c["state"] == due))
+        })
+        .await
+    };
+    let check = agent_name("warning").await?;
+    let (found, advice) = (check["found"].to_string(), check["advice"].to_string());
+    assert!(found.contains(&room) && advice.contains("CALL_HISTORY_AGENT_NAME"), "{check}");
+    let agent = VoiceAgent::join(&s.venue, &room, true).await?;
+    let check = agent_name("ok").await?;
+    assert!(check["found"].to_string().contains("in 1 open rooms with one"), "{check}");
+    drop(agent);
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     Ok(())
 }

@@ -24,6 +24,8 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use super::{wait::eventually, *};
 
 const WARNING: &str = "another program is registered under this agent name";
+const NO_AGENT: &str =
+    "dispatched calls have no voice agent; it may be down, or registered under this agent name";
 
 /// A foreign worker that registers under our agent name. It accepts every job that it is offered.
 pub(super) struct Rival {
@@ -177,8 +179,6 @@ async fn a_voice_agent_of_our_name_is_warned_of_though_its_job_is_listed_late() 
 async fn dispatched_calls_that_never_have_an_agent_are_warned_of() -> Result<()> {
     let by = [("CALL_HISTORY_DISCOVERY", "dispatch")];
     let mut s = Scene::at(Venue::dev(lab::server::quick()).await?, &by).await?;
-    let warning =
-        "dispatched calls have no voice agent; it may be down, or registered under this agent name";
     let mut calls = vec![];
     for n in 1..=3 {
         let room = unique("room");
@@ -187,11 +187,11 @@ async fn dispatched_calls_that_never_have_an_agent_are_warned_of() -> Result<()>
     }
     // In a shorter call the agent may not have come yet.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert!(!s.worker.log().iter().any(|l| l["message"] == warning), "no call has ended");
+    assert!(!s.worker.log().iter().any(|l| l["message"] == NO_AGENT), "no call has ended");
     for caller in calls {
         caller.leaves(DisconnectReason::ClientInitiated).await?;
     }
-    s.worker.logs(warning).await?;
+    s.worker.logs(NO_AGENT).await?;
     wait::page_says(&mut s.worker, "have no voice agent", POSTED).await?;
     s.room = unique("room");
     let caller = s.web("alice").await?;
@@ -201,6 +201,32 @@ async fn dispatched_calls_that_never_have_an_agent_are_warned_of() -> Result<()>
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     wait::is_page(&mut s.worker, "OK").await
+}
+
+/// Both are registered, we see the rooms first, and the server gives us the voice agent's jobs: they are declined,
+/// and the rooms stay without an agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_for_rooms_that_are_observed_already_count_as_well() -> Result<()> {
+    let mut s = Scene::breakable().await?;
+    for n in 1..=3 {
+        s.room = unique("room");
+        let ticket =
+            Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
+        let caller = Person::join(&s.venue, &ticket).await?;
+        s.worker.logs_nth("call started", n, POSTED).await?;
+        s.venue.dispatch(&s.name, &s.room, "").await?;
+        s.worker.logs_nth("job for a room that is observed already", n, POSTED).await?;
+        // In a shorter call the agent may not have come yet.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(!s.worker.log().iter().any(|l| l["message"] == NO_AGENT), "not yet: {n}");
+        caller.leaves(DisconnectReason::ClientInitiated).await?;
+        s.record().await?;
+    }
+    let line = s.worker.logs(NO_AGENT).await?;
+    assert_eq!(line["room"], s.room.as_str());
+    let page = wait::page_says(&mut s.worker, "have no voice agent", POSTED).await?;
+    assert!(page.contains(&s.room), "{page}");
+    Ok(())
 }
 
 /// Several workers with one name are a fleet, and no reason for a warning.

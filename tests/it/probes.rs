@@ -60,6 +60,39 @@ async fn a_worker_is_ready_once_it_is_registered_and_until_it_drains() -> Result
     Ok(())
 }
 
+/// A second worker and `doctor` say who has the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_a_worker_has_is_said_to_be_a_workers_also_while_it_drains() -> Result<()> {
+    let mut s = Scene::new().await?;
+    let addr = s.worker.health().await?;
+    let caller = s.web("alice").await?;
+    for (drains, advice, found) in [
+        (false, "another worker has this address", "is a worker's"),
+        (true, "a worker that is draining has this address", "by a worker that is draining"),
+    ] {
+        if drains {
+            s.worker.signal(15).await?;
+            eventually("draining", POSTED, async || {
+                Ok((answer(&mut s.worker, "ready").await?.0 == 503).then_some(()))
+            })
+            .await?;
+        }
+        let setup = Setup::new(binary(), &s.venue, &s.endpoint, &s.name);
+        let mut second = Worker::start(setup.with("CALL_HISTORY_HTTP_ADDR", &addr))?;
+        assert_eq!(second.ends(POSTED).await?.code(), Some(1));
+        let log = second.log();
+        let line = log.last().expect("a line");
+        assert!(line["advice"].as_str().is_some_and(|a| a.contains(advice)), "{line}");
+        // Its folder is another one, so that only the address shows the worker.
+        let checks = doctor::checks(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
+        let port = checks.iter().find(|c| c["name"] == "http_port").expect("the port");
+        assert_eq!(port["state"], "ok", "{port}");
+        assert!(port["found"].as_str().is_some_and(|f| f.contains(found)), "{port}");
+    }
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_livekit_a_worker_lives_and_is_not_ready() -> Result<()> {
     for layers in ["dispatch,reconcile,webhook", "reconcile", "participant"] {
