@@ -22,7 +22,7 @@ CORE_TREE := 37
 # Of lint, unit tests and the receiver's tests of features. The black box has what is shipped.
 FEATURES := --features otlp,parquet,s3
 
-.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept soak scale unit featured black-box what-failed soak-short scale-short build-last unit-built lint-plain \
+.PHONY: help demo demo-page call build release reproducible test lint container licences sbom advisories schema bench bench-receiver benchmark counts counts-accept profile soak scale unit featured black-box what-failed soak-short scale-short build-last unit-built lint-plain \
 	deploy-check environments clients clients-check foreign pages pictures page-weight matrix fuzz tools node-modules accuracy clean
 
 help: ## lists the commands
@@ -297,6 +297,10 @@ benchmark: $(BENCH_VENV)/ok ## docs/benchmarks.md anew, beside the same job in P
 	cd benches && .venv/bin/python -m benchmark --binaries $(abspath $(TARGET))/benchmark \
 		--keep $(abspath $(TARGET))/benchmark/figures.json \
 		$(if $(SHORT),--short --out $(abspath $(TARGET))/benchmark/docs,--out ../docs)
+
+profile: ## where a talking call's memory and instructions are (docs/benchmarks.md); needs heaptrack and valgrind
+	$(CARGO) build --locked --profile counts -p call-history -p lab -p livekit-devserver --bin call-history --bin load --bin livekit-devserver
+	cd benches && $(PYTHON) -m costs --binaries $(abspath $(TARGET))/counts
 
 $(BENCH_VENV)/ok: benches/python/requirements.txt
 	$(PYTHON) -m venv $(BENCH_VENV)

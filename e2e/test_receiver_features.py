@@ -5,6 +5,8 @@ Both are checked by programs that are not ours: moto is the S3, pyarrow reads th
 
 import io
 import json
+import os
+import subprocess
 import time
 import urllib.error
 import uuid
@@ -73,6 +75,23 @@ def with_sound(request: dict, sound: bytes) -> bytes:
     boundary = request["content_type"].split("boundary=")[1].encode()
     begin = body.index(b"\r\n\r\n", body.index(b'name="audio"')) + 4
     return body[:begin] + sound + body[body.index(b"\r\n--" + boundary, begin) :]
+
+
+def test_config_shows_the_variables_of_the_features_without_their_secrets(tmp_path):
+    due = {
+        "AWS_ACCESS_KEY_ID": ("key-of-somebody", "(set)"),
+        "AWS_SECRET_ACCESS_KEY": ("hush", "(set)"),
+        "AWS_ENDPOINT": ("https://s3.example.com/path-that-is-hush", "https://s3.example.com/…"),
+        "AWS_REGION": ("eu-central-1", "eu-central-1"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": ("http://collector.example.com:4318", "http://collector.example.com:4318"),
+        "OTEL_EXPORTER_OTLP_HEADERS": ("authorization=Bearer hush", "(set)"),
+    }
+    env = {name: value for name, (value, _) in due.items()}
+    command = [os.environ["E2E_FEATURED_BIN"], "config", "--json"]
+    out = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True).stdout
+    rows = {row["name"]: row["value"] for row in json.loads(out)}
+    assert {name: rows.get(name) for name in due} == {name: shown for name, (_, shown) in due.items()}
+    assert "hush" not in out and "key-of-somebody" not in out
 
 
 # The bucket gets more than some megabytes in several parts.

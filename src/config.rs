@@ -345,6 +345,11 @@ impl Config {
         if agent_name.trim().is_empty() {
             // An unnamed worker would take jobs from unnamed voice agents.
             t.wrong(AGENT_NAME, "must not be blank");
+        } else if agent_name.trim() != agent_name {
+            t.wrong(
+                AGENT_NAME,
+                "must not begin or end with a blank: LiveKit takes it for another name",
+            );
         }
         if t.source.voice_agent.as_ref() == Some(&agent_name) {
             t.wrong(

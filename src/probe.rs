@@ -77,10 +77,15 @@ pub(crate) enum Listener {
 impl Listener {
     /// Asks it.
     pub(crate) async fn at(addr: SocketAddr) -> Self {
-        match answer(reachable(addr), "ready").await {
-            Ok((status, text)) if status.is_success() && text == "OK" => Self::Worker,
+        let addr = reachable(addr);
+        let listener = match answer(addr, "ready").await {
             Ok((_, text)) if text == DRAINING => Self::DrainingWorker,
-            Ok((_, text)) if text == AWAY => Self::Worker,
+            Ok((_, text)) if text == "OK" || text == AWAY => Self::Worker,
+            _ => return Self::Other,
+        };
+        // The receiver has a path /ready too.
+        match answer(addr, "worker").await {
+            Ok((status, text)) if status.is_success() && text.contains("worker_type") => listener,
             _ => Self::Other,
         }
     }

@@ -27,6 +27,26 @@ const VARIABLES: &[(&str, Shown)] = &[
     ("no_proxy", Shown::Whole),
     ("SSL_CERT_FILE", Shown::Whole),
     ("SSL_CERT_DIR", Shown::Whole),
+    #[cfg(feature = "otlp")]
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", Shown::Host),
+    #[cfg(feature = "otlp")]
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Shown::Host),
+    #[cfg(feature = "otlp")]
+    ("OTEL_EXPORTER_OTLP_HEADERS", Shown::Hidden),
+    #[cfg(feature = "otlp")]
+    ("OTEL_SERVICE_NAME", Shown::Whole),
+    #[cfg(feature = "s3")]
+    ("AWS_ACCESS_KEY_ID", Shown::Hidden),
+    #[cfg(feature = "s3")]
+    ("AWS_SECRET_ACCESS_KEY", Shown::Hidden),
+    #[cfg(feature = "s3")]
+    ("AWS_SESSION_TOKEN", Shown::Hidden),
+    #[cfg(feature = "s3")]
+    ("AWS_REGION", Shown::Whole),
+    #[cfg(feature = "s3")]
+    ("AWS_ENDPOINT", Shown::Host),
+    #[cfg(feature = "s3")]
+    ("AWS_ALLOW_HTTP", Shown::Whole),
 ];
 
 /// One line of the table.

@@ -183,7 +183,9 @@ fn a_worker_that_could_find_nothing_is_refused() {
 
 #[test]
 fn an_unnamed_worker_is_refused() {
-    assert!(read(&[(AGENT_NAME, " ")]).is_err());
+    for name in [" ", "recorder ", " recorder"] {
+        assert!(read(&[(AGENT_NAME, name)]).is_err(), "{name:?}");
+    }
 }
 
 #[test]

@@ -109,23 +109,32 @@ pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Ch
     let Some(addr) = addr else { return Check::skipped(NAME, "CALL_HISTORY_HTTP_ADDR is off") };
     match TcpListener::bind(addr).await {
         Ok(_) => Check::ok(NAME, format!("{addr} is free")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => match Listener::at(addr).await {
-            Listener::DrainingWorker => Check::ok(
-                NAME,
-                format!(
-                    "{addr} is used by a worker that is draining: it ends once its calls have ended, and then another one can start"
-                ),
-            ),
-            Listener::Other if !worker_runs => Check::failed(
-                NAME,
-                format!("{addr} is used by another program; the worker will not start"),
-                "stop the program that has it, or set CALL_HISTORY_HTTP_ADDR to another address or to off",
-            ),
-            _ => Check::ok(
-                NAME,
-                format!("{addr} is a worker's; a second one with this address does not start"),
-            ),
-        },
+        Err(e) if e.kind() == ErrorKind::AddrInUse => {
+            let who = match Listener::at(addr).await {
+                Listener::Worker => "a worker",
+                Listener::DrainingWorker => {
+                    "a worker that is draining: it ends once its calls have ended"
+                }
+                Listener::Other if worker_runs => "a worker that does not answer",
+                Listener::Other => {
+                    return Check::failed(
+                        NAME,
+                        format!("{addr} is used by another program; the worker will not start"),
+                        "stop the program that has it, or set CALL_HISTORY_HTTP_ADDR to another address or to off",
+                    );
+                }
+            };
+            let found = format!("{addr} is used by {who}");
+            if worker_runs {
+                Check::ok(NAME, found)
+            } else {
+                Check::warning(
+                    NAME,
+                    format!("{found}; another one with these settings does not start beside it"),
+                    "a second worker needs an address of its own: set CALL_HISTORY_HTTP_ADDR, or stop the other worker first",
+                )
+            }
+        }
         Err(e) => Check::failed(
             NAME,
             format!("{addr} cannot be used: {e}; the worker will not start"),

@@ -105,7 +105,7 @@ fn media(udp: &Result<Duration, String>, tcp: &Result<Duration, String>) -> Chec
 enum Hook {
     /// Webhooks are not wanted.
     Off,
-    /// A worker has the port.
+    /// The address cannot be used. Mostly a worker has it.
     Taken(SocketAddr),
     Listening {
         addr: SocketAddr,
@@ -132,7 +132,7 @@ impl Hook {
             Self::Taken(addr) => Some(Check::skipped(
                 NAME,
                 format!(
-                    "{addr} is in use (see http_port); if the worker has it, its log shows webhooks at the level debug"
+                    "no webhook can be received at {addr} (see http_port); if the worker has this address, its log shows webhooks at the level debug"
                 ),
             )),
             Self::Listening { addr, task, mut came } => {

@@ -126,8 +126,10 @@ pub(super) async fn keys(
         .map_err(|e| Check::failed(NAME, e.to_string(), "TLS or a proxy cannot be set up"))?;
     let mut rooms = api.list_rooms(vec![]).await.map_err(failed)?;
     rooms.sort_by_key(|r| std::cmp::Reverse(r.creation_time_ms));
-    let check =
-        Check::ok(NAME, format!("key and secret are taken; {} rooms are open", rooms.len()));
+    let check = Check::ok(
+        NAME,
+        format!("key and secret are taken; the server has {}", open_rooms(rooms.len())),
+    );
     let names = rooms.into_iter().map(|r| r.name).take(MOST_ROOMS).collect();
     Ok((check, api, names))
 }
@@ -159,8 +161,10 @@ enum Jobs {
     None,
     /// A participant that is not ours took one: its identity.
     Stranger(String),
-    /// A caller is there, and no voice agent.
+    /// One caller is there, and no voice agent.
     NoAgent,
+    /// Nobody is there, or a caller who has just come.
+    TooEarly,
     Well,
 }
 
@@ -174,22 +178,25 @@ pub(super) async fn agent_name(
 ) -> Check {
     const NAME: &str = "agent_name";
     let name = &config.agent_name;
+    if !config.layers.dispatch {
+        return Check::skipped(NAME, "by its settings the worker does not register under a name");
+    }
     let badge = Badge::new(name, String::new(), config.identities.clone());
     let looks = stream::iter(rooms).map(async |room| (room, jobs(&badge, api, wall, room).await));
     let mut looks = pin!(looks.buffer_unordered(ROOMS_AT_ONCE));
-    let (mut with_job, mut without_agent) = (0, vec![]);
+    let (mut well, mut too_early, mut without_agent) = (0, 0, vec![]);
     while let Some((room, look)) = looks.next().await {
-        with_job += 1;
         match look {
-            Ok(Jobs::None) => with_job -= 1,
-            Ok(Jobs::Well) => {}
+            Ok(Jobs::None) => {}
+            Ok(Jobs::Well) => well += 1,
+            Ok(Jobs::TooEarly) => too_early += 1,
             Ok(Jobs::NoAgent) => without_agent.push(masked(room)),
             Ok(Jobs::Stranger(identity)) => {
                 let room = masked(room);
                 return Check::failed(
                     NAME,
                     format!(
-                        "another program takes jobs of \"{name}\", as {identity} in room {room}"
+                        "another program took a job of \"{name}\", as {identity} in room {room}"
                     ),
                     name::ADVICE,
                 );
@@ -203,26 +210,34 @@ pub(super) async fn agent_name(
             }
         }
     }
-    if let Some(room) = without_agent.first() {
-        let found = format!(
-            "{} of {with_job} open rooms with a job of \"{name}\" have a caller but no voice agent, for example {room}: it \
-             may be down, or be registered under this name too",
-            without_agent.len()
-        );
-        Check::warning(NAME, found, name::ADVICE)
-    } else if with_job == 0 {
-        Check::skipped(
+    let again = "look again when a caller has been there for 10 s";
+    match (without_agent.first(), well, too_early) {
+        (Some(room), ..) => Check::warning(
             NAME,
             format!(
-                "no open room has a job of \"{name}\", so it does not show whether another program has this name: look \
-                 again while a call is on"
+                "{} with a job of \"{name}\" and a caller, but without a voice agent, for example {room}: the agent may be \
+                 down, or registered under this name",
+                open_rooms(without_agent.len())
             ),
-        )
-    } else {
-        Check::ok(
+            name::NO_AGENT_ADVICE,
+        ),
+        (None, 0, 0) => Check::skipped(
             NAME,
-            format!("no other program took a job of \"{name}\" in {with_job} open rooms with one"),
-        )
+            format!(
+                "no open room has a job of \"{name}\", so it does not show whether another program has this name: {again}"
+            ),
+        ),
+        (None, 0, _) => Check::skipped(
+            NAME,
+            format!(
+                "{} with a job of \"{name}\", but nothing shows there yet: {again}",
+                open_rooms(too_early)
+            ),
+        ),
+        (None, ..) => Check::ok(
+            NAME,
+            format!("no other program took a job of \"{name}\": {} looked at", open_rooms(well)),
+        ),
     }
 }
 
@@ -236,7 +251,14 @@ async fn jobs(badge: &Badge, api: &Api, wall: &WallClock, room: &str) -> Result<
         return Ok(Jobs::Stranger(identity));
     }
     let there = badge.read(&api.list_participants(room).await?);
-    let waits = |since| wall.now().millis() - since >= AGENT_WITHIN_MS;
-    let alone = !there.agent && there.human_since.is_some_and(waits);
-    Ok(if alone { Jobs::NoAgent } else { Jobs::Well })
+    let waited = there.human_since.map(|since| wall.now().millis() - since);
+    Ok(match waited {
+        Some(_) if there.agent || there.humans > 1 => Jobs::Well,
+        Some(ms) if ms >= AGENT_WITHIN_MS => Jobs::NoAgent,
+        _ => Jobs::TooEarly,
+    })
+}
+
+fn open_rooms(n: usize) -> String {
+    if n == 1 { "1 open room".into() } else { format!("{n} open rooms") }
 }

@@ -84,9 +84,10 @@ impl Badge {
         claims.sort_by(|a, b| (a.since, &a.identity).cmp(&(b.since, &b.identity)));
         let human =
             |p: &&ParticipantInfo| is_human(p) && !self.identities.names_no_caller(&p.identity);
+        let humans = there().filter(human).count();
         let human_since = there().filter(human).map(joined_at).min();
         let agent = there().any(is_agent);
-        Occupancy { human_since, agent, claims }
+        Occupancy { humans, human_since, agent, claims }
     }
 
     fn claim(&self, p: &ParticipantInfo) -> Option<Claim> {
@@ -149,6 +150,7 @@ pub(crate) struct Claim {
 /// What the worker needs to know about a room's participants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Occupancy {
+    pub(crate) humans: usize,
     /// When the first of the present humans joined: milliseconds, by the server's clock.
     pub(crate) human_since: Option<i64>,
     /// An agent is in the room, and may be about to dial.

@@ -4,9 +4,16 @@
 //! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
 //! rooms without an observer, and of our rooms when an agent joins or is there already. And where a voice agent lost
 //! its jobs to us, its rooms have no agent: calls with a job of ours, several in a row, whether or not the job brought us
-//! to the room. The agent may also just be down. A program that has taken no job yet does not show.
+//! to the room. The agent may also just be down. A program that has taken no job yet does not show. Where we are not
+//! registered under the name ourselves, nobody takes our jobs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use livekit_protocol::AgentDispatch;
 use parking_lot::Mutex;
@@ -26,9 +33,12 @@ const SEEN_FOR: Duration = Duration::from_secs(600);
 /// second, and at times several later (livekit-server 1.13.5).
 const LOOKS_AFTER: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
-pub(crate) const ADVICE: &str = "let either program have another name: CALL_HISTORY_AGENT_NAME renames call-history. Dispatch rules and \
-                                 tokens that are meant for the voice agent must have the voice agent's name. LiveKit gives each job to \
-                                 one program of a name only";
+pub(crate) const ADVICE: &str = "rename one of the two, and restart it: call-history with CALL_HISTORY_AGENT_NAME, or the voice agent in its own \
+                                 code. Dispatch rules and tokens that are meant for the voice agent must have the voice agent's name. \
+                                 LiveKit gives each job to one program of a name only";
+pub(crate) const NO_AGENT_ADVICE: &str = "check that the voice agent runs. If it is registered under the same name, rename one of the two, and restart it: \
+                                          call-history with CALL_HISTORY_AGENT_NAME, or the voice agent in its own code. Dispatch rules and \
+                                          tokens that are meant for the voice agent must have the voice agent's name";
 
 /// Cheap to clone; all clones share what was seen.
 #[derive(Clone)]
@@ -36,6 +46,8 @@ pub(crate) struct NameWatch {
     agent_name: Arc<str>,
     health: Health,
     seen: Arc<Mutex<Seen>>,
+    /// We are registered under the name, or want to be.
+    registered: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -60,16 +72,28 @@ impl Seen {
 
 impl NameWatch {
     pub(crate) fn new(agent_name: &str, health: Health) -> Self {
-        Self { agent_name: agent_name.into(), health, seen: Arc::default() }
+        Self {
+            agent_name: agent_name.into(),
+            health,
+            seen: Arc::default(),
+            registered: Arc::default(),
+        }
+    }
+
+    /// We register under the name. Before that nothing is noted.
+    pub(crate) fn registered(&self) {
+        self.registered.store(true, Ordering::Relaxed);
     }
 
     /// A participant that is not ours took a job of ours. `room` and `identity`: with phone numbers masked.
     pub(crate) fn stranger(&self, room: &str, identity: &str) {
+        if !self.registered.load(Ordering::Relaxed) {
+            return;
+        }
         self.seen.lock().stranger = Some(Instant::now());
         let name = &self.agent_name;
         let what = format!(
-            "another program is registered as \"{name}\" and took a job of this one within the last ten minutes, as {identity} \
-             in room {room}: {ADVICE}"
+            "another program took a job of \"{name}\" within the last ten minutes, as {identity} in room {room}: {ADVICE}"
         );
         if self.health.warn(Topic::AgentName, what) {
             tracing::warn!(
@@ -99,31 +123,35 @@ impl NameWatch {
         }
     }
 
-    /// A call with a job of ours ended, after this time. `room`: with phone numbers masked.
-    pub(crate) fn dispatched_call_ended(&self, room: &str, had_agent: bool, lasted: Duration) {
+    /// A call with a job of ours ended, after this time. `company`: an agent or another person came to the caller.
+    /// `room`: with phone numbers masked.
+    pub(crate) fn dispatched_call_ended(&self, room: &str, company: bool, lasted: Duration) {
+        if !self.registered.load(Ordering::Relaxed) {
+            return;
+        }
         let mut seen = self.seen.lock();
-        if had_agent {
+        if company {
             seen.without_agent = 0;
         } else if lasted >= SHORTEST {
             seen.without_agent = seen.without_agent.saturating_add(1);
             seen.last_without = Some(Instant::now());
         }
-        let many = seen.agents_missing();
+        // What is certain is not replaced by a guess.
+        let suspicious = seen.agents_missing() && !seen.stranger();
         drop(seen);
-        if !many {
+        if !suspicious {
             return self.look();
         }
         let name = &self.agent_name;
         let what = format!(
-            "calls that are dispatched to \"{name}\" have no voice agent, last in room {room}: is one registered under this \
-             name? Then {ADVICE}"
+            "calls that are dispatched to \"{name}\" have no voice agent, last in room {room}: {NO_AGENT_ADVICE}"
         );
         if self.health.warn(Topic::AgentName, what) {
             tracing::warn!(
                 agent_name = &**name,
                 room,
                 calls = WITHOUT_AGENT,
-                advice = ADVICE,
+                advice = NO_AGENT_ADVICE,
                 "dispatched calls have no voice agent; it may be down, or registered under this agent name"
             );
         }
@@ -161,7 +189,9 @@ mod tests {
 
     fn watch() -> (NameWatch, Health) {
         let health = Health::default();
-        (NameWatch::new("recorder", health.clone()), health)
+        let name = NameWatch::new("recorder", health.clone());
+        name.registered();
+        (name, health)
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,6 +208,27 @@ mod tests {
         tokio::time::advance(SEEN_FOR / 2).await;
         name.look();
         assert_eq!(health.warning(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_said_where_we_are_not_registered_under_the_name() {
+        let health = Health::default();
+        let name = NameWatch::new("recorder", health.clone());
+        name.stranger("room", "agent-1");
+        for _ in 0..WITHOUT_AGENT {
+            name.dispatched_call_ended("room", false, SHORTEST);
+        }
+        assert_eq!(health.warning(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_certain_is_not_replaced_by_a_guess() {
+        let (name, health) = watch();
+        name.stranger("room", "agent-1");
+        for _ in 0..WITHOUT_AGENT {
+            name.dispatched_call_ended("room", false, SHORTEST);
+        }
+        assert!(health.warning().is_some_and(|w| w.contains("as agent-1 in room room")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -308,6 +308,7 @@ impl Recording {
         self.active = None;
         self.problems.clear();
         self.opted_out = false;
+        self.note_company(&call);
         if call.opted_out() {
             tracing::info!(
                 room = self.room,
@@ -321,11 +322,6 @@ impl Recording {
             if let Some(live) = self.live.take() {
                 let events = &self.services.events;
                 let _ = catch_unwind(AssertUnwindSafe(|| live.end(events, &call, &record)));
-            }
-            if self.dispatched || call.discovered_by() == Some(Discovery::Dispatch) {
-                let lasted =
-                    Duration::try_from_secs_f64(record.duration_seconds).unwrap_or_default();
-                self.services.name.dispatched_call_ended(&self.room, call.has_agent(), lasted);
             }
             let finished = Finished {
                 record: &record,
@@ -345,6 +341,15 @@ impl Recording {
         self.events_failed = false;
         self.forget_journal();
         Some(call)
+    }
+
+    /// Dispatched calls in which nobody came to the caller may say that another program has our agent name.
+    fn note_company(&self, call: &Call) {
+        let dispatched = self.dispatched || call.discovered_by() == Some(Discovery::Dispatch);
+        if let Some(lasted) = call.lasted_ms().filter(|_| dispatched) {
+            let lasted = Duration::from_millis(u64::try_from(lasted).unwrap_or(0));
+            self.services.name.dispatched_call_ended(&self.room, call.has_company(), lasted);
+        }
     }
 
     /// Drops the running call without a record: another worker reports it.

@@ -149,7 +149,12 @@ mod tests {
     }
 
     fn room(human: bool, claims: &[Claim]) -> Occupancy {
-        Occupancy { human_since: human.then_some(0), claims: claims.to_vec(), agent: false }
+        Occupancy {
+            humans: usize::from(human),
+            human_since: human.then_some(0),
+            claims: claims.to_vec(),
+            agent: false,
+        }
     }
 
     /// Our claim, after some time in the room.

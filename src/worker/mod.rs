@@ -151,6 +151,9 @@ impl Worker {
         let (wall, rooms_done) = (observers.wall.clone(), rooms.clone());
         let roles = [(Role::Dispatch, layers.dispatch), (Role::Participant, layers.participant)];
         let mut all = JoinSet::new();
+        if layers.dispatch {
+            observers.name.registered();
+        }
         for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
             let registration = Registration {
                 config: config.clone(),

@@ -229,6 +229,32 @@ async fn jobs_for_rooms_that_are_observed_already_count_as_well() -> Result<()> 
     Ok(())
 }
 
+/// It took the job and failed before its join: no participant shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_takes_a_job_of_an_observed_room_and_joins_nothing_is_warned_of()
+-> Result<()> {
+    // As on a real server, the room outlives the call.
+    let config = Config { departure_timeout: Duration::from_secs(60), ..Config::default() };
+    let grace = [("CALL_HISTORY_END_GRACE", "1")];
+    let mut s = Scene::at(Venue::dev(config).await?, &grace).await?;
+    let rival = Rival::register(&s.venue, &s.name, false).await?;
+    let ticket = Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
+    let caller = Person::join(&s.venue, &ticket).await?;
+    s.worker.logs("call started").await?;
+    // The server picks a worker at random.
+    let mut dispatches = 0;
+    while rival.taken() == 0 && dispatches < 50 {
+        s.venue.dispatch(&s.name, &s.room, "").await?;
+        dispatches += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    caller.leaves(DisconnectReason::ClientInitiated).await?;
+    s.record().await?;
+    let line = s.worker.logs(WARNING).await?;
+    assert_eq!(line["room"], s.room.as_str());
+    Ok(())
+}
+
 /// Several workers with one name are a fleet, and no reason for a warning.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_of_the_same_fleet_causes_no_warning() -> Result<()> {
@@ -291,7 +317,7 @@ async fn a_voice_agent_of_our_name_that_is_there_before_us_is_warned_of() -> Res
     }
     s.worker.logs(WARNING).await?;
     let page = wait::page_says(&mut s.worker, "CALL_HISTORY_AGENT_NAME", POSTED).await?;
-    assert!(page.contains("took a job of this one within the last ten minutes"), "{page}");
+    assert!(page.contains("within the last ten minutes"), "{page}");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     Ok(())
 }

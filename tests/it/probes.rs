@@ -67,8 +67,12 @@ async fn an_address_that_a_worker_has_is_said_to_be_a_workers_also_while_it_drai
     let addr = s.worker.health().await?;
     let caller = s.web("alice").await?;
     for (drains, advice, found) in [
-        (false, "another worker has this address", "is a worker's"),
-        (true, "a worker that is draining has this address", "by a worker that is draining"),
+        (false, "another worker has this address", "is used by a worker; another one"),
+        (
+            true,
+            "a worker that is draining has this address",
+            "is used by a worker that is draining",
+        ),
     ] {
         if drains {
             s.worker.signal(15).await?;
@@ -86,10 +90,31 @@ async fn an_address_that_a_worker_has_is_said_to_be_a_workers_also_while_it_drai
         // Its folder is another one, so that only the address shows the worker.
         let checks = doctor::checks(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
         let port = checks.iter().find(|c| c["name"] == "http_port").expect("the port");
-        assert_eq!(port["state"], "ok", "{port}");
+        assert_eq!(port["state"], "warning", "{port}");
         assert!(port["found"].as_str().is_some_and(|f| f.contains(found)), "{port}");
     }
     caller.leaves(DisconnectReason::ClientInitiated).await?;
+    Ok(())
+}
+
+/// As the receiver does, it has a path /ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_ready_too_is_not_taken_for_a_worker() -> Result<()> {
+    let s = Scene::new().await?;
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let addr = other.local_addr()?.to_string();
+    let app = axum::Router::new().fallback(async || "OK");
+    let served = tokio::spawn(async move { axum::serve(other, app).await });
+    let setup = Setup::new(binary(), &s.venue, &s.endpoint, &s.name);
+    let mut second = Worker::start(setup.with("CALL_HISTORY_HTTP_ADDR", &addr))?;
+    assert_eq!(second.ends(POSTED).await?.code(), Some(1));
+    let log = second.log();
+    let line = log.last().expect("a line");
+    assert_eq!(line["advice"], "stop the program that has this address");
+    let checks = doctor::checks(&s, &[("CALL_HISTORY_HTTP_ADDR", &addr)])?;
+    let port = checks.iter().find(|c| c["name"] == "http_port").expect("the port");
+    assert_eq!(port["state"], "failed", "{port}");
+    served.abort();
     Ok(())
 }
 

@@ -94,6 +94,12 @@ impl Call {
         Some((record, measured))
     }
 
+    /// From the caller's join to the end of the call, in milliseconds; also of a call that has no record.
+    pub fn lasted_ms(&self) -> Option<i64> {
+        let joined = self.parties.caller()?.joined_at;
+        Some(ending::end(&self.parties, self.room_ended)?.at.since(joined))
+    }
+
     /// How `end_time` is known, for the log.
     pub fn end_basis(&self) -> Option<TimeBasis> {
         Some(ending::end(&self.parties, self.room_ended)?.basis)

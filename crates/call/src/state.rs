@@ -481,6 +481,11 @@ impl Call {
         }) || self.speech.any()
     }
 
+    /// Somebody besides the caller is or was in the room: an agent, or another person.
+    pub fn has_company(&self) -> bool {
+        self.has_agent() || self.parties.callers().chain(self.parties.third_parties()).count() > 1
+    }
+
     /// Whether this fact is the beginning of another call, and this one is over. Phones do not come
     /// back: they call again.
     pub fn is_over_by(&self, fact: &Fact) -> bool {

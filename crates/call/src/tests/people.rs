@@ -215,6 +215,25 @@ fn listeners_and_recorders_are_no_callers_until_they_type() {
 }
 
 #[test]
+fn company_is_an_agent_or_another_person_also_where_no_record_is_due() {
+    for (second, company) in
+        [(None, false), (Some(SPEAKS), true), (Some(BOT), true), (Some(MUTE), false)]
+    {
+        let mut t = detailed(Settings { require_agent: true, ..Settings::default() });
+        t.granted(1_000, "alice", SPEAKS);
+        if let Some(permissions) = second {
+            t.granted(2_000, "someone", permissions);
+        }
+        t.leaves(7_000, "alice", LeaveReason::ClientInitiated);
+        t.fact(8_000, Fact::RoomEnded { reason: LeaveReason::RoomClosed });
+        assert_eq!(t.call.has_company(), company, "{second:?}");
+        if !company {
+            assert_eq!(t.call.lasted_ms(), Some(6_000), "{second:?}");
+        }
+    }
+}
+
+#[test]
 fn an_agent_of_which_only_the_sound_is_known_serves_its_caller() {
     for (permissions, sound, due) in [
         (BOT, true, (Status::Completed, None)),
