@@ -348,7 +348,7 @@ impl Config {
         } else if agent_name.trim() != agent_name {
             t.wrong(
                 AGENT_NAME,
-                "must not begin or end with a blank: LiveKit takes it for another name",
+                "must not begin or end with a space: LiveKit would treat it as a different name",
             );
         }
         if t.source.voice_agent.as_ref() == Some(&agent_name) {

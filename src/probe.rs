@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::StatusCode;
+use reqwest::{StatusCode, redirect::Policy};
 
 use crate::{
     admin::{AWAY, DRAINING},
@@ -17,6 +17,8 @@ use crate::{
 
 /// Shorter than the usual timeout of a container's health check.
 const WITHIN: Duration = Duration::from_secs(3);
+/// A worker on a machine that is starved must not be taken for another program.
+const LISTENER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Succeeds if the worker answers that it lives, or that it is ready.
 pub(crate) fn run(dot_env: &DotEnv, ready: bool) -> ExitCode {
@@ -52,14 +54,22 @@ fn ask(addr: SocketAddr, what: &str) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be started: {e}"))?;
     let (status, text) = runtime
-        .block_on(answer(addr, what))
+        .block_on(answer(addr, what, WITHIN))
         .map_err(|e| format!("no worker answers at {addr}: {}", net::explain::causes(&e)))?;
     if status.is_success() { Ok(()) } else { Err(format!("not {what}: {status}: {}", text.trim())) }
 }
 
-async fn answer(addr: SocketAddr, what: &str) -> reqwest::Result<(StatusCode, String)> {
+async fn answer(
+    addr: SocketAddr,
+    what: &str,
+    within: Duration,
+) -> reqwest::Result<(StatusCode, String)> {
     // It only asks this machine: no proxy, no certificates.
-    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(WITHIN);
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .tls_certs_only([])
+        .timeout(within);
     let url = format!("http://{addr}/{what}");
     let answer = client.build()?.get(url).send().await.map_err(reqwest::Error::without_url)?;
     Ok((answer.status(), answer.text().await.unwrap_or_default()))
@@ -78,13 +88,13 @@ impl Listener {
     /// Asks it.
     pub(crate) async fn at(addr: SocketAddr) -> Self {
         let addr = reachable(addr);
-        let listener = match answer(addr, "ready").await {
+        let listener = match answer(addr, "ready", LISTENER_WITHIN).await {
             Ok((_, text)) if text == DRAINING => Self::DrainingWorker,
             Ok((_, text)) if text == "OK" || text == AWAY => Self::Worker,
             _ => return Self::Other,
         };
         // The receiver has a path /ready too.
-        match answer(addr, "worker").await {
+        match answer(addr, "worker", LISTENER_WITHIN).await {
             Ok((status, text)) if status.is_success() && text.contains("worker_type") => listener,
             _ => Self::Other,
         }

@@ -89,7 +89,11 @@ pub(crate) async fn start(config: Config) -> ExitCode {
                 Listener::Worker => "another worker has this address: stop it first",
                 Listener::Other => "stop the program that has this address",
             },
-            _ => "it must be an address of this machine",
+            ErrorKind::AddrNotAvailable => "it must be an address of this machine",
+            ErrorKind::PermissionDenied => {
+                "take a port above 1023, or give the process the right to this one"
+            }
+            _ => "see the error",
         };
         tracing::error!(
             addr = %addr, error = %e, advice,

@@ -46,7 +46,8 @@ class Run:
         until = time.monotonic() + within
         while not self.log.exists() or self.log.read_text().count('"call started"') < calls:
             if self.load.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"{calls} calls are not on: see {self.log}")
+                last = self.log.read_text()[-2000:] if self.log.exists() else "no log"
+                raise SystemExit(f"{calls} calls are not on: {last}")
             time.sleep(0.2)
 
     def worker(self) -> int:

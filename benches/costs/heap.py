@@ -11,7 +11,7 @@ INTERPRET = "/usr/lib/heaptrack/libexec/heaptrack_interpret"
 SDK = "LiveKit's SDK: everything else"
 CHANNELS = "LiveKit's SDK: channels"
 OWNERS = {
-    "the core": r"\bcall::",
+    "the core": r"(^|[<& ])call::",
     "the observer and its journal": r"\b(call_history|store|delivery)::",
     "`crates/libwebrtc`": r"\blibwebrtc::",
     "str0m with ICE, DTLS and SCTP": r"\b(str0m\w*|dimpl|sctp\w*|is)::",

@@ -34,6 +34,8 @@ const VARIABLES: &[(&str, Shown)] = &[
     #[cfg(feature = "otlp")]
     ("OTEL_EXPORTER_OTLP_HEADERS", Shown::Hidden),
     #[cfg(feature = "otlp")]
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", Shown::Hidden),
+    #[cfg(feature = "otlp")]
     ("OTEL_SERVICE_NAME", Shown::Whole),
     #[cfg(feature = "s3")]
     ("AWS_ACCESS_KEY_ID", Shown::Hidden),
@@ -45,6 +47,10 @@ const VARIABLES: &[(&str, Shown)] = &[
     ("AWS_REGION", Shown::Whole),
     #[cfg(feature = "s3")]
     ("AWS_ENDPOINT", Shown::Host),
+    #[cfg(feature = "s3")]
+    ("AWS_ENDPOINT_URL", Shown::Host),
+    #[cfg(feature = "s3")]
+    ("AWS_DEFAULT_REGION", Shown::Whole),
     #[cfg(feature = "s3")]
     ("AWS_ALLOW_HTTP", Shown::Whole),
 ];

@@ -115,7 +115,6 @@ pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Ch
                 Listener::DrainingWorker => {
                     "a worker that is draining: it ends once its calls have ended"
                 }
-                Listener::Other if worker_runs => "a worker that does not answer",
                 Listener::Other => {
                     return Check::failed(
                         NAME,
@@ -130,7 +129,7 @@ pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Ch
             } else {
                 Check::warning(
                     NAME,
-                    format!("{found}; another one with these settings does not start beside it"),
+                    format!("{found}; a second worker with these settings will not start"),
                     "a second worker needs an address of its own: set CALL_HISTORY_HTTP_ADDR, or stop the other worker first",
                 )
             }
@@ -138,7 +137,7 @@ pub(super) async fn http_port(addr: Option<SocketAddr>, worker_runs: bool) -> Ch
         Err(e) => Check::failed(
             NAME,
             format!("{addr} cannot be used: {e}; the worker will not start"),
-            "set CALL_HISTORY_HTTP_ADDR to an address of this machine, or to off",
+            "set CALL_HISTORY_HTTP_ADDR to an address of this machine with a port above 1023, or to off",
         ),
     }
 }

@@ -156,7 +156,7 @@ pub(super) async fn registration(config: &Config, wall: &WallClock) -> Check {
 }
 
 /// What the jobs of a room show about our agent name.
-enum Jobs {
+enum Verdict {
     /// The room has no job of this name.
     None,
     /// A participant that is not ours took one: its identity.
@@ -165,7 +165,7 @@ enum Jobs {
     NoAgent,
     /// Nobody is there, or a caller who has just come.
     TooEarly,
-    Well,
+    Served,
 }
 
 /// Whether another program takes jobs under our agent name. LiveKit does not list workers, but it shows who
@@ -184,14 +184,14 @@ pub(super) async fn agent_name(
     let badge = Badge::new(name, String::new(), config.identities.clone());
     let looks = stream::iter(rooms).map(async |room| (room, jobs(&badge, api, wall, room).await));
     let mut looks = pin!(looks.buffer_unordered(ROOMS_AT_ONCE));
-    let (mut well, mut too_early, mut without_agent) = (0, 0, vec![]);
+    let (mut served, mut too_early, mut without_agent, mut error) = (0, 0, vec![], None);
     while let Some((room, look)) = looks.next().await {
         match look {
-            Ok(Jobs::None) => {}
-            Ok(Jobs::Well) => well += 1,
-            Ok(Jobs::TooEarly) => too_early += 1,
-            Ok(Jobs::NoAgent) => without_agent.push(masked(room)),
-            Ok(Jobs::Stranger(identity)) => {
+            Ok(Verdict::None) => {}
+            Ok(Verdict::Served) => served += 1,
+            Ok(Verdict::TooEarly) => too_early += 1,
+            Ok(Verdict::NoAgent) => without_agent.push(masked(room)),
+            Ok(Verdict::Stranger(identity)) => {
                 let room = masked(room);
                 return Check::failed(
                     NAME,
@@ -201,17 +201,18 @@ pub(super) async fn agent_name(
                     name::ADVICE,
                 );
             }
-            Err(e) => {
-                return Check::warning(
-                    NAME,
-                    format!("it cannot be seen who takes jobs of \"{name}\": {e}"),
-                    "no voice agent may register under this name",
-                );
-            }
+            Err(e) => error = Some(e),
         }
     }
-    let again = "look again when a caller has been there for 10 s";
-    match (without_agent.first(), well, too_early) {
+    if let Some(e) = error.filter(|_| without_agent.is_empty()) {
+        return Check::warning(
+            NAME,
+            format!("it cannot be seen who takes jobs of \"{name}\": {e}"),
+            "no voice agent must register under this name",
+        );
+    }
+    let again = "run doctor again when a caller has been in a room for 10 s";
+    match (without_agent.first(), served, too_early) {
         (Some(room), ..) => Check::warning(
             NAME,
             format!(
@@ -224,38 +225,40 @@ pub(super) async fn agent_name(
         (None, 0, 0) => Check::skipped(
             NAME,
             format!(
-                "no open room has a job of \"{name}\", so it does not show whether another program has this name: {again}"
+                "it cannot be told whether another program has the name \"{name}\": no open room has a job of it; {again}"
             ),
         ),
         (None, 0, _) => Check::skipped(
             NAME,
             format!(
-                "{} with a job of \"{name}\", but nothing shows there yet: {again}",
+                "{} with a job of \"{name}\", but it is too early to tell: {again}",
                 open_rooms(too_early)
             ),
         ),
         (None, ..) => Check::ok(
             NAME,
-            format!("no other program took a job of \"{name}\": {} looked at", open_rooms(well)),
+            format!("no other program took a job of \"{name}\": {} looked at", open_rooms(served)),
         ),
     }
 }
 
-async fn jobs(badge: &Badge, api: &Api, wall: &WallClock, room: &str) -> Result<Jobs, ApiError> {
+async fn jobs(badge: &Badge, api: &Api, wall: &WallClock, room: &str) -> Result<Verdict, ApiError> {
     let all = api.list_dispatches(room).await?;
     let ours: Vec<_> = all.iter().filter(|d| d.agent_name == badge.fleet()).collect();
     if ours.is_empty() {
-        return Ok(Jobs::None);
+        return Ok(Verdict::None);
     }
     if let Some(identity) = ours.into_iter().find_map(taken_by_stranger) {
-        return Ok(Jobs::Stranger(identity));
+        return Ok(Verdict::Stranger(identity));
     }
     let there = badge.read(&api.list_participants(room).await?);
     let waited = there.human_since.map(|since| wall.now().millis() - since);
     Ok(match waited {
-        Some(_) if there.agent || there.humans > 1 => Jobs::Well,
-        Some(ms) if ms >= AGENT_WITHIN_MS => Jobs::NoAgent,
-        _ => Jobs::TooEarly,
+        // LiveKit lists some seconds after the agent's join who took a job.
+        Some(ms) if ms < AGENT_WITHIN_MS => Verdict::TooEarly,
+        Some(_) if there.agent || there.humans > 1 => Verdict::Served,
+        Some(_) => Verdict::NoAgent,
+        None => Verdict::TooEarly,
     })
 }
 

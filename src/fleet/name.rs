@@ -1,11 +1,12 @@
 //! Whether another program uses our agent name. LiveKit gives each job to one program of a name, so the two
 //! take each other's jobs.
 //!
-//! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours; it is read of
-//! rooms without an observer, and of our rooms when an agent joins or is there already. And where a voice agent lost
-//! its jobs to us, its rooms have no agent: calls with a job of ours, several in a row, whether or not the job brought us
-//! to the room. The agent may also just be down. A program that has taken no job yet does not show. Where we are not
-//! registered under the name ourselves, nobody takes our jobs.
+//! There are two signs. LiveKit's list of dispatches shows that a stranger took a job of ours. It is read of
+//! rooms without an observer, and of our rooms when an agent joins or is there already, and when a call ends in which
+//! nobody came to the caller. And where a voice agent lost its jobs to us, its rooms have no agent: calls with a job that
+//! this worker was offered, several in a row, whether or not the job brought us to the room. The agent may also just be
+//! down. A program that has taken no job yet does not show. Where we are not registered under the name ourselves, nobody
+//! takes our jobs.
 
 use std::{
     sync::{
@@ -33,12 +34,12 @@ const SEEN_FOR: Duration = Duration::from_secs(600);
 /// second, and at times several later (livekit-server 1.13.5).
 const LOOKS_AFTER: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
-pub(crate) const ADVICE: &str = "rename one of the two, and restart it: call-history with CALL_HISTORY_AGENT_NAME, or the voice agent in its own \
-                                 code. Dispatch rules and tokens that are meant for the voice agent must have the voice agent's name. \
-                                 LiveKit gives each job to one program of a name only";
-pub(crate) const NO_AGENT_ADVICE: &str = "check that the voice agent runs. If it is registered under the same name, rename one of the two, and restart it: \
-                                          call-history with CALL_HISTORY_AGENT_NAME, or the voice agent in its own code. Dispatch rules and \
-                                          tokens that are meant for the voice agent must have the voice agent's name";
+pub(crate) const ADVICE: &str = "give one of the two another agent name and restart it (call-history: CALL_HISTORY_AGENT_NAME; the voice agent: \
+                                 in its code). Dispatch rules and tokens for the voice agent must name the voice agent. LiveKit gives \
+                                 each job to one program of a name only";
+pub(crate) const NO_AGENT_ADVICE: &str = "check that the voice agent runs. If it is registered under the same name, give one of the two another agent name \
+                                          and restart it (call-history: CALL_HISTORY_AGENT_NAME; the voice agent: in its code). \
+                                          Dispatch rules and tokens for the voice agent must name the voice agent";
 
 /// Cheap to clone; all clones share what was seen.
 #[derive(Clone)]
@@ -52,22 +53,20 @@ pub(crate) struct NameWatch {
 
 #[derive(Default)]
 struct Seen {
-    /// When a stranger was last seen with a job of ours.
-    stranger: Option<Instant>,
-    /// Dispatched calls in a row without an agent, and when the last one ended.
+    /// When a stranger was last seen with a job of ours, in which room, and its identity there.
+    stranger: Option<(Instant, String, String)>,
+    /// Calls in a row with a job of ours in which nobody came to the caller; when the last one ended, and its room.
     without_agent: u32,
-    last_without: Option<Instant>,
+    last_without: Option<(Instant, String)>,
+    /// What the log has said last.
+    logged: Option<Sign>,
 }
 
-impl Seen {
-    fn stranger(&self) -> bool {
-        self.stranger.is_some_and(|at| at.elapsed() < SEEN_FOR)
-    }
-
-    fn agents_missing(&self) -> bool {
-        self.without_agent >= WITHOUT_AGENT
-            && self.last_without.is_some_and(|at| at.elapsed() < SEEN_FOR)
-    }
+/// What speaks for another program of our name. The first is certain, the second a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Stranger,
+    NoAgent,
 }
 
 impl NameWatch {
@@ -80,35 +79,29 @@ impl NameWatch {
         }
     }
 
-    /// We register under the name. Before that nothing is noted.
-    pub(crate) fn registered(&self) {
+    /// We register under the name. Before that nothing is looked at or noted.
+    pub(crate) fn set_registered(&self) {
         self.registered.store(true, Ordering::Relaxed);
+    }
+
+    fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Relaxed)
     }
 
     /// A participant that is not ours took a job of ours. `room` and `identity`: with phone numbers masked.
     pub(crate) fn stranger(&self, room: &str, identity: &str) {
-        if !self.registered.load(Ordering::Relaxed) {
-            return;
-        }
-        self.seen.lock().stranger = Some(Instant::now());
-        let name = &self.agent_name;
-        let what = format!(
-            "another program took a job of \"{name}\" within the last ten minutes, as {identity} in room {room}: {ADVICE}"
-        );
-        if self.health.warn(Topic::AgentName, what) {
-            tracing::warn!(
-                agent_name = &**name,
-                room,
-                identity,
-                advice = ADVICE,
-                "another program is registered under this agent name"
-            );
+        if self.is_registered() {
+            self.seen.lock().stranger = Some((Instant::now(), room.into(), identity.into()));
+            self.look();
         }
     }
 
-    /// Looks whether an agent in this room came by a job of ours. Looks again only while a dispatch of ours is listed without
-    /// anybody who took it.
+    /// Looks whether another program took a job of ours in this room. Looks again only while a dispatch of ours is listed
+    /// without anybody who took it.
     pub(crate) async fn look_into(&self, api: &Api, room: &str) {
+        if !self.is_registered() {
+            return;
+        }
         for wait in LOOKS_AFTER {
             sleep(wait).await;
             // What cannot be seen now is seen in another room.
@@ -123,50 +116,67 @@ impl NameWatch {
         }
     }
 
-    /// A call with a job of ours ended, after this time. `company`: an agent or another person came to the caller.
+    /// A call with a job of ours ended, after this time. `was_joined`: an agent or another person came to the caller.
     /// `room`: with phone numbers masked.
-    pub(crate) fn dispatched_call_ended(&self, room: &str, company: bool, lasted: Duration) {
-        if !self.registered.load(Ordering::Relaxed) {
+    pub(crate) fn dispatched_call_ended(&self, room: &str, was_joined: bool, lasted: Duration) {
+        if !self.is_registered() {
             return;
         }
         let mut seen = self.seen.lock();
-        if company {
+        if was_joined {
             seen.without_agent = 0;
         } else if lasted >= SHORTEST {
             seen.without_agent = seen.without_agent.saturating_add(1);
-            seen.last_without = Some(Instant::now());
+            seen.last_without = Some((Instant::now(), room.into()));
         }
-        // What is certain is not replaced by a guess.
-        let suspicious = seen.agents_missing() && !seen.stranger();
         drop(seen);
-        if !suspicious {
-            return self.look();
-        }
-        let name = &self.agent_name;
-        let what = format!(
-            "calls that are dispatched to \"{name}\" have no voice agent, last in room {room}: {NO_AGENT_ADVICE}"
-        );
-        if self.health.warn(Topic::AgentName, what) {
-            tracing::warn!(
-                agent_name = &**name,
-                room,
-                calls = WITHOUT_AGENT,
-                advice = NO_AGENT_ADVICE,
-                "dispatched calls have no voice agent; it may be down, or registered under this agent name"
-            );
-        }
+        self.look();
     }
 
-    /// Ends the warning when nothing speaks for it any more. Called now and then.
+    /// Shows what is seen, or ends the warning when nothing speaks for it any more. Called now and then.
     pub(crate) fn look(&self) {
-        let seen = self.seen.lock();
-        let well = !seen.stranger() && !seen.agents_missing();
+        let mut seen = self.seen.lock();
+        let name = &*self.agent_name;
+        let stranger = seen.stranger.clone().filter(|(at, ..)| at.elapsed() < SEEN_FOR);
+        let last = seen.last_without.clone().filter(|(at, _)| at.elapsed() < SEEN_FOR);
+        let last = last.filter(|_| seen.without_agent >= WITHOUT_AGENT);
+        let sign = match (&stranger, &last) {
+            (Some(_), _) => Some(Sign::Stranger),
+            (None, Some(_)) => Some(Sign::NoAgent),
+            (None, None) => None,
+        };
+        let is_new = sign != std::mem::replace(&mut seen.logged, sign);
         drop(seen);
-        if well && self.health.clear(Topic::AgentName) {
-            tracing::info!(
-                agent_name = &*self.agent_name,
-                "the warning about the agent name is over"
+        if let Some((_, room, identity)) = stranger {
+            let what = format!(
+                "another program took a job of \"{name}\" within the last ten minutes, as {identity} in room {room}: {ADVICE}"
             );
+            self.health.warn(Topic::AgentName, what);
+            if is_new {
+                tracing::warn!(
+                    agent_name = name,
+                    room,
+                    identity,
+                    advice = ADVICE,
+                    "another program is registered under this agent name"
+                );
+            }
+        } else if let Some((_, room)) = last {
+            let what = format!(
+                "calls that are dispatched to \"{name}\" have no voice agent, last in room {room}: {NO_AGENT_ADVICE}"
+            );
+            self.health.warn(Topic::AgentName, what);
+            if is_new {
+                tracing::warn!(
+                    agent_name = name,
+                    room,
+                    calls = WITHOUT_AGENT,
+                    advice = NO_AGENT_ADVICE,
+                    "dispatched calls have no voice agent; it may be down, or registered under this agent name"
+                );
+            }
+        } else if self.health.clear(Topic::AgentName) {
+            tracing::info!(agent_name = name, "the warning about the agent name is over");
         }
     }
 }
@@ -187,10 +197,16 @@ fn takers(dispatch: &AgentDispatch) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
+    impl NameWatch {
+        fn logged(&self) -> Option<Sign> {
+            self.seen.lock().logged
+        }
+    }
+
     fn watch() -> (NameWatch, Health) {
         let health = Health::default();
         let name = NameWatch::new("recorder", health.clone());
-        name.registered();
+        name.set_registered();
         (name, health)
     }
 
@@ -222,20 +238,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_certain_is_not_replaced_by_a_guess() {
+    async fn a_guess_gives_way_to_what_is_certain_and_comes_back_after_it() {
         let (name, health) = watch();
-        name.stranger("room", "agent-1");
+        let says = |what: &str| health.warning().is_some_and(|w| w.contains(what));
         for _ in 0..WITHOUT_AGENT {
             name.dispatched_call_ended("room", false, SHORTEST);
         }
-        assert!(health.warning().is_some_and(|w| w.contains("as agent-1 in room room")));
+        assert!(
+            says("have no voice agent, last in room room") && name.logged() == Some(Sign::NoAgent)
+        );
+        name.stranger("room", "agent-1");
+        assert!(says("as agent-1 in room room") && name.logged() == Some(Sign::Stranger));
+        tokio::time::advance(SEEN_FOR / 2).await;
+        name.dispatched_call_ended("room", false, SHORTEST);
+        assert!(says("as agent-1 in room room"));
+        tokio::time::advance(SEEN_FOR / 2).await;
+        name.look();
+        assert!(says("have no voice agent") && name.logged() == Some(Sign::NoAgent));
+        tokio::time::advance(SEEN_FOR / 2).await;
+        name.look();
+        assert_eq!((health.warning(), name.logged()), (None, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn dispatched_calls_without_an_agent_are_warned_of_if_they_follow_each_other() {
         let (name, health) = watch();
-        for had_agent in [false, false, true, false, false] {
-            name.dispatched_call_ended("room", had_agent, SHORTEST);
+        for was_joined in [false, false, true, false, false] {
+            name.dispatched_call_ended("room", was_joined, SHORTEST);
             assert_eq!(health.warning(), None);
         }
         // Its caller hung up before an agent could come.

@@ -87,7 +87,7 @@ pub(super) struct Recording {
     events_failed: bool,
     /// How many calls ended in this recording.
     ended: u32,
-    /// A job under our agent name came for the room while it was observed already.
+    /// A job under our agent name came for the running call's room while it was observed already.
     dispatched: bool,
     /// The opt-out of this call is logged.
     opted_out: bool,
@@ -308,7 +308,6 @@ impl Recording {
         self.active = None;
         self.problems.clear();
         self.opted_out = false;
-        self.note_company(&call);
         if call.opted_out() {
             tracing::info!(
                 room = self.room,
@@ -337,6 +336,8 @@ impl Recording {
                 "call ended without an agent, not reported (CALL_HISTORY_REQUIRE_AGENT)"
             );
         }
+        let _ = catch_unwind(AssertUnwindSafe(|| self.note_dispatched(&call)));
+        self.dispatched = false;
         self.live = None;
         self.events_failed = false;
         self.forget_journal();
@@ -344,11 +345,11 @@ impl Recording {
     }
 
     /// Dispatched calls in which nobody came to the caller may say that another program has our agent name.
-    fn note_company(&self, call: &Call) {
+    fn note_dispatched(&self, call: &Call) {
         let dispatched = self.dispatched || call.discovered_by() == Some(Discovery::Dispatch);
-        if let Some(lasted) = call.lasted_ms().filter(|_| dispatched) {
+        if let Some(lasted) = call.lasted_ms().filter(|_| dispatched && !call.opted_out()) {
             let lasted = Duration::from_millis(u64::try_from(lasted).unwrap_or(0));
-            self.services.name.dispatched_call_ended(&self.room, call.has_company(), lasted);
+            self.services.name.dispatched_call_ended(&self.room, call.caller_was_joined(), lasted);
         }
     }
 

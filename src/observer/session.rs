@@ -270,7 +270,7 @@ impl RoomSession {
     pub(super) async fn end_call(&mut self) {
         self.take_later_jobs();
         // A program that took our job may have failed before it joined.
-        if self.recording.call().is_some_and(|c| c.has_caller() && !c.has_company()) {
+        if self.recording.call().is_some_and(|c| c.has_caller() && !c.caller_was_joined()) {
             self.look_for_strangers();
         }
         self.recording.end_call().await;

@@ -152,7 +152,7 @@ impl Worker {
         let roles = [(Role::Dispatch, layers.dispatch), (Role::Participant, layers.participant)];
         let mut all = JoinSet::new();
         if layers.dispatch {
-            observers.name.registered();
+            observers.name.set_registered();
         }
         for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
             let registration = Registration {

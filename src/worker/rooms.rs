@@ -186,11 +186,11 @@ impl Rooms {
     /// An observer's place and its orders. `taken`: see [`Running`].
     fn prepare(&self, assignment: &Assignment, taken: Option<Instant>) -> (Running, Orders) {
         let withdraw = watch::Sender::new(false);
-        let (send_later_jobs, later_jobs) = mpsc::unbounded_channel();
+        let (later_jobs_tx, later_jobs) = mpsc::unbounded_channel();
         let orders = Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe(), later_jobs };
         let sid = assignment.room_sid.clone().unwrap_or_default();
         let identity = assignment.identity();
-        let later_jobs = send_later_jobs;
+        let later_jobs = later_jobs_tx;
         (Running { sid, identity, taken, joined: None, withdraw, later_jobs }, orders)
     }
 

@@ -246,13 +246,13 @@ async fn a_room_with_a_job_of_ours_and_no_agent_is_named() -> Result<()> {
         wait::eventually(due, POSTED, async || {
             let checks = checks(&s, &[])?;
             let check = checks.into_iter().find(|c| c["name"] == "agent_name");
-            Ok(check.filter(|c| c["state"] == due))
+            let of_room = |c: &Value| due == "ok" || c["found"].to_string().contains(&room);
+            Ok(check.filter(|c| c["state"] == due && of_room(c)))
         })
         .await
     };
     let check = agent_name("warning").await?;
-    let (found, advice) = (check["found"].to_string(), check["advice"].to_string());
-    assert!(found.contains(&room) && advice.contains("CALL_HISTORY_AGENT_NAME"), "{check}");
+    assert!(check["advice"].to_string().contains("CALL_HISTORY_AGENT_NAME"), "{check}");
     let agent = VoiceAgent::join(&s.venue, &room, true).await?;
     let check = agent_name("ok").await?;
     assert!(check["found"].to_string().contains("1 open room looked at"), "{check}");

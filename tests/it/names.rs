@@ -158,6 +158,7 @@ async fn an_agent_that_joins_after_us_is_warned_of(job_listed_after: Duration) -
         dispatches += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    assert!(rival.taken() > 0, "the rival got no job");
     s.worker.logs(WARNING).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     Ok(())
@@ -248,6 +249,7 @@ async fn a_program_that_takes_a_job_of_an_observed_room_and_joins_nothing_is_war
         dispatches += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    assert!(rival.taken() > 0, "the rival got no job");
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     let line = s.worker.logs(WARNING).await?;

@@ -67,7 +67,7 @@ async fn an_address_that_a_worker_has_is_said_to_be_a_workers_also_while_it_drai
     let addr = s.worker.health().await?;
     let caller = s.web("alice").await?;
     for (drains, advice, found) in [
-        (false, "another worker has this address", "is used by a worker; another one"),
+        (false, "another worker has this address", "is used by a worker; a second worker"),
         (
             true,
             "a worker that is draining has this address",

@@ -94,9 +94,10 @@ impl Call {
         Some((record, measured))
     }
 
-    /// From the caller's join to the end of the call, in milliseconds; also of a call that has no record.
+    /// From the caller's join to the end of the call, in milliseconds; also of a call that has no record. `None` if the
+    /// caller was never connected.
     pub fn lasted_ms(&self) -> Option<i64> {
-        let joined = self.parties.caller()?.joined_at;
+        let joined = self.parties.caller().filter(|p| p.connected())?.joined_at;
         Some(ending::end(&self.parties, self.room_ended)?.at.since(joined))
     }
 

@@ -481,8 +481,8 @@ impl Call {
         }) || self.speech.any()
     }
 
-    /// Somebody besides the caller is or was in the room: an agent, or another person.
-    pub fn has_company(&self) -> bool {
+    /// Somebody came to the caller: an agent, or another person.
+    pub fn caller_was_joined(&self) -> bool {
         self.has_agent() || self.parties.callers().chain(self.parties.third_parties()).count() > 1
     }
 

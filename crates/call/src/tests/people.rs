@@ -215,8 +215,8 @@ fn listeners_and_recorders_are_no_callers_until_they_type() {
 }
 
 #[test]
-fn company_is_an_agent_or_another_person_also_where_no_record_is_due() {
-    for (second, company) in
+fn an_agent_or_another_person_comes_to_the_caller_also_where_no_record_is_due() {
+    for (second, joined) in
         [(None, false), (Some(SPEAKS), true), (Some(BOT), true), (Some(MUTE), false)]
     {
         let mut t = detailed(Settings { require_agent: true, ..Settings::default() });
@@ -226,8 +226,8 @@ fn company_is_an_agent_or_another_person_also_where_no_record_is_due() {
         }
         t.leaves(7_000, "alice", LeaveReason::ClientInitiated);
         t.fact(8_000, Fact::RoomEnded { reason: LeaveReason::RoomClosed });
-        assert_eq!(t.call.has_company(), company, "{second:?}");
-        if !company {
+        assert_eq!(t.call.caller_was_joined(), joined, "{second:?}");
+        if !joined {
             assert_eq!(t.call.lasted_ms(), Some(6_000), "{second:?}");
         }
     }
