@@ -34,11 +34,11 @@ const SEEN_FOR: Duration = Duration::from_secs(600);
 /// second, and at times several later (livekit-server 1.13.5).
 const LOOKS_AFTER: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
-pub(crate) const ADVICE: &str = "give one of the two another agent name and restart it (call-history: CALL_HISTORY_AGENT_NAME; the voice agent: \
+pub(crate) const ADVICE: &str = "give one of the two another agent name and restart it (call-history by CALL_HISTORY_AGENT_NAME, the voice agent \
                                  in its code). Dispatch rules and tokens for the voice agent must name the voice agent. LiveKit gives \
                                  each job to one program of a name only";
 pub(crate) const NO_AGENT_ADVICE: &str = "check that the voice agent runs. If it is registered under the same name, give one of the two another agent name \
-                                          and restart it (call-history: CALL_HISTORY_AGENT_NAME; the voice agent: in its code). \
+                                          and restart it (call-history by CALL_HISTORY_AGENT_NAME, the voice agent in its code). \
                                           Dispatch rules and tokens for the voice agent must name the voice agent";
 
 /// Cheap to clone; all clones share what was seen.
@@ -249,6 +249,8 @@ mod tests {
         );
         name.stranger("room", "agent-1");
         assert!(says("as agent-1 in room room") && name.logged() == Some(Sign::Stranger));
+        // It stands between the warnings of the page.
+        assert!(!ADVICE.contains("; ") && !NO_AGENT_ADVICE.contains("; "));
         tokio::time::advance(SEEN_FOR / 2).await;
         name.dispatched_call_ended("room", false, SHORTEST);
         assert!(says("as agent-1 in room room"));
