@@ -225,13 +225,13 @@ pub(super) async fn agent_name(
         (None, 0, 0) => Check::skipped(
             NAME,
             format!(
-                "it cannot be told whether another program has the name \"{name}\": no open room has a job of it; {again}"
+                "no open room has a job of \"{name}\", so nothing shows whether another program has this name: {again}"
             ),
         ),
         (None, 0, _) => Check::skipped(
             NAME,
             format!(
-                "{} with a job of \"{name}\", but it is too early to tell: {again}",
+                "{} with a job of \"{name}\", but none of them shows yet who takes such jobs: {again}",
                 open_rooms(too_early)
             ),
         ),

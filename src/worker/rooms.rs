@@ -190,8 +190,8 @@ impl Rooms {
         let orders = Orders { stop: self.stop.clone(), withdraw: withdraw.subscribe(), later_jobs };
         let sid = assignment.room_sid.clone().unwrap_or_default();
         let identity = assignment.identity();
-        let later_jobs = later_jobs_tx;
-        (Running { sid, identity, taken, joined: None, withdraw, later_jobs }, orders)
+        let joined = None;
+        (Running { sid, identity, taken, joined, withdraw, later_jobs: later_jobs_tx }, orders)
     }
 
     /// Starts an observer that has its place.

@@ -14,11 +14,12 @@ use serde_json::Value;
 
 use super::{names::Rival, *};
 
-/// Runs the doctor with the scene's settings and those in `env`.
+/// What the doctor finds with the scene's settings and those in `env`.
 pub(super) fn checks(s: &Scene, env: &[(&str, &str)]) -> Result<Vec<Value>> {
     Ok(doctor(s, env)?.1)
 }
 
+/// The same with what it prints, and its exit status.
 fn doctor(s: &Scene, env: &[(&str, &str)]) -> Result<(Output, Vec<Value>)> {
     doctor_with(s, env, &[])
 }

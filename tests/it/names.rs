@@ -96,6 +96,18 @@ impl Rival {
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
+
+    /// Dispatches our name in the scene's room until the rival is given the job: the server picks a worker at random.
+    async fn gets_a_job_of(&self, s: &Scene) -> Result<()> {
+        let mut dispatches = 0;
+        while self.taken() == 0 && dispatches < 50 {
+            s.venue.dispatch(&s.name, &s.room, "").await?;
+            dispatches += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(self.taken() > 0, "the rival got no job");
+        Ok(())
+    }
 }
 
 impl Drop for Rival {
@@ -151,14 +163,7 @@ async fn an_agent_that_joins_after_us_is_warned_of(job_listed_after: Duration) -
     let ticket = Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
     let caller = Person::join(&s.venue, &ticket).await?;
     s.worker.logs("call started").await?;
-    // The server picks a worker at random.
-    let mut dispatches = 0;
-    while rival.taken() == 0 && dispatches < 50 {
-        s.venue.dispatch(&s.name, &s.room, "").await?;
-        dispatches += 1;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(rival.taken() > 0, "the rival got no job");
+    rival.gets_a_job_of(&s).await?;
     s.worker.logs(WARNING).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     Ok(())
@@ -242,14 +247,7 @@ async fn a_program_that_takes_a_job_of_an_observed_room_and_joins_nothing_is_war
     let ticket = Ticket { room: s.room.clone(), identity: "alice".into(), ..Default::default() };
     let caller = Person::join(&s.venue, &ticket).await?;
     s.worker.logs("call started").await?;
-    // The server picks a worker at random.
-    let mut dispatches = 0;
-    while rival.taken() == 0 && dispatches < 50 {
-        s.venue.dispatch(&s.name, &s.room, "").await?;
-        dispatches += 1;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(rival.taken() > 0, "the rival got no job");
+    rival.gets_a_job_of(&s).await?;
     caller.leaves(DisconnectReason::ClientInitiated).await?;
     s.record().await?;
     let line = s.worker.logs(WARNING).await?;
