@@ -4,11 +4,7 @@
 //! In: the webhook's leg. Out: at most one record. A leg that an observer of any worker saw is not reported
 //! here: it is part of that observer's call.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use call::{
     Call, Event, Fact, Moment, RoomFacts,
@@ -19,7 +15,6 @@ use livekit_protocol::{
     ParticipantInfo, Room,
     participant_info::{Kind as LiveKitKind, State},
 };
-use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::{Observers, participants, recording::live};
@@ -27,8 +22,6 @@ use crate::telemetry::masked;
 
 /// The server announces a short leg to an observer up to this much later.
 const SEEN_WITHIN: Duration = Duration::from_secs(6);
-/// Legs that are remembered.
-const MAX_LEGS: usize = 4_096;
 /// Legs that are looked at in the same time.
 const MAX_PENDING: usize = 256;
 
@@ -52,55 +45,6 @@ impl MissedLeg {
     }
 }
 
-/// Sids of participants, the latest ones.
-#[derive(Debug, Default)]
-struct Latest {
-    set: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Latest {
-    /// False if the sid is there already.
-    fn add(&mut self, sid: &str) -> bool {
-        if !self.set.insert(sid.to_owned()) {
-            return false;
-        }
-        self.order.push_back(sid.to_owned());
-        if self.order.len() > MAX_LEGS {
-            self.order.pop_front().map(|oldest| self.set.remove(&oldest));
-        }
-        true
-    }
-}
-
-/// Which phone legs were seen. Cheap to clone; all clones share one memory.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Legs(Arc<Mutex<(Latest, Latest)>>);
-
-impl Legs {
-    /// An observer of this worker has seen the participant.
-    pub(super) fn note(&self, fact: &Fact) {
-        if let Fact::Joined(Joined { sid, kind: Kind::Sip, .. }) = fact {
-            self.0.lock().0.add(sid);
-        }
-    }
-
-    /// The same for an observer of an earlier run.
-    pub(super) fn note_seen(&self, sids: impl Iterator<Item = String>) {
-        let seen = &mut self.0.lock().0;
-        sids.for_each(|sid| _ = seen.add(&sid));
-    }
-
-    fn was_seen(&self, sid: &str) -> bool {
-        self.0.lock().0.set.contains(sid)
-    }
-
-    /// False if a webhook named the leg before.
-    fn is_new(&self, sid: &str) -> bool {
-        self.0.lock().1.add(sid)
-    }
-}
-
 /// Reports the leg, unless an observer saw it.
 pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
     let sid = leg.participant.sid.clone();
@@ -108,7 +52,7 @@ pub(crate) async fn report(observers: Arc<Observers>, leg: MissedLeg) {
         return;
     }
     // Each of them waits: without a limit, a flood of webhooks would be kept in memory.
-    if Arc::strong_count(&observers.legs.0) > MAX_PENDING {
+    if observers.legs.clones() > MAX_PENDING {
         tracing::warn!("too many phone legs at once, one that no observer saw is not reported");
         return;
     }
@@ -264,16 +208,5 @@ mod tests {
         ] {
             assert_eq!(leg(kind, status), missed, "{kind:?} {status}");
         }
-    }
-
-    #[test]
-    fn the_latest_legs_are_remembered() {
-        let mut latest = Latest::default();
-        for n in 0..2 * MAX_LEGS {
-            assert!(latest.add(&n.to_string()));
-        }
-        assert!(!latest.add(&(2 * MAX_LEGS - 1).to_string()));
-        assert!(latest.add("0"), "forgotten");
-        assert_eq!((latest.set.len(), latest.order.len()), (MAX_LEGS, MAX_LEGS));
     }
 }

@@ -14,6 +14,7 @@
 //! | [`admission`] | whether the room still exists, and the token to join with |
 //! | [`room`] | one connection to the room; its part `events`: what LiveKit's events mean |
 //! | [`attendance`] | who is in the room, who has left, and who only seems to have left |
+//! | [`legs`] | which phone legs were seen |
 //! | [`missed`] | phone legs that were too short for an observer |
 //! | [`participants`] | LiveKit's participant types as the core's |
 //! | [`chat`] | typed texts that come on two channels are one |
@@ -28,6 +29,7 @@ mod attendance;
 mod chat;
 mod ids;
 mod joining;
+mod legs;
 pub(crate) mod missed;
 mod participants;
 mod recording;
@@ -49,7 +51,7 @@ use store::{health::Health, journal::Journals};
 use tokio::sync::{Semaphore, watch as signal};
 
 use self::{
-    missed::Legs,
+    legs::Legs,
     recording::{ActiveCalls, RecordingServices},
 };
 use crate::{
@@ -59,6 +61,7 @@ use crate::{
     net::Api,
 };
 
+pub(crate) use recording::LaterJob;
 pub(crate) use session::{Ended, Orders, Progress, observe};
 
 /// Joins at the same time. More delay each other, and beyond some hundreds joins fail
@@ -104,15 +107,6 @@ impl Assignment {
     pub(crate) fn identity(&self) -> String {
         fleet::identity(&self.id)
     }
-}
-
-/// A job for a room that is observed already.
-#[derive(Debug)]
-pub(crate) struct LaterJob {
-    /// It may hold an opt-out.
-    pub(crate) metadata: String,
-    /// How the job would have found the room.
-    pub(crate) by: Discovery,
 }
 
 /// Makes the key and certificate that all connections of the process share. Otherwise the first call

@@ -21,7 +21,6 @@ use record::{CallHistory, Discovery, TimeBasis};
 use store::{CallJournal, Journals};
 use tokio::sync::watch;
 
-use super::LaterJob;
 use crate::{
     clock::{Clock, WallClock},
     fleet::name::NameWatch,
@@ -68,6 +67,15 @@ pub(super) struct RecordingServices {
     pub(super) name: NameWatch,
     pub(super) metrics: Metrics,
     pub(super) events: Events,
+}
+
+/// A job for a room that is observed already.
+#[derive(Debug)]
+pub(crate) struct LaterJob {
+    /// It may hold an opt-out.
+    pub(crate) metadata: String,
+    /// How the job would have found the room.
+    pub(crate) by: Discovery,
 }
 
 pub(super) struct Recording {

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     aggregate::{Aggregate, Columns, Parts},
+    app::Now,
     deletion::{KEPT, numbers},
     histogram::Histogram,
-    server::Now,
     store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
 

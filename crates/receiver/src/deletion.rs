@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     aggregate::{Aggregate, Sums},
+    app::App,
     call::text,
     calls::hidden_id,
     collector::clearing,
     fields::{FIELDS, Field, Kind},
     histogram::Histogram,
-    intake::loggable,
-    server::App,
+    shown::loggable,
     store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
 

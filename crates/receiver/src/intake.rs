@@ -16,15 +16,16 @@ use serde_json::{Value as Json_, json};
 use crate::{
     access::{self, Scope},
     answer::Refused,
+    app::App,
     body,
     call::{About, Call},
     calls::Kept,
     collector::join,
     events::{self, Event},
-    schema,
+    permission, schema,
     seen::SEEN,
-    server::App,
     shown,
+    shown::loggable,
     signature::{Subject, Token},
 };
 
@@ -114,7 +115,7 @@ async fn take_event(app: &App, headers: HeaderMap, body: Body) -> Result<Respons
 /// The token of the post, if a secret is set.
 async fn may_post(app: &App, headers: &HeaderMap) -> Result<Option<Token>, Refused> {
     let Some(secret) = app.jwt_secret() else {
-        access::check(app.store(), headers, app.is_open(), Scope::Ingest).await?;
+        permission::check(app.store(), headers, app.is_open(), Scope::Ingest).await?;
         return Ok(None);
     };
     signed(headers, secret).map(Some).map_err(Refused::unauthorized)
@@ -186,10 +187,4 @@ const fn word(kept: Kept) -> &'static str {
         Kept::Other => "other",
         Kept::Deleted => "deleted",
     }
-}
-
-/// An id as it may be logged: other senders' ids may hold a phone number.
-pub(crate) fn loggable(id: &str) -> &str {
-    let is_uuid = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    if is_uuid { id } else { "(no UUID)" }
 }

@@ -4,13 +4,15 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | [`server`] | routes, state, start and stop |
+//! | [`server`] | routes, start and stop |
+//! | [`app`] | settings, and what all requests share |
 //! | `port` | connections, and their number |
 //! | [`intake`] | `POST /call-history` and `POST /call-events` |
 //! | [`body`] | reading a body within bounds |
 //! | [`signature`] | the token that signs a post |
 //! | [`schema`] | the record's schema, relaxed; mistakes by name |
 //! | [`access`] | tokens of the API and their scopes |
+//! | [`permission`] | whether a request may do what it asks for |
 //! | [`limits`] | how often one reader may ask |
 //! | [`password`] | the password of the page |
 //! | `first_run` | the link that sets the first one |
@@ -40,6 +42,7 @@ pub mod access;
 pub mod aggregate;
 pub mod answer;
 pub mod api;
+pub mod app;
 pub mod body;
 pub mod call;
 pub mod calls;
@@ -58,6 +61,7 @@ pub mod limits;
 pub mod live;
 pub mod page;
 pub mod password;
+pub mod permission;
 mod port;
 pub mod query;
 pub mod schema;
@@ -70,4 +74,5 @@ pub mod stats;
 pub mod store;
 mod throttle;
 
-pub use server::{Receiver, Settings};
+pub use app::Settings;
+pub use server::Receiver;

@@ -16,14 +16,12 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use parking_lot::Mutex;
 
-use crate::{access, answer::Refused, port::Peer, server::App, throttle::Throttle};
+use crate::{access, answer::Refused, throttle::Throttle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Readers that are remembered; bounds memory.
@@ -64,7 +62,11 @@ impl Limits {
     }
 
     /// Whether a request of the API may be looked at.
-    fn may_ask(&self, from: Option<IpAddr>, token: Option<&str>) -> Result<(), TooOften> {
+    pub(crate) fn may_ask(
+        &self,
+        from: Option<IpAddr>,
+        token: Option<&str>,
+    ) -> Result<(), TooOften> {
         let now = Instant::now();
         if let Some(address) = from {
             let wrong = "too many tokens that are not known came from this address";
@@ -80,45 +82,14 @@ impl Limits {
     }
 
     /// A request was answered 401.
-    fn failed(&self, from: Option<IpAddr>) -> Result<(), TooOften> {
+    pub(crate) fn failed(&self, from: Option<IpAddr>) -> Result<(), TooOften> {
         let Some(address) = from else { return Ok(()) };
         let why = "too many wrong signatures or tokens came from this address";
         self.failures.take(address, Instant::now()).map_err(|wait| TooOften { why, wait })
     }
 }
 
-/// Before each request of the API.
-pub(crate) async fn of_api(State(app): State<App>, request: Request, next: Next) -> Response {
-    let from = address(&request);
-    let token = access::bearer(request.headers());
-    if let Err(limited) = app.limits().may_ask(from, token) {
-        return limited.into_response();
-    }
-    let response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED {
-        // The next request learns it.
-        let _ = app.limits().failed(from);
-    }
-    response
-}
-
-/// After each post: one that may not be made has to wait.
-pub(crate) async fn of_posts(State(app): State<App>, request: Request, next: Next) -> Response {
-    let from = address(&request);
-    let response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Err(limited) = app.limits().failed(from)
-    {
-        return limited.into_response();
-    }
-    response
-}
-
-fn address(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<Peer>()?.address(request.headers())
-}
-
-struct TooOften {
+pub(crate) struct TooOften {
     /// One of our own texts.
     why: &'static str,
     wait: Duration,
@@ -187,8 +158,6 @@ impl<K: Eq + Hash> Budget<K> {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[test]
@@ -215,27 +184,5 @@ mod tests {
             let _ = budget.take(n, now);
         }
         assert!(budget.full_at.lock().len() <= READERS);
-    }
-
-    #[test]
-    fn only_a_proxy_of_this_machine_is_believed() {
-        let of = |peer: &str, passed_on: Option<&str>| {
-            let mut request = Request::new(Body::empty());
-            request.extensions_mut().insert(Peer(peer.parse().unwrap()));
-            if let Some(text) = passed_on {
-                request.headers_mut().insert("x-forwarded-for", text.parse().unwrap());
-            }
-            address(&request).map(|address| address.to_string())
-        };
-        for (peer, passed_on, expected) in [
-            ("127.0.0.1", None, None),
-            ("127.0.0.1", Some("nonsense"), None),
-            ("127.0.0.1", Some("203.0.113.9, 198.51.100.7"), Some("198.51.100.7")),
-            ("192.0.2.1", Some("203.0.113.9"), Some("192.0.2.1")),
-            ("2001:db8::1:2:3:4", None, Some("2001:db8::")),
-            ("::ffff:192.0.2.1", None, Some("192.0.2.1")),
-        ] {
-            assert_eq!(of(peer, passed_on).as_deref(), expected, "{peer} {passed_on:?}");
-        }
     }
 }

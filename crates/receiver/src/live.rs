@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use self::ring::{Ring, Since};
+use self::ring::{Arrival, Ring, Since};
 use crate::answer::Refused;
 
 /// Arrivals that a screen may be behind.
@@ -29,15 +29,6 @@ const SCREENS: usize = 100;
 /// Proxies end connections that are silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-#[derive(Clone, Debug)]
-struct Arrival {
-    /// Of this process, from 1 on.
-    number: u64,
-    /// `call` or `event`.
-    kind: &'static str,
-    json: Arc<str>,
-}
 
 pub struct Live {
     to: broadcast::Sender<Arrival>,

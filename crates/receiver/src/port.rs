@@ -181,4 +181,25 @@ mod tests {
         drop(taken);
         assert!(places.from.lock().is_empty());
     }
+
+    #[test]
+    fn only_a_proxy_of_this_machine_is_believed() {
+        let of = |peer: &str, passed_on: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = passed_on {
+                headers.insert("x-forwarded-for", text.parse().unwrap());
+            }
+            Peer(peer.parse().unwrap()).address(&headers).map(|address| address.to_string())
+        };
+        for (peer, passed_on, expected) in [
+            ("127.0.0.1", None, None),
+            ("127.0.0.1", Some("nonsense"), None),
+            ("127.0.0.1", Some("203.0.113.9, 198.51.100.7"), Some("198.51.100.7")),
+            ("192.0.2.1", Some("203.0.113.9"), Some("192.0.2.1")),
+            ("2001:db8::1:2:3:4", None, Some("2001:db8::")),
+            ("::ffff:192.0.2.1", None, Some("192.0.2.1")),
+        ] {
+            assert_eq!(of(peer, passed_on).as_deref(), expected, "{peer} {passed_on:?}");
+        }
+    }
 }

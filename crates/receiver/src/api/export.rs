@@ -3,35 +3,33 @@
 //! Read page by page, so that a reader that is slow holds no transaction open; calls that arrive meanwhile do not
 //! move the others. If the database fails in the middle, the connection is cut: a part never looks like the whole.
 
+mod pages;
 #[cfg(feature = "parquet")]
 mod parquet;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{Query as Pairs, State},
-    http::{HeaderMap, header},
-    response::{IntoResponse, Response},
+    http::HeaderMap,
+    response::Response,
 };
-use futures_util::{Stream, stream};
+use futures_util::stream;
 
+use self::pages::{answer, failed, pages};
 #[cfg(feature = "parquet")]
 pub use self::parquet::parquet;
-use super::{Parameters, allowed};
+use super::Parameters;
 use crate::{
-    access::Scope,
     answer::Refused,
-    calls::{self, Listed},
+    app::App,
+    calls::Listed,
     fields::FIELDS,
-    query::{Cursor, Query},
-    server::App,
     shown,
     store::{Sql, Store, StoreError},
 };
 
-/// Calls that are read at once.
-const PAGE: u32 = 500;
 /// Bytes of records that are read at once, if there is more than one.
 const BYTES: u64 = 4_000_000;
 /// Records that are read at once.
@@ -89,33 +87,6 @@ pub async fn jsonl(
     Ok(answer("application/jsonl", "attachment; filename=\"calls.jsonl\"", lines))
 }
 
-struct Pages {
-    store: Arc<dyn Store>,
-    query: Query,
-    cursor: Option<Cursor>,
-}
-
-async fn pages(
-    app: &App,
-    headers: &HeaderMap,
-    pairs: &[(String, String)],
-) -> Result<Pages, Refused> {
-    allowed(app, headers, Scope::Read).await?;
-    let query = Query::parse(pairs, &[]).map_err(Refused::bad_request)?;
-    Ok(Pages { store: app.shared_store(), query, cursor: None })
-}
-
-impl Pages {
-    /// Empty after the last one.
-    async fn next(&mut self) -> Result<Vec<Listed>, StoreError> {
-        let page = calls::list(&*self.store, &self.query, self.cursor.as_ref(), PAGE).await?;
-        if let Some(last) = page.last() {
-            self.cursor = Some(last.cursor());
-        }
-        Ok(page)
-    }
-}
-
 /// The next calls whose records fit into memory together.
 fn some_of(waiting: &mut VecDeque<Listed>) -> Vec<Listed> {
     let (mut some, mut bytes) = (vec![], 0_u64);
@@ -151,18 +122,4 @@ fn row(cells: Vec<String>) -> Bytes {
     // Writing to memory does not fail.
     let _ = writer.write_record(cells);
     writer.into_inner().unwrap_or_default().into()
-}
-
-fn failed(e: StoreError) -> StoreError {
-    tracing::error!(error = %e, "an export was cut off");
-    e
-}
-
-fn answer(
-    kind: &'static str,
-    disposition: &'static str,
-    parts: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
-) -> Response {
-    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, disposition)];
-    (headers, Body::from_stream(parts)).into_response()
 }

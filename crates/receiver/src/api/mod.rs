@@ -20,16 +20,17 @@ use axum::{
 use serde_json::{Value as Json_, json};
 
 use crate::{
-    access::{self, Scope},
+    access::Scope,
     answer::Refused,
+    app::App,
     body,
     call::text,
     calls,
     collector::serve,
     deletion::{self, Which},
+    permission,
     query::Query,
     schema::Mistake,
-    server::App,
     shown,
     stats::{self, TooMany, Wanted},
 };
@@ -58,7 +59,7 @@ pub(crate) fn routes() -> Router<App> {
 type Parameters = Pairs<Vec<(String, String)>>;
 
 async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
-    access::check(app.store(), headers, app.is_open(), scope).await
+    permission::check(app.store(), headers, app.is_open(), scope).await
 }
 
 /// `GET /api/calls`

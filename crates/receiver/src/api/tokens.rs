@@ -13,8 +13,8 @@ use super::allowed;
 use crate::{
     access::{self, Scope},
     answer::Refused,
+    app::App,
     schema::Mistake,
-    server::App,
 };
 
 #[derive(Deserialize)]

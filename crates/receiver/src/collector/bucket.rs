@@ -1,6 +1,10 @@
 //! Recordings in a bucket of S3, or of what speaks like it. Access is that of the environment (`AWS_…`).
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::body::Body;
 use futures_util::TryStreamExt;
@@ -9,8 +13,6 @@ use object_store::{
     path::Path, prefix::PrefixStore,
 };
 use tokio::io::AsyncWriteExt;
-
-use super::files::OLD;
 
 /// Bytes of a part: the least that S3 takes. Smaller recordings are one object at once.
 const PART: usize = 5 * 1024 * 1024;
@@ -53,10 +55,10 @@ impl Bucket {
         Ok(self.0.delete(&Path::from(name)).await?)
     }
 
-    pub(super) async fn old(&self) -> io::Result<Vec<String>> {
+    pub(super) async fn old(&self, age: Duration) -> io::Result<Vec<String>> {
         let all: Vec<_> = self.0.list(None).try_collect().await?;
         let is_old = |written: SystemTime| {
-            SystemTime::now().duration_since(written).is_ok_and(|age| age >= OLD)
+            SystemTime::now().duration_since(written).is_ok_and(|since| since >= age)
         };
         let old = all.into_iter().filter(|object| is_old(object.last_modified.into()));
         Ok(old.map(|object| object.location.to_string()).collect())

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::folder::{self, Folder};
 
 /// Longer than any upload takes.
-pub(super) const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -132,9 +132,9 @@ impl Files {
     /// Names of recordings that are older than any upload that is going on.
     pub(crate) async fn old(&self) -> io::Result<Vec<String>> {
         let mut names = match self {
-            Self::Folder(folder) => folder.old().await?,
+            Self::Folder(folder) => folder.old(OLD).await?,
             #[cfg(feature = "s3")]
-            Self::Bucket(bucket) => bucket.old().await?,
+            Self::Bucket(bucket) => bucket.old(OLD).await?,
         };
         // What is not ours stays.
         names.retain(|name| check(name).is_ok());

@@ -3,10 +3,9 @@
 use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use super::files::OLD;
 use tokio::{
     fs::{self, File, OpenOptions},
     io::{AsyncWriteExt, BufWriter},
@@ -61,8 +60,8 @@ impl Folder {
         fs::remove_file(self.folder.join(name)).await
     }
 
-    /// Names of files that are older than any upload that is going on. What broken uploads left is removed.
-    pub(super) async fn old(&self) -> io::Result<Vec<String>> {
+    /// Names of files that are so old. What broken uploads left is removed.
+    pub(super) async fn old(&self, age: Duration) -> io::Result<Vec<String>> {
         let mut names = vec![];
         let mut days = match fs::read_dir(&self.folder).await {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(names),
@@ -75,7 +74,7 @@ impl Folder {
             let mut files = fs::read_dir(day.path()).await?;
             while let Some(file) = files.next_entry().await? {
                 let written = file.metadata().await?.modified()?;
-                if SystemTime::now().duration_since(written).unwrap_or_default() < OLD {
+                if SystemTime::now().duration_since(written).unwrap_or_default() < age {
                     continue;
                 }
                 let path = file.path();

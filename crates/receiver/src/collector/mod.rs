@@ -5,7 +5,8 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | `mod.rs` | the four addresses, places and deadlines |
+//! | `mod.rs` | the four addresses, and their deadlines |
+//! | `shared` | what all uploads share: keys, places |
 //! | `token` | who may upload |
 //! | `answer` | answers that agents understand |
 //! | `wire`, `otlp`, `otlp_json` | reading OTLP within bounds |
@@ -30,7 +31,7 @@ mod bucket;
 pub(crate) mod clearing;
 mod clock;
 pub(crate) mod facts;
-mod files;
+pub(crate) mod files;
 mod folder;
 mod jobs;
 pub(crate) mod join;
@@ -40,10 +41,11 @@ mod otlp_json;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod session;
+pub(crate) mod shared;
 mod spans;
-mod token;
+pub(crate) mod token;
 pub(crate) mod turns;
-mod upload;
+pub(crate) mod upload;
 mod wire;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -53,10 +55,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 pub(crate) use self::files::Files;
 use self::{
@@ -65,57 +64,16 @@ use self::{
     upload::{Failed, To},
 };
 pub use self::{files::Recordings, token::Key, upload::MAX_RECORDING};
-use crate::{
-    answer::Refused,
-    body,
-    server::{App, Settings},
-    throttle::Throttle,
-};
+use crate::{answer::Refused, app::App, body};
 
 /// Bytes of a batch after decompression: agents refuse to send larger ones.
 const MOST_BATCH: usize = 64 * 1024 * 1024;
 /// JSON becomes larger when it is read. Node sends a hundred log records at most.
 const MOST_JSON: usize = 16 * 1024 * 1024;
-/// Uploads that are worked on at the same time.
-const AT_ONCE: usize = 32;
-/// An upload waits for a place so long.
-const PLACE_WITHIN: Duration = Duration::from_secs(3);
 /// An agent gives up a batch after ten seconds.
 const BATCH_WITHIN: Duration = Duration::from_secs(9);
 /// A recording may be large and the way narrow; an agent's room stays open meanwhile.
 const RECORDING_WITHIN: Duration = Duration::from_secs(5 * 60);
-
-/// What the addresses share.
-pub(crate) struct Collector {
-    /// Empty: agents are asked to upload nothing.
-    keys: Vec<Key>,
-    max_recording: u64,
-    places: Semaphore,
-    refused: Throttle,
-    unreadable: Throttle,
-    failed: Throttle,
-}
-
-impl Collector {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self {
-            keys: settings.livekit_keys.clone(),
-            max_recording: settings.max_recording,
-            places: Semaphore::new(AT_ONCE),
-            refused: Throttle::new(),
-            unreadable: Throttle::new(),
-            failed: Throttle::new(),
-        }
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        !self.keys.is_empty()
-    }
-
-    async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(PLACE_WITHIN, self.places.acquire()).await.ok()?.ok()
-    }
-}
 
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,18 @@
 //! The last arrivals, within bounds of number and memory.
 
-use std::collections::VecDeque;
-
-use super::Arrival;
+use std::{collections::VecDeque, sync::Arc};
 
 /// Bytes of all arrivals that are remembered.
 const BYTES: usize = 4_000_000;
+
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    /// Of this process, from 1 on.
+    pub(super) number: u64,
+    /// `call` or `event`.
+    pub(super) kind: &'static str,
+    pub(super) json: Arc<str>,
+}
 
 pub(super) struct Ring {
     /// Tells arrivals of this process from those of an earlier one.

@@ -13,18 +13,19 @@ use tokio::time::timeout;
 use super::{
     delete,
     filter::Filter,
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
     links::{self, Pairs},
     now::{self, Now},
+    problem::Problem,
     reader::Reader,
     row::{self, Day, Row, Values},
     shape, text,
 };
 use crate::{
+    app::App,
     calls::{self, Listed},
     query::{Cursor, Query},
     schema::Mistake,
-    server::App,
     store::StoreError,
 };
 
@@ -95,7 +96,7 @@ pub(super) async fn page(
     let at = |cursor: &Cursor, name: &str| links::calls(&which, &[(name, &cursor.to_text())]);
     let wrong = !mistakes.is_empty();
     let page = Page {
-        frame: Frame::new("calls", &reader),
+        frame: reader.frame("calls"),
         filter: Filter::new(app.store(), "/calls", &which, &mistakes, &reader).await?,
         now: now::of(&app, reader).await?,
         newest: part.newer.as_ref().map(|_| links::with_query("/calls", &which)),

@@ -10,15 +10,16 @@ use serde::Deserialize;
 
 use super::{
     form::OwnForm,
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
     links,
+    problem::Problem,
     reader::{Admin, Reader},
     text,
 };
 use crate::{
     answer::Refused,
+    app::App,
     deletion::{self, Which},
-    server::App,
     store::{Sql, StoreError},
 };
 
@@ -120,7 +121,7 @@ pub(super) async fn page(
         Which::Before(_) => return Err(Problem::NoCall),
     };
     let page = Ask {
-        frame: Frame::new("calls", &admin.reader),
+        frame: admin.reader.frame("calls"),
         form_token: admin.form_token(),
         title,
         goes,
@@ -204,5 +205,5 @@ struct Deleted {
 /// `GET /deleted`: what the form did. A page of its own, so that loading it again deletes nothing.
 pub(super) async fn done(reader: Reader, Query(done): Query<Done>) -> Response {
     let calls = text::counted(done.calls.unwrap_or_default() as usize, "call");
-    html(StatusCode::OK, &Deleted { frame: Frame::new("calls", &reader), calls })
+    html(StatusCode::OK, &Deleted { frame: reader.frame("calls"), calls })
 }

@@ -2,7 +2,6 @@
 
 use super::{
     links::{self, Pairs},
-    numbers::VERSUS,
     reader::Reader,
     zone::{self, Zone},
 };
@@ -14,6 +13,9 @@ use crate::{
 /// Calls among which values are looked for that the form proposes.
 const RECENT: &str = " FROM (SELECT business_type, final_stage, termination_reason FROM calls \
                       ORDER BY start_time DESC, call_id DESC LIMIT 2000) AS recent WHERE ";
+
+/// Before the names of the other filter. Alone it compares with all calls.
+pub(super) const VERSUS: &str = "versus";
 
 /// A field that is typed into.
 pub(super) struct Input {

@@ -12,15 +12,16 @@ use serde::Deserialize;
 use super::{
     attempts,
     form::{self, OwnForm},
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
     login::with_cookie,
+    problem::Problem,
     session::Session,
 };
 use crate::{
     answer::Refused,
+    app::App,
     password::{self, SetError},
     port::Peer,
-    server::App,
 };
 
 #[derive(Template)]

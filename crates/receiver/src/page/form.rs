@@ -11,8 +11,8 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::frame::Problem;
-use crate::{answer::Refused, server::App};
+use super::problem::Problem;
+use crate::{answer::Refused, app::App};
 
 /// A page of this receiver has sent it.
 pub(super) struct FromHere;

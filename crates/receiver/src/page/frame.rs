@@ -1,13 +1,12 @@
-//! What all pages have around them, and the pages that say no.
+//! What all pages have around them.
 
 use askama::Template;
 use axum::{
     http::{StatusCode, header},
-    response::{IntoResponse, Redirect, Response},
+    response::{IntoResponse, Response},
 };
 
-use super::{assets, reader::Reader, zone::Zone};
-use crate::{answer::Refused, store::StoreError};
+use super::{assets, zone::Zone};
 
 /// Around each page; the base template reads it.
 pub(super) struct Frame {
@@ -27,13 +26,6 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(on: &'static str, reader: &Reader) -> Self {
-        let mut frame = Self::bare();
-        (frame.on, frame.leave, frame.menu) = (on, reader.by_cookie, true);
-        (frame.masked, frame.demo, frame.zone) = (!reader.numbers, reader.demo, reader.zone);
-        frame
-    }
-
     pub(super) fn bare() -> Self {
         Self {
             on: "",
@@ -59,64 +51,5 @@ pub(super) fn html(status: StatusCode, template: &impl Template) -> Response {
             tracing::error!(error = %e, "a page could not be made");
             (StatusCode::INTERNAL_SERVER_ERROR, "an error of the receiver").into_response()
         }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "problem.html", whitespace = "minimize")]
-struct Said<'a> {
-    frame: Frame,
-    title: &'a str,
-    what: &'a str,
-    next: &'a str,
-    href: &'a str,
-}
-
-/// Why there is no page.
-pub(super) enum Problem {
-    /// Someone has to log in first, and then goes where it wanted to.
-    Unknown {
-        to: String,
-    },
-    Refused(Refused),
-    NoCall,
-}
-
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(e: StoreError) -> Self {
-        Self::Refused(e.into())
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let (status, title, what) = match &self {
-            Self::Unknown { to } => {
-                let to = super::links::query_string(&[("to".into(), to.clone())]);
-                return Redirect::to(&format!("/login?{to}")).into_response();
-            }
-            Self::NoCall => (
-                StatusCode::NOT_FOUND,
-                "No such call",
-                "No call with this id is kept here. It may have been deleted, or its record has not arrived yet.",
-            ),
-            Self::Refused(refused) => {
-                let what = refused.mistakes.first().map_or("", |mistake| &mistake.problem);
-                let title = match refused.status {
-                    StatusCode::SERVICE_UNAVAILABLE => "The database does not answer",
-                    StatusCode::FORBIDDEN => "Not for you",
-                    _ => "That did not work",
-                };
-                (refused.status, title, what)
-            }
-        };
-        let frame = Frame::bare();
-        html(status, &Said { frame, title, what, next: "All calls", href: "/calls" })
     }
 }

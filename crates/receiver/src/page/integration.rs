@@ -4,13 +4,14 @@ use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
+    problem::Problem,
     reader::Reader,
     text::{self, NOTHING},
 };
 use crate::{
+    app::App,
     seen::SEEN,
-    server::App,
     store::{Dialect, Sql, StoreError},
 };
 
@@ -66,7 +67,7 @@ pub(super) async fn page(State(app): State<App>, reader: Reader) -> Result<Respo
     let count = |n: Option<i64>| n.map_or(NOTHING.into(), text::count);
     let refusals = SEEN.refusals();
     let page = Page {
-        frame: Frame::new("integration", &reader),
+        frame: reader.frame("integration"),
         last: last.map(|last| reader.zone.day_and_time(last)),
         ago: last.map_or(String::new(), |last| text::ago(now - last)),
         calls: count(one(&app, "SELECT count(*) FROM calls").await?),

@@ -12,10 +12,11 @@ use serde::Deserialize;
 use super::{
     attempts,
     form::{self, FromHere, OwnForm},
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
+    problem::Problem,
     session::{self, Session},
 };
-use crate::{password, port::Peer, server::App};
+use crate::{app::App, password, port::Peer};
 
 #[derive(Template)]
 #[template(path = "login.html", whitespace = "minimize")]

@@ -15,7 +15,9 @@
 //! | [`headers`] | what browsers may do with each answer |
 //! | [`compress`] | fewer bytes on the way |
 //! | [`assets`] | style and script, under names that change with them |
-//! | [`frame`] | what all pages have around them; pages that say no |
+//! | [`frame`] | what all pages have around them |
+//! | [`problem`] | the pages that say no |
+//! | [`shared`] | what all pages share |
 //! | [`text`] | how numbers, durations and phone numbers are written |
 //! | [`links`] | queries as links |
 //! | [`filter`] | the query as a form |
@@ -41,10 +43,12 @@ pub(crate) mod links;
 mod login;
 mod now;
 mod numbers;
+mod problem;
 mod reader;
 mod row;
 pub(crate) mod session;
 mod shape;
+pub(crate) mod shared;
 mod text;
 mod zone;
 mod zones;
@@ -55,26 +59,7 @@ use axum::{
     routing::{get, post},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use rand::RngCore;
-
-use self::attempts::Attempts;
-use crate::server::App;
-
-/// What the pages share.
-pub(crate) struct Pages {
-    attempts: Attempts,
-    /// In the forms of readers that need no login, so that no other page can send them.
-    form_token: String,
-}
-
-impl Default for Pages {
-    fn default() -> Self {
-        let mut random = [0; 32];
-        rand::rng().fill_bytes(&mut random);
-        Self { attempts: Attempts::default(), form_token: BASE64.encode(random) }
-    }
-}
+use crate::app::App;
 
 /// All routes of the page.
 pub(crate) fn routes() -> Router<App> {

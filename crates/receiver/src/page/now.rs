@@ -4,13 +4,9 @@ use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde_json::Value as Json;
 
-use super::{
-    frame::{Problem, html},
-    reader::Reader,
-    text,
-};
+use super::{frame::html, problem::Problem, reader::Reader, text};
 use crate::{
-    server::App,
+    app::App,
     store::{Sql, Store, StoreError},
 };
 

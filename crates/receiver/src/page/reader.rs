@@ -6,13 +6,8 @@ use axum::{
     http::{HeaderMap, StatusCode, request::Parts},
 };
 
-use super::{frame::Problem, session::Session, zone::Zone};
-use crate::{
-    access::{self, Scope},
-    answer::Refused,
-    schema::Mistake,
-    server::App,
-};
+use super::{frame::Frame, problem::Problem, session::Session, zone::Zone};
+use crate::{access::Scope, answer::Refused, app::App, permission, schema::Mistake};
 
 /// Fields that hold phone numbers.
 const PRIVATE: [&str; 2] = ["phone_number", "room_name"];
@@ -33,6 +28,19 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Around a page that is for this reader. `on`: its entry in the menu.
+    pub(super) fn frame(&self, on: &'static str) -> Frame {
+        Frame {
+            on,
+            leave: self.by_cookie,
+            menu: true,
+            masked: !self.numbers,
+            demo: self.demo,
+            zone: self.zone,
+            ..Frame::bare()
+        }
+    }
+
     /// What this reader may not ask: whoever sees numbers masked could guess them digit by digit.
     pub(super) fn forbidden(&self, pairs: &[(String, String)]) -> Vec<Mistake> {
         if self.numbers {
@@ -90,7 +98,7 @@ impl FromRequestParts<App> for Reader {
 }
 
 async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
-    access::check(app.store(), headers, app.is_open(), scope).await
+    permission::check(app.store(), headers, app.is_open(), scope).await
 }
 
 /// Someone who may delete, and the token that its forms hold.

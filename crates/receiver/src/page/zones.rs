@@ -47,7 +47,7 @@ pub(super) async fn page(
         None => None,
     };
     let status = if wrong.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let frame = Frame::new("", &reader);
+    let frame = reader.frame("");
     html(status, &Page { frame, regions: zone::regions(), to, wrong })
 }
 

@@ -5,7 +5,7 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-use super::Dialect;
+use super::sql::Dialect;
 
 type Step = (i64, &'static str, &'static str);
 

@@ -23,16 +23,10 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-pub use self::sql::{Row, Sql, Value};
+pub use self::sql::{Dialect, Row, Sql, Value};
 
 /// Rows that wait between the database and the reader of a stream.
 pub(crate) const STREAM_AHEAD: usize = 256;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    Sqlite,
-    Postgres,
-}
 
 /// Why the database did not do it. What was sent may be sent again later.
 #[derive(Debug, Error)]

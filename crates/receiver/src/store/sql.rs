@@ -2,7 +2,11 @@
 //!
 //! Text is `&'static str`, so nothing that a request says can become part of it. Values are always bound.
 
-use super::Dialect;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
 
 /// A value of one of the four kinds. The kind of a missing value is known too: Postgres asks for it.
 #[derive(Clone, Debug, PartialEq)]

@@ -26,13 +26,13 @@ use parquet::{
     schema::types::Type,
 };
 
-use super::{Pages, answer, failed, pages};
+use super::pages::{Pages, answer, failed, pages};
 use crate::{
     answer::Refused,
     api::Parameters,
+    app::App,
     calls::Listed,
     fields::{FIELDS, Field, Kind},
-    server::App,
     store::{StoreError, Value},
 };
 

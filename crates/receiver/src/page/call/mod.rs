@@ -41,12 +41,13 @@ use self::{
 };
 use super::{
     delete,
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
     links,
+    problem::Problem,
     reader::Reader,
     row, text,
 };
-use crate::{calls, collector::session, server::App};
+use crate::{app::App, calls, collector::session};
 
 /// Bytes of a record that is shown on the page; larger ones can be downloaded.
 const SHOWN: usize = 300_000;
@@ -144,7 +145,7 @@ fn shown(
     let start = moments::instant(&record["start_time"]).unwrap_or_default();
     let status = of("status").unwrap_or("unknown");
     Page {
-        frame: Frame::new("calls", &reader),
+        frame: reader.frame("calls"),
         number: text::number(of("phone_number").unwrap_or("unknown"), reader.numbers),
         status: text::words(status),
         tone: row::tone(status),

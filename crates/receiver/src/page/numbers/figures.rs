@@ -4,12 +4,12 @@ use axum::http::StatusCode;
 use serde_json::Value as Json;
 
 use super::{
-    super::{frame::Problem, links::Pairs, text, zone::Zone},
+    super::{links::Pairs, problem::Problem, text, zone::Zone},
     period::{Period, Unit},
 };
 use crate::{
     answer::Refused,
-    server::App,
+    app::App,
     stats::{self, TooMany, Wanted},
 };
 

@@ -4,6 +4,7 @@ use record::Moment;
 
 use super::{
     super::{
+        filter::VERSUS,
         links::{self, Pairs},
         text,
         zone::{self, Zone},
@@ -12,8 +13,6 @@ use super::{
 };
 use crate::query::Op;
 
-/// Before the names of the other filter. Alone it compares with all calls.
-pub(in super::super) const VERSUS: &str = "versus";
 const PREFIX: &str = "versus.";
 
 pub(super) struct Filters {

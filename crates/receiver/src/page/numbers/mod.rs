@@ -19,8 +19,6 @@ mod period;
 mod plots;
 mod tables;
 
-pub(super) use self::filters::VERSUS;
-
 use askama::Template;
 use axum::{
     extract::{Query, State},
@@ -39,11 +37,12 @@ use self::{
 };
 use super::{
     filter::Filter,
-    frame::{Frame, Problem, html},
+    frame::{Frame, html},
     links::{self, Pairs},
+    problem::Problem,
     reader::Reader,
 };
-use crate::{query::Query as Calls, server::App};
+use crate::{app::App, query::Query as Calls};
 
 /// All that is shown of one filter.
 struct Side {
@@ -99,7 +98,7 @@ pub(super) async fn page(
     }
     let filter = Filter::new(app.store(), "/numbers", &filters.pairs(), &mistakes, &reader).await?;
     let mut page = Page {
-        frame: Frame::new("numbers", &reader),
+        frame: reader.frame("numbers"),
         filter,
         unit: "day",
         sides: vec![],
