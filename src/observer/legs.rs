@@ -37,7 +37,7 @@ impl Latest {
 
 /// Which phone legs were seen. Cheap to clone; all clones share one memory.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Legs(Arc<Mutex<(Latest, Latest)>>);
+pub(super) struct Legs(Arc<Mutex<(Latest, Latest)>>);
 
 impl Legs {
     /// An observer of this worker has seen the participant.
@@ -62,6 +62,7 @@ impl Legs {
         self.0.lock().1.add(sid)
     }
 
+    /// How many clones there are, this one included: each leg that is looked at holds one.
     pub(super) fn clones(&self) -> usize {
         Arc::strong_count(&self.0)
     }

@@ -20,9 +20,9 @@ use tokio::{
 };
 
 use super::{
-    Assignment, LaterJob, Observers,
+    Assignment, Observers,
     attendance::Attendance,
-    recording::Recording,
+    recording::{LaterJob, Recording},
     room::{Connection, Notice},
     sdk::liveness,
     session_feed,

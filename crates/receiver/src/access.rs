@@ -115,6 +115,15 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Listed>, StoreError> {
     Ok(rows.iter().map(listed).collect())
 }
 
+/// The scopes of each token.
+///
+/// # Errors
+/// If the database did not do it.
+pub(crate) async fn all_scopes(store: &dyn Store) -> Result<Vec<Vec<Scope>>, StoreError> {
+    let rows = store.read(Sql::new(store.dialect(), "SELECT scopes FROM tokens")).await?;
+    Ok(rows.iter().map(|row| scopes(row.text(0))).collect())
+}
+
 /// Deletes a token; false if there is none with this id.
 ///
 /// # Errors

@@ -27,12 +27,12 @@ use crate::{
 };
 
 /// Bytes of a body at most.
-pub const MAX_BODY: usize = 16 * 1024 * 1024;
+const MAX_BODY: usize = 16 * 1024 * 1024;
 /// Posts that are worked on at the same time; bounds memory.
 const AT_ONCE: usize = 64;
 
 /// Reads a clock.
-pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
+pub(crate) type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// All that the receiver is set up with.
 #[derive(Clone)]

@@ -12,12 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     aggregate::{Aggregate, Sums},
     app::App,
-    call::text,
+    call::{loggable, text},
     calls::hidden_id,
     collector::clearing,
     fields::{FIELDS, Field, Kind},
     histogram::Histogram,
-    shown::loggable,
     store::{Dialect, Row, Sql, Store, StoreError, Transaction, Value},
 };
 

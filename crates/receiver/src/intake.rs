@@ -18,14 +18,13 @@ use crate::{
     answer::Refused,
     app::App,
     body,
-    call::{About, Call},
+    call::{About, Call, loggable},
     calls::Kept,
     collector::join,
     events::{self, Event},
     permission, schema,
     seen::SEEN,
     shown,
-    shown::loggable,
     signature::{Subject, Token},
 };
 

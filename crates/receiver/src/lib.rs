@@ -4,15 +4,15 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | [`server`] | routes, start and stop |
-//! | [`app`] | settings, and what all requests share |
+//! | [`server`] | routes and what is around them, start and stop |
+//! | `app` | settings, and what all requests share |
 //! | `port` | connections, and their number |
 //! | [`intake`] | `POST /call-history` and `POST /call-events` |
 //! | [`body`] | reading a body within bounds |
 //! | [`signature`] | the token that signs a post |
 //! | [`schema`] | the record's schema, relaxed; mistakes by name |
 //! | [`access`] | tokens of the API and their scopes |
-//! | [`permission`] | whether a request may do what it asks for |
+//! | `permission` | whether a request may do what it asks for |
 //! | [`limits`] | how often one reader may ask |
 //! | [`password`] | the password of the page |
 //! | `first_run` | the link that sets the first one |
@@ -42,7 +42,7 @@ pub mod access;
 pub mod aggregate;
 pub mod answer;
 pub mod api;
-pub mod app;
+mod app;
 pub mod body;
 pub mod call;
 pub mod calls;
@@ -61,7 +61,7 @@ pub mod limits;
 pub mod live;
 pub mod page;
 pub mod password;
-pub mod permission;
+mod permission;
 mod port;
 pub mod query;
 pub mod schema;

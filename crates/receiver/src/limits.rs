@@ -6,7 +6,7 @@
 //! **A worker is never locked out.** A post that may be made is always taken, whatever else came from its address: only
 //! its own wrong signatures are answered 429 in place of 401. The worker sends both again.
 //!
-//! Requests of this machine have no address to limit, unless a proxy on it says for whom it asks.
+//! Where they are asked: `limited_api` and `limited_posts` in [`crate::server`]. Requests of this machine have no address to limit, unless a proxy on it says for whom it asks.
 
 use std::{
     collections::HashMap,
@@ -89,6 +89,7 @@ impl Limits {
     }
 }
 
+/// Why a reader has to wait, and how long.
 pub(crate) struct TooOften {
     /// One of our own texts.
     why: &'static str,

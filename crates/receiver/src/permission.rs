@@ -19,11 +19,12 @@ use crate::{
 /// Headers of a request that a proxy passes on.
 const FORWARDED: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
 /// Checks that a request may do what needs a scope. `open`: this machine needs no token as long as there is none.
 ///
 /// # Errors
 /// 401 without a token that is known, 403 with one that has not the scope.
-pub async fn check(
+pub(crate) async fn check(
     store: &dyn Store,
     headers: &HeaderMap,
     open: bool,
@@ -55,8 +56,8 @@ pub async fn check(
 /// Whether there are tokens, or a password. Intake stays open until there is a token for intake: what is for readers does
 /// not stop the worker.
 async fn is_closed(store: &dyn Store, scope: Scope) -> Result<bool, StoreError> {
-    let tokens = access::list(store).await?;
-    if tokens.iter().any(|token| scope != Scope::Ingest || token.scopes.contains(&scope)) {
+    let tokens = access::all_scopes(store).await?;
+    if tokens.iter().any(|scopes| scope != Scope::Ingest || scopes.contains(&scope)) {
         return Ok(true);
     }
     Ok(scope != Scope::Ingest && password::session_key(store).await?.is_some())

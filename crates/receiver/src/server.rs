@@ -22,7 +22,7 @@ use crate::{
     answer::Refused,
     api,
     app::{App, Settings},
-    collector::{self, Files},
+    collector::{self, files::Files},
     days, deletion, intake, page, password,
     port::{self, Peer},
     store::{self, Sql, Store, StoreError},

@@ -20,7 +20,7 @@ use futures_util::stream;
 use self::pages::{answer, failed, pages};
 #[cfg(feature = "parquet")]
 pub use self::parquet::parquet;
-use super::Parameters;
+use super::shared::Parameters;
 use crate::{
     answer::Refused,
     app::App,

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`export`] | all calls of a query, streamed |
 //! | [`tokens`] | making and deleting tokens |
+//! | `shared` | what all its requests share |
 //! | [`openapi`] | the description of all of it |
 
 pub mod export;
 pub mod openapi;
+mod shared;
 pub mod tokens;
 
 use axum::{
@@ -19,6 +21,7 @@ use axum::{
 };
 use serde_json::{Value as Json_, json};
 
+use self::shared::{Parameters, allowed};
 use crate::{
     access::Scope,
     answer::Refused,
@@ -28,7 +31,6 @@ use crate::{
     calls,
     collector::serve,
     deletion::{self, Which},
-    permission,
     query::Query,
     schema::Mistake,
     shown,
@@ -53,13 +55,6 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/live", get(live))
         .route("/api/tokens", get(tokens::list).post(tokens::create))
         .route("/api/tokens/{id}", delete(tokens::delete))
-}
-
-/// Parameters of a request, in their order.
-type Parameters = Pairs<Vec<(String, String)>>;
-
-async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
-    permission::check(app.store(), headers, app.is_open(), scope).await
 }
 
 /// `GET /api/calls`

@@ -9,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
 
-use super::allowed;
+use super::shared::allowed;
 use crate::{
     access::{self, Scope},
     answer::Refused,

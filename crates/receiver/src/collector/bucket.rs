@@ -55,6 +55,7 @@ impl Bucket {
         Ok(self.0.delete(&Path::from(name)).await?)
     }
 
+    /// Names of objects that are at least `age` old.
     pub(super) async fn old(&self, age: Duration) -> io::Result<Vec<String>> {
         let all: Vec<_> = self.0.list(None).try_collect().await?;
         let is_old = |written: SystemTime| {

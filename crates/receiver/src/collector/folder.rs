@@ -60,7 +60,7 @@ impl Folder {
         fs::remove_file(self.folder.join(name)).await
     }
 
-    /// Names of files that are so old. What broken uploads left is removed.
+    /// Names of files that are at least `age` old. What broken uploads left is removed if it is as old.
     pub(super) async fn old(&self, age: Duration) -> io::Result<Vec<String>> {
         let mut names = vec![];
         let mut days = match fs::read_dir(&self.folder).await {

@@ -57,13 +57,12 @@ use axum::{
 };
 use tokio::time::timeout;
 
-pub(crate) use self::files::Files;
 use self::{
     batch::{Batch, Signal},
     jobs::{Kept, Upload},
     upload::{Failed, To},
 };
-pub use self::{files::Recordings, token::Key, upload::MAX_RECORDING};
+pub use self::{files::Recordings, token::Key};
 use crate::{answer::Refused, app::App, body};
 
 /// Bytes of a batch after decompression: agents refuse to send larger ones.

@@ -1,4 +1,4 @@
-//! What all uploads share.
+//! What all uploads share: keys, places, and how often the log says what went wrong.
 
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ const AT_ONCE: usize = 32;
 /// An upload waits for a place so long.
 const PLACE_WITHIN: Duration = Duration::from_secs(3);
 
-/// What the addresses share.
 pub(crate) struct Collector {
     /// Empty: agents are asked to upload nothing.
     pub(super) keys: Vec<Key>,

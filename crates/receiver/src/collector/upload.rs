@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bytes of a recording that is kept: almost five hours at the rate that agents use.
-pub const MAX_RECORDING: u64 = 256 * 1024 * 1024;
+pub(crate) const MAX_RECORDING: u64 = 256 * 1024 * 1024;
 /// What a body may have in all; what is too much is read and thrown away, as an agent that is still sending reads no
 /// answer.
 const MOST_BODY: u64 = 8 * MAX_RECORDING;

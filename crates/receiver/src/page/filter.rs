@@ -14,7 +14,7 @@ use crate::{
 const RECENT: &str = " FROM (SELECT business_type, final_stage, termination_reason FROM calls \
                       ORDER BY start_time DESC, call_id DESC LIMIT 2000) AS recent WHERE ";
 
-/// Before the names of the other filter. Alone it compares with all calls.
+/// The parameter that compares with another filter; if there is none, with all calls.
 pub(super) const VERSUS: &str = "versus";
 
 /// A field that is typed into.

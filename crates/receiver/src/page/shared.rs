@@ -1,11 +1,10 @@
-//! What all pages share.
+//! What all pages share: wrong logins, and the token of forms without a login.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use rand::RngCore;
 
 use super::attempts::Attempts;
 
-/// What the pages share.
 pub(crate) struct Pages {
     pub(super) attempts: Attempts,
     /// In the forms of readers that need no login, so that no other page can send them.

@@ -12,7 +12,7 @@ use futures_util::Stream;
 use crate::{
     access::Scope,
     answer::Refused,
-    api::allowed,
+    api::shared::allowed,
     app::App,
     calls::{self, Listed},
     query::{Cursor, Query},

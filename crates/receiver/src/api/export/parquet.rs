@@ -29,7 +29,7 @@ use parquet::{
 use super::pages::{Pages, answer, failed, pages};
 use crate::{
     answer::Refused,
-    api::Parameters,
+    api::shared::Parameters,
     app::App,
     calls::Listed,
     fields::{FIELDS, Field, Kind},

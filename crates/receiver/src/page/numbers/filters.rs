@@ -13,6 +13,7 @@ use super::{
 };
 use crate::query::Op;
 
+/// Before the names of the other filter's parameters: [`VERSUS`] and a dot.
 const PREFIX: &str = "versus.";
 
 pub(super) struct Filters {
