@@ -22,7 +22,8 @@ use crate::{
     calls::Kept,
     collector::join,
     events::{self, Event},
-    permission, schema,
+    permission::allowed,
+    schema,
     seen::SEEN,
     shown,
     signature::{Subject, Token},
@@ -114,7 +115,7 @@ async fn take_event(app: &App, headers: HeaderMap, body: Body) -> Result<Respons
 /// The token of the post, if a secret is set.
 async fn may_post(app: &App, headers: &HeaderMap) -> Result<Option<Token>, Refused> {
     let Some(secret) = app.jwt_secret() else {
-        permission::check(app.store(), headers, app.is_open(), Scope::Ingest).await?;
+        allowed(app, headers, Scope::Ingest).await?;
         return Ok(None);
     };
     signed(headers, secret).map(Some).map_err(Refused::unauthorized)

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use crate::{
     access::{self, Scope},
     answer::Refused,
+    app::App,
     page::session,
     password,
     store::{Store, StoreError},
@@ -20,16 +21,12 @@ use crate::{
 const FORWARDED: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
-/// Checks that a request may do what needs a scope. `open`: this machine needs no token as long as there is none.
+/// Checks that a request may do what needs a scope.
 ///
 /// # Errors
 /// 401 without a token that is known, 403 with one that has not the scope.
-pub(crate) async fn check(
-    store: &dyn Store,
-    headers: &HeaderMap,
-    open: bool,
-    scope: Scope,
-) -> Result<(), Refused> {
+pub(crate) async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
+    let store = app.store();
     if let Some(token) = access::bearer(headers).filter(|token| token.starts_with(access::PREFIX)) {
         let Some(known) = access::by_token(store, token).await? else {
             return Err(Refused::unauthorized("the token is not known"));
@@ -43,7 +40,7 @@ pub(crate) async fn check(
     if scope == Scope::Read && session::opens_api(store, headers).await? {
         return Ok(());
     }
-    if !open || is_closed(store, scope).await? {
+    if !app.is_open() || is_closed(store, scope).await? {
         return Err(Refused::unauthorized("a token is needed: Authorization: Bearer …"));
     }
     if is_of_this_machine(headers) {

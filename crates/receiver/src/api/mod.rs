@@ -21,7 +21,7 @@ use axum::{
 };
 use serde_json::{Value as Json_, json};
 
-use self::shared::{Parameters, allowed};
+use self::shared::Parameters;
 use crate::{
     access::Scope,
     answer::Refused,
@@ -31,6 +31,7 @@ use crate::{
     calls,
     collector::serve,
     deletion::{self, Which},
+    permission::allowed,
     query::Query,
     schema::Mistake,
     shown,

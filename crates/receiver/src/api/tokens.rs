@@ -9,11 +9,11 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
 
-use super::shared::allowed;
 use crate::{
     access::{self, Scope},
     answer::Refused,
     app::App,
+    permission::allowed,
     schema::Mistake,
 };
 

@@ -15,7 +15,8 @@ use super::{
     turns::{self, Turn},
 };
 use crate::{
-    access::Scope, answer::Refused, app::App, call::text, calls, page::session as login, permission,
+    access::Scope, answer::Refused, app::App, call::text, calls, page::session as login,
+    permission::allowed,
 };
 
 /// `GET /api/calls/{id}/uploads`
@@ -24,7 +25,7 @@ pub(crate) async fn uploads(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Json_>, Refused> {
-    permission::check(app.store(), &headers, app.is_open(), Scope::Read).await?;
+    allowed(&app, &headers, Scope::Read).await?;
     let id = text(&id);
     let body = calls::body(app.store(), &id).await?;
     let body = body.ok_or_else(|| Refused::not_found("no such call"))?;
@@ -156,7 +157,7 @@ pub(crate) async fn sound(
     Path((id, n)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
     if app.is_demo() || !login::opens_pages(app.store(), &headers).await? {
-        permission::check(app.store(), &headers, app.is_open(), Scope::Read).await?;
+        allowed(&app, &headers, Scope::Read).await?;
     }
     let no_such = || Refused::not_found("no such recording");
     let recordings = session::recordings(app.store(), &text(&id)).await?;

@@ -3,11 +3,11 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{StatusCode, request::Parts},
 };
 
 use super::{frame::Frame, problem::Problem, session::Session, zone::Zone};
-use crate::{access::Scope, answer::Refused, app::App, permission, schema::Mistake};
+use crate::{access::Scope, answer::Refused, app::App, permission::allowed, schema::Mistake};
 
 /// Fields that hold phone numbers.
 const PRIVATE: [&str; 2] = ["phone_number", "room_name"];
@@ -95,10 +95,6 @@ impl FromRequestParts<App> for Reader {
             Err(refused) => Err(refused.into()),
         }
     }
-}
-
-async fn allowed(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refused> {
-    permission::check(app.store(), headers, app.is_open(), scope).await
 }
 
 /// Someone who may delete, and the token that its forms hold.

@@ -12,9 +12,9 @@ use futures_util::Stream;
 use crate::{
     access::Scope,
     answer::Refused,
-    api::shared::allowed,
     app::App,
     calls::{self, Listed},
+    permission::allowed,
     query::{Cursor, Query},
     store::{Store, StoreError},
 };
