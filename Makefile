@@ -29,7 +29,7 @@ help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 # The three have the same build: for another choice of packages cargo would choose other features, and compile anew.
-DEMO := $(CARGO) build --locked -p call-history -p lab --bin call-history --bin demo --bin call
+DEMO := $(CARGO) build --locked -p call-history -p lab --bin call-history --bin demo
 demo: ## one call, from the first ring to the posted record, on this machine alone
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
 	@$(DEMO)
@@ -42,7 +42,7 @@ demo-page: ## the same, with a week of sample calls, and the pages stay open to 
 
 call: ## one scripted call on the server of .env, for a worker of yours to see
 	@[ -x $(TARGET)/debug/call ] || echo "compiling, which takes 3 to 6 minutes the first time"
-	@$(DEMO)
+	@$(DEMO) --bin call
 	@$(abspath $(TARGET))/debug/call
 
 # With a test among the targets, so that cargo chooses the same features as for the tests, and builds nothing twice.

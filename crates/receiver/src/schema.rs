@@ -4,14 +4,12 @@
 //! schema is relaxed: unknown fields are taken, a field that may be null may be missing, and in `details` everything may
 //! be missing and lists of words are open. What is there must have its type.
 
+mod rules;
+
 use std::sync::LazyLock;
 
-use jsonschema::{
-    ValidationError, Validator,
-    error::{TypeKind, ValidationErrorKind as Kind},
-};
-use record::Moment;
-use serde::Serialize;
+use rules::{DEFINITIONS, Rule};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Mistakes that an answer names at most.
@@ -58,86 +56,32 @@ pub fn relaxed_event() -> Value {
     schema
 }
 
-static RECORD: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&relaxed_record()));
-static EVENT: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&relaxed_event()));
+static RECORD: LazyLock<Option<Rule>> = LazyLock::new(|| rule(&relaxed_record()));
+static EVENT: LazyLock<Option<Rule>> = LazyLock::new(|| rule(&relaxed_event()));
 
-fn validator(schema: &Value) -> Option<Validator> {
-    jsonschema::draft202012::options().should_validate_formats(true).build(schema).ok()
+fn rule(schema: &Value) -> Option<Rule> {
+    Rule::deserialize(schema).ok()
 }
 
 /// All mistakes of a record, up to [`MOST`].
 pub fn mistakes_of_record(record: &Value) -> Vec<Mistake> {
-    let mut found = mistakes(RECORD.as_ref(), record);
-    for path in ["/start_time", "/end_time"] {
-        unreadable_time(record, path, &mut found);
-    }
-    found
+    mistakes(RECORD.as_ref(), record)
 }
 
 /// The same of a live event.
 pub fn mistakes_of_event(event: &Value) -> Vec<Mistake> {
-    let mut found = mistakes(EVENT.as_ref(), event);
-    unreadable_time(event, "/time", &mut found);
-    found
+    mistakes(EVENT.as_ref(), event)
 }
 
-fn mistakes(validator: Option<&Validator>, value: &Value) -> Vec<Mistake> {
-    // A test builds both.
-    let Some(validator) = validator else { return vec![Mistake::new("", "no schema")] };
-    let mut found: Vec<Mistake> = validator.iter_errors(value).take(MOST).map(named).collect();
+fn mistakes(rule: Option<&Rule>, value: &Value) -> Vec<Mistake> {
+    // A test reads both.
+    let Some(rule) = rule else { return vec![Mistake::new("", "no schema")] };
+    let mut found = rule.mistakes(value);
     // NUL cannot be in the databases' texts, and without it two ids could become one.
     if value["call_id"].as_str().is_some_and(|id| id.contains('\0')) {
         found.push(Mistake::new("/call_id", "must not have the character NUL"));
     }
     found
-}
-
-/// A time that the schema's format lets pass and that is none for us, such as one without a zone.
-fn unreadable_time(value: &Value, path: &str, found: &mut Vec<Mistake>) {
-    let text = value.pointer(path).and_then(Value::as_str);
-    let known = found.iter().any(|mistake| mistake.path == path);
-    if !known && text.is_some_and(|text| Moment::parse_rfc3339(text).is_none()) {
-        found.push(Mistake::new(path, DATE_TIME));
-    }
-}
-
-const DATE_TIME: &str = "must be a time like 2026-11-27T03:45:00.000Z";
-
-fn named(error: ValidationError<'_>) -> Mistake {
-    let path = error.instance_path().to_string();
-    match error.kind() {
-        Kind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
-            // As JSON pointers write names.
-            let name = name.replace('~', "~0").replace('/', "~1");
-            Mistake::new(format!("{path}/{name}"), "is missing")
-        }
-        Kind::Type { kind } => Mistake::new(path, format!("must be {}", types(kind))),
-        Kind::Enum { options } => Mistake::new(path, format!("must be one of {options}")),
-        Kind::Constant { expected_value } => {
-            Mistake::new(path, format!("must be {expected_value}"))
-        }
-        Kind::Format { format } if format == "date-time" => Mistake::new(path, DATE_TIME),
-        Kind::Minimum { limit } => Mistake::new(path, format!("must be {limit} or more")),
-        Kind::Maximum { limit } => Mistake::new(path, format!("must be {limit} or less")),
-        Kind::MinLength { limit } => {
-            Mistake::new(path, format!("must have {limit} characters or more"))
-        }
-        Kind::MaxLength { limit } => {
-            Mistake::new(path, format!("must have {limit} characters or fewer"))
-        }
-        other => Mistake::new(path, format!("breaks the schema's rule {}", other.keyword())),
-    }
-}
-
-fn types(kind: &TypeKind) -> String {
-    match kind {
-        TypeKind::Single(one) => format!("of type {one}"),
-        TypeKind::Multiple(several) => {
-            let names: Vec<String> = several.iter().map(|t| t.to_string()).collect();
-            format!("of type {}", names.join(" or "))
-        }
-    }
 }
 
 fn id(schema: &mut Value) {
@@ -210,7 +154,7 @@ fn references(part: &Value) -> Vec<String> {
         Value::Object(map) => map
             .iter()
             .flat_map(|(key, value)| match value.as_str() {
-                Some(to) if key == "$ref" => vec![to.replace("#/$defs/", "")],
+                Some(to) if key == "$ref" => vec![to.replace(DEFINITIONS, "")],
                 _ => references(value),
             })
             .collect(),
@@ -222,17 +166,10 @@ fn references(part: &Value) -> Vec<String> {
 fn relax(part: &mut Value) {
     match part {
         Value::Object(map) => {
-            if map.get("additionalProperties") == Some(&Value::Bool(false)) {
+            if map.get("additionalProperties").is_some_and(Value::is_boolean) {
                 map.remove("additionalProperties");
             }
             optional_where_null(map);
-            // Otherwise the mistake would be that of the whole, not the one inside.
-            if let Some(only) = null_or(map) {
-                map.remove("anyOf");
-                map.insert("if".into(), json!({"type": "null"}));
-                map.insert("then".into(), Value::Bool(true));
-                map.insert("else".into(), only);
-            }
             let largest = match map.get("format").and_then(Value::as_str) {
                 Some("uint32") => Some(u64::from(u32::MAX)),
                 // Databases count to here.
@@ -264,11 +201,6 @@ fn optional_where_null(map: &mut Map<String, Value>) {
     };
     required
         .retain(|name| !name.as_str().is_some_and(|n| properties.contains_key(n) && nullable(n)));
-}
-
-fn null_or(map: &Map<String, Value>) -> Option<Value> {
-    let [only, null] = map.get("anyOf")?.as_array()?.as_slice() else { return None };
-    (null == &json!({"type": "null"})).then(|| only.clone())
 }
 
 #[cfg(test)]
