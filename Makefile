@@ -28,7 +28,7 @@ FEATURES := --features otlp,parquet,s3
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-# The three have the same build: for another choice of packages cargo would choose other features, and compile anew.
+# All three name the same packages: for other packages cargo would choose other features, and compile anew.
 DEMO := $(CARGO) build --locked -p call-history -p lab --bin call-history --bin demo
 demo: ## one call, from the first ring to the posted record, on this machine alone
 	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
@@ -41,7 +41,7 @@ demo-page: ## the same, with a week of sample calls, and the pages stay open to 
 	@$(abspath $(TARGET))/debug/demo --stay
 
 call: ## one scripted call on the server of .env, for a worker of yours to see
-	@[ -x $(TARGET)/debug/call ] || echo "compiling, which takes 3 to 6 minutes the first time"
+	@[ -x $(TARGET)/debug/demo ] || echo "compiling, which takes 3 to 6 minutes the first time"
 	@$(DEMO) --bin call
 	@$(abspath $(TARGET))/debug/call
 
@@ -103,7 +103,8 @@ lint-plain: ## no warning without the optional features
 lint: tools ## formatting, clippy with all features, dependencies, docs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace $(FEATURES) --no-deps --document-private-items --quiet
+	@# With the examples, so that cargo chooses the same features as for clippy, and checks no dependency twice.
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace $(FEATURES) --lib --bins --examples --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) machete
 	@set -o pipefail; \

@@ -159,16 +159,15 @@ fn check(
     if mistakes.is_empty() {
         return Ok(());
     }
-    let paths: Vec<&str> = mistakes.iter().take(10).map(|m| shown_path(&m.path)).collect();
+    let paths: Vec<&str> = mistakes.iter().take(10).map(shown_path).collect();
     tracing::warn!(mistakes = mistakes.len(), ?paths, "a post breaks the schema");
     SEEN.breaks_schema(paths);
     Err(Refused { status: StatusCode::UNPROCESSABLE_ENTITY, mistakes })
 }
 
-/// A path as it may be logged: names of unknown keys are the sender's, and may be anything.
-fn shown_path(path: &str) -> &str {
-    let known = |c: char| c.is_ascii_lowercase() || matches!(c, '/' | '_') || c.is_ascii_digit();
-    if path.chars().all(known) { path } else { "(other)" }
+/// A path as logs and metrics may have it.
+fn shown_path(mistake: &schema::Mistake) -> &str {
+    if mistake.named_by_sender { "(other)" } else { &mistake.path }
 }
 
 fn answer(kept: Kept, mut about: Json_) -> Result<Response, Refused> {

@@ -25,12 +25,15 @@ pub struct Mistake {
     /// JSON pointer, or the name of a parameter.
     pub path: String,
     pub problem: String,
+    /// The path has a name that the sender chose, such as that of an attribute. It may be a number of a caller.
+    #[serde(skip)]
+    pub named_by_sender: bool,
 }
 
 impl Mistake {
     pub fn new(path: impl AsRef<str>, problem: impl AsRef<str>) -> Self {
         let cut = |text: &str| text.chars().take(LONGEST).collect();
-        Self { path: cut(path.as_ref()), problem: cut(problem.as_ref()) }
+        Self { path: cut(path.as_ref()), problem: cut(problem.as_ref()), named_by_sender: false }
     }
 }
 
@@ -74,7 +77,7 @@ pub fn mistakes_of_event(event: &Value) -> Vec<Mistake> {
 }
 
 fn mistakes(rule: Option<&Rule>, value: &Value) -> Vec<Mistake> {
-    // A test reads both.
+    // Tests read both schemas, so this cannot happen.
     let Some(rule) = rule else { return vec![Mistake::new("", "no schema")] };
     let mut found = rule.mistakes(value);
     // NUL cannot be in the databases' texts, and without it two ids could become one.
