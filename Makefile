@@ -69,14 +69,14 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 # What runs beside the black box: soak-short, scale-short and counts hold calls themselves, the others have the lowest priority. The
 # scenarios of `foreign` measure times: nothing runs beside them. Where what computes only ran beside them with the
 # scheduler's class "idle", more of them missed their tolerance.
-BESIDE := soak-short scale-short clients-check deploy-check container fuzz sbom lint-plain counts
+BESIDE := soak-short scale-short clients-check fuzz deploy-check container sbom lint-plain counts
 # Each of these has a log of its own. What failed is printed last, where one looks for it.
 test: ## everything
 	$(MAKE) lint
 	@rm -rf $(TARGET)/black-box.log $(TARGET)/beside
 	@# Tests run while the next programs are compiled.
 	$(MAKE) -j2 --output-sync=target unit build-last
-	@$(MAKE) -j3 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
+	@$(MAKE) -j4 black-box $(BESIDE:%=beside-%) || { $(MAKE) --no-print-directory what-failed; exit 1; }
 	$(MAKE) foreign
 
 # The program without the optional features is the last one that is built: each part that follows has `build` before it, and

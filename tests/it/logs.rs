@@ -23,11 +23,12 @@ const SOURCES: [&str; 6] = [
 /// The lines of the log: names of fields, by level and message.
 type Lines = BTreeMap<(String, String), BTreeSet<String>>;
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+/// All sources in a folder, without `tests.rs`.
+pub(super) fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -46,6 +46,7 @@ mod settings;
 mod stopping;
 mod stress;
 mod wait;
+mod walls;
 
 use std::{path::Path, time::Duration};
 
