@@ -66,9 +66,10 @@ reproducible: ## builds the release in two folders, and compares the bytes: some
 	cmp "$$work/one/target/release/call-history" "$$work/another/target/release/call-history"; \
 	install -D "$$work/one/target/release/call-history" $(TARGET)/reproducible/call-history
 
-# What runs beside the black box: soak-short, scale-short and counts hold calls themselves, the others have the lowest priority. The
-# scenarios of `foreign` measure times: nothing runs beside them. Where what computes only ran beside them with the
-# scheduler's class "idle", more of them missed their tolerance.
+# What runs beside the black box: soak-short, scale-short and counts hold calls themselves; the others have the lowest
+# priority, and clients-check, which takes longest, a little more. The scenarios of `foreign` measure times: nothing runs
+# beside them. Where what computes only ran beside them with the scheduler's class "idle", more of them missed their
+# tolerance.
 BESIDE := soak-short scale-short clients-check fuzz deploy-check container sbom lint-plain counts
 # Each of these has a log of its own. What failed is printed last, where one looks for it.
 test: ## everything
@@ -87,7 +88,7 @@ build-last: unit-built featured
 beside-%: build
 	@mkdir -p $(TARGET)/beside
 	@echo "$* is in $(TARGET)/beside/$*"
-	@$(if $(filter soak-short scale-short counts,$*),,nice -n 19) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
+	@$(if $(filter soak-short scale-short counts,$*),,nice -n $(if $(filter clients-check,$*),10,19)) $(MAKE) --no-print-directory $* >$(TARGET)/beside/$* 2>&1 \
 		&& mv $(TARGET)/beside/$* $(TARGET)/beside/$*.passed
 
 # A log that has not passed. The fuzzer's dictionary and the frames of a panic are long, and say little.
