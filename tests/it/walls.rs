@@ -131,7 +131,7 @@ fn on_circles(mut uses: Uses) -> Uses {
     }
 }
 
-/// Adds the absolute paths in a source; not those of its tests.
+/// Adds the paths in a source, from the root of the crate on; not those of its tests.
 fn collect(source: TokenStream, within: &Module, found: &mut BTreeSet<Module>) {
     let tokens: Vec<TokenTree> = source.into_iter().collect();
     let mut n = 0;

@@ -290,18 +290,16 @@ impl fmt::Display for Types {
 }
 
 /// [`Moment`] reads more than RFC 3339 has: a space before the time, a minus sign that is not ASCII, and a second 60 in
-/// any minute. Readers of the record may not.
+/// any minute. Readers of the record may not. A leap second is the last of a day in UTC, and [`Moment`] makes it the
+/// first of the next day.
 fn is_time(text: &str) -> bool {
     let separator = text.as_bytes().get(10);
     let leap_second = text.as_bytes().get(17..19) == Some(b"60");
     text.is_ascii()
         && matches!(separator, Some(b'T' | b't'))
         && Moment::parse_rfc3339(text)
-            .is_some_and(|at| !leap_second || at.millis().rem_euclid(DAY) < 1000)
+            .is_some_and(|at| !leap_second || at.to_rfc3339().contains("T00:00:00"))
 }
-
-/// Milliseconds.
-const DAY: i64 = 86_400_000;
 
 /// A number without a fraction, also one that is written as 2.0: JSON Schema counts it as an integer.
 #[expect(
@@ -340,8 +338,8 @@ mod tests {
             9_223_372_036_854_775_808_u64, u64::MAX, i64::MIN, "", "inbound", "failed", "1",
             "x".repeat(128), "ü".repeat(128), "x".repeat(129), "2026-11-27T03:45:00.000Z",
             "2026-11-27T03:45:00", "2026-11-27 03:45:00Z", "2026-11-27T03:45:00\u{2212}05:00",
-            "2026-11-27T03:45:60Z", "2026-12-31T23:59:60.5Z", "2026-12-31T18:59:60-05:00", "2026-02-30T03:45:00Z", "2026-11-27t03:45:00+14:00", [], {},
-            [null], {"a/b~c": 1},
+            "2026-11-27T03:45:60Z", "2026-12-31T23:59:60.5Z", "2026-12-31T18:59:60-05:00",
+            "2026-02-30T03:45:00Z", "2026-11-27t03:45:00+14:00", [], {}, [null], {"a/b~c": 1},
         ]);
         serde_json::from_value(values).unwrap()
     }
